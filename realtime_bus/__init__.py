@@ -1,0 +1,83 @@
+"""The event bus for realtime voice agents.
+
+Frames of the OpenAI Realtime protocol become typed events, which are routed to decorated
+handlers; plugins interrupt playback, sequence responses, run tools, record and log.
+"""
+
+from . import audio, events
+from ._bus._bus import Bus, BusStatistics
+from ._bus._options import HandlerOptions
+from ._bus._plugin import Plugin, load_plugin
+from ._bus._selectors import Pattern, pattern
+from ._bus._subscription import HandlerStatistics
+from ._errors import (
+    AuthenticationError,
+    CloseInfo,
+    ConnectError,
+    EventTooLarge,
+    HostUnreachable,
+    InvalidEvent,
+    InvalidURL,
+    MissingExtra,
+    RealtimeBusError,
+    RegistrationError,
+    RequestError,
+    RequestRejected,
+    RequestTimeout,
+    SessionClosed,
+    TransportClosed,
+    UpgradeRefused,
+)
+from ._session._core import SessionStatistics
+from ._session._fields import SessionFields
+from ._session._reply import Reply
+from ._session._session import Session
+from ._session._waiting import EventStream
+from .codec import (
+    Decoder,
+    decode,
+    decode_client,
+    decode_translation,
+    decode_translation_client,
+    encode,
+)
+
+__all__ = [
+    "AuthenticationError",
+    "Bus",
+    "BusStatistics",
+    "CloseInfo",
+    "ConnectError",
+    "Decoder",
+    "EventStream",
+    "EventTooLarge",
+    "HandlerOptions",
+    "HandlerStatistics",
+    "HostUnreachable",
+    "InvalidEvent",
+    "InvalidURL",
+    "MissingExtra",
+    "Pattern",
+    "Plugin",
+    "RealtimeBusError",
+    "RegistrationError",
+    "Reply",
+    "RequestError",
+    "RequestRejected",
+    "RequestTimeout",
+    "Session",
+    "SessionClosed",
+    "SessionFields",
+    "SessionStatistics",
+    "TransportClosed",
+    "UpgradeRefused",
+    "audio",
+    "decode",
+    "decode_client",
+    "decode_translation",
+    "decode_translation_client",
+    "encode",
+    "events",
+    "load_plugin",
+    "pattern",
+]

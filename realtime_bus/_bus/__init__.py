@@ -1,0 +1,1 @@
+"""Registration, routing and running of handlers."""

@@ -1,0 +1,193 @@
+"""The routing of one session: which runners an event goes to.
+
+Rules:
+
+1. Routes are compiled per event class when something is registered, not when events come.
+2. Interceptors see an event before any handler, in the order of their registration. One that
+   returns None ends the event; what it returns otherwise goes on.
+3. Handlers get an event in the order of their registration, whether inline or from mailboxes.
+4. `heard` holds the wire names that somebody wants: frames of any other type need no decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .._errors import RegistrationError
+from ..events import Event
+from ._mailbox import Host, InlineRunner, Mailbox, Runner
+from ._signature import handler_name
+from ._subscription import HandlerStatistics, Subscription
+
+__all__ = ["Interceptor", "Router"]
+
+Interceptor = Callable[[Any, Any], "Event | None"]
+_Put = Callable[[Any], None]
+
+
+class Router:
+    """Runners and interceptors of one session, by event class."""
+
+    def __init__(self, session: Any, host: Host) -> None:
+        self._session = session
+        self._host = host
+        self._runners: dict[Subscription, Runner] = {}
+        self._retired: list[Runner] = []  # removed, but perhaps still at work
+        self._interceptors: list[tuple[frozenset[type[Event]], Interceptor]] = []
+        self._routes: dict[type[Event], tuple[_Put, ...]] = {}
+        self._chains: dict[type[Event], tuple[Interceptor, ...]] = {}
+        self.heard: set[bytes] = set()
+
+    def add(self, subscription: Subscription) -> None:
+        """Give a subscription a runner in this session."""
+        inline = subscription.options.mode == "inline"
+        make = InlineRunner if inline else Mailbox
+        self._runners[subscription] = make(subscription, self._session, self._host)
+        self._compile(subscription.classes)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Stop giving a subscription events; what waits in its mailbox is still handled."""
+        runner = self._runners.pop(subscription, None)
+        if runner is not None:
+            runner.retire()
+            self._retired.append(runner)
+            self._prune()
+            self._compile(subscription.classes)
+
+    def off(self, handler: object) -> None:
+        """Take out every registration of a handler.
+
+        Raises:
+            RegistrationError: There is none.
+        """
+        found = [subscription for subscription in self._runners if subscription.handler == handler]
+        if not found:
+            raise RegistrationError(f"{handler_name(handler)} is not registered here")
+        for subscription in found:
+            self.remove(subscription)
+
+    def intercept(self, classes: frozenset[type[Event]], interceptor: Interceptor) -> None:
+        """Let a function see events of some classes before their handlers do."""
+        self._interceptors.append((classes, interceptor))
+        self._compile(classes)
+
+    def _compile(self, classes: frozenset[type[Event]]) -> None:
+        for cls in classes:
+            chain = tuple(fn for wanted, fn in self._interceptors if cls in wanted)
+            puts = tuple(
+                _put_of(runner, self._host)
+                for subscription, runner in self._runners.items()
+                if cls in subscription.classes
+            )
+            _store(self._chains, cls, chain)
+            _store(self._routes, cls, puts)
+            self._hear(cls, wanted=bool(chain or puts))
+
+    def _hear(self, cls: type[Event], *, wanted: bool) -> None:
+        name = str(cls.__struct_config__.tag).encode()
+        if wanted:
+            self.heard.add(name)
+        else:
+            self.heard.discard(name)
+
+    def route(self, event: Event) -> None:
+        """Send an event through the interceptors and to its handlers; never raises."""
+        chain = self._chains.get(type(event))
+        if chain is not None:
+            for interceptor in chain:
+                replaced = self._pass(interceptor, event)
+                if replaced is None:
+                    return
+                event = replaced
+        self.deliver(event)
+
+    def _pass(self, interceptor: Interceptor, event: Event) -> Event | None:
+        """Run an interceptor; one that raises is reported, and the event goes on as it was."""
+        try:
+            return interceptor(event, self._session)
+        except Exception as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
+            self._host.interceptor_failed(interceptor, event, error)
+            return event
+
+    def deliver(self, event: Event) -> None:
+        """Hand an event to its handlers, past the interceptors."""
+        puts = self._routes.get(type(event))
+        if puts is not None:
+            for put in puts:
+                put(event)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any mailbox still has work."""
+        return any(runner.pending for runner in self._every())
+
+    def close(self) -> None:
+        """End all runners; what still waits is counted as dropped."""
+        for runner in self._every():
+            runner.close()
+            runner.subscription.totals.add(runner.statistics)
+
+    def _every(self) -> list[Runner]:
+        self._prune()
+        return [*self._runners.values(), *self._retired]
+
+    def _prune(self) -> None:
+        """Forget removed runners that have finished, but not their figures."""
+        finished = [runner for runner in self._retired if not runner.pending]
+        for runner in finished:
+            self._retired.remove(runner)
+            runner.subscription.totals.add(runner.statistics)
+
+    def statistics_of(self, subscription: Subscription) -> HandlerStatistics | None:
+        """Return one handler's figures, or None if it is not here."""
+        runner = self._runners.get(subscription)
+        if runner is None:
+            return None
+        runner.statistics.pending = runner.pending
+        return runner.statistics
+
+    def statistics(self) -> list[HandlerStatistics]:
+        """Return each handler's figures in this session."""
+        found: list[HandlerStatistics] = []
+        for runner in self._every():
+            runner.statistics.pending = runner.pending
+            found.append(runner.statistics)
+        return found
+
+
+def _store(table: dict[type[Event], tuple[Any, ...]], cls: type[Event], value: tuple[Any, ...]) -> None:
+    """Keep only what is not empty, so that a missing entry means: nobody cares."""
+    if value:
+        table[cls] = value
+    else:
+        table.pop(cls, None)
+
+
+def _put_of(runner: Runner, host: Host) -> _Put:
+    put = _put_once(runner, host) if runner.subscription.once else runner.put
+    where = runner.subscription.where
+    if where is None:
+        return put
+
+    def put_if_wanted(event: Any) -> None:
+        try:
+            wanted = where(event)
+        except Exception as error:  # noqa: BLE001  # the caller's code: whatever it raises is reported
+            runner.statistics.failed += 1
+            host.handler_failed(runner.subscription, event, error)
+            return
+        if wanted:
+            put(event)
+
+    return put_if_wanted
+
+
+def _put_once(runner: Runner, host: Host) -> _Put:
+    def put_and_remove(event: Any) -> None:
+        if not runner.subscription.spent:
+            runner.subscription.spent = True
+            runner.put(event)
+            host.unsubscribe(runner.subscription)
+
+    return put_and_remove

@@ -1,0 +1,129 @@
+"""Handlers are looked at once, when they are registered: signature and annotations."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .._errors import RegistrationError
+from ..events import Event
+from ._selectors import resolve
+
+__all__ = ["HandlerShape", "examine", "handler_name"]
+
+
+class HandlerShape(NamedTuple):
+    """What a handler looks like."""
+
+    name: str
+    is_async: bool
+    wants_session: bool
+
+
+def handler_name(handler: object) -> str:
+    """Return what to call a handler in messages."""
+    named = handler.func if isinstance(handler, functools.partial) else handler
+    name = getattr(named, "__qualname__", None) or type(named).__qualname__
+    return str(name)
+
+
+def examine(handler: Callable[..., Any], classes: frozenset[type[Event]]) -> HandlerShape:
+    """Look at a handler, and refuse one that could not be called with these events.
+
+    Raises:
+        RegistrationError: What is wrong with it, and how it should look.
+    """
+    name = handler_name(handler)
+    if not callable(handler):
+        raise RegistrationError(f"{handler!r} is not callable; a handler takes (event) or (event, session)")
+    if inspect.isclass(handler):
+        raise RegistrationError(f"{name} is a class; register an instance or a function")
+    parameters = _positional(handler, name)
+    if parameters:
+        _check_annotation(handler, parameters[0], classes, name)
+    wants_session = len(parameters) > 1 or any(
+        p.kind is p.VAR_POSITIONAL for p in parameters
+    )
+    return HandlerShape(name, _is_async(handler), wants_session)
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    target: Any = handler
+    while isinstance(target, functools.partial):
+        target = target.func
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+        getattr(target, "__call__", None)  # noqa: B004  # its function is wanted, not whether it is callable
+    )
+
+
+def _positional(handler: Callable[..., Any], name: str) -> list[inspect.Parameter]:
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        raise RegistrationError(
+            f"{name} has no signature that can be read; wrap it: lambda event: {name}(event)"
+        ) from None
+    for attempt in (("event", "session"), ("event",)):
+        try:
+            signature.bind(*attempt)
+        except TypeError:
+            continue
+        return _first_parameters(signature, len(attempt))
+    raise RegistrationError(
+        f"{name}{signature} cannot be called with (event) or (event, session); "
+        "a handler takes one or both, in this order, and nothing else without a default"
+    )
+
+
+def _first_parameters(signature: inspect.Signature, count: int) -> list[inspect.Parameter]:
+    """Return the parameters that the event, and the session if it is wanted, go to.
+
+    A second parameter with a default (`lambda event, n=3: …`) is the handler's own.
+    """
+    positional = [
+        p
+        for p in signature.parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+    taken = positional[:count]
+    if len(taken) > 1 and taken[1].default is not inspect.Parameter.empty and taken[1].name != "session":
+        return taken[:1]
+    return taken
+
+
+def _check_annotation(
+    handler: Callable[..., Any],
+    parameter: inspect.Parameter,
+    classes: frozenset[type[Event]],
+    name: str,
+) -> None:
+    annotation = _annotation(handler, parameter)
+    if annotation in (inspect.Parameter.empty, Any, object) or isinstance(annotation, str | typing.TypeVar):
+        return
+    try:
+        accepted = resolve([annotation])
+    except RegistrationError as error:
+        raise RegistrationError(f"{name}: its parameter {parameter.name!r} is annotated with {error}") from None
+    missing = classes - accepted
+    if missing:
+        names = ", ".join(sorted(cls.__name__ for cls in missing))
+        shown = getattr(annotation, "__name__", str(annotation))
+        raise RegistrationError(
+            f"{name} is registered for {names}, but its parameter {parameter.name!r} is "
+            f"annotated with {shown}; make the two agree"
+        )
+
+
+def _annotation(handler: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Return the annotation as an object; as a string or empty if it cannot be resolved."""
+    target: Any = handler.func if isinstance(handler, functools.partial) else handler
+    if not inspect.isroutine(target):
+        target = type(target).__call__
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(target))
+    except (NameError, TypeError, AttributeError):
+        return parameter.annotation  # a name of TYPE_CHECKING only: the type checker has seen it
+    return hints.get(parameter.name, inspect.Parameter.empty)

@@ -1,0 +1,1 @@
+"""One live conversation: sending, awaiting, and its beginning and end."""

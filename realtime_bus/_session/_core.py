@@ -1,0 +1,368 @@
+"""The inside of a session: frames in, events out, tasks, and its end.
+
+Rules:
+
+1. `deliver` is called by the transport for every frame, synchronously. It never raises and
+   never awaits, so nothing stands between the socket and the inline handlers.
+2. A frame whose type nobody listens to is counted, not decoded.
+3. Everything that runs on behalf of the session lives in its one task group.
+4. When the transport ends, requests and waiters fail at once, `events.Closed` is delivered,
+   and mailboxes go on until they are empty or the session's owner leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskGroup
+
+from .. import events as ev
+from .._bus._router import Interceptor, Router
+from .._bus._selectors import OUTGOING, resolve
+from .._bus._subscription import HandlerStatistics, Subscription
+from .._errors import CloseInfo, SessionClosed
+from ..codec import Decoder, encode
+from ..codec._decode import wire_name
+
+if TYPE_CHECKING:
+    from .._bus._bus import Bus
+    from ._session import Session
+    from ..events._vocabulary import Vocabulary
+    from ..transport import Transport
+
+__all__ = ["SessionCore", "SessionStatistics"]
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus")
+
+
+class SessionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session has been through.
+
+    Attributes:
+        frames_received: Frames that the transport delivered.
+        bytes_received: Their length in bytes.
+        frames_unheard: Those of them whose type nobody listens to.
+        frames_sent: Frames that were handed to the transport.
+        bytes_sent: Their length in bytes.
+        drift: How often something did not fit, by (event type, path, kind).
+        handlers: Each handler's figures.
+    """
+
+    frames_received: int
+    bytes_received: int
+    frames_unheard: int
+    frames_sent: int
+    bytes_sent: int
+    drift: dict[tuple[str, str, str], int]
+    handlers: list[HandlerStatistics]
+
+
+class SessionCore:
+    """A transport, the bus's routing for it, and sending. See `Session` for the verbs."""
+
+    def __init__(self, bus: Bus, transport: Transport, vocabulary: Vocabulary) -> None:
+        self.bus = bus
+        self.frame = b""
+        """The frame being dispatched; valid in inline handlers and interceptors."""
+        self.frame_time_s = 0.0
+        """When it was delivered, on the clock of `time.perf_counter`, in seconds."""
+        self._transport = transport
+        self._vocabulary = vocabulary
+        self._decoder = Decoder(vocabulary, report=self._report_drift)
+        self._decode = self._decoder.decode
+        self._known = frozenset(name.encode() for name in vocabulary.server)
+        self._router = Router(self, self)
+        self._heard = self._router.heard
+        self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
+        self._tasks: TaskGroup | None = None
+        self._holders: set[object] = set()
+        self._close_callbacks: list[Callable[[], Any]] = []
+        self._close_waiters: list[Callable[[CloseInfo], None]] = []
+        self._close: CloseInfo | None = None
+        self._ended = anyio.Event()
+        self.first_error: Exception | None = None
+        """What a handler raised first, if the bus was told to raise it."""
+        self._frames_received = self._bytes_received = self._frames_unheard = 0
+        self._frames_sent = self._bytes_sent = 0
+
+    # --- frames in ---------------------------------------------------------------------------
+
+    def deliver(self, frame: bytes) -> None:
+        """Take one frame from the transport and run what listens to its event.
+
+        Never raises. To push frames by hand, build the session on a `PushTransport`.
+        """
+        self.frame_time_s = perf_counter()
+        self.frame = frame
+        self._frames_received += 1
+        self._bytes_received += len(frame)
+        name = wire_name(frame) if type(frame) is bytes else None
+        if name in self._known and name not in self._heard:
+            self._frames_unheard += 1
+            return
+        self._router.route(self._decode(frame))
+
+    def add(self, subscription: Subscription) -> None:
+        """Let a subscription take part in this session."""
+        self._router.add(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Take a subscription out of this session; one that is not there is no error."""
+        self._router.remove(subscription)
+
+    def listen(self, subscription: Subscription, on_end: Callable[[CloseInfo], None]) -> None:
+        """Add an internal listener, told of the session's end."""
+        if self._close is not None:
+            on_end(self._close)
+            return
+        self._router.add(subscription)
+        self._close_waiters.append(on_end)
+
+    def unlisten(self, subscription: Subscription, on_end: Callable[[CloseInfo], None]) -> None:
+        """Remove an internal listener; one that is gone already is no error."""
+        self._router.remove(subscription)
+        if on_end in self._close_waiters:
+            self._close_waiters.remove(on_end)
+
+    def inject(self, event: ev.Event) -> None:
+        """Deliver an event to its handlers, past the interceptors: one that was held back."""
+        self._router.deliver(event)
+
+    def emit(self, event: ev.BusEvent) -> None:
+        """Deliver a happening to its interceptors and handlers."""
+        self._router.route(event)
+
+    def _report_drift(self, drift: ev.Drift) -> None:
+        _log.warning(
+            "the server sent something unexpected",
+            event_type=drift.event_type,
+            path=drift.path,
+            kind=drift.kind,
+            message=drift.message,
+        )
+        self.emit(drift)
+
+    # --- events out --------------------------------------------------------------------------
+
+    def send_nowait(self, event: ev.ClientEvent) -> None:
+        """Check an event, encode it and hand it to the transport, without waiting.
+
+        Raises:
+            InvalidEvent: The server would refuse it; nothing was sent.
+            SessionClosed: The session has ended.
+        """
+        chain = self._outgoing.get(type(event))
+        sent: Any = event if chain is None else self._intercepted(chain, event)
+        if sent is not None:
+            self._send_frame(encode(sent))
+
+    def _intercepted(self, chain: tuple[Interceptor, ...], event: ev.Event) -> ev.Event | None:
+        for interceptor in chain:
+            replaced = interceptor(event, self)
+            if replaced is None:
+                return None
+            event = replaced
+        return event
+
+    def _send_frame(self, frame: bytes) -> None:
+        if self._close is not None:
+            raise self._closed_error("send")
+        self._transport.send(frame)
+        self._frames_sent += 1
+        self._bytes_sent += len(frame)
+
+    async def send(self, event: ev.ClientEvent) -> None:
+        """Send an event, and wait while too much is still unsent.
+
+        Raises:
+            InvalidEvent: The server would refuse it; nothing was sent.
+            SessionClosed: The session has ended.
+        """
+        self.send_nowait(event)
+        await self._transport.drain()
+
+    def _closed_error(self, what: str) -> SessionClosed:
+        close = self._close or CloseInfo()
+        reason = f" ({close.reason})" if close.reason else ""
+        return SessionClosed(
+            f"cannot {what}: the session closed with {close.code}{reason}", close=close
+        )
+
+    # --- the seam for plugins ----------------------------------------------------------------
+
+    def intercept(self, selector: object, interceptor: Interceptor) -> None:
+        """See incoming events before any handler does.
+
+        Args:
+            selector: Classes, wire names or patterns, as for `on`; a tuple for several.
+            interceptor: A plain function of (event, session). What it returns goes on to the
+                next interceptor and to the handlers; None ends the event. To delay one, keep
+                it, return None, and call `inject` later.
+
+        Raises:
+            RegistrationError: The selector stands for nothing.
+        """
+        self._router.intercept(resolve([selector]), interceptor)
+
+    def intercept_outgoing(self, selector: object, interceptor: Interceptor) -> None:
+        """See events before they are sent; the same rules as for `intercept`.
+
+        An interceptor that raises refuses the event: whoever sends it gets the exception.
+        """
+        for cls in resolve([selector], OUTGOING):
+            self._outgoing[cls] = (*self._outgoing.get(cls, ()), interceptor)
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Run an async function in the session's task group; it is cancelled at its end.
+
+        One that raises is reported like a handler that raises.
+        """
+        if self._tasks is None:
+            raise self._closed_error("start a task")
+        self._tasks.start_soon(self._run_task, function, args)
+
+    async def _run_task(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        try:
+            await function(*args)
+        except Exception as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
+            name = getattr(function, "__qualname__", repr(function))
+            self._report_failure(name, "", error)
+
+    def on_close(self, callback: Callable[[], Any]) -> None:
+        """Call a plain function when the session has ended."""
+        self._close_callbacks.append(callback)
+
+    # --- what runners ask for ----------------------------------------------------------------
+
+    def handler_failed(self, subscription: Subscription, event: ev.Event, error: Exception) -> None:
+        """Report a handler that raised: a log line and an event."""
+        again = isinstance(event, ev.HandlerFailed)
+        self._report_failure(subscription.name, event.type, error, quiet=again)
+
+    def interceptor_failed(self, interceptor: object, event: ev.Event, error: Exception) -> None:
+        """Report an interceptor that raised."""
+        name = getattr(interceptor, "__qualname__", repr(interceptor))
+        again = isinstance(event, ev.HandlerFailed)
+        self._report_failure(name, event.type, error, quiet=again)
+
+    def _report_failure(
+        self, handler: str, event_type: str, error: Exception, *, quiet: bool = False
+    ) -> None:
+        _log.error("a handler failed", handler=handler, event_type=event_type, exc_info=error)
+        if self.bus.raise_handler_errors and self.first_error is None:
+            self.first_error = error
+            if self._tasks is not None:
+                self._tasks.cancel_scope.cancel()
+        if not quiet:  # a handler of HandlerFailed that fails must not report itself for ever
+            self.emit(ev.HandlerFailed(handler=handler, event_type=event_type, error=error))
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Take a subscription out of this session, or out of the bus if it is the bus's."""
+        self.bus.forget(subscription)
+        self._router.remove(subscription)
+
+    def hold(self, holder: object) -> None:
+        """Stop reading from the transport until the same holder releases it."""
+        if not self._holders:
+            self._transport.pause()
+        self._holders.add(holder)
+
+    def release(self, holder: object) -> None:
+        """Let reading go on, unless somebody else holds it."""
+        if holder in self._holders:
+            self._holders.discard(holder)
+            if not self._holders:
+                self._transport.resume()
+
+    # --- beginning and end -------------------------------------------------------------------
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Begin: register what the bus has, attach its plugins, read from the transport."""
+        self._tasks = tasks
+        for subscription in self.bus.subscriptions:
+            self._router.add(subscription)
+        for plugin in self.bus.plugins:
+            plugin.attach(cast("Session", self))
+        tasks.start_soon(self._read)
+
+    async def _read(self) -> None:
+        close = CloseInfo(code=1006, reason="the session was left", clean=False)
+        try:
+            close = await self._transport.run(self.deliver)
+        except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
+            close = CloseInfo(code=1006, reason=str(error), clean=False, error=error)
+        finally:
+            self._has_closed(close)
+
+    def _has_closed(self, close: CloseInfo) -> None:
+        if self._close is not None:
+            return
+        self._close = close
+        for fail in [*self._close_waiters]:
+            fail(close)
+        self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
+        for callback in self._close_callbacks:
+            self._call_back(callback)
+        self._ended.set()
+
+    def _call_back(self, callback: Callable[[], Any]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
+            self._report_failure(getattr(callback, "__qualname__", repr(callback)), "", error)
+
+    async def closed(self) -> CloseInfo:
+        """Wait until the session has ended, and return how."""
+        await self._ended.wait()
+        return self._close or CloseInfo()
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection, and wait until both sides have.
+
+        Args:
+            code: WebSocket close code: 1000, or 3000 to 4999 for one of your own.
+            reason: For the other side, at most 123 bytes of UTF-8.
+        """
+        if self._close is None:
+            await self._transport.aclose(code, reason)
+        await self._ended.wait()
+
+    async def finish(self) -> None:
+        """End in good order: close, let mailboxes empty for a while, then stop them."""
+        await self.aclose()
+        with anyio.move_on_after(self.bus.drain_timeout_s):
+            while self._router.busy:
+                await anyio.sleep(0.001)  # only at the end, when nothing is urgent any more
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Stop at once; what still waits in mailboxes is counted as dropped."""
+        self._has_closed(CloseInfo(code=1006, reason="the session was left", clean=False))
+        self._router.close()
+        self._tasks = None
+
+    @property
+    def close_info(self) -> CloseInfo | None:
+        """How the session ended, or None while it is open."""
+        return self._close
+
+    def statistics_of(self, subscription: Subscription) -> HandlerStatistics | None:
+        """Return a handler's figures in this session, or None if it has no part in it."""
+        return self._router.statistics_of(subscription)
+
+    def statistics(self) -> SessionStatistics:
+        """Return what the session has been through so far."""
+        return SessionStatistics(
+            frames_received=self._frames_received,
+            bytes_received=self._bytes_received,
+            frames_unheard=self._frames_unheard,
+            frames_sent=self._frames_sent,
+            bytes_sent=self._bytes_sent,
+            drift=dict(self._decoder.drift_counts),
+            handlers=self._router.statistics(),
+        )

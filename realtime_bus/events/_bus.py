@@ -1,0 +1,173 @@
+"""Happenings of the bus itself, handled with the same decorators as a server's events."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from ._base import BusEvent
+
+__all__ = [
+    "Closed",
+    "Connected",
+    "Drift",
+    "DriftKind",
+    "HandlerFailed",
+    "InterruptedItem",
+    "InvalidFrame",
+    "Overflow",
+    "PlaybackInterrupted",
+    "PlaybackStarted",
+    "UnknownEvent",
+]
+
+DriftKind = Literal["unknown_field", "missing", "wrong_type", "unknown_variant", "constraint"]
+"""In which way a frame is not what this version of the library knows."""
+
+
+class Connected(BusEvent, frozen=True, kw_only=True, tag="bus.connected"):
+    """A session has begun: its transport is up and the server has said who it is.
+
+    Attributes:
+        url: Where to, without credentials; empty for a transport that was brought along.
+        session_id: The server's id of the session, or None if it gave none.
+    """
+
+    url: str = ""
+    session_id: str | None = None
+
+
+class Closed(BusEvent, frozen=True, kw_only=True, tag="bus.closed"):
+    """A session has ended; no event follows.
+
+    Attributes:
+        code: WebSocket close code; 1006 when the connection broke without a close frame.
+        reason: The peer's words, possibly empty.
+        clean: Whether both sides agreed to close.
+    """
+
+    code: int = 1000
+    reason: str = ""
+    clean: bool = True
+
+
+class HandlerFailed(BusEvent, frozen=True, kw_only=True, tag="bus.handler_failed"):
+    """A handler raised; the session goes on.
+
+    Attributes:
+        handler: The handler's qualified name.
+        event_type: Wire name of the event it was given.
+        error: What it raised, with its traceback.
+    """
+
+    handler: str
+    event_type: str
+    error: BaseException
+
+
+class UnknownEvent(BusEvent, frozen=True, kw_only=True, tag="bus.unknown_event"):
+    """A frame whose ``type`` this version does not know.
+
+    Attributes:
+        event_type: The frame's ``type``.
+        frame: The frame, as it came.
+    """
+
+    event_type: str
+    frame: bytes
+
+
+class InvalidFrame(BusEvent, frozen=True, kw_only=True, tag="bus.invalid_frame"):
+    """A frame that is no event: not JSON, not an object, or without a ``type``.
+
+    Attributes:
+        reason: What is wrong with it.
+        frame: The frame, as it came.
+    """
+
+    reason: str
+    frame: bytes
+
+
+class Drift(BusEvent, frozen=True, kw_only=True, tag="bus.drift"):
+    """A server's event differs from what we know of it; it was read all the same.
+
+    Each difference is reported once in a session.
+
+    Attributes:
+        event_type: Wire name of the event.
+        path: Which field, such as ``"session.audio.input.format"``.
+        kind: In which way it differs.
+        message: The difference in words.
+    """
+
+    event_type: str
+    path: str
+    kind: DriftKind
+    message: str
+
+
+class Overflow(BusEvent, frozen=True, kw_only=True, tag="bus.overflow"):
+    """A handler's mailbox is full, and events were dropped as its policy says.
+
+    Attributes:
+        handler: The handler's qualified name.
+        event_type: Wire name of the event that found it full.
+        policy: What the handler asked for at its bound.
+        dropped: How many events it has lost so far in this session.
+    """
+
+    handler: str
+    event_type: str
+    policy: str
+    dropped: int
+
+
+class PlaybackStarted(BusEvent, frozen=True, kw_only=True, tag="bus.playback_started"):
+    """The first audio of an item can be heard.
+
+    Attributes:
+        item_id: Which item.
+        response_id: The response that it is part of.
+    """
+
+    item_id: str
+    response_id: str
+
+
+class InterruptedItem(Struct, frozen=True, kw_only=True):
+    """What became of one item when playback was interrupted.
+
+    Attributes:
+        item_id: Which item.
+        content_index: Which content part of it.
+        played_ms: What a person has heard of it, rounded down.
+        received_ms: What the server had sent of it, rounded down.
+        discarded_ms: What was received and never heard.
+        action: What the server was asked to do with it: cut its audio to what was heard,
+            remove it, or nothing.
+    """
+
+    item_id: str
+    content_index: int = 0
+    played_ms: int
+    received_ms: int
+    discarded_ms: int
+    action: Literal["truncated", "deleted", "left"]
+
+
+class PlaybackInterrupted(BusEvent, frozen=True, kw_only=True, tag="bus.playback_interrupted"):
+    """Somebody spoke over the assistant, and the sink is silent.
+
+    Attributes:
+        items: What was playing or queued, in order of playing.
+        latency_s: Seconds from the frame of ``speech_started`` reaching the session to
+            silence at the sink.
+        audio_start_ms: Where in the input audio the speech began, if that is what
+            interrupted.
+    """
+
+    items: list[InterruptedItem]
+    latency_s: float
+    audio_start_ms: int | None = None
