@@ -1,0 +1,99 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import functools
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="The event bus for realtime voice agents.",
+    pretty_exceptions_enable=False,
+)
+
+
+class View(str, Enum):
+    """How a running conversation is shown."""
+
+    auto = "auto"
+    live = "live"
+    plain = "plain"
+
+
+class Answer(str, Enum):
+    """What the local server answers with."""
+
+    voice = "voice"
+    echo = "echo"
+
+
+@app.command()
+def demo(
+    *,
+    short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
+    wav: Annotated[
+        Path, typer.Option(help="Where to write both sides as heard: left person, right assistant.")
+    ] = Path("realtime-bus-demo.wav"),
+    speaker: Annotated[bool, typer.Option("--speaker", help="Play it on the sound device.")] = False,
+    view: Annotated[View, typer.Option(help="auto: live in a terminal, plain lines elsewhere.")] = View.auto,
+    url: Annotated[
+        str | None, typer.Option(help="A real provider's wss:// address, or a model's name for OpenAI.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True)
+    ] = None,
+    backend: Annotated[str, typer.Option(help="asyncio or trio.")] = "asyncio",
+) -> None:
+    """Hold a conversation in which the person interrupts the assistant, and show it live.
+
+    Starts the local server on loopback, speaks to it in real time, and checks what came of it.
+    The exit code is 0 if the conversation went as it should.
+    """
+    from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
+
+    options = DemoOptions(
+        short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=api_key
+    )
+    passed = anyio.run(functools.partial(run_demo, options), backend=backend)
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 8765,
+    answer: Annotated[Answer, typer.Option(help="voice speaks, echo plays back.")] = Answer.voice,
+    script: Annotated[
+        Path | None, typer.Option(help="A file of turns (TOML or JSON) to answer by.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The only key that is let in; everybody if left out.")
+    ] = None,
+    pace: Annotated[float, typer.Option(help="How many times faster than real time audio is sent.")] = 4.0,
+) -> None:
+    """Run the local server: the Realtime protocol's other side, without a key or a network."""
+    from ..server import serve_forever  # noqa: PLC0415  # takes a while to import
+
+    run = functools.partial(
+        serve_forever,
+        host=host,
+        port=port,
+        responder=answer.value,
+        script=script,
+        api_key=api_key,
+        pace=pace,
+    )
+    try:
+        anyio.run(run)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None

@@ -1,0 +1,161 @@
+"""What happened in the demo's conversation, noted by ordinary handlers of the bus."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from time import perf_counter
+from typing import Any
+
+from ... import events as ev
+from ..._bus._bus import Bus
+from ..._session._session import Session
+
+__all__ = ["Line", "Record", "Said"]
+
+_KEPT_LINES = 200
+
+
+class Line:
+    """An event that passed, or a run of the same ones."""
+
+    __slots__ = ("at_s", "count", "detail", "kind", "name")
+
+    def __init__(self, at_s: float, name: str, kind: str, detail: str) -> None:
+        self.at_s = at_s
+        self.name = name
+        self.kind = kind
+        self.detail = detail
+        self.count = 1
+
+
+class Said:
+    """Something that somebody said."""
+
+    __slots__ = ("cut_ms", "item_id", "text", "who")
+
+    def __init__(self, who: str, item_id: str, text: str = "") -> None:
+        self.who = who
+        self.item_id = item_id
+        self.text = text
+        self.cut_ms: int | None = None
+
+
+class Record:
+    """Notes everything that the view shows and the judge needs.
+
+    Attributes:
+        counts: How many events of each type came.
+        lines: The last events, runs of deltas as one.
+        said: The transcript, in order.
+        interruptions: What the interruption plugin did.
+        truncated: The server's confirmations.
+        errors: The server's errors.
+        failures: Handlers that raised.
+        responses: Finished responses, in order.
+        received_bytes: Audio received, by item.
+        turns: How many turns of the person the server committed.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self.started_s = perf_counter()
+        self.counts: Counter[str] = Counter()
+        self.lines: deque[Line] = deque(maxlen=_KEPT_LINES)
+        self.said: list[Said] = []
+        self.interruptions: list[ev.PlaybackInterrupted] = []
+        self.truncated: list[ev.ConversationItemTruncated] = []
+        self.errors: list[ev.ErrorDetails] = []
+        self.failures: list[ev.HandlerFailed] = []
+        self.responses: list[ev.Response] = []
+        self.received_bytes: Counter[str] = Counter()
+        self.turns = 0
+        self.speech_heard = False
+        self._register(bus)
+
+    def _register(self, bus: Bus) -> None:
+        bus.on("*")(self._note)
+        bus.on(ev.ResponseOutputAudioDelta)(self._audio)
+        bus.on(ev.ResponseOutputAudioTranscriptDelta)(self._words)
+        bus.on(ev.ConversationItemInputAudioTranscriptionCompleted)(self._heard_person)
+        bus.on(ev.InputAudioBufferSpeechStarted, ev.InputAudioBufferSpeechStopped)(self._speech)
+        bus.on(ev.InputAudioBufferCommitted)(self._turn)
+        bus.on(ev.PlaybackInterrupted)(self._interrupted)
+        bus.on(ev.ConversationItemTruncated)(self.truncated.append)
+        bus.on(ev.ResponseDone)(lambda event: self.responses.append(event.response))
+        bus.on(ev.Error)(lambda event: self.errors.append(event.error))
+        bus.on(ev.HandlerFailed)(self.failures.append)
+
+    def now_s(self) -> float:
+        """Return seconds since the start."""
+        return perf_counter() - self.started_s
+
+    def _note(self, event: ev.Event, session: Session) -> None:
+        self.counts[event.type] += 1
+        last = self.lines[-1] if self.lines else None
+        if last is not None and last.name == event.type and event.type.endswith(".delta"):
+            last.count += 1
+            last.detail = _detail(event)
+            return
+        kind = "bus" if isinstance(event, ev.BusEvent) else "server"
+        self.lines.append(Line(self.now_s(), event.type, kind, _detail(event)))
+
+    def _audio(self, event: ev.ResponseOutputAudioDelta) -> None:
+        self.received_bytes[event.item_id] += len(event.delta)
+
+    def _words(self, event: ev.ResponseOutputAudioTranscriptDelta) -> None:
+        self._of("assistant", event.item_id).text += event.delta
+
+    def _heard_person(self, event: ev.ConversationItemInputAudioTranscriptionCompleted) -> None:
+        self._of("person", event.item_id).text = event.transcript
+
+    def _speech(self, event: Any) -> None:
+        self.speech_heard = isinstance(event, ev.InputAudioBufferSpeechStarted)
+
+    def _turn(self, event: ev.InputAudioBufferCommitted) -> None:
+        self.turns += 1
+        self._of("person", event.item_id)
+
+    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+        self.interruptions.append(event)
+        for item in event.items:
+            self._of("assistant", item.item_id).cut_ms = item.played_ms
+
+    def _of(self, who: str, item_id: str) -> Said:
+        for said in self.said:
+            if said.item_id == item_id:
+                return said
+        self.said.append(Said(who, item_id))
+        return self.said[-1]
+
+
+def _detail(event: Any) -> str:
+    """Return the few fields that say what an event is about."""
+    shown = (
+        f"{name}={getattr(event, name)}"
+        for name in _SHOWN
+        if isinstance(getattr(event, name, None), str | int | float)
+    )
+    described = _DETAILS.get(type(event))
+    return described(event) if described else " ".join(shown)
+
+
+_SHOWN = ("audio_start_ms", "audio_end_ms", "item_id", "transcript", "code", "reason", "handler")
+
+
+def _interruption(event: ev.PlaybackInterrupted) -> str:
+    heard = ", ".join(f"{item.played_ms} of {item.received_ms} ms heard" for item in event.items)
+    return f"{heard}; silent after {event.latency_s * 1000:.2f} ms"
+
+
+def _response(event: Any) -> str:
+    details = event.response.status_details
+    reason = f" ({details.reason})" if details is not None and details.reason else ""
+    return f"{event.response.status}{reason}"
+
+
+_DETAILS: dict[type, Any] = {
+    ev.PlaybackInterrupted: _interruption,
+    ev.ResponseCreated: _response,
+    ev.ResponseDone: _response,
+    ev.Error: lambda event: event.error.message,
+    ev.ResponseOutputAudioTranscriptDelta: lambda event: repr(event.delta),
+}
