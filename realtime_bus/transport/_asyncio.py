@@ -1,0 +1,250 @@
+"""Drive a client's connection by asyncio callbacks: bytes arrive, ``deliver`` is called.
+
+No task stands between the socket and ``deliver``: at 60 frames a second nearly every frame is its
+own wake-up, and waking a task costs more than decoding the frame. Rules:
+
+* `data_received` parses, delivers, then writes what is due, all in the loop's own callback.
+* Nothing is read before `run` (a server may greet in the handshake's segment: that is held), nor
+  while paused. Nor is silence judged then: the keepalive starts again on resuming.
+* Once closing has begun, the peer has ``close_timeout_s``, then the connection is cut.
+* Timers are the only thing that lives beside the socket; they end with it in `connection_lost`.
+* `run` may be cancelled: the connection stays open until `aclose`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from realtime_bus._errors import TransportClosed
+
+from ._inbox import Inbox
+from ._limits import CLOSE_TIMEOUT_S, HIGH_WATER_BYTES, MAX_UNSENT_BYTES
+from ._signal import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from realtime_bus._errors import CloseInfo
+
+    from ._connection import Connection
+
+__all__ = ["AsyncioTransport"]
+
+
+class AsyncioTransport(asyncio.Protocol):
+    """A transport that is an asyncio protocol; give it to ``loop.create_connection``, then `open`.
+
+    Args:
+        connection: From `client_connection`, fresh.
+        close_timeout_s: Seconds that the peer has to finish the closing handshake.
+    """
+
+    def __init__(self, connection: Connection, *, close_timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        self._connection = connection
+        self._close_timeout_s = close_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._inbox = Inbox()
+        self._changed = Signal()
+        self._transport: asyncio.Transport | None = None
+        self._crash: Exception | None = None
+        self._lost = False
+        self._writes_paused = False
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    # The transport's side: what a session calls
+
+    async def open(self) -> bool:
+        """Wait for the handshake and tell whether there is a WebSocket now."""
+        while self._connection.opening:
+            await self._changed.wait()
+        return self._connection.accepted
+
+    async def run(self, deliver: Callable[[bytes], None]) -> CloseInfo:
+        """Deliver each message as it comes, until the connection has ended; tell how it did.
+
+        ``deliver`` must not raise: what it raises cuts the connection and comes out here.
+        """
+        self._inbox.start(deliver)
+        self._continue()
+        while not self._lost or (self._inbox and self._crash is None):
+            await self._changed.wait()
+        if self._crash is not None:
+            raise self._crash
+        return self._connection.close_info()
+
+    def send(self, frame: bytes) -> None:
+        """Write a text message.
+
+        Raises:
+            TransportClosed: The connection is closed or closing, or the peer stopped reading.
+        """
+        self._connection.send_text(frame)
+        self._flush()
+        if self._writes_paused and self.buffered_bytes > MAX_UNSENT_BYTES:
+            self._give_up()
+
+    async def drain(self) -> None:
+        """Wait until little is unsent.
+
+        Raises:
+            TransportClosed: The connection has ended.
+        """
+        while self._writes_paused and not self._lost:
+            await self._changed.wait()
+        if self._lost:
+            raise TransportClosed("the connection has ended", close=self._connection.close_info())
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close with a handshake and wait for it, at most ``close_timeout_s``."""
+        self._connection.close(code, reason)
+        self._inbox.abandon()
+        self._flush()
+        self._continue()
+        if not self._connection.closing:
+            self._abort()
+        while not self._lost and self._transport is not None:
+            await self._changed.wait()
+
+    async def abort(self) -> None:
+        """Cut the connection without a word."""
+        self._abort()
+        while not self._lost and self._transport is not None:
+            await self._changed.wait()
+
+    def pause(self) -> None:
+        """Stop reading; what is parsed already is held."""
+        self._inbox.paused = True
+        self._read(on=False)
+
+    def resume(self) -> None:
+        """Read again; what was held is delivered first."""
+        self._inbox.paused = False
+        # Not here: the caller may be in the middle of taking frames out of its own queue.
+        self._loop.call_soon(self._continue)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much is unsent."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    # The protocol's side: what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the request."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, deliver, answer."""
+        connection = self._connection
+        was_opening = connection.opening
+        frames = connection.receive(data)
+        if frames:
+            self._push(frames)
+        self._flush(replies=True)
+        if was_opening and not connection.opening:
+            self._opened()
+
+    def eof_received(self) -> bool:
+        """Note the end of the stream and let the loop close our side."""
+        self._connection.receive_eof()
+        self._flush()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let everybody go who waits."""
+        self._lost = True
+        self._connection.receive_eof(exc)
+        for timer in (self._ping_timer, self._close_timer):
+            if timer is not None:
+                timer.cancel()
+        self._changed.notify()
+
+    def pause_writing(self) -> None:
+        """Note that the socket takes no more."""
+        self._writes_paused = True
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        self._writes_paused = False
+        self._changed.notify()
+
+    # Small steps
+
+    def _opened(self) -> None:
+        if not self._inbox.started:
+            self._read(on=False)
+        self._changed.notify()
+
+    def _push(self, frames: list[bytes]) -> None:
+        try:
+            self._inbox.push(frames)
+        except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
+            self._crash = exc
+            self._abort()
+
+    def _continue(self) -> None:
+        """Deliver what is held and, if nobody paused meanwhile, read on."""
+        self._push([])
+        if not self._inbox.paused:
+            self._connection.start_keepalive(self._loop.time())
+            self._watch()
+            self._read(on=True)
+        self._changed.notify()
+
+    def _read(self, *, on: bool) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and transport.is_reading() != on:
+            (transport.resume_reading if on else transport.pause_reading)()
+
+    def _flush(self, *, replies: bool = False) -> None:
+        """Write what the connection wants to say, and notice that it is closing."""
+        connection = self._connection
+        chunks = connection.outgoing()
+        if replies and self._writes_paused and connection.is_open:
+            # Only pongs: RFC 6455 5.5.3 lets us answer the last of several pings. A peer that
+            # pings and never reads must not fill our memory.
+            chunks = chunks[-1:]
+        if self._transport is not None:
+            for chunk in chunks:
+                self._transport.write(chunk)
+        if not connection.is_open:
+            self._note_closing()
+
+    def _note_closing(self) -> None:
+        if self._transport is None or self._lost:
+            return
+        if self._connection.wants_eof:
+            self._transport.close()
+        if self._close_timer is None and not self._connection.opening:
+            self._close_timer = self._loop.call_later(self._close_timeout_s, self._abort)
+
+    def _watch(self) -> None:
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        deadline = self._connection.next_deadline()
+        if deadline is not None and not self._lost:
+            self._ping_timer = self._loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        if self._inbox.paused:  # we do not read, so that we cannot judge
+            self._connection.start_keepalive(self._loop.time())
+        self._connection.tick(self._loop.time())
+        self._flush()
+        self._watch()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _give_up(self) -> None:
+        unsent = self.buffered_bytes
+        self._connection.fail(1008, "the peer does not read")
+        self._abort()
+        raise TransportClosed(
+            f"{unsent} bytes are unsent: the peer does not read",
+            close=self._connection.close_info(),
+        )

@@ -1,0 +1,284 @@
+"""Drive a connection over an anyio byte stream: the client on trio, the local server on both.
+
+One task reads and delivers, one writes, one watches the keepalive; all of them live in `run`.
+Rules:
+
+* Nothing is awaited between the bytes and ``deliver``.
+* While frames are held (paused, or nobody runs yet) nothing is read.
+* Once either side has begun to close, the peer has ``close_timeout_s`` to end the stream. Then it
+  is cut, and `run` returns. Frames that came before the end are delivered first.
+* A write that was cut off in the middle of a frame (its task was cancelled) cannot be followed by
+  a close frame: then the stream is just closed.
+* `run` may be cancelled; then the stream stays open until `aclose`, which still says goodbye
+  (unless the rule above forbids it). Whoever cancels `run` calls `aclose`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import CancelScope, EndOfStream, aclose_forcefully, create_task_group, current_time
+from anyio.abc import SocketStream
+
+from realtime_bus._errors import TransportClosed
+
+from ._inbox import Inbox, discard
+from ._limits import CLOSE_TIMEOUT_S
+from ._outbox import Outbox
+from ._signal import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import ByteStream
+
+    from realtime_bus._errors import CloseInfo
+
+    from ._connection import Connection
+
+__all__ = ["StreamTransport"]
+
+_READ_BYTES = 64 * 1024
+_BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+
+class StreamTransport:
+    """A transport over a byte stream; call `open`, then `run`.
+
+    Args:
+        stream: Connected; the transport owns and closes it.
+        connection: From `client_connection` or `server_connection`, fresh.
+        close_timeout_s: Seconds that the peer has to finish the closing handshake.
+    """
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        connection: Connection,
+        *,
+        close_timeout_s: float = CLOSE_TIMEOUT_S,
+    ) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._close_timeout_s = close_timeout_s
+        self._inbox = Inbox()
+        self._outbox = Outbox()
+        self._resumed = Signal()
+        self._read_scope: CancelScope | None = None
+        self._running = False
+        self._left = Signal()
+        self._ended = False
+
+    async def open(self) -> bool:
+        """Shake hands and tell whether there is a WebSocket now; the caller sets a time limit.
+
+        A server's refusal has been written when this returns False; `aclose` then hangs up.
+        """
+        await self._write_now()
+        while self._connection.opening:
+            await self._read_once()
+            await self._write_now()
+        return self._connection.accepted
+
+    async def run(self, deliver: Callable[[bytes], None]) -> CloseInfo:
+        """Deliver each message as it comes, until the connection has ended; tell how it did.
+
+        ``deliver`` must not raise: what it raises cuts the connection and comes out here.
+        """
+        while self._running:  # `aclose` came first and says goodbye
+            await self._left.wait()
+        if self._ended:
+            return self._connection.close_info()
+        self._inbox.start(deliver)
+        self._running = True
+        try:
+            await self._run_tasks()
+        except Exception:
+            await self._finish()
+            raise
+        finally:
+            self._running = False
+            self._left.notify()
+        await self._finish()
+        return self._connection.close_info()
+
+    def send(self, frame: bytes) -> None:
+        """Queue a text message.
+
+        Raises:
+            TransportClosed: The connection is closed or closing, or the peer stopped reading.
+        """
+        self._connection.send_text(frame)
+        self._flush()
+        if self._outbox.overfull:
+            self._give_up()
+
+    async def drain(self) -> None:
+        """Wait until little is unsent.
+
+        Raises:
+            TransportClosed: The connection has ended.
+        """
+        await self._outbox.drain()
+        if self._ended:
+            raise TransportClosed("the connection has ended", close=self._connection.close_info())
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close with a handshake and wait for it, at most ``close_timeout_s``."""
+        self._connection.close(code, reason)
+        self._inbox.abandon()
+        self._flush()
+        self._resumed.notify()
+        while self._running:
+            await self._left.wait()
+        if not self._ended:
+            await self._say_goodbye()
+
+    async def abort(self) -> None:
+        """Cut the connection without a word."""
+        await self._finish()
+
+    def pause(self) -> None:
+        """Stop reading; what is parsed already is held."""
+        self._inbox.paused = True
+
+    def resume(self) -> None:
+        """Read again; what was held is delivered first."""
+        self._inbox.paused = False
+        self._connection.start_keepalive(current_time())
+        self._resumed.notify()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much is unsent."""
+        return self._outbox.unsent_bytes
+
+    # Tasks
+
+    async def _run_tasks(self) -> None:
+        crash: Exception | None = None
+        async with create_task_group() as tasks:
+            tasks.start_soon(self._write)
+            tasks.start_soon(self._watch)
+            try:
+                await self._read()
+            except Exception as exc:  # noqa: BLE001 - deliver's; raised below, out of the group
+                crash = exc
+            tasks.cancel_scope.cancel()
+        if crash is not None:
+            raise crash
+
+    async def _read(self) -> None:
+        with CancelScope() as scope:
+            self._read_scope = scope
+            self._flush()
+            while not self._connection.closed or self._inbox:
+                await self._read_or_wait()
+        if scope.cancelled_caught:
+            late = TimeoutError(f"the peer did not hang up within {self._close_timeout_s:g} s")
+            self._connection.receive_eof(late)
+
+    async def _read_or_wait(self) -> None:
+        if self._inbox.paused:
+            await self._resumed.wait()
+        elif self._inbox:
+            self._inbox.flush()
+        else:
+            await self._read_once()
+
+    async def _read_once(self) -> None:
+        try:
+            data = await self._stream.receive(_READ_BYTES)
+        except EndOfStream:
+            self._connection.receive_eof()
+        except _BROKEN as exc:
+            self._connection.receive_eof(exc)
+        else:
+            self._inbox.push(self._connection.receive(data))
+        self._flush(replies=True)
+
+    async def _write(self) -> None:
+        while not (self._connection.wants_eof and not self._outbox.unsent_bytes):
+            try:
+                await self._outbox.write(self._stream.send)
+            except _BROKEN:
+                # The reader learns how it ended: there may be a close frame left to read.
+                self._limit_reading()
+                return
+            if not self._connection.wants_eof:
+                await self._outbox.wait()
+        await self._half_close()
+
+    async def _watch(self) -> None:
+        self._connection.start_keepalive(current_time())
+        while (deadline := self._connection.next_deadline()) is not None:
+            await anyio.sleep_until(deadline)
+            if self._inbox.paused:  # we do not read, so that we cannot judge
+                self._connection.start_keepalive(current_time())
+            self._connection.tick(current_time())
+            self._flush()
+
+    # Small steps
+
+    def _flush(self, *, replies: bool = False) -> None:
+        """Move what the connection wants to say to the writer, and notice that it is closing."""
+        chunks = self._connection.outgoing()
+        if replies and self._outbox.high and self._connection.is_open:
+            # Only pongs: RFC 6455 5.5.3 lets us answer the last of several pings. A peer that
+            # pings and never reads must not fill our memory.
+            chunks = chunks[-1:]
+        self._outbox.add(chunks)
+        if self._connection.closing:
+            self._limit_reading()
+
+    def _limit_reading(self) -> None:
+        scope = self._read_scope
+        if scope is not None:
+            scope.deadline = min(scope.deadline, current_time() + self._close_timeout_s)
+
+    def _give_up(self) -> None:
+        self._connection.fail(1008, "the peer does not read")
+        self._stop_reading()
+        raise TransportClosed(
+            f"{self._outbox.unsent_bytes} bytes are unsent: the peer does not read",
+            close=self._connection.close_info(),
+        )
+
+    async def _write_now(self) -> None:
+        """Write without the writer task, while shaking hands."""
+        self._flush()
+        try:
+            await self._outbox.write(self._stream.send)
+        except _BROKEN as exc:
+            self._connection.receive_eof(exc)
+        if self._connection.wants_eof:
+            await self._half_close()
+
+    async def _half_close(self) -> None:
+        """End our side, so that the peer hangs up; TLS has no half, there we hang up first."""
+        if isinstance(self._stream, SocketStream):
+            with suppress(*_BROKEN):
+                await self._stream.send_eof()
+        else:
+            self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        self._connection.receive_eof()
+        if self._read_scope is not None:
+            self._read_scope.cancel()
+
+    async def _say_goodbye(self) -> None:
+        """Finish the closing handshake by ourselves: nobody runs (any more)."""
+        try:
+            if self._connection.closing and not self._outbox.writing:
+                await self.run(discard)
+        finally:
+            await self._finish()
+
+    async def _finish(self) -> None:
+        self._ended = True
+        self._connection.receive_eof()
+        self._outbox.end()
+        await aclose_forcefully(self._stream)

@@ -1,0 +1,62 @@
+"""What a session needs of a transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from realtime_bus._errors import CloseInfo
+
+__all__ = ["Transport"]
+
+
+class Transport(Protocol):
+    """Carry frames: one connection, from open to closed.
+
+    The one who makes a transport calls `run` once and, however that ends, `aclose`.
+    """
+
+    async def run(self, deliver: Callable[[bytes], None], /) -> CloseInfo:
+        """Deliver each message until the connection has ended; tell how it did.
+
+        ``deliver`` is called synchronously, in order, with nothing awaited between the socket and
+        the call. It must not raise: what it raises cuts the connection and comes out here. A close,
+        clean or not, is a return value and never an exception.
+        """
+        ...
+
+    def send(self, frame: bytes, /) -> None:
+        """Queue one text message and return at once.
+
+        Raises:
+            TransportClosed: The connection is closed or closing, or the peer stopped reading.
+        """
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the write buffer is below its high-water mark.
+
+        Raises:
+            TransportClosed: The connection has ended.
+        """
+        ...
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close with a handshake, wait for its end for a limited time; idempotent.
+
+        Frames that come before the peer's close are still delivered, unless reading is paused.
+        """
+        ...
+
+    def pause(self) -> None:
+        """Stop reading (back-pressure); what is parsed already is held."""
+        ...
+
+    def resume(self) -> None:
+        """Read again; what was held is delivered first, in order, though not inside this call."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes are unsent."""
+        ...

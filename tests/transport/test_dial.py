@@ -1,0 +1,242 @@
+"""Each way in which connecting can fail gives one clear exception, and none tells the key."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import traceback
+from typing import Any
+
+import pytest
+from anyio.abc import ByteStream
+
+from realtime_bus._errors import (
+    AuthenticationError,
+    ConnectError,
+    HostUnreachable,
+    InvalidURL,
+    UpgradeRefused,
+)
+from realtime_bus.transport import Refusal, dial
+from realtime_bus.transport._url import parse_url, show_url
+
+KEY = "sk-proj-0123456789abcdef"
+HEADERS = {"Authorization": f"Bearer {KEY}", "api-key": KEY}
+SUBPROTOCOLS = ("realtime", f"openai-insecure-api-key.{KEY}")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, b'{"error":{"message":"Incorrect API key provided: %s.","code":"x"}}', "Incorrect"),
+        (403, b'{"error":"no access"}', "no access"),
+        (404, b'{"message":"no such model"}', "no such model"),
+        (429, b'{"detail":"slow down"}', "slow down"),
+        (500, b"<html>oops</html>", "oops"),
+        (503, b"", "try again later"),
+        (302, b"", "redirects are not followed"),
+        (418, b'["teapot"]', "teapot"),
+        (200, b"x" * 5000, "xxx"),
+    ],
+)
+@pytest.mark.anyio
+async def test_a_refused_upgrade(
+    serve: Any, status: int, body: bytes, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A refusal gives status and what the server said, shortened and without the key."""
+    caplog.set_level(logging.DEBUG)
+    kind = AuthenticationError if status in {401, 403} else UpgradeRefused
+    body = body.replace(b"%s", KEY.encode())
+    async with serve(refusal=Refusal(status=status, body=body)) as server:
+        with pytest.raises(UpgradeRefused) as caught:
+            await dial(server.url, headers=HEADERS, subprotocols=SUBPROTOCOLS)
+    error = caught.value
+    assert type(error) is kind
+    assert error.status == status
+    assert said in str(error)
+    assert f"HTTP {status}" in str(error)
+    assert len(error.body) <= 300
+    assert error.url == f"ws://127.0.0.1:{server.port}/v1/realtime"
+    assert server.requests[0].headers["api-key"] == KEY
+    _assert_secret(error, caplog)
+
+
+def _assert_secret(error: ConnectError, caplog: pytest.LogCaptureFixture) -> None:
+    told = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
+    assert KEY not in told
+    assert KEY not in caplog.text
+    assert not [record for record in caplog.records if record.name.startswith("websockets")]
+
+
+@pytest.mark.anyio
+async def test_the_key_is_in_no_log_and_no_repr(
+    serve: Any, running: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A whole conversation at DEBUG leaves no trace of the key."""
+    caplog.set_level(logging.DEBUG)
+    async with serve(subprotocols=("realtime",)) as server:
+        transport = await dial(server.url, headers=HEADERS, subprotocols=SUBPROTOCOLS)
+        async with running(transport) as run:
+            run.transport.send(b"hello")
+            await run.box.until(1)
+            assert KEY not in repr(transport) + str(vars(transport))
+            await transport.aclose()
+            assert KEY not in repr(await run.end())
+    assert KEY not in caplog.text
+
+
+def _answer(data: bytes) -> Any:
+    async def handle(stream: ByteStream) -> None:
+        await stream.receive()
+        if data:
+            await stream.send(data)
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", UpgradeRefused, "not HTTP"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", HostUnreachable, "hung up"),
+        (b"", HostUnreachable, "hung up without an answer"),
+        (b"HTTP/1.1 101 X\r\n\r\n", UpgradeRefused, "not with a WebSocket"),
+        (
+            (
+                b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Accept: nonsense\r\n\r\n"
+            ),
+            UpgradeRefused,
+            "not with a WebSocket",
+        ),
+    ],
+)
+@pytest.mark.anyio
+async def test_an_answer_that_is_no_websocket(
+    listen: Any, data: bytes, kind: type[ConnectError], said: str
+) -> None:
+    """Something else than an HTTP answer, or a wrong one, is told apart."""
+    async with listen(_answer(data)) as port:
+        with pytest.raises(kind, match=said) as caught:
+            await dial(f"ws://127.0.0.1:{port}/x", headers=HEADERS)
+    assert getattr(caught.value, "status", 0) in {0, 101}
+
+
+@pytest.mark.anyio
+async def test_a_server_that_repeats_the_subprotocols_does_not_leak_the_key(
+    listen: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the server repeats of our request is cleaned."""
+    from websockets.utils import accept_key
+
+    async def handle(stream: ByteStream) -> None:
+        request = (await stream.receive()).decode()
+        lines = dict(line.split(": ", 1) for line in request.split("\r\n")[1:] if line)
+        answer = (
+            "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"Sec-WebSocket-Accept: {accept_key(lines['Sec-WebSocket-Key'])}\r\n"
+            f"Sec-WebSocket-Protocol: {lines['Sec-WebSocket-Protocol']}\r\n\r\n"
+        )
+        await stream.send(answer.encode())
+
+    async with listen(handle) as port:
+        with pytest.raises(UpgradeRefused, match="multiple values") as caught:
+            await dial(f"ws://127.0.0.1:{port}/x", headers=HEADERS, subprotocols=SUBPROTOCOLS)
+    _assert_secret(caught.value, caplog)
+
+
+@pytest.mark.anyio
+async def test_nobody_listens() -> None:
+    """A port where nobody listens is named."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(HostUnreachable, match=f"nobody answers at 127.0.0.1:{port}"):
+            await dial(f"ws://127.0.0.1:{port}/x?key=secret")
+
+
+@pytest.mark.anyio
+async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that has no address is named."""
+
+    def unknown(*_args: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(HostUnreachable, match=r"there is no host 'no.such.host.invalid'"):
+        await dial("wss://no.such.host.invalid/v1")
+
+
+@pytest.mark.anyio
+async def test_no_answer_in_time(listen: Any) -> None:
+    """A server that accepts and stays silent is given up after the timeout."""
+    import anyio
+
+    async def handle(_stream: ByteStream) -> None:
+        await anyio.sleep_forever()
+
+    async with listen(handle) as port:
+        with pytest.raises(HostUnreachable, match=r"no answer within 0\.05 s"):
+            await dial(f"ws://127.0.0.1:{port}", open_timeout_s=0.05)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://api.openai.com/v1/realtime", "use wss://"),
+        ("http://localhost:1", "use ws://"),
+        ("gpt-realtime", "does not begin with wss://"),
+        ("", "does not begin with wss://"),
+        ("ftp://x/", "does not begin with wss://"),
+        ("wss:///v1", "names no host"),
+        ("wss://host:99999/", "check its host and port"),
+        ("wss://host:abc/", "check its host and port"),
+        ("wss://[::1/", "check its host and port"),
+        ("wss://me:secret@host/", "send them in a header"),
+        ("wss://host/a#b", "leave it out"),
+        ("wss://a..b/", "no valid host name"),
+        ("wss://" + "a" * 70 + "/", "no valid host name"),
+        ("wss://a b/", "no valid host name"),
+    ],
+)
+@pytest.mark.anyio
+async def test_a_url_that_is_none(url: str, said: str) -> None:
+    """A wrong address says what to do, without credentials or query."""
+    with pytest.raises(InvalidURL, match=said) as caught:
+        await dial(url + ("?token=secret" if "#" not in url else ""))
+    assert "secret" not in str(caught.value) + caught.value.url
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "resource"),
+    [
+        ("wss://API.openai.com/v1?model=x", "wss://api.openai.com/v1", "/v1?model=x"),
+        ("ws://[::1]:8080", "ws://[::1]:8080/", "/"),
+        ("wss://bücher.example/ä b?q=ü&r=%20", "wss://xn--bcher-kva.example/%C3%A4%20b", None),
+        (" ws://h:80/ ", "ws://h/", "/"),
+    ],
+)
+def test_a_url_is_read_and_shown(url: str, shown: str, resource: str | None) -> None:
+    """Default ports vanish, names and paths become ASCII, and the query is not shown."""
+    uri = parse_url(url)
+    assert show_url(uri) == shown
+    assert uri.resource_name == (resource or "/%C3%A4%20b?q=%C3%BC&r=%20")
+
+
+@pytest.mark.anyio
+async def test_nagle_is_off(serve: Any, running: Any) -> None:
+    """Small frames are not held back by TCP on either side."""
+    from anyio.abc import SocketAttribute
+
+    async with serve() as server, running(await dial(server.url)) as run:
+        await server.connected.wait()
+        ours, theirs = run.transport, server.transports[0]
+        raw = SocketAttribute.raw_socket
+        sockets = [theirs._stream.extra(raw)]  # noqa: S610 - anyio's, not Django's
+        if hasattr(ours, "_stream"):
+            sockets.append(ours._stream.extra(raw))  # noqa: S610 - the same
+        else:
+            sockets.append(ours._transport.get_extra_info("socket"))
+        for each in sockets:
+            assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
