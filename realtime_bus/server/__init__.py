@@ -1,0 +1,56 @@
+"""A local server that speaks the Realtime protocol, with a real detector and a real voice.
+
+::
+
+    async with RealtimeServer().serve() as bound:
+        print(bound.url)  # ws://127.0.0.1:…/v1/realtime
+
+What answers is a `Responder`: an async generator of `Text`, `Speech` and `ToolCall`.
+"""
+
+from ._bound import BoundServer, ServerStatistics
+from ._options import ServerOptions
+from ._responder import (
+    EchoResponder,
+    Output,
+    Responder,
+    ResponderRequest,
+    Speech,
+    Text,
+    ToolCall,
+    Transcriber,
+    VoiceResponder,
+)
+from ._script import ScriptError, ScriptResponder, ScriptTool, ScriptTurn
+from ._serve import RESPONDERS, responder_named, serve_forever
+from ._shell import RealtimeServer
+from ._vad import EnergyDetector, SileroDetector, SpeechDetector
+from ._voice import Spoken, Voice
+
+__all__ = [
+    "RESPONDERS",
+    "BoundServer",
+    "EchoResponder",
+    "EnergyDetector",
+    "Output",
+    "RealtimeServer",
+    "Responder",
+    "ResponderRequest",
+    "ScriptError",
+    "ScriptResponder",
+    "ScriptTool",
+    "ScriptTurn",
+    "ServerOptions",
+    "ServerStatistics",
+    "SileroDetector",
+    "Speech",
+    "SpeechDetector",
+    "Spoken",
+    "Text",
+    "ToolCall",
+    "Transcriber",
+    "Voice",
+    "VoiceResponder",
+    "responder_named",
+    "serve_forever",
+]

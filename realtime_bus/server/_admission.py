@@ -1,0 +1,136 @@
+"""Who is let in, and to what: the upgrade request, judged.
+
+The rules
+---------
+* The path is ``/v1/realtime``; any other is HTTP 404. Above the limit of connections it is
+  HTTP 503.
+* With a key set, the client gives it as a bearer token, or (browsers) as the subprotocol
+  ``openai-insecure-api-key.<key>``. A wrong one is let in, told ``invalid_api_key`` and closed
+  with 3000, as OpenAI does; or refused with HTTP 401.
+* The beta shape is told ``beta_api_shape_disabled``, an unknown intent ``invalid_intent``, and
+  a conversation without a model ``missing_model``; these close with 4000.
+* ``intent=transcription`` is a session that only transcribes; it needs no model.
+
+Source: Realtime protocol, connection, authentication and closing.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from realtime_bus.transport import Refusal as HttpRefusal
+from realtime_bus.transport import UpgradeRequest
+
+from ._defaults import SessionKind
+from ._options import ServerOptions
+from ._refusals import Refusal
+
+__all__ = ["PATH", "Accepted", "TurnedAway", "admit", "http_refusal"]
+
+PATH = "/v1/realtime"
+
+_KEY_PROTOCOL = "openai-insecure-api-key."
+_BETA_PROTOCOL = "openai-beta.realtime-v1"
+_KINDS: dict[str, SessionKind] = {"realtime": "realtime", "transcription": "transcription"}
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A session may begin.
+
+    Attributes:
+        kind: Conversation, or transcription only.
+        model: From the URL; None if the session only transcribes.
+    """
+
+    kind: SessionKind
+    model: str | None
+
+
+class TurnedAway(msgspec.Struct, frozen=True):
+    """The upgrade succeeds, the client is told what is wrong, and the connection is closed.
+
+    Attributes:
+        refusal: What it is told.
+        close_code: 3000 for keys, 4000 for the rest.
+    """
+
+    refusal: Refusal
+    close_code: int
+
+    @property
+    def reason(self) -> str:
+        """The close frame's reason."""
+        return f"invalid_request_error.{self.refusal.code}"
+
+
+Verdict = Accepted | TurnedAway | HttpRefusal
+
+
+def admit(request: UpgradeRequest, options: ServerOptions, *, crowded: bool = False) -> Verdict:
+    """Judge an upgrade request.
+
+    Args:
+        request: What the client asked for.
+        options: The server's knobs.
+        crowded: Whether there are as many connections as there may be.
+    """
+    url = urlsplit(request.path)
+    if url.path.rstrip("/") != PATH:
+        return http_refusal(404, "not_found", f"There is nothing at this path; try {PATH}.")
+    if crowded:
+        return http_refusal(503, "too_many_connections", "The server is full; try again later.")
+    if not _key_is_good(request, options.api_key):
+        return _bad_key(options)
+    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    return _session(request, query)
+
+
+def _session(request: UpgradeRequest, query: dict[str, str]) -> Verdict:
+    if _is_beta(request):
+        message = "The Realtime Beta API is no longer supported; drop the OpenAI-Beta header."
+        return TurnedAway(Refusal("beta_api_shape_disabled", message), 4000)
+    kind = _KINDS.get(query.get("intent", "realtime"))
+    if kind is None:
+        message = f"Invalid intent; allowed are {', '.join(_KINDS)}."
+        return TurnedAway(Refusal("invalid_intent", message, param="intent"), 4000)
+    model = query.get("model")
+    if model is None and kind == "realtime":
+        message = "You must provide a model parameter, such as ?model=gpt-realtime."
+        return TurnedAway(Refusal("missing_model", message, param="model"), 4000)
+    return Accepted(kind, model if kind == "realtime" else None)
+
+
+def _is_beta(request: UpgradeRequest) -> bool:
+    header = "realtime=v1" in request.headers.get("openai-beta", "")
+    return header or _BETA_PROTOCOL in request.subprotocols
+
+
+def _key_is_good(request: UpgradeRequest, api_key: str | None) -> bool:
+    if api_key is None:
+        return True
+    given = _given_key(request).encode("utf-8", "surrogateescape")
+    return hmac.compare_digest(given, api_key.encode())
+
+
+def _given_key(request: UpgradeRequest) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    keys = (name for name in request.subprotocols if name.startswith(_KEY_PROTOCOL))
+    return next(keys, "").removeprefix(_KEY_PROTOCOL)
+
+
+def _bad_key(options: ServerOptions) -> Verdict:
+    message = "Incorrect API key provided."
+    if options.bad_key == "http":
+        return http_refusal(401, "invalid_api_key", message)
+    return TurnedAway(Refusal("invalid_api_key", message), 3000)
+
+
+def http_refusal(status: int, code: str, message: str) -> HttpRefusal:
+    """Return an HTTP answer with an error in the protocol's shape."""
+    error = {"type": "invalid_request_error", "code": code, "message": message, "param": None}
+    return HttpRefusal(status=status, body=msgspec.json.encode({"error": error}))
