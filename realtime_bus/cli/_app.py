@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
+
+if TYPE_CHECKING:
+    from realtime_bus.server import BoundServer
 
 __all__ = ["app"]
 
@@ -82,18 +85,17 @@ def serve(
     pace: Annotated[float, typer.Option(help="How many times faster than real time audio is sent.")] = 4.0,
 ) -> None:
     """Run the local server: the Realtime protocol's other side, without a key or a network."""
-    from ..server import serve_forever  # noqa: PLC0415  # takes a while to import
+    from realtime_bus.server import ServerOptions, serve_forever  # noqa: PLC0415  # slow to import
 
+    options = ServerOptions(api_key=api_key, pace=pace)
     run = functools.partial(
-        serve_forever,
-        host=host,
-        port=port,
-        responder=answer.value,
-        script=script,
-        api_key=api_key,
-        pace=pace,
+        serve_forever, host, port, answer.value, script=script, options=options, on_ready=_say_where
     )
     try:
         anyio.run(run)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+
+
+def _say_where(bound: BoundServer) -> None:
+    typer.echo(f"listening at {bound.url_for('any')} (end with Ctrl-C)")

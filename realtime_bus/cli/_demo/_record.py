@@ -29,15 +29,31 @@ class Line:
 
 
 class Said:
-    """Something that somebody said."""
+    """Something that somebody said.
 
-    __slots__ = ("cut_ms", "item_id", "text", "who")
+    Attributes:
+        who: ``"person"`` or ``"assistant"``.
+        item_id: Which item of the conversation.
+        text: The words, as far as they are known.
+        cut_ms: How much of it was heard before it was interrupted, or None if it was not.
+        heard_share: That, as a part of what had been received, from 0 to 1.
+    """
+
+    __slots__ = ("cut_ms", "heard_share", "item_id", "text", "who")
 
     def __init__(self, who: str, item_id: str, text: str = "") -> None:
         self.who = who
         self.item_id = item_id
         self.text = text
         self.cut_ms: int | None = None
+        self.heard_share = 1.0
+
+    @property
+    def heard_chars(self) -> int:
+        """Return about how many characters of the text were heard, to the end of a word."""
+        guess = round(len(self.text) * self.heard_share)
+        end = self.text.find(" ", guess)
+        return end if 0 <= end and self.cut_ms is not None else len(self.text)
 
 
 class Record:
@@ -117,7 +133,9 @@ class Record:
     def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
         self.interruptions.append(event)
         for item in event.items:
-            self._of("assistant", item.item_id).cut_ms = item.played_ms
+            said = self._of("assistant", item.item_id)
+            said.cut_ms = item.played_ms
+            said.heard_share = item.played_ms / max(item.received_ms, 1)
 
     def _of(self, who: str, item_id: str) -> Said:
         for said in self.said:

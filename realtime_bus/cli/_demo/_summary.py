@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from ._judge import Check, Figures
-from ._record import Record
+from ._record import Record, Said
 
-__all__ = ["print_summary"]
+__all__ = ["print_summary", "spoken"]
 
 
 def print_summary(
@@ -26,15 +26,19 @@ def print_summary(
 
 
 def _conversation(record: Record) -> Panel:
-    text = Text()
-    for said in record.said:
-        style = "bold green" if said.who == "person" else "bold yellow"
-        text.append(f"{said.who}: ", style).append(said.text or "…")
-        if said.cut_ms is not None:
-            text.append(f"  ✂ heard for {said.cut_ms / 1000:.1f} s, then interrupted", "bold red")
-        text.append("\n")
-    text.rstrip()
-    return Panel(text, title="what was said", title_align="left", border_style="dim")
+    lines = [spoken(said) for said in record.said]
+    return Panel(Group(*lines), title="what was said", title_align="left", border_style="dim")
+
+
+def spoken(said: Said) -> Text:
+    """Show what somebody said; what was never heard is struck out."""
+    style = "green" if said.who == "person" else "yellow"
+    heard = said.heard_chars
+    line = Text.assemble((f"{said.who}: ", f"bold {style}"), said.text[:heard] or "…")
+    if said.cut_ms is not None:
+        line.append(f" ✂ interrupted after {said.cut_ms / 1000:.1f} s", "bold red")
+        line.append(said.text[heard:], "dim strike")
+    return line
 
 
 def _figures(found: Figures, record: Record) -> Table:

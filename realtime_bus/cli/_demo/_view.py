@@ -16,7 +16,8 @@ from rich.text import Text
 from ..._session._session import Session
 from ...audio import AudioSink
 from ._person import Person
-from ._record import Line, Record, Said
+from ._record import Line, Record
+from ._summary import spoken
 
 __all__ = ["LiveView", "PlainView", "Scene"]
 
@@ -110,16 +111,8 @@ def _state(*, active: bool) -> Text:
 
 
 def _transcript(scene: Scene, rows: int) -> Panel:
-    lines = [_spoken(said) for said in scene.record.said[-rows:]]
+    lines = [spoken(said) for said in scene.record.said[-rows:]]
     return Panel(Group(*lines), title="conversation", title_align="left", border_style="dim")
-
-
-def _spoken(said: Said) -> Text:
-    style = "green" if said.who == "person" else "yellow"
-    line = Text.assemble((f"{said.who}: ", f"bold {style}"), said.text or "…")
-    if said.cut_ms is not None:
-        line.append(f"  ✂ heard for {said.cut_ms / 1000:.1f} s, then interrupted", "bold red")
-    return line
 
 
 def _events(scene: Scene, rows: int) -> Panel:

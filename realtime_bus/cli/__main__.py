@@ -1,0 +1,5 @@
+"""``python -m realtime_bus.cli``."""
+
+from . import main
+
+main()
