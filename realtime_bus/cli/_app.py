@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 
-class View(str, Enum):
+class View(StrEnum):
     """How a running conversation is shown."""
 
     auto = "auto"
@@ -32,7 +32,7 @@ class View(str, Enum):
     plain = "plain"
 
 
-class Answer(str, Enum):
+class Answer(StrEnum):
     """What the local server answers with."""
 
     voice = "voice"
@@ -46,13 +46,19 @@ def demo(
     wav: Annotated[
         Path, typer.Option(help="Where to write both sides as heard: left person, right assistant.")
     ] = Path("realtime-bus-demo.wav"),
-    speaker: Annotated[bool, typer.Option("--speaker", help="Play it on the sound device.")] = False,
-    view: Annotated[View, typer.Option(help="auto: live in a terminal, plain lines elsewhere.")] = View.auto,
+    speaker: Annotated[
+        bool, typer.Option("--speaker", help="Play it on the sound device.")
+    ] = False,
+    view: Annotated[
+        View, typer.Option(help="auto: live in a terminal, plain lines elsewhere.")
+    ] = View.auto,
     url: Annotated[
-        str | None, typer.Option(help="A real provider's wss:// address, or a model's name for OpenAI.")
+        str | None,
+        typer.Option(help="A real provider's wss:// address, or a model's name for OpenAI."),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True)
+        str | None,
+        typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True),
     ] = None,
     backend: Annotated[str, typer.Option(help="asyncio or trio.")] = "asyncio",
 ) -> None:
@@ -82,19 +88,25 @@ def serve(
     api_key: Annotated[
         str | None, typer.Option(help="The only key that is let in; everybody if left out.")
     ] = None,
-    pace: Annotated[float, typer.Option(help="How many times faster than real time audio is sent.")] = 4.0,
+    pace: Annotated[
+        float, typer.Option(help="How many times faster than real time audio is sent.")
+    ] = 4.0,
 ) -> None:
     """Run the local server: the Realtime protocol's other side, without a key or a network."""
     from realtime_bus.server import ServerOptions, serve_forever  # noqa: PLC0415  # slow to import
 
     options = ServerOptions(api_key=api_key, pace=pace)
+    name = answer.value if script is None else "script"
     run = functools.partial(
-        serve_forever, host, port, answer.value, script=script, options=options, on_ready=_say_where
+        serve_forever, host, port, name, script=script, options=options, on_ready=_say_where
     )
     try:
         anyio.run(run)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+    except OSError as error:
+        typer.echo(f"realtime-bus: cannot listen at {host}:{port}: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _say_where(bound: BoundServer) -> None:

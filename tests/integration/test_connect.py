@@ -55,7 +55,7 @@ async def answering(response: bytes) -> AsyncIterator[str]:
             await stream.send(response)
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(SocketAttribute.local_port)
+    port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # not Django's
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, answer)
         yield f"ws://127.0.0.1:{port}/v1/realtime"
@@ -85,8 +85,8 @@ async def test_refused_settings_raise_from_connect() -> None:
     """A setting that the server refuses raises its error, and the session is closed."""
     bus = Bus(log_errors=False)
     async with make_server().serve() as bound:
+        detection = ev.ServerVad(prefix_padding_ms=-1)
         with pytest.raises(RequestRejected) as caught:
-            detection = ev.ServerVad(prefix_padding_ms=-1)
             async with bus.connect(bound.url_for("m"), turn_detection=detection):
                 pytest.fail("the block must not begin")
         assert caught.value.param is not None
@@ -207,13 +207,12 @@ async def test_tls_to_a_server_without_tls_is_host_unreachable() -> None:
 
 
 async def test_closing_tells_the_server_code_and_reason() -> None:
-    """aclose ends the session cleanly, with the code that was asked for."""
-    async with make_server().serve() as bound:
-        async with Bus().connect(bound.url_for("m")) as session:
-            await session.aclose(3001, "lunch")
-            close = await session.closed()
-            with pytest.raises(SessionClosed):
-                await session.update(instructions="too late")
+    """Aclose ends the session cleanly, with the code that was asked for."""
+    async with make_server().serve() as bound, Bus().connect(bound.url_for("m")) as session:
+        await session.aclose(3001, "lunch")
+        close = await session.closed()
+        with pytest.raises(SessionClosed):
+            await session.update(instructions="too late")
     assert close.clean
     assert close.code == 3001
 

@@ -47,7 +47,9 @@ def small_frames(count: int) -> list[bytes]:
     rng = random.Random(1)  # noqa: S311  # sample data, no secret
     kind = "response.output_audio_transcript.delta"
     return [
-        _part(kind, delta=" timer", obfuscation="".join(rng.choices(_LETTERS, k=rng.randint(8, 40))))
+        _part(
+            kind, delta=" timer", obfuscation="".join(rng.choices(_LETTERS, k=rng.randint(8, 40)))
+        )
         for _ in range(count)
     ]
 

@@ -6,8 +6,8 @@ The parts: `_lines` what is said, `_person` who says it, `_conversation` in whic
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +16,13 @@ import anyio.to_thread
 import msgspec
 from rich.console import Console
 
-from ... import events as ev
-from ..._bus._bus import Bus
-from ..._session._fields import SessionFields
-from ...server import RealtimeServer, ScriptResponder, ScriptTurn, Voice
+from realtime_bus import events as ev
+from realtime_bus._bus._bus import Bus
+from realtime_bus._session._fields import SessionFields
+from realtime_bus._session._session import Session
+from realtime_bus._tasks import background_tasks
+from realtime_bus.server import RealtimeServer, ScriptResponder, ScriptTurn, Voice
+
 from ._conversation import DemoFailed, Speech, hold_conversation
 from ._judge import figures, judge
 from ._lines import FULL, SHORT, Lines
@@ -83,7 +86,7 @@ def _synthesize(lines: Lines) -> Speech:
 
 
 @asynccontextmanager
-async def _address(options: DemoOptions, lines: Lines) -> AsyncIterator[str]:
+async def _address(options: DemoOptions, lines: Lines) -> AsyncGenerator[str, None]:
     """Yield what to connect to: a real provider, or a server of our own on loopback."""
     if options.url is not None:
         yield options.url
@@ -139,20 +142,29 @@ async def _converse(
     speech: Speech,
 ) -> tuple[DemoFailed | None, Person]:
     view = _view(options, console)
-    async with bus.connect(url, api_key=options.api_key, **_settings(options)) as session:
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(
+            bus.connect(url, api_key=options.api_key, **_settings(options))
+        )
+        tasks = await stack.enter_async_context(background_tasks())
         person = Person(session)
-        scene = Scene(url.split("?")[0], record, person, sink, session)
-        failure: DemoFailed | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(view.run, scene)
-            tasks.start_soon(person.run)
-            try:
-                with anyio.fail_after(_TIMEOUT_S):
-                    await hold_conversation(session, person, sink, lines, speech)
-            except DemoFailed as error:
-                failure = error
-            tasks.cancel_scope.cancel()
+        tasks.start_soon(person.run)
+        tasks.start_soon(
+            view.run, Scene(url.split("?", maxsplit=1)[0], record, person, sink, session)
+        )
+        failure = await _play(session, person, sink, lines, speech)
     return failure, person
+
+
+async def _play(
+    session: Session, person: Person, sink: Any, lines: Lines, speech: Speech
+) -> DemoFailed | None:
+    try:
+        with anyio.fail_after(_TIMEOUT_S):
+            await hold_conversation(session, person, sink, lines, speech)
+    except DemoFailed as error:
+        return error
+    return None
 
 
 def _view(options: DemoOptions, console: Console) -> LiveView | PlainView:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ... import events as ev
-from ..._errors import RealtimeBusError
-from ..._session._session import Session
-from ...audio import AudioSink
+from realtime_bus import events as ev
+from realtime_bus._errors import RealtimeBusError
+from realtime_bus._session._session import Session
+from realtime_bus.audio import AudioSink
+
 from ._lines import Lines
 from ._person import Person
 
@@ -18,7 +19,7 @@ _PATIENCE_S = 20.0
 _PAUSE_S = 0.4
 
 
-class DemoFailed(RealtimeBusError):
+class DemoFailed(RealtimeBusError):  # noqa: N818  # it tells what happened, as the others do
     """The conversation did not get to its end; says what was waited for."""
 
 
@@ -66,13 +67,13 @@ async def _expect(what: str, event: object) -> None:
 
 async def _listen(sink: AudioSink, seconds: float) -> None:
     """Listen until so much of the answer has been heard, and cut in."""
-    while (heard := sink.positions()) and heard[0].played_ms < seconds * 1000:
+    while (heard := sink.positions()) and heard[0].played_ms < seconds * 1000:  # noqa: ASYNC110  # time is the condition
         await anyio.sleep(max(seconds - heard[0].played_ms / 1000, 0.005))
     await checkpoint()
 
 
 async def _hear_out(sink: AudioSink) -> None:
     """Listen to the end of what is playing."""
-    while sink.playing:
+    while sink.playing:  # noqa: ASYNC110  # time is the condition
         await anyio.sleep(0.02)
     await anyio.sleep(_PAUSE_S)

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from ... import events as ev
+from realtime_bus import events as ev
+
 from ._record import Record
 
 __all__ = ["MAX_LATENCY_MS", "Check", "Figures", "figures", "judge"]

@@ -7,8 +7,8 @@ from time import perf_counter
 
 import anyio
 
-from ..._errors import SessionClosed
-from ..._session._session import Session
+from realtime_bus._errors import SessionClosed
+from realtime_bus._session._session import Session
 
 __all__ = ["Person"]
 
@@ -79,4 +79,4 @@ def _loudness(chunk: bytes) -> float:
     if not chunk:
         return 0.0
     samples = memoryview(chunk).cast("h")
-    return max(max(samples), -min(samples)) / 32768
+    return max(*samples, -min(samples)) / 32768

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
-from ... import events as ev
-from ..._bus._bus import Bus
-from ..._session._session import Session
+from realtime_bus import events as ev
+from realtime_bus._bus._bus import Bus
 
 __all__ = ["Line", "Record", "Said"]
 
@@ -53,7 +53,7 @@ class Said:
         """Return about how many characters of the text were heard, to the end of a word."""
         guess = round(len(self.text) * self.heard_share)
         end = self.text.find(" ", guess)
-        return end if 0 <= end and self.cut_ms is not None else len(self.text)
+        return end if end >= 0 and self.cut_ms is not None else len(self.text)
 
 
 class Record:
@@ -104,7 +104,7 @@ class Record:
         """Return seconds since the start."""
         return perf_counter() - self.started_s
 
-    def _note(self, event: ev.Event, session: Session) -> None:
+    def _note(self, event: ev.Event) -> None:
         self.counts[event.type] += 1
         last = self.lines[-1] if self.lines else None
         if last is not None and last.name == event.type and event.type.endswith(".delta"):
@@ -152,7 +152,8 @@ def _detail(event: Any) -> str:
         for name in _SHOWN
         if isinstance(getattr(event, name, None), str | int | float)
     )
-    described = _DETAILS.get(type(event))
+    kind = cast("type[ev.Event]", type(event))
+    described = _DETAILS.get(kind)
     return described(event) if described else " ".join(shown)
 
 
@@ -170,10 +171,18 @@ def _response(event: Any) -> str:
     return f"{event.response.status}{reason}"
 
 
-_DETAILS: dict[type, Any] = {
+def _error(event: ev.Error) -> str:
+    return event.error.message
+
+
+def _words(event: ev.ResponseOutputAudioTranscriptDelta) -> str:
+    return repr(event.delta)
+
+
+_DETAILS: dict[type[ev.Event], Callable[[Any], str]] = {
     ev.PlaybackInterrupted: _interruption,
     ev.ResponseCreated: _response,
     ev.ResponseDone: _response,
-    ev.Error: lambda event: event.error.message,
-    ev.ResponseOutputAudioTranscriptDelta: lambda event: repr(event.delta),
+    ev.Error: _error,
+    ev.ResponseOutputAudioTranscriptDelta: _words,
 }

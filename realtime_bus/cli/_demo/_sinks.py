@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..._session._session import Session
-from ...audio import AudioSink, PlayedItem
-from ...events import AudioFormat
+from realtime_bus._session._session import Session
+from realtime_bus.audio import AudioSink, PlayedItem
+from realtime_bus.events import AudioFormat
 
 __all__ = ["BothSinks"]
 

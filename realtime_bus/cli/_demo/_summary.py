@@ -43,7 +43,7 @@ def spoken(said: Said) -> Text:
 
 def _figures(found: Figures, record: Record) -> Table:
     table = Table(title="in numbers", title_justify="left", show_header=False, border_style="dim")
-    latency = "–" if found.latency_ms is None else f"{found.latency_ms:.3f} ms"
+    latency = "none" if found.latency_ms is None else f"{found.latency_ms:.3f} ms"
     table.add_row("events seen", f"{found.events} of {len(record.counts)} types")
     table.add_row("barge-in latency (frame received → sink silent)", latency, style="bold")
     table.add_row("audio received", f"{found.received_ms} ms")
@@ -55,12 +55,16 @@ def _figures(found: Figures, record: Record) -> Table:
 
 
 def _ms(value: int | None) -> str:
-    return "–" if value is None else f"{value} ms"
+    return "none" if value is None else f"{value} ms"
 
 
 def _verdict(checks: list[Check]) -> Table:
     passed = all(check.passed for check in checks)
-    title = "[bold green]it went as it should[/]" if passed else "[bold red]it did not go as it should[/]"
+    title = (
+        "[bold green]it went as it should[/]"
+        if passed
+        else "[bold red]it did not go as it should[/]"
+    )
     table = Table(title=title, title_justify="left", show_header=False, border_style="dim")
     for check in checks:
         table.add_row("[green]✓[/]" if check.passed else "[bold red]✗[/]", check.what, check.found)

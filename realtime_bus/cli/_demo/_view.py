@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..._session._session import Session
-from ...audio import AudioSink
+from realtime_bus._session._session import Session
+from realtime_bus.audio import AudioSink
+
 from ._person import Person
 from ._record import Line, Record
 from ._summary import spoken
@@ -54,9 +55,7 @@ class LiveView:
 
     async def run(self, scene: Scene) -> None:
         """Draw until cancelled."""
-        with Live(
-            console=self._console, screen=False, auto_refresh=False, transient=True
-        ) as live:
+        with Live(console=self._console, screen=False, auto_refresh=False, transient=True) as live:
             while True:
                 live.update(_screen(scene, self._console.height), refresh=True)
                 await anyio.sleep(_REFRESH_S)
@@ -87,13 +86,17 @@ def _speakers(scene: Scene) -> Panel:
     table.add_row(*_person_row(scene))
     table.add_row(*_assistant_row(scene))
     clock = f"{scene.record.now_s():5.1f} s"
-    return Panel(table, title=f"realtime-bus demo · {scene.title}", subtitle=clock, border_style="blue")
+    return Panel(
+        table, title=f"realtime-bus demo · {scene.title}", subtitle=clock, border_style="blue"
+    )
 
 
 def _person_row(scene: Scene) -> tuple[RenderableType, ...]:
     speaking = scene.person.speaking
     meter = ProgressBar(total=100, completed=scene.person.level * 100, complete_style="green")
-    heard = Text("the server hears speech", style="green") if scene.record.speech_heard else Text("")
+    heard = (
+        Text("the server hears speech", style="green") if scene.record.speech_heard else Text("")
+    )
     return Text("person", style="bold green"), _state(active=speaking), meter, heard
 
 
@@ -119,15 +122,20 @@ def _events(scene: Scene, rows: int) -> Panel:
     lines = [_event(line) for line in list(scene.record.lines)[-max(rows, 3) :]]
     count = sum(scene.record.counts.values())
     return Panel(
-        Group(*lines), title=f"events as they pass · {count}", title_align="left", border_style="dim"
+        Group(*lines),
+        title=f"events as they pass · {count}",
+        title_align="left",
+        border_style="dim",
     )
 
 
 def _event(line: Line) -> Text:
-    times = f" ×{line.count}" if line.count > 1 else ""
+    times = f" x{line.count}" if line.count > 1 else ""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"{line.at_s:6.2f}  ", "dim")
-    text.append(f"{line.name}{times}  ", "bold red" if "interrupted" in line.name else _STYLES[line.kind])
+    text.append(
+        f"{line.name}{times}  ", "bold red" if "interrupted" in line.name else _STYLES[line.kind]
+    )
     text.append(line.detail, "dim")
     return text
 
@@ -143,7 +151,9 @@ class PlainView:
         printed: Line | None = None
         try:
             while True:
-                printed = self._print(_new_lines(scene.record, printed, finished_only=True), printed)
+                printed = self._print(
+                    _new_lines(scene.record, printed, finished_only=True), printed
+                )
                 await anyio.sleep(_REFRESH_S)
         finally:
             self._print(_new_lines(scene.record, printed, finished_only=False), printed)
@@ -161,5 +171,3 @@ def _new_lines(record: Record, printed: Line | None, *, finished_only: bool) -> 
     start = lines.index(printed) + 1 if printed in lines else 0
     end = len(lines) - 1 if finished_only else len(lines)
     yield from lines[start:end]
-
-

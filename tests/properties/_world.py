@@ -1,0 +1,308 @@
+"""A client and the local server on a virtual clock, and what a random schedule may do to them."""
+
+from __future__ import annotations
+
+import array
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import trio
+import trio.testing
+
+from realtime_bus import Bus, RequestRejected, Session
+from realtime_bus import events as ev
+from realtime_bus.server import (
+    EnergyDetector,
+    Output,
+    RealtimeServer,
+    ResponderRequest,
+    Speech,
+    Text,
+    ToolCall,
+)
+from realtime_bus_plugins.history import History
+from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.sinks import NullSink
+from realtime_bus_plugins.tools import Tools
+
+EXPECTED_ERRORS = {
+    "conversation_already_has_active_response",  # a create of ours lost the race to the server's
+    "response_cancel_not_active",  # a cancel crossed the response's end
+    "input_audio_buffer_commit_empty",  # a commit of what the detector had committed just before
+    "item_delete_invalid_item_id",  # the item went while the request was on its way
+    "item_retrieve_invalid_item_id",
+}
+_LIMIT_S = 600.0  # virtual seconds in which everything must have come to rest
+
+
+def _noise(duration_ms: int) -> bytes:
+    loud = random.Random(duration_ms)  # noqa: S311  # sound, not secrets
+    return array.array("h", [loud.randint(-9000, 9000) for _ in range(24 * duration_ms)]).tobytes()
+
+
+_SPEECH = {duration_ms: _noise(duration_ms) for duration_ms in (100, 300, 700)}
+
+
+class Whimsical:
+    """Answers at random: speech, text, tool calls, silence, or a failure."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311  # whims, not secrets
+        self._calls = 0
+
+    async def respond(self, request: ResponderRequest) -> AsyncGenerator[Output, None]:
+        """Do something else each time."""
+        whim = self._random.random()
+        await trio.sleep(self._random.choice((0.0, 0.05, 0.4)))
+        if whim < 0.05:
+            raise RuntimeError("the model has fallen over")
+        if whim < 0.1:
+            return
+        for piece in range(self._random.randint(1, 6)):
+            text = f"word {piece} "
+            yield Speech(_SPEECH[700], text) if request.wants_audio else Text(text)
+            await trio.sleep(self._random.choice((0.0, 0.1)))
+        if whim < 0.3 and request.tools:
+            for _ in range(self._random.randint(1, 3)):
+                self._calls += 1
+                name = self._random.choice(("quick", "slow", "broken", "unheard_of"))
+                yield ToolCall(name, '{"n": 1}', f"call_{self._calls}")
+
+
+class SpiedServer(RealtimeServer):
+    """The local server, and a look inside it at the end."""
+
+    machine: Any = None
+
+    def _session(self, transport: Any, accepted: Any) -> Any:
+        served = super()._session(transport, accepted)
+        self.machine = served._machine
+        return served
+
+    def items(self) -> list[str]:
+        """Return the ids of the conversation's items, in order."""
+        return [entry.item_id for entry in self.machine._conversation]
+
+    def answers(self) -> Counter[str]:
+        """Return how often each function call was answered."""
+        outputs = (entry.item for entry in self.machine._conversation)
+        return Counter(
+            item.call_id for item in outputs if isinstance(item, ev.FunctionCallOutputItem)
+        )
+
+    def calls(self) -> set[str]:
+        """Return the function calls in the conversation that are whole."""
+        items = (entry.item for entry in self.machine._conversation)
+        calls = (item for item in items if isinstance(item, ev.FunctionCallItem))
+        return {str(call.call_id) for call in calls if call.status == "completed"}
+
+
+class World:
+    """One conversation under a schedule.
+
+    Attributes:
+        errors: The codes of the server's errors.
+        late: Items of which audio reached the sink after they had been cut.
+        failures: Handlers that raised; tools that fail on purpose are not among them.
+        hanging: Requests that were never answered.
+        steps: How many steps were taken.
+        seen: How often what was meant to be tried came about.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.server = SpiedServer(Whimsical(seed), detector_factory=EnergyDetector)
+        self.sink = NullSink(clock=trio.current_time)
+        self.history = History()
+        self.tools = Tools(timeout_s=2.0)
+        self.bus = Bus(
+            plugins=[self.sink, Interruption(self.sink), self.history, self.tools],
+            log_errors=False,
+        )
+        self.errors: list[str | None] = []
+        self.late: list[str] = []
+        self.failures: list[str] = []
+        self.hanging = 0
+        self.steps = 0
+        self.seen: Counter[str] = Counter()
+        self._cut: set[str] = set()
+        self._register()
+
+    def _register(self) -> None:
+        bus = self.bus
+        bus.on(ev.Error)(self._refused)
+        bus.on(ev.ResponseDone)(self._finished)
+        bus.on(ev.PlaybackInterrupted)(self._interrupted)
+        bus.on(ev.ResponseOutputAudioDelta)(self._heard)
+        bus.on(ev.HandlerFailed)(self._failed)
+        self.tools.tool(quick)
+        self.tools.tool(slow)
+        self.tools.tool(broken)
+
+    def _refused(self, event: ev.Error) -> None:
+        self.errors.append(event.error.code)
+        if event.error.code == "conversation_already_has_active_response":
+            self.seen["lost races"] += 1
+
+    def _finished(self, event: ev.ResponseDone) -> None:
+        self.seen[f"{event.response.status} responses"] += 1
+        self.seen["responses out of band"] += event.response.conversation_id is None
+
+    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+        self._cut |= {item.item_id for item in event.items}
+        self.seen["interruptions"] += 1
+
+    def _heard(self, event: ev.ResponseOutputAudioDelta) -> None:
+        if event.item_id in self._cut:
+            self.late.append(event.item_id)
+
+    def _failed(self, event: ev.HandlerFailed) -> None:
+        if "broken" not in event.handler and "broken" not in str(event.error):
+            self.failures.append(f"{event.handler}: {event.error!r}")
+
+    async def run(self, schedule: list[tuple[str, int]]) -> None:
+        """Take every step of a schedule, and wait until all has come to rest."""
+        async with (
+            self.server.connect_memory() as transport,
+            self.bus.session(transport) as session,
+        ):
+            async with trio.open_nursery() as nursery:
+                for name, number in schedule:
+                    await STEPS[name](self, session, nursery, number)
+                    self.steps += 1
+                with trio.move_on_after(_LIMIT_S) as limit:
+                    await self._rest(session, nursery)
+                self.hanging = len(nursery.child_tasks) if limit.cancelled_caught else 0
+                nursery.cancel_scope.cancel()
+            self.order = [item.id for item in self.history.of(session)]
+            self.server_order = self.server.items()
+            self.calls = self.server.calls()
+            self.answers = self.server.answers()
+            self.seen["answered calls"] += len(self.answers)
+
+    async def _rest(self, session: Session, nursery: trio.Nursery) -> None:
+        """Be silent until nothing is left to do."""
+        for _ in range(100):
+            await session.append_audio(bytes(48 * 1000))
+            await trio.sleep(1.0)
+            if not nursery.child_tasks and not self.sink.playing and not session.active_response_id:
+                break
+        while nursery.child_tasks:  # noqa: ASYNC110  # a virtual clock: it costs nothing
+            await trio.sleep(1.0)
+        await trio.sleep(30.0)
+
+    # --- what a step may be ------------------------------------------------------------------
+
+    async def speak(self, session: Session, _nursery: trio.Nursery, number: int) -> None:
+        """Say something for a moment, talking over whatever plays."""
+        duration_ms = (100, 300, 700)[number % 3]
+        await session.append_audio(_SPEECH[duration_ms])
+        await trio.sleep(duration_ms / 1000)
+
+    async def silence(self, session: Session, _nursery: trio.Nursery, number: int) -> None:
+        """Say nothing for a moment."""
+        duration_ms = (100, 300, 900)[number % 3]
+        await session.append_audio(bytes(48 * duration_ms))
+        await trio.sleep(duration_ms / 1000)
+
+    async def wait(self, _session: Session, _nursery: trio.Nursery, number: int) -> None:
+        """Send nothing for a moment."""
+        await trio.sleep((0.0, 0.01, 0.2, 2.0)[number % 4])
+
+    async def respond(self, session: Session, nursery: trio.Nursery, number: int) -> None:
+        """Ask for a response, in one of several ways, and await it behind the scenes."""
+        options: dict[str, Any] = _WAYS[number % len(_WAYS)]
+        nursery.start_soon(_awaited, session.respond(**options))
+
+    async def cancel(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
+        """Cancel whatever is active."""
+        nursery.start_soon(_tolerant, session.cancel)
+
+    async def text(self, session: Session, nursery: trio.Nursery, number: int) -> None:
+        """Write a message."""
+        nursery.start_soon(_tolerant, session.send_text, f"message {number}")
+
+    async def commit(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
+        """Commit by hand, though the detector would."""
+        nursery.start_soon(_tolerant, session.commit)
+
+    async def update(self, session: Session, nursery: trio.Nursery, number: int) -> None:
+        """Change the instructions."""
+        nursery.start_soon(_tolerant, _update, session, number)
+
+    async def delete(self, session: Session, nursery: trio.Nursery, number: int) -> None:
+        """Take a message of the person's out of the conversation."""
+        found = [i.id for i in self.history.of(session) if i.role == "user"]
+        if found:
+            nursery.start_soon(_tolerant, session.delete_item, found[number % len(found)])
+
+
+_WAYS: tuple[dict[str, Any], ...] = (
+    {},
+    {"output_modalities": ["text"]},
+    {"conversation": "none", "output_modalities": ["text"]},
+    {"replace": True},
+    {"tool_choice": "none"},
+)
+
+STEPS: dict[str, Any] = {
+    name: getattr(World, name)
+    for name in (
+        "speak",
+        "silence",
+        "wait",
+        "respond",
+        "cancel",
+        "text",
+        "commit",
+        "update",
+        "delete",
+    )
+}
+
+
+async def _awaited(reply: Any) -> None:
+    response = await reply
+    assert response.status in {"completed", "cancelled", "failed", "incomplete"}
+
+
+async def _tolerant(function: Any, *arguments: Any) -> None:
+    """Send a request; a refusal that the schedule explains is an answer like any other."""
+    try:
+        await function(*arguments)
+    except RequestRejected as error:
+        if error.code not in EXPECTED_ERRORS:
+            raise
+
+
+async def _update(session: Session, number: int) -> None:
+    await session.update(instructions=f"number {number}")
+
+
+async def quick(n: int) -> int:
+    """Answer at once."""
+    return n
+
+
+async def slow(n: int) -> int:
+    """Answer late."""
+    await trio.sleep(1.0)
+    return n
+
+
+async def broken(n: int) -> int:
+    """Fail."""
+    raise ValueError(f"broken by {n}")
+
+
+def run(seed: int, schedule: list[tuple[str, int]]) -> World:
+    """Run a schedule on a clock that jumps over all waiting."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+
+    async def main() -> World:
+        world = World(seed)
+        await world.run(schedule)
+        return world
+
+    return trio.run(main, clock=clock)
