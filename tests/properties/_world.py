@@ -18,6 +18,7 @@ from realtime_bus.server import (
     Output,
     RealtimeServer,
     ResponderRequest,
+    ServerOptions,
     Speech,
     Text,
     ToolCall,
@@ -71,6 +72,22 @@ class Whimsical:
                 yield ToolCall(name, '{"n": 1}', f"call_{self._calls}")
 
 
+def _manners(seed: int) -> ServerOptions:
+    """Vary what real servers vary."""
+    pick = random.Random(seed)  # noqa: S311  # manners, not secrets
+    return ServerOptions(
+        late_deltas=pick.choice((0, 3)),
+        done_without_created=pick.random() < 0.3,
+        announce_conversation=pick.random() < 0.3,
+        rate_limits=pick.choice(("after_created", "before_done", "after_done", "none")),
+        item_done=pick.choice(("recorded", "conversation", "output")),
+        odd_splits=pick.random() < 0.3,
+        pace=pick.choice((1.0, 4.0, float("inf"))),
+        transcript_ahead_ms=pick.choice((0, 500)),
+        omit_nulls=pick.random() < 0.2,
+    )
+
+
 class SpiedServer(RealtimeServer):
     """The local server, and a look inside it at the end."""
 
@@ -112,7 +129,9 @@ class World:
     """
 
     def __init__(self, seed: int) -> None:
-        self.server = SpiedServer(Whimsical(seed), detector_factory=EnergyDetector)
+        self.server = SpiedServer(
+            Whimsical(seed), options=_manners(seed), detector_factory=EnergyDetector
+        )
         self.sink = NullSink(clock=trio.current_time)
         self.history = History()
         self.tools = Tools(timeout_s=2.0)
