@@ -5,7 +5,8 @@ one an `UnknownEvent`, and a field that does not fit stays raw. `encode` raises 
 for what a server would refuse.
 """
 
-from ..events._vocabulary import TRANSLATION
+from realtime_bus.events._vocabulary import TRANSLATION
+
 from ._decode import Decoder
 from ._encode import MAX_APPEND_BYTES, encode
 from ._read_client import NotAnObject, read_client

@@ -1,11 +1,12 @@
-"""Frames into events: one table look-up and one msgspec call, and a careful walk when that fails.
+"""Frames into events: one msgspec call, and a careful walk when that fails.
 
 Rules:
 
-1. The wire name is read off the frame's first bytes and picks the type's own decoder.
+1. One msgspec decoder for all types looks up the type by itself, faster than Python could.
 2. Base64 audio is not parsed at all: it is cut out of the frame, the rest is decoded, and the
    event remembers where in the frame its audio is.
-3. What msgspec refuses is parsed and walked field by field, so that drift costs one field.
+3. What msgspec refuses is tried by its GA name, if it has a beta name; else it is parsed and
+   walked field by field, so that drift costs one field.
 4. The first frame of each type is walked whole, to notice fields that nobody knows yet.
 5. Nothing raises. What is no event becomes an `InvalidFrame`, an unknown one an `UnknownEvent`.
 """
@@ -15,97 +16,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any
 
-import msgspec
+from realtime_bus.events import Drift, Event, InvalidFrame, UnknownEvent
+from realtime_bus.events._vocabulary import REALTIME, Vocabulary
 
-from ..events import Drift, Event, InvalidFrame, UnknownEvent
-from ..events._base import AudioSlot, LazyBase64
-from ..events._vocabulary import BETA_NAMES, REALTIME, Vocabulary
+from ._audio import adopt, adopt_nested, decode_cut
 from ._json import NotAnObject, parse_object
+from ._names import HEAD, MAX_HEAD_BYTES, wire_name
+from ._table import Side, TypeCodec, table_of
 from ._walk import Problem, walk
 
-__all__ = ["Decoder", "TypeCodec", "cut_audio", "type_codecs", "wire_name"]
+__all__ = ["Decoder", "wire_name"]
 
+_LARGE_BYTES = 2048  # from here on, cutting audio out costs less than parsing it
 _MAX_KINDS = 1000  # a server that makes up field names must not fill the memory
+_TOO_MANY = Problem("", "unknown_field", f"over {_MAX_KINDS} kinds of drift: no more are told")
 
-_NAME_FIRST = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]{0,128})"')
-
-
-class _Head(msgspec.Struct):
-    type: str
-
-
-_HEAD = msgspec.json.Decoder(_Head)
-
-
-def wire_name(frame: bytes) -> bytes | None:
-    """Read an event's type off its frame; None if there is none that can be read simply."""
-    if frame.startswith(b'{"type":"'):
-        return frame[9 : frame.find(b'"', 9, 140)]
-    match = _NAME_FIRST.match(frame)
-    if match is not None:
-        return match[1]
-    try:
-        return _HEAD.decode(frame).type.encode()
-    except (msgspec.MsgspecError, RecursionError, UnicodeError):
-        return None
-
-
-class TypeCodec(NamedTuple):
-    """How frames of one type are decoded.
-
-    Attributes:
-        cls: The event's struct.
-        decode: msgspec's decoder for it.
-        slot: Where its audio goes, if it has any.
-        marker: What stands before the audio in a frame, such as ``b'"delta":"'``.
-    """
-
-    cls: type[Event]
-    decode: Callable[[bytes], Any]
-    slot: AudioSlot | None
-    marker: bytes
-
-
-def type_codecs(classes: dict[str, type[Any]]) -> dict[bytes, TypeCodec]:
-    """Build the table of decoders for one direction of a vocabulary."""
-    return {name.encode(): _type_codec(cls) for name, cls in classes.items()}
-
-
-def _type_codec(cls: type[Event]) -> TypeCodec:
-    slots = [slot for slot in vars(cls).values() if isinstance(slot, AudioSlot)]
-    slot = slots[0] if slots else None
-    marker = b'"%b":"' % slot.name.encode() if slot else b""
-    return TypeCodec(cls, msgspec.json.Decoder(cls).decode, slot, marker)
-
-
-def cut_audio(frame: bytes, marker: bytes) -> tuple[bytes, int, int] | None:
-    """Cut the audio out of a frame: return the rest, and where the base64 starts and ends.
-
-    Safe because a JSON string cannot hold the marker: its quotes would be escaped. It can
-    only be a key, and the key of the event itself as long as no other object was opened
-    before it. Base64 holds no quote, so the next one ends it (and if it was an escaped one,
-    the rest is no JSON, and the frame is walked instead).
-    """
-    start = frame.find(marker) + len(marker)
-    if start < len(marker) or frame.count(b"{", 0, start) != 1:
-        return None
-    end = frame.find(b'"', start)
-    if end < 0:
-        return None
-    return frame[:start] + frame[end:], start, end
-
-
-_TABLES: dict[tuple[str, str], dict[bytes, TypeCodec]] = {}
-
-
-def _table(vocabulary: Vocabulary, side: Literal["server", "client"]) -> dict[bytes, TypeCodec]:
-    """Return the table of a vocabulary's direction; built once, shared by all decoders."""
-    key = (vocabulary.name, side)
-    if key not in _TABLES:
-        _TABLES[key] = type_codecs(dict(getattr(vocabulary, side)))
-    return _TABLES[key]
+_Finish = Callable[[Any, bytes], Any]
+"""What is left to do with an event of some class, given its frame as well."""
 
 
 class Decoder:
@@ -114,7 +44,8 @@ class Decoder:
     Args:
         vocabulary: Which protocol.
         side: Whose events: those a server sends, or those a client sends.
-        report: Called with each kind of drift, the first time it is seen.
+        report: Called with each kind of drift, the first time it is seen. Audio is only
+            looked at when it is read, so bad base64 is reported then.
 
     Attributes:
         drift_counts: How often each kind was seen, by (event type, path, kind).
@@ -124,11 +55,14 @@ class Decoder:
         self,
         vocabulary: Vocabulary = REALTIME,
         *,
-        side: Literal["server", "client"] = "server",
+        side: Side = "server",
         report: Callable[[Drift], None] | None = None,
     ) -> None:
-        self._known = _table(vocabulary, side)
-        self._seen: dict[bytes | None, TypeCodec] = {}
+        self._decode, self._types, self._beta = table_of(vocabulary, side)
+        self._finish: dict[type, _Finish | None] = {
+            codec.cls: self._first for codec in self._types.values()
+        }
+        self._cut: dict[bytes, Callable[[bytes], Any]] = {}  # by frame, up to its type's end
         self._report = report
         self.drift_counts: Counter[tuple[str, str, str]] = Counter()
 
@@ -143,34 +77,57 @@ class Decoder:
         """
         if type(frame) is not bytes:
             frame = _as_bytes(frame)
-        codec = self._seen.get(wire_name(frame))
-        if codec is None:
-            return self._first_or_unusual(frame)
         try:
-            return self._decode_known(frame, codec)
-        except (msgspec.MsgspecError, RecursionError):
+            if len(frame) > _LARGE_BYTES:
+                cut = self._cut.get(frame[: frame.find(b'"', len(HEAD), MAX_HEAD_BYTES)])
+                if cut is not None:
+                    return cut(frame)  # type: ignore[no-any-return]  # it decodes one class
+            event: Event = self._decode(frame)
+            finish = self._finish[type(event)]
+            return event if finish is None else finish(event, frame)
+        except (ValueError, RecursionError):  # all that msgspec raises, and bytes that are no UTF-8
+            return self._unusual(frame)
+
+    def _first(self, event: Event, frame: bytes) -> Event:
+        """Take the long way with the first event of a class, and plan for those that follow."""
+        name = event.type.encode()
+        self._finish[type(event)] = self._plan(name, self._types[name])
+        return self._walk_frame(frame)
+
+    def _plan(self, name: bytes, codec: TypeCodec) -> _Finish | None:
+        if codec.nested:
+            return partial(adopt_nested, partial(partial, self._bad_audio, name.decode()))
+        if codec.slot is None:
+            return None
+        on_bad = partial(self._bad_audio, name.decode(), codec.slot.name)
+        for beta in (beta for beta, new in self._beta.items() if new == name):
+            decode = partial(self._decode_renamed, beta)
+            self._cut[HEAD + beta] = partial(decode_cut, decode, codec.slot, codec.marker, on_bad)
+        self._cut[HEAD + name] = partial(decode_cut, self._decode, codec.slot, codec.marker, on_bad)
+        return partial(adopt, codec.slot, on_bad)
+
+    def _decode_renamed(self, beta: bytes, frame: bytes) -> Any:
+        """Decode a frame with a beta name by its GA name.
+
+        Safe wherever the name stands: had another text been swapped in place of the type, the
+        type would still be the beta one, which msgspec refuses.
+        """
+        return self._decode(frame.replace(b'"%b"' % beta, b'"%b"' % self._beta[beta], 1))
+
+    def _unusual(self, frame: bytes) -> Event:
+        """Decode what msgspec has refused: by its GA name, or else field by field."""
+        name = wire_name(frame)
+        if name is None or name not in self._beta:
+            return self._walk_frame(frame)
+        try:
+            event: Event = self._decode_renamed(name, frame)
+            finish = self._finish[type(event)]
+            return event if finish is None else finish(event, frame)
+        except (ValueError, RecursionError):
             return self._walk_frame(frame)
 
-    def _decode_known(self, frame: bytes, codec: TypeCodec) -> Event:
-        if codec.slot is not None:
-            cut = cut_audio(frame, codec.marker)
-            if cut is not None:
-                rest, start, end = cut
-                event: Event = codec.decode(rest)
-                codec.slot.set(event, LazyBase64(frame, start, end, self._bad_audio))
-                return event
-        return codec.decode(frame)  # type: ignore[no-any-return]  # msgspec's decoder of codec.cls
-
-    def _bad_audio(self, event: Event, field: str) -> None:
-        self._count(event.type, Problem(field, "wrong_type", "the text is not valid base64"))
-
-    def _first_or_unusual(self, frame: bytes) -> Event:
-        """Take the long way: for the first frame of a type, and for whatever is no event."""
-        event = self._walk_frame(frame)
-        name = wire_name(frame)
-        if name in self._known:
-            self._seen[name] = self._known[name]
-        return event
+    def _bad_audio(self, event_type: str, path: str) -> None:
+        self._count(event_type, Problem(path, "wrong_type", "the text is not valid base64"))
 
     def _walk_frame(self, frame: bytes) -> Event:
         try:
@@ -184,14 +141,14 @@ class Decoder:
         return self._walk_event(frame, plain, kind)
 
     def _walk_event(self, frame: bytes, plain: dict[str, Any], kind: str) -> Event:
-        name = kind.strip()  # one server writes a stray blank into a type
-        codec = self._known.get(BETA_NAMES.get(name, name).encode("utf-8", "replace"))
+        name = kind.strip().encode()  # one server writes a stray blank into a type
+        codec = self._types.get(self._beta.get(name, name))
         if codec is None:
             self._count(kind, Problem("type", "unknown_variant", "no such event is known"))
             return UnknownEvent(event_type=kind, frame=frame)
         event, problems = walk(plain, codec.cls)
         for problem in problems:
-            self._count(kind, problem)
+            self._count(event.type, problem)
         return event
 
     def _invalid(self, frame: bytes, reason: str) -> InvalidFrame:
@@ -199,19 +156,17 @@ class Decoder:
         return InvalidFrame(reason=reason, frame=frame)
 
     def _count(self, event_type: str, problem: Problem) -> None:
-        path = re.sub(r"\[\d+\]", "[]", problem.path)
-        drift = Drift(
-            event_type=event_type[:128],
-            path=path[:256],
-            kind=problem.kind,
-            message=problem.message,
-        )
-        key: tuple[str, str, str] = (drift.event_type, drift.path, drift.kind)
+        path = re.sub(r"\[\d+\]", "[]", problem.path)  # one kind for all elements of an array
+        key: tuple[str, str, str] = (event_type[:128], path[:256], problem.kind)
         if key not in self.drift_counts and len(self.drift_counts) >= _MAX_KINDS:
-            key = ("", "", "too many kinds")
+            key, problem = ("", "", "too many kinds"), _TOO_MANY
         self.drift_counts[key] += 1
         if self.drift_counts[key] == 1 and self._report is not None:
-            self._report(drift)
+            self._report(_drift(key, problem))
+
+
+def _drift(key: tuple[str, str, str], problem: Problem) -> Drift:
+    return Drift(event_type=key[0], path=key[1], kind=problem.kind, message=problem.message)
 
 
 def _as_bytes(frame: Any) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -28,7 +28,7 @@ def parse_object(frame: bytes) -> dict[str, Any]:
     plain = _parse(frame)
     if type(plain) is not dict:
         raise NotAnObject("it is JSON, but not an object")
-    return plain
+    return cast("dict[str, Any]", plain)
 
 
 def _parse(frame: bytes) -> Any:
@@ -36,7 +36,7 @@ def _parse(frame: bytes) -> Any:
         return msgspec.json.decode(frame)
     except RecursionError:
         raise NotAnObject("it is nested too deeply") from None
-    except (msgspec.MsgspecError, UnicodeError):
+    except ValueError:  # msgspec's errors, and bytes that are no UTF-8
         return _parse_leniently(frame)
 
 
@@ -54,9 +54,8 @@ def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_surrogates(element) for element in value]
+        return [_without_surrogates(element) for element in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {
-            _without_surrogates(key): _without_surrogates(entry) for key, entry in value.items()
-        }
+        entries = cast("dict[str, object]", value).items()
+        return {_without_surrogates(key): _without_surrogates(entry) for key, entry in entries}
     return value

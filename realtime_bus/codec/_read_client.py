@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..events import ClientEvent
-from ..events._vocabulary import REALTIME
-from ._decode import TypeCodec, cut_audio, type_codecs, wire_name
+from realtime_bus.events import ClientEvent
+from realtime_bus.events._vocabulary import REALTIME
+
+from ._audio import cut_audio
 from ._json import NotAnObject, parse_object
-from ._walk import Problem, walk
+from ._names import wire_name
+from ._table import table_of
+from ._walk import Problem, shown, walk
 
 __all__ = ["NotAnObject", "read_client"]
 
-_CLIENT = type_codecs(dict(REALTIME.client))
+_CLIENT = table_of(REALTIME, "client").types
 
 
 def read_client(
@@ -30,40 +33,46 @@ def read_client(
     Raises:
         NotAnObject: The frame is no JSON object; the message says what it is.
     """
-    codec = _CLIENT.get(wire_name(frame) or b"")
-    if codec is not None and codec.slot is not None:
-        read = _read_audio(frame, codec)
-        if read is not None:
-            return read
+    name = wire_name(frame) or b""
+    read = _read_append(frame, name)
+    if read is not None:
+        return read
     plain = parse_object(frame)
     kind = plain.get("type")
-    codec = _CLIENT.get(kind.encode("utf-8", "replace")) if type(kind) is str else None
+    codec = _CLIENT.get(kind.encode()) if type(kind) is str else None
     if codec is None:
         return None, [_type_problem(plain)], plain
     event, problems = walk(plain, codec.cls)
     return event, problems, plain  # type: ignore[return-value]  # the table holds client events
 
 
-def _read_audio(
-    frame: bytes, codec: TypeCodec
+def _read_append(
+    frame: bytes, name: bytes
 ) -> tuple[ClientEvent, list[Problem], dict[str, Any]] | None:
-    """Read an append without parsing its audio; None if it is unusual."""
-    cut = cut_audio(frame, codec.marker)
-    if cut is None or codec.slot is None:
+    """Read an append without parsing its audio; None if it is none, or an unusual one."""
+    codec = _CLIENT.get(name)
+    cut = cut_audio(frame, codec.marker) if codec is not None and codec.slot is not None else None
+    if codec is None or codec.slot is None or cut is None:
         return None
     rest, start, end = cut
+    plain = _plain(rest, name.decode())
+    if plain is None or b"\\" in frame[start:end]:
+        return None
+    audio = frame[start:end].decode("ascii", "replace")
+    event, problems = walk(plain | {codec.slot.name: audio}, codec.cls)
+    return event, problems, plain  # type: ignore[return-value]  # the table holds client events
+
+
+def _plain(rest: bytes, kind: str) -> dict[str, Any] | None:
     try:
         plain = parse_object(rest)
     except NotAnObject:
         return None
-    plain[codec.slot.name] = frame[start:end].decode("ascii", "replace")
-    event, problems = walk(plain, codec.cls)
-    plain[codec.slot.name] = ""
-    return event, problems, plain  # type: ignore[return-value]  # the table holds client events
+    return plain if plain.get("type") == kind else None
 
 
 def _type_problem(plain: dict[str, Any]) -> Problem:
     if "type" not in plain:
         return Problem("type", "missing", "this field is required")
     known = ", ".join(sorted(name.decode() for name in _CLIENT))
-    return Problem("type", "constraint", f"{plain['type']!r:.80} is not known; known are {known}")
+    return Problem("type", "constraint", f"{shown(plain['type'])} is not known; known are {known}")

@@ -30,6 +30,9 @@ from ._bus import (
     Overflow,
     PlaybackInterrupted,
     PlaybackStarted,
+    ProtocolViolation,
+    TurnCompleted,
+    TurnOrigin,
     UnknownEvent,
 )
 from ._client import (
@@ -302,6 +305,7 @@ __all__ = [
     "PromptImage",
     "PromptText",
     "PromptVariable",
+    "ProtocolViolation",
     "RateLimit",
     "RateLimitsUpdated",
     "RealtimeSession",
@@ -365,7 +369,9 @@ __all__ = [
     "TranscriptionTokenDetails",
     "TranscriptionUsage",
     "Truncation",
+    "TurnCompleted",
     "TurnDetection",
+    "TurnOrigin",
     "UnknownEvent",
     "UnknownObject",
     "Usage",

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from ._base import BusEvent
+from ._response import Usage
 
 __all__ = [
     "Closed",
@@ -19,11 +20,17 @@ __all__ = [
     "Overflow",
     "PlaybackInterrupted",
     "PlaybackStarted",
+    "ProtocolViolation",
+    "TurnCompleted",
+    "TurnOrigin",
     "UnknownEvent",
 ]
 
 DriftKind = Literal["unknown_field", "missing", "wrong_type", "unknown_variant", "constraint"]
 """In which way a frame is not what this version of the library knows."""
+
+TurnOrigin = Literal["speech", "commit", "text", "request", "idle"]
+"""What a turn began with; see `TurnCompleted`."""
 
 
 class Connected(BusEvent, frozen=True, kw_only=True, tag="bus.connected"):
@@ -171,3 +178,55 @@ class PlaybackInterrupted(BusEvent, frozen=True, kw_only=True, tag="bus.playback
     items: list[InterruptedItem]
     latency_s: float
     audio_start_ms: int | None = None
+
+
+class ProtocolViolation(BusEvent, frozen=True, kw_only=True, tag="bus.protocol_violation"):
+    """An event of ours breaks a rule of the protocol; a server would refuse it.
+
+    Attributes:
+        rule: The rule's id, such as ``"truncate-within-audio"``.
+        message: What is wrong with the event, and the rule.
+        event_type: Wire name of the event.
+    """
+
+    rule: str
+    message: str
+    event_type: str
+
+
+class TurnCompleted(BusEvent, frozen=True, kw_only=True, tag="bus.turn_completed"):
+    """A turn is over: the answer is complete, and has been played or was interrupted.
+
+    Times are in seconds. The zero point is the end of the person's input, which `origin` names:
+    ``speech``, the arrival of ``input_audio_buffer.speech_stopped``; ``commit``, the sending of
+    ``input_audio_buffer.commit``; ``text``, the sending of the last user message;
+    ``request``, the sending of a ``response.create`` that nobody's input came before;
+    ``idle``, the arrival of ``input_audio_buffer.timeout_triggered``.
+
+    Attributes:
+        origin: What the turn began with.
+        item_id: The person's item, if there is one and its id is known.
+        response_ids: The responses that answered, in order; more than one after tool calls.
+        status: How the last of them ended.
+        first_audio_s: From the zero point to the arrival of the first audio.
+        audio_to_heard_s: From there to its being heard.
+        heard_s: From the zero point to the first audio's being heard.
+        first_text_s: From the zero point to the first written text (not transcripts).
+        interrupted: Whether somebody spoke over the answer.
+        barge_in_latency_s: From the arrival of ``speech_started`` to silence at the sink.
+        usage: Tokens of all these responses together.
+        tool_round_trips: How often a response waited for tools' outputs.
+    """
+
+    origin: TurnOrigin
+    item_id: str | None = None
+    response_ids: list[str]
+    status: str | None = None
+    first_audio_s: float | None = None
+    audio_to_heard_s: float | None = None
+    heard_s: float | None = None
+    first_text_s: float | None = None
+    interrupted: bool = False
+    barge_in_latency_s: float | None = None
+    usage: Usage | None = None
+    tool_round_trips: int = 0

@@ -1,0 +1,208 @@
+"""Throughput of decoding: `python -m benchmarks.decode [--smoke] [--json PATH]`.
+
+Every row decodes the same frames, one at a time, each into what its library gives its users.
+"Read" means: of every audio delta, the audio is there as bytes at the end. Rows that are
+nobody's library are there to show what is possible: `json.loads` gives plain dicts, and bare
+msgspec is a tagged union of the 46 events with a `Raw` audio field, without any leniency.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Union
+
+import msgspec
+import pybase64
+
+from realtime_bus.codec import Decoder
+from realtime_bus.events import ResponseOutputAudioDelta
+from realtime_bus.events._vocabulary import REALTIME
+
+from ._frames import audio_frames, mixed_frames, small_frames
+from ._timing import Figure, interleaved
+
+OURS, BARE, OPENAI, JSON = "realtime-bus", "bare msgspec", "openai-python", "json.loads"
+AUDIO = "response.output_audio.delta"
+
+# Marks on the mix with the audio read, and where a noisy machine has clearly left them.
+MARKS = {OPENAI: (20.0, 15.0), BARE: (1 / 1.5, 1 / 1.8)}
+
+
+class Row(NamedTuple):
+    """One way to decode."""
+
+    name: str
+    rule: str
+    decode: Callable[[bytes], Any]
+    read: Callable[[bytes], Any]
+
+
+def our_row() -> Row:
+    decode = Decoder().decode
+
+    def read(frame: bytes) -> object:
+        event = decode(frame)
+        return event.delta if type(event) is ResponseOutputAudioDelta else event
+
+    return Row(OURS, "Decoder.decode; audio by reading event.delta", decode, read)
+
+
+def json_row() -> Row:
+    def read(frame: bytes) -> object:
+        event = json.loads(frame)
+        return base64.b64decode(event["delta"]) if event["type"] == AUDIO else event
+
+    return Row(JSON, "plain dicts; audio by base64.b64decode", json.loads, read)
+
+
+def bare_row() -> Row:
+    classes = {cls: _bare(cls) for cls in REALTIME.server.values()}
+    audio: Any = classes[ResponseOutputAudioDelta]
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(Union[tuple(classes.values())]).decode  # noqa: UP007  # not known to type checkers
+
+    def read(frame: bytes) -> object:
+        event = decode(frame)
+        if type(event) is audio:
+            return pybase64.b64decode(memoryview(event.delta)[1:-1], validate=True)
+        return event
+
+    rule = "one union of 46 plain structs, strict; audio by pybase64 on the Raw field"
+    return Row(BARE, rule, decode, read)
+
+
+def _bare(cls: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """Return the same struct as msgspec alone would have it."""
+    fields = [
+        (field.name, field.type) if field.required else (field.name, field.type, _default(field))
+        for field in msgspec.structs.fields(cls)
+    ]
+    tag = cls.__struct_config__.tag
+    return msgspec.defstruct(
+        cls.__name__, fields, tag_field="type", tag=tag, frozen=True, kw_only=True
+    )
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return msgspec.field(default_factory=field.default_factory)
+
+
+def openai_row() -> Row | None:
+    try:
+        from openai.resources.realtime.realtime import RealtimeConnection  # noqa: PLC0415
+    except ImportError:
+        return None
+    # the parser is a method that uses nothing of its connection
+    parse = partial(RealtimeConnection.parse_event, object.__new__(RealtimeConnection))
+
+    def read(frame: bytes) -> object:
+        event: Any = parse(frame)
+        return base64.b64decode(event.delta) if event.type == AUDIO else event
+
+    return Row(OPENAI, "RealtimeConnection.parse_event; audio by base64.b64decode", parse, read)
+
+
+def rows() -> list[Row]:
+    found = [our_row(), bare_row(), json_row(), openai_row()]
+    return [row for row in found if row is not None]
+
+
+def columns(scale: int) -> dict[str, tuple[list[bytes], bool]]:
+    """Return the frames of each column, and whether their audio is read."""
+    small, audio = small_frames(128 * scale), audio_frames(50 * scale)
+    mix = mixed_frames(128 * scale, 50 * scale)
+    return {
+        "small": (small, False),
+        "audio": (audio, False),
+        "audio, read": (audio, True),
+        "mix": (mix, False),
+        "mix, read": (mix, True),
+    }
+
+
+def measure(found: list[Row], *, scale: int, rounds: int) -> dict[str, dict[str, Figure]]:
+    """Return the figures by column and row."""
+    figures: dict[str, dict[str, Figure]] = {}
+    for column, (frames, read) in columns(scale).items():
+        work = {row.name: partial(run, row.read if read else row.decode, frames) for row in found}
+        units = dict.fromkeys(work, len(frames))
+        figures[column] = interleaved(work, units=units, rounds=rounds)
+    return figures
+
+
+def run(decode: Callable[[bytes], Any], frames: list[bytes]) -> None:
+    for frame in frames:
+        decode(frame)
+
+
+def show(found: list[Row], figures: dict[str, dict[str, Figure]]) -> None:
+    print("How many times as long as realtime-bus (same frames, one run, minima):\n")
+    _table(found, figures, lambda figure, ours: f"{figure.ratio(ours):.2f}x")
+    print("\nMicroseconds a frame, median (minimum):\n")
+    _table(found, figures, lambda f, _: f"{f.median_s * 1e6:.2f} ({f.min_s * 1e6:.2f})")
+    print("\nRules: the same frames for all; where audio is read, it is bytes at the end.")
+    for row in found:
+        print(f"  {row.name:14}{row.rule}")
+    if OPENAI not in {row.name for row in found}:
+        print(f"  {OPENAI:14}left out: it is not installed")
+
+
+def _table(
+    found: list[Row],
+    figures: dict[str, dict[str, Figure]],
+    cell: Callable[[Figure, Figure], str],
+) -> None:
+    print(" " * 14 + "".join(f"{column:>17}" for column in figures))
+    for row in found:
+        cells = (cell(column[row.name], column[OURS]) for column in figures.values())
+        print(f"{row.name:14}" + "".join(f"{text:>17}" for text in cells))
+
+
+def failures(figures: dict[str, dict[str, Figure]]) -> list[str]:
+    """Return which marks are clearly missed, on the mix with the audio read."""
+    read = figures["mix, read"]
+    ratios = {name: figure.ratio(read[OURS]) for name, figure in read.items()}
+    return [
+        f"{name} takes {ratios[name]:.2f}x our time; mark {mark:.2f}x, limit {limit:.2f}x"
+        for name, (mark, limit) in MARKS.items()
+        if name in ratios and ratios[name] < limit
+    ]
+
+
+def as_json(figures: dict[str, dict[str, Figure]]) -> dict[str, Any]:
+    return {
+        column: {
+            name: figure._asdict() | {"times_ours": figure.ratio(by_name[OURS])}
+            for name, figure in by_name.items()
+        }
+        for column, by_name in figures.items()
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Throughput of decoding, side by side.")
+    parser.add_argument("--smoke", action="store_true", help="a few seconds; fail on missed marks")
+    parser.add_argument("--rounds", type=int, default=None, help="rounds of each row")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    options = parser.parse_args(arguments)
+    found = rows()
+    rounds = options.rounds or (7 if options.smoke else 25)
+    figures = measure(found, scale=2 if options.smoke else 10, rounds=rounds)
+    show(found, figures)
+    if options.json is not None:
+        options.json.write_text(json.dumps(as_json(figures), indent=1), encoding="utf-8")
+    missed = failures(figures) if options.smoke else []
+    for line in missed:
+        print(f"\nmissed: {line}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
