@@ -1,0 +1,440 @@
+"""Tools in a session: calls are run, answered once, and the model goes on once."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Annotated, Any
+
+import anyio
+import msgspec
+import pytest
+import structlog.testing
+
+from realtime_bus import RegistrationError, Session
+from realtime_bus import events as ev
+from realtime_bus_plugins.tools import Inject, Tools
+
+from ._model import call, model_with
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_call_is_run_answered_and_followed_by_one_response() -> None:
+    """The example of the readme: the output, then one response.create."""
+    tools = Tools()
+
+    @tools.tool
+    async def set_timer(minutes: float, label: str = "timer") -> str:
+        """Start a kitchen timer."""
+        return f"{label}: {minutes:g} min"
+
+    async with model_with(tools) as (_, model):
+        model.respond(call("c", "set_timer", '{"minutes": 3}'))
+        await model.until(lambda: model.creates == 1)
+        assert model.outputs == [("c", "timer: 3 min")]
+        assert model.order() == ["c", "create"]
+    [figures] = tools.statistics()
+    assert (figures.tool, figures.succeeded, figures.running) == ("set_timer", 1, 0)
+    assert figures.slowest_s == figures.total_s > 0
+
+
+@pytest.mark.parametrize("last", ["a", "b", "done"])
+async def test_calls_run_in_parallel_and_the_model_goes_on_when_all_is_there(last: str) -> None:
+    """Two calls run at once; whichever of outputs and response.done is last, one create follows."""
+    tools = Tools()
+    gates = {"a": anyio.Event(), "b": anyio.Event()}
+    both = anyio.Event()
+    started: list[str] = []
+
+    @tools.tool
+    async def wait_for(gate: str) -> str:
+        started.append(gate)
+        if len(started) == 2:
+            both.set()
+        await gates[gate].wait()
+        return gate
+
+    calls = [call(name, "wait_for", f'{{"gate": "{name}"}}') for name in ("a", "b")]
+    order = [name for name in ("a", "b", "done") if name != last] + [last]
+    async with model_with(tools) as (_, model):
+        model.created()
+        model.item_done(*calls)
+        with anyio.fail_after(5):
+            await both.wait()
+        for step in order:
+            assert model.creates == 0
+            if step == "done":
+                model.done(*calls)
+            else:
+                gates[step].set()
+                await model.until(lambda step=step: (step, step) in model.outputs)  # type: ignore[misc]  # mypy: the default binds
+        await model.until(lambda: model.creates == 1)
+        assert model.order()[-1] == "create"
+        assert sorted(model.outputs) == [("a", "a"), ("b", "b")]
+
+
+async def test_hearing_of_a_call_again_does_not_run_it_again() -> None:
+    """Duplicates of output_item.done and response.done change nothing."""
+    tools, runs = Tools(), list[int]()
+
+    @tools.tool
+    async def count() -> int:
+        runs.append(1)
+        return len(runs)
+
+    async with model_with(tools) as (_, model):
+        item = call("c", "count")
+        model.created()
+        model.item_done(item, item)
+        model.done(item)
+        model.done(item)
+        model.item_done(item)
+        await model.until(lambda: model.creates == 1)
+        model.respond(call("d", "count"), response_id="r2")
+        await model.until(lambda: len(model.outputs) == 2)
+        assert model.outputs == [("c", "1"), ("d", "2")]
+
+
+async def test_calls_are_found_in_response_done_alone() -> None:
+    """A server that leaves out the item's event is answered all the same, at the end."""
+    tools = Tools()
+
+    @tools.tool
+    async def ping() -> str:
+        return "pong"
+
+    async with model_with(tools) as (_, model):
+        model.done(call("c", "ping", status=None))
+        await model.until(lambda: model.creates == 1)
+        assert model.outputs == [("c", "pong")]
+
+
+RESULTS: list[tuple[Any, str]] = [
+    ("text", "text"),
+    ("", ""),
+    (None, "null"),
+    (7, "7"),
+    ({"a": [1, 2]}, '{"a":[1,2]}'),
+    (msgspec.json.decode(b'{"x": 1}'), '{"x":1}'),
+]
+
+
+@pytest.mark.parametrize(("result", "output"), RESULTS)
+async def test_results_become_text(result: Any, output: str) -> None:
+    """A string goes as it is, anything else as JSON."""
+    tools = Tools()
+
+    @tools.tool
+    async def give() -> Any:
+        return result
+
+    async with model_with(tools) as (_, model):
+        model.respond(call("c", "give"))
+        await model.until(lambda: model.creates == 1)
+        assert model.output("c") == output
+
+
+async def test_a_raising_tool_is_answered_and_reported() -> None:
+    """The model gets type and text; handlers get the exception, the log its traceback."""
+    tools, failures = Tools(), list[ev.HandlerFailed]()
+
+    @tools.tool
+    async def burn() -> None:
+        msg = "the oven is cold"
+        raise ValueError(msg)
+
+    @tools.tool
+    async def odd() -> object:
+        return object()
+
+    with structlog.testing.capture_logs() as logs:
+        async with model_with(tools) as (session, model):
+            session.on(ev.HandlerFailed)(failures.append)
+            model.respond(call("c", "burn"), call("d", "odd"))
+            await model.until(lambda: model.creates == 1)
+            assert model.error("c") == {
+                "type": "tool_failed",
+                "message": "ValueError: the oven is cold",
+            }
+            assert model.error("d")["message"].startswith("TypeError: Encoding objects of type")
+    reported = {failure.handler: failure.error for failure in failures}
+    assert reported.keys() == {"tool burn", "tool odd"}
+    assert isinstance(reported["tool burn"], ValueError)
+    [burnt] = [line for line in logs if line.get("tool") == "burn"]
+    assert burnt["exc_info"] is reported["tool burn"]
+    assert [figures.failed for figures in tools.statistics()] == [1, 1]
+
+
+async def test_an_unknown_tool_is_answered_with_those_there_are() -> None:
+    """A made-up name gets the list, and the model may try again."""
+    tools = Tools()
+    tools.tool(name="real")(lambda: None)
+    async with model_with(tools) as (_, model):
+        model.respond(call("c", "imaginary"))
+        await model.until(lambda: model.creates == 1)
+        assert model.error("c") == {
+            "type": "unknown_tool",
+            "message": "there is no tool 'imaginary'; known are: real",
+        }
+
+
+async def test_a_slow_tool_is_stopped() -> None:
+    """After its timeout the model is told, and the tool cancelled."""
+    tools, stopped = Tools(timeout_s=math.inf), list[str]()
+
+    @tools.tool(timeout_s=0.01)
+    async def sleep() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stopped.append("sleep")
+
+    @tools.tool
+    async def own() -> None:
+        raise TimeoutError
+
+    async with model_with(tools) as (_, model):
+        model.respond(call("c", "sleep"), call("d", "own"))
+        await model.until(lambda: model.creates == 1)
+        assert model.error("c") == {
+            "type": "timeout",
+            "message": "sleep took longer than 0.01 s and was stopped",
+        }
+        assert model.error("d") == {"type": "tool_failed", "message": "TimeoutError"}
+    assert stopped == ["sleep"]
+    assert [figures.timed_out for figures in tools.statistics()] == [1, 0]
+
+
+async def test_plain_functions_run_in_threads() -> None:
+    """A blocking function blocks nobody; in_thread=False runs it in the event loop."""
+    tools, release = Tools(), threading.Event()
+
+    @tools.tool
+    def block() -> bool:
+        release.wait(5)
+        return threading.current_thread() is threading.main_thread()
+
+    @tools.tool(in_thread=False)
+    def here() -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    async with model_with(tools) as (_, model):
+        model.respond(call("a", "block"), call("b", "here"))
+        await model.until(lambda: model.outputs == [("b", "true")])
+        release.set()
+        await model.until(lambda: model.creates == 1)
+        assert model.output("a") == "false"
+
+
+async def test_a_hanging_thread_is_abandoned() -> None:
+    """A timeout answers for a thread that does not come back."""
+    tools, release = Tools(timeout_s=0.01), threading.Event()
+    tools.tool(name="hang")(lambda: release.wait(30))
+    async with model_with(tools) as (_, model):
+        model.respond(call("c", "hang"))
+        await model.until(lambda: model.creates == 1)
+        assert model.error("c")["type"] == "timeout"
+        release.set()
+
+
+class Kitchen:
+    """The application's state."""
+
+    def __init__(self, name: str = "big") -> None:
+        self.name = name
+
+
+async def test_session_and_state_are_injected() -> None:
+    """A tool gets the session that calls it, and the state of the application or the session."""
+    tools = Tools(state=Kitchen())
+
+    @tools.tool
+    async def where(session: Session, room: str, kitchen: Kitchen) -> str:
+        return f"{session.id} {room} {kitchen.name}"
+
+    own = Tools(session_state=lambda session: Kitchen(str(type(session).__name__)))
+
+    @own.tool
+    async def mine(kitchen: Annotated[Kitchen, Inject]) -> str:
+        return kitchen.name
+
+    async with model_with(tools) as (_, model):
+        model.respond(call("c", "where", '{"room": "left"}'))
+        await model.until(lambda: model.creates == 1)
+        assert model.output("c") == "sess left big"
+    async with model_with(own) as (_, model):
+        model.respond(call("c", "mine"))
+        await model.until(lambda: model.creates == 1)
+        assert model.output("c") == "Session"
+
+
+async def test_the_server_is_told_of_tools_and_of_those_that_come_later() -> None:
+    """session.update carries functions and hosted tools, and comes again when the list changes."""
+    tools = Tools(hosted=[ev.McpTool(server_label="docs", server_url="https://docs.test")])
+    tools.tool(name="first")(lambda: None)
+    async with model_with(tools) as (_, model):
+        assert model.tool_lists == [["first", "docs"]]
+        [update] = model.heard
+        assert update.to_dict()["session"].keys() == {"type", "tools"}
+        tools.tool(name="second")(lambda: "late")
+        tools.remove("first")
+        assert model.tool_lists[1:] == [["first", "second", "docs"], ["second", "docs"]]
+        model.respond(call("a", "first"), call("b", "second"))
+        await model.until(lambda: model.creates == 1)
+        assert model.error("a")["type"] == "unknown_tool"
+        assert model.output("b") == "late"
+    tools.tool(name="third")(lambda: None)
+    assert len(model.tool_lists) == 3, "a session that is over is told nothing"
+
+
+async def test_a_session_without_tools_is_told_nothing() -> None:
+    """Neither is one that only transcribes."""
+    async with model_with(Tools()) as (_, model):
+        assert model.heard == []
+    tools = Tools()
+    tools.tool(name="tool")(lambda: None)
+    async with model_with(tools, opened=ev.TranscriptionSession(id="sess")) as (_, model):
+        assert model.heard == []
+
+
+async def test_taking_the_tools_away_is_warned_of() -> None:
+    """An update with other tools goes out as it is, and the log says what it does."""
+    tools = Tools()
+    tools.tool(name="mine")(lambda: None)
+    async with model_with(tools) as (session, model):
+        with structlog.testing.capture_logs() as logs:
+            for settings in ({"tools": []}, {"instructions": "Be brief."}):
+                request = ev.RealtimeSessionRequest(**settings)  # type: ignore[arg-type]  # of two kinds
+                session.send_nowait(ev.SessionUpdate(session=request))
+        assert [line["lost"] for line in logs] == [["mine"]]
+        assert len(model.heard) == 3
+
+
+async def test_mcp_calls_are_the_servers() -> None:
+    """An mcp_call is neither run nor answered, and nobody is asked to go on."""
+    tools, runs = Tools(), list[int]()
+    tools.tool(name="search")(lambda: runs.append(1))
+    item = ev.McpCallItem(id="m", server_label="docs", name="search", arguments="{}")
+    async with model_with(tools) as (_, model):
+        model.respond(item)
+        model.respond(call("c", "search"), response_id="r2")
+        await model.until(lambda: model.creates == 1)
+        assert model.order() == ["c", "create"]
+    assert runs == [1]
+
+
+async def test_calls_out_of_band_are_left_to_whoever_asked() -> None:
+    """They are not run by themselves; `call` runs one by hand and sends nothing."""
+    tools, runs = Tools(), list[int]()
+
+    @tools.tool
+    async def note(text: str) -> str:
+        runs.append(1)
+        return text.upper()
+
+    item = call("c", "note", '{"text": "hi"}')
+    async with model_with(tools) as (session, model):
+        model.created(conversation_id=None)
+        model.item_done(item)
+        model.done(item, conversation_id=None)
+        answer = await tools.call(item, session)
+        assert answer == ev.FunctionCallOutputItem(call_id="c", output="HI")
+        assert model.order() == []
+    assert runs == [1]
+    with pytest.raises(KeyError):
+        await tools.call(item, session)
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_the_model_need_not_go_on(everywhere: bool) -> None:
+    """follow_up=False answers and stops there; one call that wants it is enough to go on."""
+    tools = Tools(follow_up=not everywhere)
+    quiet = tools.tool(name="quiet", follow_up=False)(lambda: None)
+    tools.tool(name="loud")(quiet)
+    async with model_with(tools) as (_, model):
+        model.respond(call("a", "quiet"))
+        await model.until(lambda: len(model.outputs) == 1)
+        model.respond(call("b", "quiet"), call("c", "loud"), response_id="r2")
+        await model.until(lambda: len(model.outputs) == 3)
+        if not everywhere:
+            await model.until(lambda: model.creates == 1)
+    assert model.creates == (0 if everywhere else 1)
+
+
+async def test_only_so_many_calls_run_at_once() -> None:
+    """Others wait for their turn, and all are answered."""
+    tools, running, most = Tools(max_parallel=2), list[int](), list[int]()
+
+    @tools.tool
+    async def work(n: int) -> int:
+        running.append(n)
+        most.append(len(running))
+        await anyio.lowlevel.checkpoint()
+        running.remove(n)
+        return n
+
+    async with model_with(tools) as (_, model):
+        model.respond(*(call(f"c{n}", "work", f'{{"n": {n}}}') for n in range(6)))
+        await model.until(lambda: model.creates == 1)
+        assert sorted(model.outputs) == [(f"c{n}", str(n)) for n in range(6)]
+    assert max(most) == 2
+
+
+async def test_a_follow_up_waits_for_the_response_that_is_active() -> None:
+    """The server's own response comes first; the arbiter keeps ours until it is done."""
+    tools, gate = Tools(), anyio.Event()
+
+    @tools.tool
+    async def slow() -> str:
+        await gate.wait()
+        return "at last"
+
+    async with model_with(tools) as (_, model):
+        model.respond(call("c", "slow"))
+        model.created("vad")
+        gate.set()
+        await model.until(lambda: model.outputs == [("c", "at last")])
+        assert model.creates == 0
+        model.done(response_id="vad")
+        await model.until(lambda: model.creates == 1)
+
+
+async def test_a_session_that_ends_takes_its_calls_along() -> None:
+    """A running tool is cancelled with the session, and no answer fails for want of a reader."""
+    tools, ends, started = Tools(), list[str](), anyio.Event()
+
+    @tools.tool
+    async def endless() -> None:
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ends.append("cancelled")
+
+    @tools.tool
+    async def after_the_end(session: Session) -> None:
+        await session.closed()
+
+    with structlog.testing.capture_logs() as logs:
+        async with model_with(tools) as (session, model):
+            model.respond(call("a", "endless"), call("b", "after_the_end"))
+            await started.wait()
+            await session.aclose()
+    assert ends == ["cancelled"]
+    assert [line for line in logs if line["log_level"] in ("warning", "error")] == []
+    assert model.outputs == []
+
+
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"hosted": [ev.FunctionTool(name="f")]}, "'f' is a function; use @tools.tool"),
+    ({"state": 1, "session_state": str}, "one of state and session_state"),
+    ({"max_parallel": 0}, "max_parallel=0 must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
+    """Each says what to write instead."""
+    with pytest.raises(RegistrationError, match=message):
+        Tools(**options)
