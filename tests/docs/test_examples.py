@@ -1,0 +1,63 @@
+"""The examples of README.md and docs/ work as they stand there."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from ._blocks import PAGES, ROOT, Block, blocks, compiled, resolve_names, run
+
+ALL = blocks()
+RUN = [block for block in ALL if block.mark == "run"]
+
+
+@pytest.fixture
+def logs_to_stderr() -> Iterator[None]:
+    """Keep log lines out of what an example prints."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("block", ALL, ids=lambda block: block.where)
+def test_every_example_is_marked_and_names_what_exists(block: Block) -> None:
+    """An example says how it is tested, and what it imports and selects is there."""
+    assert block.mark, f"{block.where}: put <!-- run --> or <!-- compile --> on the line before"
+    compiled(block)
+    resolve_names(block)
+
+
+@pytest.mark.usefixtures("logs_to_stderr")
+@pytest.mark.parametrize("block", RUN, ids=lambda block: block.where)
+def test_an_example_runs_and_prints_what_the_page_says(
+    block: Block,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A marked example runs against the local server and prints the text block below it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    run(block)
+    if block.prints is not None:
+        assert capsys.readouterr().out == block.prints
+
+
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    """A relative link names a file, and its anchor a heading in it."""
+    for target, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.relative_to(ROOT)}: {target}"
+        assert not anchor or anchor in _anchors(file), f"{page.relative_to(ROOT)}: #{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
