@@ -19,6 +19,8 @@
     └── MissingExtra            an optional dependency is not installed
 """
 
+# ruff: noqa: N818  # each name says what happened; the root says that it is an error
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

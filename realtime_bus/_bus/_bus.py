@@ -10,17 +10,20 @@ from weakref import WeakSet
 import msgspec
 from typing_extensions import Unpack
 
-from .._errors import RegistrationError
+from realtime_bus._errors import RegistrationError
+
 from ._options import HandlerOptions
 from ._plugin import Plugin, check_plugin
+from ._selectors import resolve
 from ._signature import handler_name
 from ._subscription import HandlerStatistics, Subscription
 
 if TYPE_CHECKING:
-    from .._session._fields import SessionFields
-    from .._session._open import SessionContext
-    from .._session._session import Session
-    from ..transport import Transport
+    from realtime_bus._session._fields import SessionFields
+    from realtime_bus._session._open import SessionContext
+    from realtime_bus._session._session import Session
+    from realtime_bus.transport import Transport
+
     from ._typed import OnFor
 
 __all__ = ["Bus", "BusStatistics"]
@@ -104,10 +107,10 @@ class Bus:
         *,
         once: bool,
     ) -> Callable[[Any], Any]:
+        classes = resolve(selectors)  # now, in case that nobody calls what is returned
+
         def register(handler: Any) -> Any:
-            subscription = Subscription.build(
-                handler, selectors, where=where, options=options, once=once
-            )
+            subscription = Subscription(handler, classes, where=where, options=options, once=once)
             self.subscriptions.append(subscription)
             for session in self._sessions:
                 session.add(subscription)
@@ -136,7 +139,7 @@ class Bus:
 
     # --- sessions ----------------------------------------------------------------------------
 
-    def connect(
+    def connect(  # noqa: PLR0913  # keyword-only settings of one connection
         self,
         model_or_url: str | None = None,
         *,
@@ -177,7 +180,7 @@ class Bus:
             ConnectError: The server closed the connection at once; says why.
             RequestRejected: The settings were refused.
         """
-        from .._session._open import connect  # noqa: PLC0415  # the bus does no I/O by itself
+        from realtime_bus._session._open import connect  # noqa: PLC0415  # the bus does no I/O by itself
 
         return connect(
             self,
@@ -218,8 +221,8 @@ class Bus:
         Raises:
             RegistrationError: The connection has no methods that we could use.
         """
-        from .._session._open import SessionContext  # noqa: PLC0415  # as in connect
-        from ..transport import adapt  # noqa: PLC0415
+        from realtime_bus._session._open import SessionContext  # noqa: PLC0415  # as in connect
+        from realtime_bus.transport import adapt  # noqa: PLC0415
 
         transport: Any = connection if _is_transport(connection) else adapt(connection)
         return SessionContext.on_transport(
@@ -231,8 +234,10 @@ class Bus:
         self._sessions.add(session)
 
     def leave(self, session: Session) -> None:
-        """Count a session out."""
-        self._sessions.discard(session)
+        """Count a session out, and keep its figures."""
+        if session in self._sessions:
+            self._sessions.discard(session)
+            session.add_to_totals()
 
     def statistics(self) -> BusStatistics:
         """Return the figures of every handler, over all sessions, open and ended."""

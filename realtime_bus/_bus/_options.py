@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 import msgspec
 
-from .._errors import RegistrationError
+from realtime_bus._errors import RegistrationError
 
 __all__ = ["DEFAULT_MAX_PENDING", "HandlerOptions", "Mode", "OverflowPolicy", "RunOptions"]
 
@@ -23,8 +23,9 @@ class HandlerOptions(TypedDict, total=False):
     Attributes:
         mode: ``inline`` runs in the reader, before the next frame (plain functions; their
             default). ``queue`` gives the handler a mailbox: in order, one at a time (the
-            default of async functions). ``parallel`` runs up to `limit` at once.
-            ``latest`` skips what was overtaken by a newer event while the handler ran.
+            default of async functions; a plain function then runs in a worker thread).
+            ``parallel`` runs up to `limit` at once. ``latest`` skips what was overtaken by a
+            newer event while the handler ran.
         limit: How many events at once in mode ``parallel``; 8 if left out.
         max_pending: How many events may wait in the mailbox; 10 000 if left out.
         overflow: What happens beyond that: ``drop_oldest`` (the default) and
@@ -89,15 +90,16 @@ def _complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
     unknown = given.keys() - HandlerOptions.__annotations__.keys()
     found += [f"there is no option {key!r}" for key in sorted(unknown)]
     found += [
-        f"{key}={given[key]!r} must be positive"
-        for key in ("limit", "max_pending", "timeout_s")
-        if key in given and not _is_positive(given[key])
+        f"{key}={given[key]!r} must be a positive {kind}"
+        for key, kind in (("limit", "integer"), ("max_pending", "integer"), ("timeout_s", "number"))
+        if key in given and not _is_positive(given[key], whole=kind == "integer")
     ]
     return found + _mode_complaints(options, is_async=is_async)
 
 
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+def _is_positive(value: object, *, whole: bool) -> bool:
+    types = int if whole else (int, float)
+    return isinstance(value, types) and not isinstance(value, bool) and value > 0
 
 
 def _mode_complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from .._errors import RegistrationError
+from realtime_bus._errors import RegistrationError
 
 if TYPE_CHECKING:
-    from .._session._session import Session
+    from realtime_bus._session._session import Session
 
 __all__ = ["ENTRY_POINT_GROUP", "Plugin", "check_plugin", "load_plugin"]
 
@@ -41,9 +41,7 @@ def check_plugin(plugin: object) -> Plugin:
             f"{plugin.__name__} is a class; give the bus an instance: {plugin.__name__}(...)"
         )
     if not isinstance(plugin, Plugin):
-        raise RegistrationError(
-            f"{plugin!r} is not a plugin: it has no attach(session) method"
-        )
+        raise RegistrationError(f"{plugin!r} is not a plugin: it has no attach(session) method")
     return plugin
 
 

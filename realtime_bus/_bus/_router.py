@@ -14,10 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._errors import RegistrationError
-from ..events import Event
-from ._mailbox import Host, InlineRunner, Mailbox, Runner
-from ._signature import handler_name
+import msgspec
+
+from realtime_bus._errors import RegistrationError
+from realtime_bus.events import Event
+
+from ._mailbox import Mailbox
+from ._runner import Host, InlineRunner, Runner
+from ._selectors import INCOMING
+from ._signature import check_interceptor, handler_name
 from ._subscription import HandlerStatistics, Subscription
 
 __all__ = ["Interceptor", "Router"]
@@ -68,7 +73,12 @@ class Router:
             self.remove(subscription)
 
     def intercept(self, classes: frozenset[type[Event]], interceptor: Interceptor) -> None:
-        """Let a function see events of some classes before their handlers do."""
+        """Let a function see events of some classes before their handlers do.
+
+        Raises:
+            RegistrationError: It is not a plain function of (event, session).
+        """
+        check_interceptor(interceptor)
         self._interceptors.append((classes, interceptor))
         self._compile(classes)
 
@@ -82,14 +92,15 @@ class Router:
             )
             _store(self._chains, cls, chain)
             _store(self._routes, cls, puts)
-            self._hear(cls, wanted=bool(chain or puts))
+            self._hear(str(cls.__struct_config__.tag))
 
-    def _hear(self, cls: type[Event], *, wanted: bool) -> None:
-        name = str(cls.__struct_config__.tag).encode()
-        if wanted:
-            self.heard.add(name)
+    def _hear(self, name: str) -> None:
+        """Note whether anybody wants a wire name, which two protocols may share."""
+        classes = INCOMING.get(name, ())
+        if any(cls in self._routes or cls in self._chains for cls in classes):
+            self.heard.add(name.encode())
         else:
-            self.heard.discard(name)
+            self.heard.discard(name.encode())
 
     def route(self, event: Event) -> None:
         """Send an event through the interceptors and to its handlers; never raises."""
@@ -105,7 +116,7 @@ class Router:
     def _pass(self, interceptor: Interceptor, event: Event) -> Event | None:
         """Run an interceptor; one that raises is reported, and the event goes on as it was."""
         try:
-            return interceptor(event, self._session)
+            return _checked(interceptor(event, self._session), interceptor)
         except Exception as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
             self._host.interceptor_failed(interceptor, event, error)
             return event
@@ -126,6 +137,10 @@ class Router:
         """End all runners; what still waits is counted as dropped."""
         for runner in self._every():
             runner.close()
+
+    def add_to_totals(self) -> None:
+        """Add every handler's figures to its totals over all sessions; once, at the end."""
+        for runner in self._every():
             runner.subscription.totals.add(runner.statistics)
 
     def _every(self) -> list[Runner]:
@@ -142,21 +157,29 @@ class Router:
     def statistics_of(self, subscription: Subscription) -> HandlerStatistics | None:
         """Return one handler's figures, or None if it is not here."""
         runner = self._runners.get(subscription)
-        if runner is None:
-            return None
-        runner.statistics.pending = runner.pending
-        return runner.statistics
+        return None if runner is None else _snapshot(runner)
 
     def statistics(self) -> list[HandlerStatistics]:
-        """Return each handler's figures in this session."""
-        found: list[HandlerStatistics] = []
-        for runner in self._every():
-            runner.statistics.pending = runner.pending
-            found.append(runner.statistics)
-        return found
+        """Return each handler's figures in this session, without the session's own listeners."""
+        return [_snapshot(r) for r in self._every() if not r.subscription.internal]
 
 
-def _store(table: dict[type[Event], tuple[Any, ...]], cls: type[Event], value: tuple[Any, ...]) -> None:
+def _checked(replaced: object, interceptor: Interceptor) -> Event | None:
+    if replaced is None or isinstance(replaced, Event):
+        return replaced
+    raise TypeError(
+        f"{handler_name(interceptor)} returned {replaced!r:.80}; an interceptor returns "
+        "the event, another event, or None to end it"
+    )
+
+
+def _snapshot(runner: Runner) -> HandlerStatistics:
+    return msgspec.structs.replace(runner.statistics, pending=runner.pending)
+
+
+def _store(
+    table: dict[type[Event], tuple[Any, ...]], cls: type[Event], value: tuple[Any, ...]
+) -> None:
     """Keep only what is not empty, so that a missing entry means: nobody cares."""
     if value:
         table[cls] = value

@@ -7,10 +7,11 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import cast
 
-from .._errors import RegistrationError
-from ..events import BusEvent, ClientEvent, Event, ServerEvent
-from ..events._vocabulary import BUS_EVENTS, REALTIME, TRANSLATION
+from realtime_bus._errors import RegistrationError
+from realtime_bus.events import BusEvent, ClientEvent, Event, ServerEvent
+from realtime_bus.events._vocabulary import BUS_EVENTS, REALTIME, TRANSLATION
 
 __all__ = ["INCOMING", "OUTGOING", "Pattern", "pattern", "resolve"]
 
@@ -71,7 +72,7 @@ def _resolve_one(selector: object, names: _Names) -> _Classes:
         return _resolve_class(selector, names)
     members = _union_members(selector)
     if members:
-        return frozenset().union(*(_resolve_one(member, names) for member in members))
+        return _Classes().union(*(_resolve_one(member, names) for member in members))
     if callable(selector):
         raise RegistrationError(
             f"{selector!r} is not an event; write @bus.on(EventClass) above the handler, "
@@ -82,7 +83,7 @@ def _resolve_one(selector: object, names: _Names) -> _Classes:
 
 def _union_members(selector: object) -> tuple[object, ...]:
     if isinstance(selector, tuple | list | set | frozenset):
-        return tuple(selector)
+        return tuple(cast("Iterable[object]", selector))
     if isinstance(selector, types.UnionType) or typing.get_origin(selector) is typing.Union:
         return typing.get_args(selector)
     return ()
@@ -92,7 +93,9 @@ def _resolve_text(text: str, names: _Names) -> _Classes:
     if text in names:
         return frozenset(names[text])
     if "*" in text:
-        found = [cls for name, classes in names.items() if fnmatchcase(name, text) for cls in classes]
+        found = [
+            cls for name, classes in names.items() if fnmatchcase(name, text) for cls in classes
+        ]
         if found:
             return frozenset(found)
         raise RegistrationError(f"the pattern {text!r} matches no event{_hint(text, names)}")
@@ -105,13 +108,13 @@ def _hint(text: str, names: _Names) -> str:
     return f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
-_BASES: dict[type, str] = {Event: "*", ServerEvent: "server", ClientEvent: "client", BusEvent: "bus"}
+_BASES = frozenset({Event, ServerEvent, ClientEvent, BusEvent})
 
 
 def _resolve_class(cls: type, names: _Names) -> _Classes:
     every = {member for classes in names.values() for member in classes}
     if cls in _BASES:
-        found = frozenset(member for member in every if issubclass(member, cls))
+        found = frozenset(member for member in every if cls in member.__mro__)
     else:
         found = frozenset({cls}) & every
     if not found:
@@ -128,5 +131,3 @@ def _why_not(cls: type) -> str:
     if issubclass(cls, ServerEvent | BusEvent):
         return "is an event that we receive; it cannot be intercepted on its way out"
     return "is not an event; the events are in realtime_bus.events"
-
-

@@ -8,11 +8,12 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._errors import RegistrationError
-from ..events import Event
+from realtime_bus._errors import RegistrationError
+from realtime_bus.events import Event
+
 from ._selectors import resolve
 
-__all__ = ["HandlerShape", "examine", "handler_name"]
+__all__ = ["HandlerShape", "check_interceptor", "examine", "handler_name"]
 
 
 class HandlerShape(NamedTuple):
@@ -38,22 +39,56 @@ def examine(handler: Callable[..., Any], classes: frozenset[type[Event]]) -> Han
     """
     name = handler_name(handler)
     if not callable(handler):
-        raise RegistrationError(f"{handler!r} is not callable; a handler takes (event) or (event, session)")
+        raise RegistrationError(
+            f"{handler!r} is not callable; a handler takes (event) or (event, session)"
+        )
     if inspect.isclass(handler):
         raise RegistrationError(f"{name} is a class; register an instance or a function")
+    if inspect.isgeneratorfunction(_innermost(handler)) or _is_async_generator(handler):
+        raise RegistrationError(
+            f"{name} is a generator, which nobody would iterate; leave out yield"
+        )
     parameters = _positional(handler, name)
     if parameters:
         _check_annotation(handler, parameters[0], classes, name)
-    wants_session = len(parameters) > 1 or any(
-        p.kind is p.VAR_POSITIONAL for p in parameters
-    )
+    wants_session = len(parameters) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
     return HandlerShape(name, _is_async(handler), wants_session)
 
 
+def check_interceptor(interceptor: Callable[..., Any]) -> None:
+    """Refuse an interceptor that could not be called with (event, session).
+
+    Raises:
+        RegistrationError: What is wrong with it, and how it should look.
+    """
+    name = handler_name(interceptor)
+    if not callable(interceptor):
+        raise RegistrationError(
+            f"{interceptor!r} is not callable; give a function of (event, session)"
+        )
+    if _is_async(interceptor):
+        raise RegistrationError(
+            f"{name} is async, and nothing may be awaited on an event's way; to delay an event, "
+            "keep it, return None and call session.inject(event) later"
+        )
+    try:
+        inspect.signature(interceptor).bind("event", "session")
+    except (TypeError, ValueError):
+        raise RegistrationError(f"{name} cannot be called with (event, session)") from None
+
+
+def _innermost(handler: Any) -> Any:
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler
+
+
+def _is_async_generator(handler: Any) -> bool:
+    return inspect.isasyncgenfunction(_innermost(handler))
+
+
 def _is_async(handler: Callable[..., Any]) -> bool:
-    target: Any = handler
-    while isinstance(target, functools.partial):
-        target = target.func
+    target = _innermost(handler)
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004  # its function is wanted, not whether it is callable
     )
@@ -89,7 +124,11 @@ def _first_parameters(signature: inspect.Signature, count: int) -> list[inspect.
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
     ]
     taken = positional[:count]
-    if len(taken) > 1 and taken[1].default is not inspect.Parameter.empty and taken[1].name != "session":
+    if (
+        len(taken) > 1
+        and taken[1].default is not inspect.Parameter.empty
+        and taken[1].name != "session"
+    ):
         return taken[:1]
     return taken
 
@@ -101,12 +140,18 @@ def _check_annotation(
     name: str,
 ) -> None:
     annotation = _annotation(handler, parameter)
-    if annotation in (inspect.Parameter.empty, Any, object) or isinstance(annotation, str | typing.TypeVar):
+    if annotation in (inspect.Parameter.empty, Any, object) or isinstance(
+        annotation, str | typing.TypeVar
+    ):
+        return
+    if _is_wider(annotation, classes):
         return
     try:
         accepted = resolve([annotation])
     except RegistrationError as error:
-        raise RegistrationError(f"{name}: its parameter {parameter.name!r} is annotated with {error}") from None
+        raise RegistrationError(
+            f"{name}: its parameter {parameter.name!r} is annotated with {error}"
+        ) from None
     missing = classes - accepted
     if missing:
         names = ", ".join(sorted(cls.__name__ for cls in missing))
@@ -117,9 +162,18 @@ def _check_annotation(
         )
 
 
+def _is_wider(annotation: Any, classes: frozenset[type[Event]]) -> bool:
+    """Tell a base of all the events, or a protocol, which only a type checker can judge."""
+    if not isinstance(annotation, type):
+        return False
+    if getattr(annotation, "_is_protocol", False):
+        return True
+    return all(issubclass(cls, annotation) for cls in classes)
+
+
 def _annotation(handler: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """Return the annotation as an object; as a string or empty if it cannot be resolved."""
-    target: Any = handler.func if isinstance(handler, functools.partial) else handler
+    target = _innermost(handler)
     if not inspect.isroutine(target):
         target = type(target).__call__
     try:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from .._errors import RegistrationError
-from ..events import Event
+from realtime_bus._errors import RegistrationError
+from realtime_bus.events import Event
+
 from ._options import HandlerOptions, RunOptions
-from ._selectors import resolve
 from ._signature import examine
 
 __all__ = ["HandlerStatistics", "Subscription"]
@@ -56,6 +56,7 @@ class Subscription:
         wants_session: Whether it takes (event, session).
         options: How to run it.
         once: Whether it goes after its first event.
+        internal: Whether it is the session's own, and no part of its statistics.
         spent: Whether that event has come.
         totals: Figures of the sessions that have ended.
     """
@@ -63,6 +64,7 @@ class Subscription:
     __slots__ = (
         "classes",
         "handler",
+        "internal",
         "is_async",
         "name",
         "once",
@@ -81,10 +83,13 @@ class Subscription:
         where: Callable[[Any], bool] | None,
         options: HandlerOptions,
         once: bool = False,
+        internal: bool = False,
     ) -> None:
         shape = examine(handler, classes)
         if where is not None and not callable(where):
-            raise RegistrationError(f"{shape.name}: where={where!r} must be a function of the event")
+            raise RegistrationError(
+                f"{shape.name}: where={where!r} must be a function of the event"
+            )
         self.handler = handler
         self.classes = classes
         self.where = where
@@ -93,22 +98,6 @@ class Subscription:
         self.wants_session = shape.wants_session
         self.options = RunOptions.build(options, is_async=shape.is_async, handler=shape.name)
         self.once = once
+        self.internal = internal
         self.spent = False
         self.totals = HandlerStatistics(handler=self.name)
-
-    @classmethod
-    def build(
-        cls,
-        handler: Callable[..., Any],
-        selectors: tuple[object, ...],
-        *,
-        where: Callable[[Any], bool] | None,
-        options: HandlerOptions,
-        once: bool = False,
-    ) -> Subscription:
-        """Validate a registration.
-
-        Raises:
-            RegistrationError: What cannot work, and what to write instead.
-        """
-        return cls(handler, resolve(selectors), where=where, options=options, once=once)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from .._errors import AuthenticationError, InvalidURL
-from ..events._vocabulary import REALTIME, TRANSLATION, Vocabulary
+from realtime_bus._errors import AuthenticationError, InvalidURL
+from realtime_bus.events._vocabulary import REALTIME, TRANSLATION, Vocabulary
 
 __all__ = ["API_KEY_VARIABLE", "Secret", "address", "find_key", "vocabulary_of"]
 
@@ -40,7 +40,8 @@ def address(model_or_url: str | None, *, call_id: str | None, intent: str | None
         return _with_query(model_or_url, {"call_id": call_id, "intent": intent})
     if not (model_or_url or call_id or intent):
         raise InvalidURL(
-            "connect() needs a model such as 'gpt-realtime', a wss:// address, a call_id or an intent"
+            "connect() needs a model such as 'gpt-realtime', a wss:// address, a call_id "
+            "or an intent"
         )
     return _with_query(_DEFAULT_URL, {"model": model_or_url, "call_id": call_id, "intent": intent})
 

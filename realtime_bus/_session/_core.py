@@ -21,19 +21,21 @@ import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
-from .. import events as ev
-from .._bus._router import Interceptor, Router
-from .._bus._selectors import OUTGOING, resolve
-from .._bus._subscription import HandlerStatistics, Subscription
-from .._errors import CloseInfo, SessionClosed
-from ..codec import Decoder, encode
-from ..codec._decode import wire_name
+from realtime_bus import events as ev
+from realtime_bus._bus._router import Interceptor, Router
+from realtime_bus._bus._selectors import OUTGOING, resolve
+from realtime_bus._bus._signature import check_interceptor
+from realtime_bus._bus._subscription import HandlerStatistics, Subscription
+from realtime_bus._errors import CloseInfo, SessionClosed
+from realtime_bus.codec import Decoder, encode
+from realtime_bus.codec._decode import wire_name
 
 if TYPE_CHECKING:
-    from .._bus._bus import Bus
+    from realtime_bus._bus._bus import Bus
+    from realtime_bus.events._vocabulary import Vocabulary
+    from realtime_bus.transport import Transport
+
     from ._session import Session
-    from ..events._vocabulary import Vocabulary
-    from ..transport import Transport
 
 __all__ = ["SessionCore", "SessionStatistics"]
 
@@ -84,6 +86,8 @@ class SessionCore:
         self._close_callbacks: list[Callable[[], Any]] = []
         self._close_waiters: list[Callable[[CloseInfo], None]] = []
         self._close: CloseInfo | None = None
+        self._reading = False
+        self._emptied: anyio.Event | None = None  # set when a mailbox is empty, at the end
         self._ended = anyio.Event()
         self.first_error: Exception | None = None
         """What a handler raised first, if the bus was told to raise it."""
@@ -115,6 +119,11 @@ class SessionCore:
         """Take a subscription out of this session; one that is not there is no error."""
         self._router.remove(subscription)
 
+    def _watch(self, see: Callable[[Any], None], *classes: type[ev.Event]) -> None:
+        """Let the session itself see events; before any handler, if called before `start`."""
+        wanted = frozenset(classes)
+        self._router.add(Subscription(see, wanted, where=None, options={}, internal=True))
+
     def listen(self, subscription: Subscription, on_end: Callable[[CloseInfo], None]) -> None:
         """Add an internal listener, told of the session's end."""
         if self._close is not None:
@@ -131,14 +140,20 @@ class SessionCore:
 
     def inject(self, event: ev.Event) -> None:
         """Deliver an event to its handlers, past the interceptors: one that was held back."""
-        self._router.deliver(event)
+        current, self.frame = self.frame, b""  # the frame at hand is another event's
+        try:
+            self._router.deliver(event)
+        finally:
+            self.frame = current
 
     def emit(self, event: ev.BusEvent) -> None:
         """Deliver a happening to its interceptors and handlers."""
         self._router.route(event)
 
     def _report_drift(self, drift: ev.Drift) -> None:
-        _log.warning(
+        # a new field harms nobody: servers have sent undocumented ones from the first day
+        write = _log.debug if drift.kind == "unknown_field" else _log.warning
+        write(
             "the server sent something unexpected",
             event_type=drift.event_type,
             path=drift.path,
@@ -171,7 +186,7 @@ class SessionCore:
 
     def _send_frame(self, frame: bytes) -> None:
         if self._close is not None:
-            raise self._closed_error("send")
+            raise self.closed_error("send")
         self._transport.send(frame)
         self._frames_sent += 1
         self._bytes_sent += len(frame)
@@ -186,7 +201,8 @@ class SessionCore:
         self.send_nowait(event)
         await self._transport.drain()
 
-    def _closed_error(self, what: str) -> SessionClosed:
+    def closed_error(self, what: str) -> SessionClosed:
+        """Make the exception for something that a session cannot do after its end."""
         close = self._close or CloseInfo()
         reason = f" ({close.reason})" if close.reason else ""
         return SessionClosed(
@@ -214,6 +230,7 @@ class SessionCore:
 
         An interceptor that raises refuses the event: whoever sends it gets the exception.
         """
+        check_interceptor(interceptor)
         for cls in resolve([selector], OUTGOING):
             self._outgoing[cls] = (*self._outgoing.get(cls, ()), interceptor)
 
@@ -223,10 +240,12 @@ class SessionCore:
         One that raises is reported like a handler that raises.
         """
         if self._tasks is None:
-            raise self._closed_error("start a task")
+            raise self.closed_error("start a task")
         self._tasks.start_soon(self._run_task, function, args)
 
-    async def _run_task(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+    async def _run_task(
+        self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+    ) -> None:
         try:
             await function(*args)
         except Exception as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
@@ -279,6 +298,11 @@ class SessionCore:
             if not self._holders:
                 self._transport.resume()
 
+    def mailbox_empty(self) -> None:
+        """Note that a mailbox has nothing left to do."""
+        if self._emptied is not None:
+            self._emptied.set()
+
     # --- beginning and end -------------------------------------------------------------------
 
     def start(self, tasks: TaskGroup) -> None:
@@ -288,6 +312,7 @@ class SessionCore:
             self._router.add(subscription)
         for plugin in self.bus.plugins:
             plugin.attach(cast("Session", self))
+        self._reading = True
         tasks.start_soon(self._read)
 
     async def _read(self) -> None:
@@ -329,22 +354,35 @@ class SessionCore:
             reason: For the other side, at most 123 bytes of UTF-8.
         """
         if self._close is None:
-            await self._transport.aclose(code, reason)
+            await self._close_transport(code, reason)
         await self._ended.wait()
 
+    async def _close_transport(self, code: int, reason: str) -> None:
+        try:
+            await self._transport.aclose(code, reason)
+        except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
+            self._has_closed(CloseInfo(code=1006, reason=str(error), clean=False, error=error))
+        if not self._reading:  # a plugin would not be attached, so nobody waits for the end
+            self._has_closed(CloseInfo(code=code, reason=reason))
+
     async def finish(self) -> None:
-        """End in good order: close, let mailboxes empty for a while, then stop them."""
-        await self.aclose()
+        """End in good order: close, and let mailboxes empty for a while."""
+        await self._close_transport(1000, "")
+        await self._ended.wait()
         with anyio.move_on_after(self.bus.drain_timeout_s):
             while self._router.busy:
-                await anyio.sleep(0.001)  # only at the end, when nothing is urgent any more
-        self.abandon()
+                self._emptied = anyio.Event()
+                await self._emptied.wait()
 
     def abandon(self) -> None:
         """Stop at once; what still waits in mailboxes is counted as dropped."""
         self._has_closed(CloseInfo(code=1006, reason="the session was left", clean=False))
         self._router.close()
         self._tasks = None
+
+    def add_to_totals(self) -> None:
+        """Add every handler's figures to its totals over all sessions; once, at the end."""
+        self._router.add_to_totals()
 
     @property
     def close_info(self) -> CloseInfo | None:

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypedDict
 import msgspec
 from msgspec import UNSET
 
-from .. import events as ev
-from .._errors import RegistrationError
+from realtime_bus import events as ev
+from realtime_bus._errors import RegistrationError
 
 __all__ = ["SessionFields", "session_request"]
 
@@ -106,7 +106,9 @@ def _refuse_unknown(given: dict[str, Any]) -> None:
 
 def _format(name: str, value: str) -> ev.AudioFormat:
     if value not in _FORMATS:
-        raise RegistrationError(f"{name}={value!r} is not known; choose one of {', '.join(_FORMATS)}")
+        raise RegistrationError(
+            f"{name}={value!r} is not known; choose one of {', '.join(_FORMATS)}"
+        )
     return _FORMATS[value]
 
 

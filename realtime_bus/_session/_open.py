@@ -7,19 +7,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from anyio import get_cancelled_exc_class
 from anyio.abc import TaskGroup
 
-from .. import events as ev
-from .._errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
-from ..events._vocabulary import REALTIME, Vocabulary
-from ..transport import dial
+from realtime_bus import events as ev
+from realtime_bus._errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
+from realtime_bus.events._vocabulary import REALTIME, Vocabulary
+from realtime_bus.transport import dial
+
 from ._address import address, find_key, vocabulary_of
 from ._fields import SessionFields
 from ._session import Session
 
 if TYPE_CHECKING:
-    from .._bus._bus import Bus
-    from ..transport import Transport
+    from realtime_bus._bus._bus import Bus
+    from realtime_bus.transport import Transport
 
 __all__ = ["SessionContext", "connect"]
 
@@ -43,7 +45,7 @@ def connect(
         headers = dict(dial_options["headers"])
         if key is not None:
             headers["Authorization"] = f"Bearer {key.reveal()}"
-        options = {**dial_options, "headers": headers}
+        options: dict[str, Any] = {**dial_options, "headers": headers}
         return await dial(url, open_timeout_s=open_timeout_s, **options)
 
     return SessionContext(
@@ -161,16 +163,40 @@ class SessionContext:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
+    ) -> bool:
         session, tasks = self._session, self._tasks
         if session is None or tasks is None:
-            return
+            return False
+        cancelled = exc if isinstance(exc, get_cancelled_exc_class()) else None
         try:
             await session.finish()
+        except get_cancelled_exc_class() as error:
+            cancelled = error
+        return await self._leave(session, tasks, exc, cancelled)
+
+    async def _leave(
+        self,
+        session: Session,
+        tasks: TaskGroup,
+        exc: BaseException | None,
+        cancelled: BaseException | None,
+    ) -> bool:
+        """End the task group, which alone knows whether a cancellation was its own.
+
+        What else the block raised is kept from it: it would come out in a group.
+        """
+        session.abandon()
+        tasks.cancel_scope.cancel()
+        try:
+            swallowed = await tasks.__aexit__(
+                type(cancelled) if cancelled is not None else None,
+                cancelled,
+                cancelled.__traceback__ if cancelled is not None else None,
+            )
         finally:
-            session.abandon()
             self._bus.leave(session)
-            tasks.cancel_scope.cancel()
-            await tasks.__aexit__(None, None, None)
         if session.first_error is not None:
             raise session.first_error
+        if cancelled is not None and cancelled is not exc and not swallowed:
+            raise cancelled
+        return bool(swallowed) and cancelled is exc

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from .. import events as ev
-from .._errors import RequestTimeout
-from ._arbiter import ResponseTask
+from realtime_bus import events as ev
+from realtime_bus._errors import RequestTimeout
+
+from ._response_task import ResponseTask
 from ._waiting import EventStream
 
 if TYPE_CHECKING:
-    from ._session import Session
+    from ._responses import Responses
 
 __all__ = ["Reply"]
 
-_TEXT = (ev.ResponseOutputTextDelta, ev.ResponseOutputAudioTranscriptDelta)
+_T = TypeVar("_T")
+_WORDS = (ev.ResponseOutputTextDelta, ev.ResponseOutputAudioTranscriptDelta)
+_SOUNDS = (ev.ResponseOutputAudioDelta,)
+_CANCEL_TIMEOUT_S = 10.0
+
+
+class _Deltas(Generic[_T]):
+    """The deltas of a stream's events: an iterator, not a generator, so that it may be left."""
+
+    def __init__(self, stream: EventStream[Any]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[_T]:
+        return self
+
+    async def __anext__(self) -> _T:
+        delta: _T = (await self._stream.__anext__()).delta
+        return delta
 
 
 class Reply:
@@ -26,14 +44,17 @@ class Reply:
     ``await reply`` gives the finished `events.Response`, whatever its status. Text, transcript
     and audio can be read while they come; what came before reading began is not lost, except
     audio, which is kept only from the call of `audio` on.
+
+    If whoever awaits it is cancelled, or runs out of time, while the request still waits for
+    its turn, the request is taken back.
     """
 
-    def __init__(self, session: Session, task: ResponseTask, *, timeout_s: float | None) -> None:
+    def __init__(self, session: Responses, task: ResponseTask, *, timeout_s: float | None) -> None:
         self._session = session
         self._task = task
         self._timeout_s = timeout_s
         self._settled = anyio.Event()
-        self._words: EventStream[Any] = EventStream(session, _TEXT, where=self._is_mine)
+        self._words: EventStream[Any] = EventStream(session, _WORDS, where=self._is_mine)
         self._sounds: list[EventStream[Any]] = []
         task.on_settled = self._end
 
@@ -63,13 +84,15 @@ class Reply:
             with anyio.fail_after(self._timeout_s):
                 await self._settled.wait()
         except TimeoutError:
-            raise self._timed_out() from None
+            raise self._timed_out(self._timeout_s or 0.0) from None
+        finally:
+            if not self.done:  # cancelled, or out of time
+                self._session.take_back(self._task)
         if self._task.error is not None:
             raise self._task.error
         return self._task.response or ev.Response()
 
-    def _timed_out(self) -> RequestTimeout:
-        timeout_s = self._timeout_s or 0.0
+    def _timed_out(self, timeout_s: float) -> RequestTimeout:
         return RequestTimeout(
             f"the response was not done within {timeout_s:g} s; "
             "give respond() a longer timeout_s, or None to wait as long as it takes",
@@ -78,28 +101,36 @@ class Reply:
             timeout_s=timeout_s,
         )
 
-    async def text(self) -> AsyncIterator[str]:
-        """Yield the words as they come: text, or the transcript of speech."""
-        async for event in self._words:
-            yield event.delta
+    def text(self) -> AsyncIterator[str]:
+        """Return an iterator of the words as they come: text, or the transcript of speech."""
+        return _Deltas[str](self._words)
 
-    async def audio(self) -> AsyncIterator[bytes]:
-        """Yield the audio as it comes, in the session's output format."""
-        stream: EventStream[ev.ResponseOutputAudioDelta] = EventStream(
-            self._session, (ev.ResponseOutputAudioDelta,), where=self._is_mine
-        )
+    def audio(self) -> AsyncIterator[bytes]:
+        """Return an iterator of the audio as it comes, in the session's output format."""
+        stream: EventStream[Any] = EventStream(self._session, _SOUNDS, where=self._is_mine)
         self._sounds.append(stream)
-        if self._task.settled:
+        if self.done:
             stream.end()
-        async for event in stream:
-            yield event.delta
+        return _Deltas[bytes](stream)
 
     async def cancel(self) -> None:
         """Stop the response: take it out of the queue, or have the server cancel it.
 
         One that has ended already is left alone.
+
+        Raises:
+            RequestTimeout: The server did not end it within ten seconds.
         """
-        await self._session.cancel_task(self._task)
+        if self.done:
+            return
+        if self.id is not None:
+            await self._session.cancel(self.id)
+            return
+        self._session.withdraw(self._task)
+        with anyio.move_on_after(_CANCEL_TIMEOUT_S):
+            await self._settled.wait()
+        if not self.done:
+            raise self._timed_out(_CANCEL_TIMEOUT_S)
 
     def __repr__(self) -> str:
         state = "done" if self.done else "active" if self.id else "waiting"

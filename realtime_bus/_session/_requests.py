@@ -10,7 +10,9 @@ Rules (Realtime protocol, "general rules" and "errors"):
    the first part of its ``param``; failing that, it is nobody's.
 4. Where a server gives a created item an id of its own, the oldest create of an item of the
    same type and role is meant.
-5. When the session ends, every request fails with the reason.
+5. An item that is in progress, or holds audio of the user, was made by the server and
+   answers nobody.
+6. When the session ends, every request fails with the reason.
 """
 
 from __future__ import annotations
@@ -18,10 +20,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import events as ev
-from .._errors import CloseInfo, RequestRejected, SessionClosed
+from realtime_bus import events as ev
+from realtime_bus._errors import CloseInfo, RequestRejected, SessionClosed
 
-__all__ = ["CONFIRMING", "ITEM_ID_PREFIX", "Pending", "Requests", "rejection"]
+__all__ = [
+    "CONFIRMING",
+    "ITEM_ID_PREFIX",
+    "Pending",
+    "Requests",
+    "blamed_type",
+    "error_details",
+    "rejection",
+]
 
 
 class Pending:
@@ -70,7 +80,7 @@ class Requests:
     def observe(self, event: ev.Event) -> None:
         """Look at what the server sent, and settle the request that it answers."""
         if isinstance(event, ev.Error):
-            self._reject(event)
+            self._reject(error_details(event))
             return
         matches = _MATCHES.get(type(event))
         if matches is None:
@@ -84,28 +94,37 @@ class Requests:
         self.forget(pending)
         pending.settle(**outcome)
 
-    def _reject(self, event: ev.Error) -> None:
-        pending = self._blamed(event.error)
+    def _reject(self, error: ev.ErrorDetails) -> None:
+        pending = self._blamed(error)
         if pending is not None:
-            self._settle(pending, error=rejection(pending.event, event.error))
+            self._settle(pending, error=rejection(pending.event, error))
 
-    def _blamed(self, error: Any) -> Pending | None:
-        named = getattr(error, "event_id", None)
-        if named is not None:
-            return self._pending.get(named) if isinstance(named, str) else None
-        kind = _blamed_type(error)
-        candidates = [p for p in self._pending.values() if p.event.type == kind]
-        return candidates[0] if candidates else None
+    def _blamed(self, error: ev.ErrorDetails) -> Pending | None:
+        if error.event_id is not None:
+            return self._pending.get(str(error.event_id))
+        kind = blamed_type(error)
+        return next((p for p in self._pending.values() if p.event.type == kind), None)
 
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""
         for pending in list(self._pending.values()):
             reason = f" ({close.reason})" if close.reason else ""
-            message = f"the session closed with {close.code}{reason} before {pending.event.type} was answered"
+            message = (
+                f"the session closed with {close.code}{reason} "
+                f"before {pending.event.type} was answered"
+            )
             self._settle(pending, error=SessionClosed(message, close=close))
 
 
-def rejection(event: ev.ClientEvent, error: Any) -> RequestRejected:
+def error_details(event: ev.Error) -> ev.ErrorDetails:
+    """Return what the server complains about, even where it says so in a shape of its own."""
+    error: Any = event.error  # raw data, where it did not fit
+    if isinstance(error, ev.ErrorDetails):
+        return error
+    return ev.ErrorDetails(type="", message=str(error))
+
+
+def rejection(event: ev.ClientEvent, error: ev.ErrorDetails) -> RequestRejected:
     """Make the exception for a request that the server refused."""
     code = f" [{error.code}]" if error.code else ""
     param = f" (at {error.param})" if error.param else ""
@@ -139,10 +158,10 @@ _BLAMED_BY_PARAM: dict[str, str] = {
 }
 
 
-def _blamed_type(error: Any) -> str | None:
-    by_code = _BLAMED_BY_CODE.get(str(getattr(error, "code", None)))
-    param = str(getattr(error, "param", None) or "")
-    return by_code or _BLAMED_BY_PARAM.get(param.split(".", 1)[0])
+def blamed_type(error: ev.ErrorDetails) -> str | None:
+    """Return the wire name of the request that an error is about, or None if it does not say."""
+    by_code = _BLAMED_BY_CODE.get(str(error.code))
+    return by_code or _BLAMED_BY_PARAM.get(str(error.param or "").split(".", 1)[0])
 
 
 def _same_item(request: Any, answer: Any) -> bool:
@@ -150,15 +169,16 @@ def _same_item(request: Any, answer: Any) -> bool:
 
 
 def _same_retrieved(request: Any, answer: Any) -> bool:
-    return bool(request.item_id == answer.item.id)
+    return bool(request.item_id == getattr(answer.item, "id", None))
 
 
 def _same_created(request: Any, answer: Any) -> bool:
     """Match a created item by the id we gave it, or by its kind where the id was replaced."""
-    if request.item.id == answer.item.id:
+    item_id = getattr(answer.item, "id", None)
+    if request.item.id == item_id:
         return True
-    ours = str(answer.item.id or "").startswith(ITEM_ID_PREFIX)
-    return not ours and _kind(request.item) == _kind(answer.item) and not _is_speech(answer.item)
+    ours = str(item_id or "").startswith(ITEM_ID_PREFIX)
+    return not ours and _kind(request.item) == _kind(answer.item) and not _is_own(answer.item)
 
 
 ITEM_ID_PREFIX = "item_rb_"
@@ -166,17 +186,19 @@ ITEM_ID_PREFIX = "item_rb_"
 
 
 def _kind(item: Any) -> tuple[object, object]:
-    return item.type, getattr(item, "role", None)
+    return getattr(item, "type", None), getattr(item, "role", None)
 
 
-def _is_speech(item: Any) -> bool:
-    """Tell an item that the server made of the user's speech: it answers no create."""
-    parts = getattr(item, "content", None) or []
-    return any(isinstance(part, ev.InputAudio) for part in parts)
+def _is_own(item: Any) -> bool:
+    """Tell an item that the server made by itself, of speech or in a response."""
+    parts: list[object] = getattr(item, "content", None) or []
+    spoken = any(isinstance(part, ev.InputAudio) for part in parts)
+    return spoken or getattr(item, "status", None) == "in_progress"
 
 
 def _cancelled(request: Any, answer: Any) -> bool:
-    return request.response_id is None or request.response_id == answer.response.id
+    answered = getattr(answer.response, "id", None)
+    return request.response_id is None or bool(request.response_id == answered)
 
 
 def _any(_request: Any, _answer: Any) -> bool:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import anyio
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
-from .._bus._subscription import Subscription
-from .._errors import CloseInfo, SessionClosed
-from ..events import Event
+from realtime_bus._bus._selectors import resolve
+from realtime_bus._bus._subscription import Subscription
+from realtime_bus._errors import CloseInfo, SessionClosed
+from realtime_bus.events import Event
 
 if TYPE_CHECKING:
     from ._core import SessionCore
@@ -40,8 +41,12 @@ class _Listener:
         self._session = session
         self._changed = anyio.Event()
         self._closed: CloseInfo | None = None
-        self._subscription = Subscription.build(
-            self._take, selectors, where=where, options={"name": type(self).__name__}
+        self._subscription = Subscription(
+            self._take,
+            resolve(selectors),
+            where=where,
+            options={"name": type(self).__name__},
+            internal=True,
         )
         session.listen(self._subscription, self._end)
 
@@ -127,7 +132,8 @@ class EventStream(_Listener, Generic[E]):
         while not self._queue:
             if self._closed is not None:
                 raise StopAsyncIteration
-            self._changed = anyio.Event()
+            if self._changed.is_set():
+                self._changed = anyio.Event()
             await self._changed.wait()
         return self._queue.popleft()
 

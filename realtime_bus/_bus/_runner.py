@@ -1,0 +1,185 @@
+"""What runs one handler in one session: the common parts, and the inline runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from inspect import iscoroutine
+from time import perf_counter
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+from realtime_bus._errors import RegistrationError
+from realtime_bus.events import Event
+
+from ._subscription import HandlerStatistics, Subscription
+
+__all__ = ["Host", "InlineRunner", "Runner", "awaitable"]
+
+
+class Host(Protocol):
+    """What a runner needs of its session."""
+
+    def start_soon(self, function: Callable[..., Any], *args: object) -> None:
+        """Start a task in the session's task group."""
+        ...
+
+    def handler_failed(self, subscription: Subscription, event: Event, error: Exception) -> None:
+        """Report a handler that raised."""
+        ...
+
+    def interceptor_failed(self, interceptor: object, event: Event, error: Exception) -> None:
+        """Report an interceptor that raised."""
+        ...
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Take a subscription out, wherever it was registered."""
+        ...
+
+    def emit(self, event: Any) -> None:
+        """Deliver a happening."""
+        ...
+
+    def hold(self, holder: object) -> None:
+        """Stop reading from the transport until released by the same holder."""
+        ...
+
+    def release(self, holder: object) -> None:
+        """Let reading go on, if nobody else holds it."""
+        ...
+
+    def mailbox_empty(self) -> None:
+        """Note that a mailbox has nothing left to do."""
+        ...
+
+
+class Runner(Protocol):
+    """One subscription at work in one session."""
+
+    subscription: Subscription
+    statistics: HandlerStatistics
+
+    def put(self, event: Any) -> None:
+        """Hand over an event; returns at once and never raises."""
+        ...
+
+    def close(self) -> None:
+        """Take no more events, and count those that are still waiting as dropped."""
+        ...
+
+    def retire(self) -> None:
+        """Take no more events, handle those that wait, and end."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """How many events wait or are being handled."""
+        ...
+
+
+class InlineRunner:
+    """Calls a plain function in the reader, before the next frame."""
+
+    __slots__ = ("_call", "_host", "statistics", "subscription")
+    pending = 0
+
+    def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
+        self.subscription = subscription
+        self.statistics = HandlerStatistics(handler=subscription.name)
+        self._call = _bound(subscription, session)
+        self._host = host
+
+    def put(self, event: Any) -> None:
+        """Run the handler now."""
+        statistics = self.statistics
+        started = perf_counter()
+        try:
+            result = self._call(event)
+            if result is not None and iscoroutine(result):
+                _refuse(result, self.subscription)
+        except Exception as error:  # noqa: BLE001  # the caller's code: whatever it raises is reported
+            statistics.failed += 1
+            self._host.handler_failed(self.subscription, event, error)
+        took_s = perf_counter() - started
+        statistics.delivered += 1
+        if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs more, for every event
+            statistics.slowest_s = took_s
+
+    def close(self) -> None:
+        """Nothing waits; what the end itself causes is still heard."""
+
+    def retire(self) -> None:
+        """Take no more events, not even the one that is being handed round."""
+        self._call = _ignore
+
+
+def _ignore(_event: Any) -> None:
+    pass
+
+
+def _refuse(result: Coroutine[Any, Any, Any], subscription: Subscription) -> None:
+    """Say that a plain function cannot hand over work that must be awaited.
+
+    Raises:
+        RegistrationError: Always.
+    """
+    result.close()
+    raise RegistrationError(
+        f"{subscription.name} is a plain function that returned a coroutine, which nobody "
+        "awaits; register an async function"
+    )
+
+
+def _bound(subscription: Subscription, session: Any) -> Callable[[Any], Any]:
+    handler = subscription.handler
+    if not subscription.wants_session:
+        return handler
+    return lambda event: handler(event, session)
+
+
+def awaitable(
+    subscription: Subscription, session: Any
+) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    """Return the handler as an async function of the event, with its timeout."""
+    call = _bound(subscription, session)
+    if not subscription.is_async:
+        call = _in_thread(call, subscription)
+    if subscription.options.timeout_s is not None:
+        return _with_timeout(call, subscription)
+    return call
+
+
+def _in_thread(
+    call: Callable[[Any], Any], subscription: Subscription
+) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    """Return a plain function as one that runs in a worker thread, for it may block.
+
+    A thread cannot be stopped: one that takes too long is left to itself.
+    """
+
+    def work(event: Any) -> None:
+        result = call(event)
+        if iscoroutine(result):
+            _refuse(result, subscription)
+
+    async def run(event: Any) -> None:
+        await anyio.to_thread.run_sync(work, event, abandon_on_cancel=True)
+
+    return run
+
+
+def _with_timeout(
+    call: Callable[[Any], Coroutine[Any, Any, Any]], subscription: Subscription
+) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    timeout_s = subscription.options.timeout_s
+
+    async def run(event: Any) -> None:
+        with anyio.move_on_after(timeout_s) as scope:
+            await call(event)
+        if scope.cancelled_caught:
+            raise TimeoutError(
+                f"{subscription.name} took longer than its timeout_s={timeout_s:g} for {event.type}"
+            )
+
+    return run

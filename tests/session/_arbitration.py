@@ -1,0 +1,78 @@
+"""An arbiter on a clock of its own, and a server's words in short."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from realtime_bus import events as ev
+from realtime_bus._session._arbiter import Arbiter
+from realtime_bus._session._requests import rejection
+from realtime_bus._session._response_task import ResponseTask, mark_request
+
+RACE = "conversation_already_has_active_response"
+
+
+def response(response_id: str | None, *, metadata: Any = None, band: bool = True) -> ev.Response:
+    """Make a response of the default conversation, or one out of band."""
+    conversation = "conv_1" if band else None
+    return ev.Response(id=response_id, conversation_id=conversation, metadata=metadata)
+
+
+class Desk:
+    """An arbiter, what it has sent, and what became of the requests.
+
+    Attributes:
+        now_s: The time.
+        sent: Names of requests in the order of sending.
+        cancelled: Ids of the responses that it asked to cancel.
+        settled: Names of requests in the order of their end.
+    """
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.sent: list[str] = []
+        self.cancelled: list[str | None] = []
+        self.settled: list[str] = []
+        self.tasks: dict[str, ResponseTask] = {}
+        self.refuse: Exception | None = None
+        self.arbiter = Arbiter(self._send, self.cancelled.append)
+
+    def _send(self, event: ev.ResponseCreate) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.sent.append(str(event.event_id))
+
+    def ask(self, name: str, **params: Any) -> ResponseTask:
+        """Submit a request under a name, which is its ``event_id``."""
+        wanted = mark_request(ev.ResponseCreateParams(**params), name)
+        task = ResponseTask(ev.ResponseCreate(event_id=name, response=wanted))
+        task.on_settled = lambda: self.settled.append(name)
+        self.tasks[name] = task
+        self.arbiter.submit(task, self.now_s)
+        return task
+
+    def created(
+        self, response_id: str | None, name: str | None = None, *, echoes: bool = True, **more: Any
+    ) -> None:
+        """Let the server say ``response.created``, for a request or of its own."""
+        metadata = self.tasks[name].metadata if name is not None and echoes else None
+        found = response(response_id, metadata=metadata, **more)
+        self.arbiter.created(found, self.now_s, echoes=echoes)
+
+    def done(
+        self, response_id: str | None, name: str | None = None, *, echoes: bool = True
+    ) -> None:
+        """Let the server say ``response.done``."""
+        metadata = self.tasks[name].metadata if name is not None and echoes else None
+        found = response(response_id, metadata=metadata)
+        self.arbiter.done(found, self.now_s, echoes=echoes)
+
+    def error(
+        self, event_id: str | None, *, code: str | None = RACE, message: str = "no", **more: Any
+    ) -> None:
+        """Let the server refuse something, as a session passes it on."""
+        kind = "invalid_request_error"
+        error = ev.ErrorDetails(type=kind, message=message, code=code, event_id=event_id, **more)
+        task = self.arbiter.refused(error, self.now_s)
+        if task is not None:
+            task.settle(error=rejection(task.event, error))

@@ -1,0 +1,123 @@
+"""Session settings under short names, and addresses and keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from realtime_bus import AuthenticationError, InvalidURL, RegistrationError
+from realtime_bus import events as ev
+from realtime_bus._session._address import Secret, address, find_key, vocabulary_of
+from realtime_bus._session._fields import SessionFields, session_request
+
+FIELDS: list[tuple[SessionFields, dict[str, Any]]] = [
+    ({}, {}),
+    ({"instructions": "x"}, {"instructions": "x"}),
+    ({"voice": "marin"}, {"audio": {"output": {"voice": "marin"}}}),
+    ({"speed": 1.1}, {"audio": {"output": {"speed": 1.1}}}),
+    ({"turn_detection": None}, {"audio": {"input": {"turn_detection": None}}}),
+    (
+        {"input_format": "pcmu", "output_format": ev.AudioPCM()},
+        {
+            "audio": {
+                "input": {"format": {"type": "audio/pcmu"}},
+                "output": {"format": {"type": "audio/pcm", "rate": 24000}},
+            }
+        },
+    ),
+    ({"output_modalities": ("text",)}, {"output_modalities": ["text"]}),
+    ({"tracing": None, "tool_choice": "none"}, {"tracing": None, "tool_choice": "none"}),
+    ({"noise_reduction": None}, {"audio": {"input": {"noise_reduction": None}}}),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), FIELDS)
+def test_short_names_build_the_nested_request(
+    fields: SessionFields, expected: dict[str, Any]
+) -> None:
+    """Each setting goes to its place, None is sent as null, and nothing else is sent."""
+    plain = msgspec.json.decode(msgspec.json.encode(session_request(fields)))
+    assert plain == {"type": "realtime", **expected}
+
+
+def test_an_unknown_setting_lists_the_known() -> None:
+    """A mistyped setting fails and says what there is."""
+    with pytest.raises(RegistrationError, match="no session field 'voise'; known are include, in"):
+        session_request({"voise": "marin"})  # type: ignore[typeddict-unknown-key]  # the mistake
+
+
+def test_an_unknown_format_lists_the_known() -> None:
+    """Formats have three short names."""
+    with pytest.raises(RegistrationError, match="input_format='mp3' is not known; choose one of"):
+        session_request({"input_format": "mp3"})  # type: ignore[typeddict-item]  # the mistake
+
+
+ADDRESSES: list[tuple[tuple[Any, Any, Any], str]] = [
+    (("gpt-realtime", None, None), "wss://api.openai.com/v1/realtime?model=gpt-realtime"),
+    ((None, "rtc_1", None), "wss://api.openai.com/v1/realtime?call_id=rtc_1"),
+    ((None, None, "transcription"), "wss://api.openai.com/v1/realtime?intent=transcription"),
+    (("ws://localhost:8000/v1", None, None), "ws://localhost:8000/v1"),
+    (("wss://h/p?model=m", "rtc_1", None), "wss://h/p?model=m&call_id=rtc_1"),
+    (("a model/é", None, None), "wss://api.openai.com/v1/realtime?model=a+model%2F%C3%A9"),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), ADDRESSES)
+def test_addresses(given: tuple[Any, Any, Any], expected: str) -> None:
+    """A model, a call or an intent goes to OpenAI; a whole address is taken as it is."""
+    model_or_url, call_id, intent = given
+    assert address(model_or_url, call_id=call_id, intent=intent) == expected
+
+
+def test_no_address_at_all() -> None:
+    """Without anything that says where to, connecting fails with what could be given."""
+    with pytest.raises(InvalidURL, match="needs a model such as 'gpt-realtime'"):
+        address(None, call_id=None, intent=None)
+
+
+def test_the_protocol_follows_from_the_address() -> None:
+    """The translation path has a vocabulary of its own."""
+    assert vocabulary_of("wss://h/v1/realtime/translations/?model=m").name == "translation"
+    assert vocabulary_of("wss://h/v1/realtime?model=translations").name == "realtime"
+
+
+OPENAI = "wss://api.openai.com/v1/realtime"
+KEYS: list[tuple[str | None, str, dict[str, str], str | None]] = [
+    ("given", "ws://far.example/x", {}, "given"),
+    (None, OPENAI, {}, "from the environment"),
+    (None, "ws://127.0.0.1:8000/x", {}, "from the environment"),
+    (None, "ws://localhost:8000/x", {}, "from the environment"),
+    (None, "ws://far.example/x", {}, None),
+    (None, OPENAI, {"Authorization": "Bearer other"}, None),
+    (None, "wss://azure.example/x?api-key=k", {}, None),
+    (None, "wss://azure.example/x", {"API-Key": "k"}, None),
+]
+
+
+@pytest.mark.parametrize(("api_key", "url", "headers", "expected"), KEYS)
+def test_keys(
+    api_key: str | None,
+    url: str,
+    headers: dict[str, str],
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The environment's key is not sent unencrypted to other machines, nor beside another."""
+    monkeypatch.setenv("OPENAI_API_KEY", "from the environment")
+    found = find_key(api_key, url, headers)
+    assert (found.reveal() if found else None) == expected
+
+
+def test_a_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenAI wants a key, and other servers may not."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(AuthenticationError, match=r"pass api_key=\.\.\., or set OPENAI_API_KEY"):
+        find_key(None, OPENAI, {})
+    assert find_key(None, "wss://elsewhere.example/x", {}) is None
+
+
+def test_a_secret_does_not_show_itself() -> None:
+    """The printed form of a key is not the key."""
+    assert "sk-1" not in f"{Secret('sk-1')!r} {Secret('sk-1')}"

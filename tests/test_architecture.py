@@ -1,0 +1,162 @@
+"""What may import what, and what is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import realtime_bus
+
+CORE = Path(realtime_bus.__file__).parent
+PLUGINS = CORE.parent / "plugins" / "realtime_bus_plugins"
+
+MAY_IMPORT = {
+    "_errors": set[str](),
+    "_tasks": set[str](),
+    "events": set[str](),
+    "codec": {"_errors", "events"},
+    "audio": {"events"},
+    "_bus": {"_errors", "events", "codec"},
+    "transport": {"_errors", "events", "codec"},
+    "_session": {"_errors", "events", "codec", "_bus", "transport"},
+    "server": {"_errors", "_tasks", "events", "codec", "audio", "transport"},
+}
+"""Which rooms of the core each one may import from, when it is imported itself."""
+
+PUBLIC = {"realtime_bus", "realtime_bus.events", "realtime_bus.audio"}
+"""What plugins may import from."""
+
+
+def modules(root: Path) -> list[Path]:
+    """Return the source files below a folder."""
+    return sorted(path for path in root.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def package_of(path: Path) -> list[str]:
+    """Return the package that a file belongs to."""
+    root = CORE.parent if path.is_relative_to(CORE) else PLUGINS.parent
+    return list(path.relative_to(root).with_suffix("").parts[:-1])
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Tell what only type checkers see."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def statements(body: list[ast.stmt], *, lazy: bool) -> Iterator[ast.stmt]:
+    """Walk statements; without `lazy`, only those that run when the module is imported."""
+    for node in body:
+        if is_for_types(node):
+            continue
+        yield node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not lazy:
+            continue
+        for field in ("body", "orelse", "finalbody", "handlers"):
+            inner = getattr(node, field, None)
+            if isinstance(inner, list):
+                yield from statements(inner, lazy=lazy)
+
+
+def imported(path: Path, *, lazy: bool) -> Iterator[tuple[str, str]]:
+    """Yield what a file imports at run time, as (module, name)."""
+    for node in statements(ast.parse(path.read_text(encoding="utf-8")).body, lazy=lazy):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = package_of(path)
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def room_of(module: str, name: str) -> str | None:
+    """Return which room of the core an import leads to; None if it leads elsewhere."""
+    parts = module.split(".")
+    if parts[0] != "realtime_bus":
+        return None
+    return parts[1] if len(parts) > 1 else name
+
+
+LAST = {"__init__", "__main__", "cli"}
+"""What may import everything: the public names, and the command line, an application."""
+
+
+def first_part(path: Path) -> str:
+    """Return the room of the core that a file is in."""
+    return path.relative_to(CORE).with_suffix("").parts[0]
+
+
+CORE_FILES = [path for path in modules(CORE) if first_part(path) not in LAST]
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda path: str(path.relative_to(CORE)))
+def test_imports_of_the_core_point_one_way(path: Path) -> None:
+    """Errors ← events ← codec ← bus ← transport, session ← server, cli.
+
+    What is imported inside functions is left out: the bus makes sessions when it is asked to.
+    """
+    room = first_part(path)
+    rooms = {room_of(*found) for found in imported(path, lazy=False)}
+    allowed = {None, room} | MAY_IMPORT[room]
+    if path.name == "_typed.py":
+        allowed |= {"_session"}  # types of what the session returns; it is never run
+    assert rooms <= allowed
+
+
+def test_no_room_of_the_core_is_left_out() -> None:
+    """Every package and module of the core has its place among the layers."""
+    assert {first_part(path) for path in modules(CORE)} - LAST == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_the_core_never_imports_a_plugin(path: Path) -> None:
+    """Plugins are found by the application, not by the core; only the demo is an application."""
+    if first_part(path) != "cli":
+        found = {module.split(".")[0] for module, _ in imported(path, lazy=True)}
+        assert "realtime_bus_plugins" not in found
+
+
+@pytest.mark.parametrize("path", modules(PLUGINS), ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_plugins_import_public_names_only_and_no_other_plugin(path: Path) -> None:
+    """A plugin needs nothing private of the core, and of its neighbours only private helpers."""
+    for module, name in imported(path, lazy=True):
+        if module.split(".")[0] == "realtime_bus":
+            assert module in PUBLIC, module
+            assert name in importlib.import_module(module).__all__, f"{module}.{name}"
+        if module.split(".")[0] == "realtime_bus_plugins":
+            target = f"{module}.{name}".split(".")[1]
+            own = path.relative_to(PLUGINS).with_suffix("").parts[0]
+            assert target == own or target.startswith("_"), f"{module}.{name}"
+
+
+PUBLIC_MODULES = [
+    "realtime_bus",
+    "realtime_bus.audio",
+    "realtime_bus.codec",
+    "realtime_bus.events",
+    "realtime_bus.events.translation",
+    "realtime_bus.transport",
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_all_lists_what_is_there(name: str) -> None:
+    """``__all__`` has every public name that a package gathers, once, and nothing else."""
+    module = importlib.import_module(name)
+    listed = list(module.__all__)
+    assert len(listed) == len(set(listed))
+    assert all(hasattr(module, each) for each in listed)
+    if Path(str(module.__file__)).name != "__init__.py":
+        return
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    names = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for alias in node.names
+    }
+    assert {each for each in names if not each.startswith("_")} <= set(listed) | {"TRANSLATION"}

@@ -1,0 +1,73 @@
+"""Mistakes that type checkers must find, each on a line marked with ``E:``; never run."""
+
+# ruff: noqa: D102, D103  # samples for type checkers, named after what they show
+
+from __future__ import annotations
+
+from typing import Any
+
+from realtime_bus import Bus, Session
+from realtime_bus import events as ev
+
+
+class NotAPlugin:
+    """Has no ``attach``."""
+
+
+class OddPlugin:
+    """Attaches to something else."""
+
+    def attach(self, session: int) -> None: ...
+
+
+bus = Bus()
+
+
+def done(event: ev.ResponseDone) -> None: ...
+def done_in(event: ev.ResponseDone, session: Session) -> None: ...
+async def failed(event: ev.Error) -> None: ...
+def odd_session(event: ev.ResponseDone, session: int) -> None: ...
+def three(event: ev.ResponseDone, session: Session, more: int) -> None: ...
+def nothing() -> None: ...
+def about_errors(event: ev.Error) -> bool:
+    return bool(event.error.code)
+
+
+bus.on("error")(done)  # E: the handler of another event
+bus.on("error")(done_in)  # E: the same with a session
+bus.on(ev.ResponseDone)(failed)  # E: the handler of another event, by class
+bus.on(ev.ResponseDone, ev.Error)(done)  # E: one of the two events does not fit
+bus.on("response.dnoe")(done)  # E: a mistyped wire name
+bus.on("response.*.dnoe")(done)  # E: a pattern that stands for nothing
+bus.on("session.update")(lambda event: None)  # E: an event that we send
+bus.on("response.done")(odd_session)  # E: no session
+bus.on("response.done")(three)  # E: too many parameters
+bus.on("response.done")(nothing)  # E: too few parameters
+bus.on("response.done", where=about_errors)  # E: the predicate of another event
+bus.on(ev.ResponseDone, where=True)  # E: a predicate that is none
+bus.on("response.done", mode="later")  # E: no such mode
+bus.on("response.done", max_pendin=3)  # E: no such option
+bus.on(int)  # E: no event
+bus.on()  # E: nothing at all
+bus.once("eror")(failed)  # E: a mistyped wire name
+Bus(plugins=[NotAPlugin()])  # E: a plugin without attach
+Bus(plugins=[OddPlugin()])  # E: a plugin that attaches to something else
+bus.connect("m", voise="marin")  # E: no such setting
+bus.connect("m", speed="fast")  # E: a setting of another type
+
+
+async def program(session: Session, anything: Any) -> None:
+    await session.update(voice=3)  # E: a setting of another type
+    await session.update(voise="marin")  # E: no such setting
+    await session.update(turn_detection="server_vad")  # E: a name in place of an object
+    await session.truncate_item("item", 3)  # E: a keyword only
+    await session.append_audio("text")  # E: no audio
+    await session.send(ev.SessionUpdated(session=anything))  # E: a server's event
+    number: int = await session.wait_for("response.done")  # E: another class
+    await session.wait_for("response.dnoe")  # E: a mistyped wire name
+    async for event in session.stream(ev.ResponseDone):
+        _ = event.delta  # E: no such field
+    async for text in session.respond().audio():
+        text.upper().encode()  # E: bytes, not text
+    ev.ResponseDone("x")  # E: keywords only
+    del number
