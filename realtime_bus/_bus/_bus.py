@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 import msgspec
 from typing_extensions import Unpack
 
 from realtime_bus._errors import RegistrationError
+from realtime_bus.events._vocabulary import REALTIME, TRANSLATION
 
 from ._options import HandlerOptions
 from ._plugin import Plugin, check_plugin
@@ -203,6 +204,7 @@ class Bus:
         self,
         connection: Transport | object,
         *,
+        protocol: Literal["realtime", "translation"] = "realtime",
         wait_created: bool = True,
         open_timeout_s: float = 10.0,
         **fields: Unpack[SessionFields],
@@ -213,6 +215,7 @@ class Bus:
             connection: A transport; or any object with async ``send`` and ``receive`` (or
                 ``recv``), a Starlette or FastAPI WebSocket, an openai-python realtime
                 connection.
+            protocol: What is spoken on it.
             wait_created: Wait for ``session.created`` before the block begins; False where
                 that has been read already.
             open_timeout_s: Seconds that it may take.
@@ -226,7 +229,12 @@ class Bus:
 
         transport: Any = connection if _is_transport(connection) else adapt(connection)
         return SessionContext.on_transport(
-            self, transport, wait_created=wait_created, open_timeout_s=open_timeout_s, fields=fields
+            self,
+            transport,
+            vocabulary=TRANSLATION if protocol == "translation" else REALTIME,
+            wait_created=wait_created,
+            open_timeout_s=open_timeout_s,
+            fields=fields,
         )
 
     def enter(self, session: Session) -> None:

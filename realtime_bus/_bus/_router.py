@@ -106,11 +106,25 @@ class Router:
         """Send an event through the interceptors and to its handlers; never raises."""
         chain = self._chains.get(type(event))
         if chain is not None:
-            for interceptor in chain:
-                replaced = self._pass(interceptor, event)
-                if replaced is None:
-                    return
-                event = replaced
+            self._route_through(chain, event)
+        else:
+            self.deliver(event)
+
+    def route_behind(self, interceptor: Interceptor, event: Event) -> None:
+        """Let an event go on behind the interceptor that held it back.
+
+        Behind all of them, if that one does not intercept events of its class.
+        """
+        chain = self._chains.get(type(event), ())
+        behind = chain.index(interceptor) + 1 if interceptor in chain else len(chain)
+        self._route_through(chain[behind:], event)
+
+    def _route_through(self, chain: tuple[Interceptor, ...], event: Event) -> None:
+        for interceptor in chain:
+            replaced = self._pass(interceptor, event)
+            if replaced is None:
+                return
+            event = replaced
         self.deliver(event)
 
     def _pass(self, interceptor: Interceptor, event: Event) -> Event | None:

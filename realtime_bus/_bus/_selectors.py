@@ -117,6 +117,8 @@ def _resolve_class(cls: type, names: _Names) -> _Classes:
         found = frozenset(member for member in every if cls in member.__mro__)
     else:
         found = frozenset({cls}) & every
+    if not found and issubclass(cls, BusEvent) and names is INCOMING:
+        found = frozenset[type[Event]]({cls})  # a plugin's own happening
     if not found:
         raise RegistrationError(f"{cls.__name__} {_why_not(cls)}")
     return found

@@ -138,11 +138,20 @@ class SessionCore:
         if on_end in self._close_waiters:
             self._close_waiters.remove(on_end)
 
-    def inject(self, event: ev.Event) -> None:
-        """Deliver an event to its handlers, past the interceptors: one that was held back."""
+    def inject(self, event: ev.Event, *, behind: Interceptor | None = None) -> None:
+        """Deliver an event that was held back, or one of your own.
+
+        Args:
+            event: What handlers are to get.
+            behind: The interceptor that held it: those after it still see it. None goes past
+                all of them, straight to the handlers.
+        """
         current, self.frame = self.frame, b""  # the frame at hand is another event's
         try:
-            self._router.deliver(event)
+            if behind is None:
+                self._router.deliver(event)
+            else:
+                self._router.route_behind(behind, event)
         finally:
             self.frame = current
 
@@ -164,8 +173,11 @@ class SessionCore:
 
     # --- events out --------------------------------------------------------------------------
 
-    def send_nowait(self, event: ev.ClientEvent) -> None:
+    def send_nowait(self, event: ev.ClientEvent) -> bool:
         """Check an event, encode it and hand it to the transport, without waiting.
+
+        Returns:
+            Whether it was sent: False if an interceptor ended it.
 
         Raises:
             InvalidEvent: The server would refuse it; nothing was sent.
@@ -173,8 +185,10 @@ class SessionCore:
         """
         chain = self._outgoing.get(type(event))
         sent: Any = event if chain is None else self._intercepted(chain, event)
-        if sent is not None:
-            self._send_frame(encode(sent))
+        if sent is None:
+            return False
+        self._send_frame(encode(sent))
+        return True
 
     def _intercepted(self, chain: tuple[Interceptor, ...], event: ev.Event) -> ev.Event | None:
         for interceptor in chain:
@@ -191,15 +205,19 @@ class SessionCore:
         self._frames_sent += 1
         self._bytes_sent += len(frame)
 
-    async def send(self, event: ev.ClientEvent) -> None:
+    async def send(self, event: ev.ClientEvent) -> bool:
         """Send an event, and wait while too much is still unsent.
+
+        Returns:
+            Whether it was sent: False if an interceptor ended it.
 
         Raises:
             InvalidEvent: The server would refuse it; nothing was sent.
             SessionClosed: The session has ended.
         """
-        self.send_nowait(event)
+        sent = self.send_nowait(event)
         await self._transport.drain()
+        return sent
 
     def closed_error(self, what: str) -> SessionClosed:
         """Make the exception for something that a session cannot do after its end."""
@@ -218,7 +236,7 @@ class SessionCore:
             selector: Classes, wire names or patterns, as for `on`; a tuple for several.
             interceptor: A plain function of (event, session). What it returns goes on to the
                 next interceptor and to the handlers; None ends the event. To delay one, keep
-                it, return None, and call `inject` later.
+                it, return None, and call `inject` later, with ``behind=`` this function.
 
         Raises:
             RegistrationError: The selector stands for nothing.

@@ -12,11 +12,11 @@ from anyio.abc import TaskGroup
 
 from realtime_bus import events as ev
 from realtime_bus._errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
-from realtime_bus.events._vocabulary import REALTIME, Vocabulary
+from realtime_bus.events._vocabulary import Vocabulary
 from realtime_bus.transport import dial
 
 from ._address import address, find_key, vocabulary_of
-from ._fields import SessionFields
+from ._fields import SessionFields, session_request
 from ._session import Session
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def connect(
     dial_options: dict[str, Any],
 ) -> SessionContext:
     """Prepare a session over a WebSocket; nothing happens until it is entered."""
+    session_request(fields)  # a wrong setting is told before anything is connected
     url = address(model_or_url, call_id=call_id, intent=intent)
     key = find_key(api_key, url, dial_options["headers"])
 
@@ -92,11 +93,13 @@ class SessionContext:
         bus: Bus,
         transport: Transport,
         *,
+        vocabulary: Vocabulary,
         wait_created: bool,
         open_timeout_s: float,
         fields: SessionFields,
     ) -> SessionContext:
         """Prepare a session on a transport that is there already."""
+        session_request(fields)
 
         async def there_already() -> Transport:
             return transport
@@ -105,7 +108,7 @@ class SessionContext:
             bus,
             there_already,
             url="",
-            vocabulary=REALTIME,
+            vocabulary=vocabulary,
             wait_created=wait_created,
             open_timeout_s=open_timeout_s,
             fields=fields,

@@ -207,6 +207,7 @@ def _any(_request: Any, _answer: Any) -> bool:
 
 CONFIRMING: dict[type[ev.Event], tuple[type[ev.Event], ...]] = {
     ev.SessionUpdated: (ev.SessionUpdate,),
+    ev.translation.SessionUpdated: (ev.translation.SessionUpdate,),
     ev.ConversationItemAdded: (ev.ConversationItemCreate,),
     ev.ConversationItemCreated: (ev.ConversationItemCreate,),
     ev.ConversationItemDeleted: (ev.ConversationItemDelete,),
@@ -221,6 +222,7 @@ CONFIRMING: dict[type[ev.Event], tuple[type[ev.Event], ...]] = {
 
 _MATCHES: dict[type[ev.Event], Callable[[Any, Any], bool]] = {
     ev.SessionUpdated: _any,
+    ev.translation.SessionUpdated: _any,
     ev.ConversationItemAdded: _same_created,
     ev.ConversationItemCreated: _same_created,
     ev.ConversationItemDeleted: _same_item,

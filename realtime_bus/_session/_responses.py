@@ -14,14 +14,17 @@ from ._arbiter import Arbiter
 from ._reply import Reply
 from ._requests import error_details, rejection
 from ._response_task import ResponseTask, mark_request
-from ._verbs import Verbs
+from ._verbs import Verbs, not_sent
 
 if TYPE_CHECKING:
     from realtime_bus._bus._bus import Bus
     from realtime_bus.events._vocabulary import Vocabulary
     from realtime_bus.transport import Transport
 
-__all__ = ["Responses"]
+__all__ = ["RESPONSE_TIMEOUT_S", "Responses"]
+
+RESPONSE_TIMEOUT_S = 120.0
+"""Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
 
 _ITEM_EVENTS = (ev.ResponseOutputItemAdded, ev.ResponseOutputItemDone)
 
@@ -31,12 +34,16 @@ class Responses(Verbs):
 
     def __init__(self, bus: Bus, transport: Transport, vocabulary: Vocabulary) -> None:
         super().__init__(bus, transport, vocabulary)
-        self._arbiter = Arbiter(self.send_nowait, self._send_cancel)
+        self._arbiter = Arbiter(self._send_create, self._send_cancel)
         self._guarding = False
         self._close_waiters.append(self._fail_responses)
         self._watch(self._see_response, ev.ResponseCreated, ev.ResponseDone)
         self._watch(self._see_progress, *_ITEM_EVENTS)
         self._watch(self._see_refusal, ev.Error)
+
+    def _send_create(self, event: ev.ResponseCreate) -> None:
+        if not self.send_nowait(event):
+            raise not_sent(event)
 
     def _send_cancel(self, response_id: str | None) -> None:
         event_id = self.next_event_id()
@@ -87,7 +94,7 @@ class Responses(Verbs):
         params: ev.ResponseCreateParams | None = None,
         *,
         replace: bool = False,
-        timeout_s: float | None = None,
+        timeout_s: float | None = RESPONSE_TIMEOUT_S,
         **fields: Any,
     ) -> Reply:
         """Ask for a response; while another one is active, wait for its end first.
@@ -96,7 +103,8 @@ class Responses(Verbs):
             params: Everything about it; or give single fields of `events.ResponseCreateParams`
                 by name, such as ``instructions=...`` or ``conversation="none"``.
             replace: Cancel the active response instead of waiting for its end.
-            timeout_s: Seconds that awaiting the reply may take; None for as long as it takes.
+            timeout_s: Seconds that awaiting the reply may take, the time in the queue included;
+                None for as long as it takes.
             **fields: Fields of `events.ResponseCreateParams`.
 
         Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
@@ -11,8 +12,10 @@ import msgspec
 from typing_extensions import Unpack
 
 from realtime_bus import events as ev
-from realtime_bus._errors import RegistrationError, RequestTimeout
+from realtime_bus._errors import RegistrationError, RequestError, RequestTimeout
 from realtime_bus.codec import MAX_APPEND_BYTES
+from realtime_bus.events import translation
+from realtime_bus.events._vocabulary import TRANSLATION
 
 from ._core import SessionCore
 from ._fields import SessionFields, session_request
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from realtime_bus.events._vocabulary import Vocabulary
     from realtime_bus.transport import Transport
 
-__all__ = ["REQUEST_TIMEOUT_S", "Verbs"]
+__all__ = ["REQUEST_TIMEOUT_S", "Verbs", "not_sent"]
 
 _A = TypeVar("_A", bound=ev.Event)
 _PIECE_BYTES = 240_000  # five seconds of PCM16: a larger append only delays what follows it
@@ -43,6 +46,11 @@ class Verbs(SessionCore):
         self._token = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._requests = Requests()
+        self._append: Callable[..., ev.ClientEvent] = (
+            translation.SessionInputAudioBufferAppend
+            if vocabulary is TRANSLATION
+            else ev.InputAudioBufferAppend
+        )
         self._close_waiters.append(self._requests.fail_all)
         self._watch(self._requests.observe, *CONFIRMING, ev.Error)
 
@@ -62,6 +70,7 @@ class Verbs(SessionCore):
         Raises:
             RequestRejected: The server answered with an error.
             RequestTimeout: It did not answer in time.
+            RequestError: An outgoing interceptor ended the event; it was not sent.
             SessionClosed: The session has ended, or ended meanwhile.
             InvalidEvent: The event would be refused; it was not sent.
         """
@@ -72,7 +81,8 @@ class Verbs(SessionCore):
         self._requests.add(pending)
         try:
             with anyio.fail_after(timeout_s):
-                await self.send(event)
+                if not await self.send(event):
+                    raise not_sent(event)
                 await settled.wait()
         except TimeoutError:
             raise _timed_out(event, timeout_s or 0.0) from None
@@ -98,8 +108,21 @@ class Verbs(SessionCore):
         """
         if session is not None and fields:
             raise RegistrationError("update() takes a session object or single fields, not both")
+        if self._vocabulary is TRANSLATION:
+            raise RegistrationError("this session only translates; use update_translation()")
         request = session if session is not None else session_request(fields)
         return await self._ask(ev.SessionUpdate(session=request), ev.SessionUpdated)
+
+    async def update_translation(
+        self, session: translation.TranslationSessionRequest
+    ) -> translation.SessionUpdated:
+        """Change the settings of a translation session, and return what is in force.
+
+        Raises:
+            RequestRejected: The server refused; nothing changed.
+        """
+        event = translation.SessionUpdate(session=session)
+        return await self._ask(event, translation.SessionUpdated)
 
     async def append_audio(self, audio: bytes) -> None:
         """Send audio, in the session's input format, split where it is long.
@@ -107,7 +130,7 @@ class Verbs(SessionCore):
         Nothing confirms it; waits while too much is still unsent.
         """
         for start in range(0, len(audio), _PIECE_BYTES):
-            await self.send(ev.InputAudioBufferAppend(audio=audio[start : start + _PIECE_BYTES]))
+            await self.send(self._append(audio=audio[start : start + _PIECE_BYTES]))
 
     async def commit(self) -> ev.InputAudioBufferCommitted:
         """Make a user message of the input buffer; at least 100 ms must be there."""
@@ -155,6 +178,15 @@ class Verbs(SessionCore):
             item_id=item_id, content_index=content_index, audio_end_ms=audio_end_ms
         )
         return await self._ask(event, ev.ConversationItemTruncated)
+
+
+def not_sent(event: ev.ClientEvent) -> RequestError:
+    """Make the exception for a request that an interceptor ended."""
+    return RequestError(
+        f"{event.type} was not sent: an outgoing interceptor ended it",
+        event_type=event.type,
+        event_id=event.event_id or "",
+    )
 
 
 def _timed_out(event: ev.ClientEvent, timeout_s: float) -> RequestTimeout:
