@@ -210,10 +210,11 @@ class Arbiter:
         if not lost_race or task.out_of_band:
             self.advance(now_s)
             return task
+        self._note_blocker(task, error, now_s)
         if task.unwanted:
             task.give_up()
         else:
-            self._try_again(task, error, now_s)
+            self._queue.appendleft(task)
         self.advance(now_s)
         return None
 
@@ -235,9 +236,9 @@ class Arbiter:
                 return task
         return None
 
-    def _try_again(self, task: ResponseTask, error: ev.ErrorDetails, now_s: float) -> None:
+    def _note_blocker(self, task: ResponseTask, error: ev.ErrorDetails, now_s: float) -> None:
+        """Learn from a lost race what is active, though nobody may have seen it start."""
         task.retries += 1
-        self._queue.appendleft(task)
         self._sign_of_life_s = now_s  # something is active: the server has just said so
         named = re.search(r"resp_[\w-]+", str(error.message))
         blocker = named[0] if named else None

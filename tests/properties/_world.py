@@ -25,6 +25,7 @@ from realtime_bus.server import (
 )
 from realtime_bus_plugins.history import History
 from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.protocol_check import ProtocolCheck
 from realtime_bus_plugins.sinks import NullSink
 from realtime_bus_plugins.tools import Tools
 
@@ -122,6 +123,7 @@ class World:
     Attributes:
         errors: The codes of the server's errors.
         late: Items of which audio reached the sink after they had been cut.
+        violations: Rules of the protocol that we broke.
         failures: Handlers that raised; tools that fail on purpose are not among them.
         hanging: Requests that were never answered.
         steps: How many steps were taken.
@@ -135,17 +137,21 @@ class World:
         self.sink = NullSink(clock=trio.current_time)
         self.history = History()
         self.tools = Tools(timeout_s=2.0)
+        # a commit by hand may find nothing: the detector is not asked before
+        check = ProtocolCheck(ignore={"commit-100-ms"})
         self.bus = Bus(
-            plugins=[self.sink, Interruption(self.sink), self.history, self.tools],
+            plugins=[check, self.sink, Interruption(self.sink), self.history, self.tools],
             log_errors=False,
         )
         self.errors: list[str | None] = []
         self.late: list[str] = []
         self.failures: list[str] = []
+        self.violations: list[str] = []
         self.hanging = 0
         self.steps = 0
         self.seen: Counter[str] = Counter()
         self._cut: set[str] = set()
+        self._deleted: set[str] = set()
         self._register()
 
     def _register(self) -> None:
@@ -155,6 +161,7 @@ class World:
         bus.on(ev.PlaybackInterrupted)(self._interrupted)
         bus.on(ev.ResponseOutputAudioDelta)(self._heard)
         bus.on(ev.HandlerFailed)(self._failed)
+        bus.on(ev.ProtocolViolation)(lambda event: self.violations.append(event.rule))
         self.tools.tool(quick)
         self.tools.tool(slow)
         self.tools.tool(broken)
@@ -252,8 +259,10 @@ class World:
 
     async def delete(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Take a message of the person's out of the conversation."""
-        found = [i.id for i in self.history.of(session) if i.role == "user"]
+        items = (item.id for item in self.history.of(session) if item.role == "user")
+        found = [item_id for item_id in items if item_id not in self._deleted]
         if found:
+            self._deleted.add(found[number % len(found)])
             nursery.start_soon(_tolerant, session.delete_item, found[number % len(found)])
 
 

@@ -56,6 +56,7 @@ def _check(world: World) -> None:
     assert world.hanging == 0
     assert world.late == []
     assert world.failures == []
+    assert world.violations == []
     assert world.calls <= set(world.answers)
     assert set(world.answers.values()) <= {1}
     assert world.order == world.server_order

@@ -136,6 +136,18 @@ def test_the_winner_is_known_from_the_message_alone(desk: Desk) -> None:
     assert desk.sent == ["a", "a"]
 
 
+def test_an_unwanted_request_that_lost_leaves_the_winner_active(desk: Desk) -> None:
+    """A request given up on loses its race: the next one waits for the winner all the same."""
+    desk.ask("first")
+    desk.arbiter.make_way()
+    desk.ask("second")
+    desk.error("first", message="Conversation has an active response: resp_winner. Wait.")
+    assert desk.sent == ["first"]
+    assert desk.settled == ["first"]
+    desk.done("resp_winner")
+    assert desk.sent == ["first", "second"]
+
+
 def test_the_winner_was_done_already(desk: Desk) -> None:
     """Rule 4: if the winner's ``done`` is already there, the request is sent again at once."""
     desk.ask("a")
