@@ -109,5 +109,17 @@ def serve(
         raise typer.Exit(1) from None
 
 
+@app.command()
+def bench(
+    *,
+    short: Annotated[bool, typer.Option("--short", help="Fewer rounds.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Also write the figures here.")] = None,
+) -> None:
+    """Measure on this machine: decoding, dispatch, socket to handler, and barge-in."""
+    from ._bench import run_bench  # noqa: PLC0415  # slow to import
+
+    run_bench(short=short, json_path=json)
+
+
 def _say_where(bound: BoundServer) -> None:
     typer.echo(f"listening at {bound.url_for('any')} (end with Ctrl-C)")

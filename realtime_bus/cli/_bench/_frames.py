@@ -14,10 +14,8 @@ from typing import Any
 
 __all__ = [
     "AUDIO_BYTES",
-    "END",
     "STAMP",
     "audio_frames",
-    "end_frame",
     "mixed_frames",
     "opening_frames",
     "session_frame",
@@ -27,9 +25,6 @@ __all__ = [
 ]
 
 AUDIO_BYTES = 9600
-END = "input_audio_buffer.speech_stopped"
-"""The last frame of a run: every library tells its users of it."""
-
 STAMP = b"event_000000000000000000000"
 """The event id of every frame; `stamped` puts the time of sending into it."""
 
@@ -117,11 +112,6 @@ def speech_frame() -> bytes:
     """Return ``input_audio_buffer.speech_started``."""
     item = "item_ZyXwVuTsRqPoNmLkJiHgF"
     return _frame("input_audio_buffer.speech_started", audio_start_ms=100, item_id=item)
-
-
-def end_frame() -> bytes:
-    """Return the frame that ends a run."""
-    return _frame(END, audio_end_ms=200, item_id="item_ZyXwVuTsRqPoNmLkJiHgF")
 
 
 def _audio(rng: random.Random) -> str:

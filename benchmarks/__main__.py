@@ -1,0 +1,150 @@
+"""All benchmarks: `uv run --group bench python -m benchmarks`.
+
+Takes some minutes. Prints a table of each, and writes `results.json` and `results.svg` into
+`--out`. `--only decode,dispatch` takes some of them; `--smoke` takes a minute at most and fails
+if a ratio has clearly left its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from realtime_bus.cli._bench._figures import Figure, Section
+from realtime_bus.cli._bench._table import show
+
+from . import (
+    _peers,
+    barge_in,
+    decode,
+    deliver,
+    dispatch,
+    encode,
+    full_speed,
+    memory,
+    paced,
+    smoke,
+    startup,
+)
+from ._plot import plot
+
+__all__ = ["main"]
+
+_PACKAGES = (
+    "realtime-bus",
+    "msgspec",
+    "websockets",
+    "openai",
+    "openai-agents",
+    "livekit-plugins-openai",
+    "pipecat-ai",
+    "azure-ai-voicelive",
+    "picows",
+    "uvloop",
+    "blinker",
+    "pyee",
+)
+
+
+def _decode(rounds: int) -> Section:
+    """Return the figures of `benchmarks.decode` in the form that all others have."""
+    found = [*decode.rows(), *_peers.decode_rows()]
+    columns = decode.measure(found, scale=10, rounds=rounds)
+    figures = {
+        column: {name: Figure(taken.median_s, taken.min_s) for name, taken in rows.items()}
+        for column, rows in columns.items()
+    }
+    return Section(
+        "decode",
+        "Decode: time of a frame; the same frames, one at a time; where read, audio is bytes",
+        ("µs", 1e6),
+        figures,
+        {row.name: row.rule for row in found},
+        decode.OURS,
+        {},
+    )
+
+
+BENCHMARKS: dict[str, Callable[[int], Section]] = {
+    "decode": lambda rounds: _decode(2 * rounds),
+    "dispatch": lambda rounds: dispatch.section(rounds=2 * rounds),
+    "deliver": lambda rounds: deliver.section(rounds=2 * rounds),
+    "encode": lambda rounds: encode.section(rounds=rounds),
+    "full_speed": lambda rounds: full_speed.section(rounds=rounds),
+    "paced": lambda rounds: paced.section(rounds=max(1, rounds // 3)),
+    "paced_tls": lambda rounds: paced.with_tls(rounds=max(1, rounds // 4)),
+    "crowd": lambda rounds: paced.crowd(rounds=max(1, rounds // 5)),
+    "barge_in": lambda rounds: barge_in.section(rounds=max(1, rounds // 2)),
+    "silence": lambda rounds: barge_in.silence(rounds=max(1, rounds // 3)),
+    "memory_idle": lambda _: memory.idle(),
+    "memory_queued": lambda _: memory.queued(),
+    "startup": lambda rounds: startup.section(rounds=max(1, rounds // 2)),
+}
+"""What is measured, given how many rounds."""
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "versions": _versions(),
+    }
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Side by side.")
+    parser.add_argument("--smoke", action="store_true", help="a minute; fail on missed ratios")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of each row")
+    parser.add_argument("--only", default=",".join(BENCHMARKS), help="some of: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="where to write")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write; return the exit code."""
+    options = _arguments(arguments)
+    if options.smoke:
+        return smoke.main()
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    sections: list[Section] = []
+    for name in options.only.split(","):
+        console.print(f"measuring {name} …", style="dim")
+        sections.append(BENCHMARKS[name](options.rounds))
+        show(console, sections[-1])
+    _write(sections, options.out, console)
+    return 0
+
+
+def _write(sections: list[Section], out: Path, console: Console) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    found = {"machine": _machine(), "sections": [section.as_dict() for section in sections]}
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    (out / "results.json").write_text(text + "\n", encoding="utf-8")
+    drawn = plot(sections, out / "results.svg")
+    console.print(f"\nwrote {out / 'results.json'}" + (" and results.svg" if drawn else ""))
+    if not drawn:
+        console.print("no plot: no matplotlib, or nothing to show", style="yellow")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
