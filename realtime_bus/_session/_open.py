@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 from realtime_bus import events as ev
 from realtime_bus._errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
 from realtime_bus.events._vocabulary import Vocabulary
-from realtime_bus.transport import dial
+from realtime_bus.transport import dial as default_dial
 
 from ._address import address, find_key, vocabulary_of
 from ._fields import SessionFields, session_request
@@ -21,12 +21,12 @@ from ._session import Session
 
 if TYPE_CHECKING:
     from realtime_bus._bus._bus import Bus
-    from realtime_bus.transport import Transport
+    from realtime_bus.transport import Dial, Transport
 
 __all__ = ["SessionContext", "connect"]
 
 
-def connect(
+def connect(  # noqa: PLR0913  # settings of one connection
     bus: Bus,
     model_or_url: str | None,
     *,
@@ -35,6 +35,7 @@ def connect(
     intent: str | None,
     fields: SessionFields,
     open_timeout_s: float,
+    dial: Dial | None,
     dial_options: dict[str, Any],
 ) -> SessionContext:
     """Prepare a session over a WebSocket; nothing happens until it is entered."""
@@ -47,7 +48,7 @@ def connect(
         if key is not None:
             headers["Authorization"] = f"Bearer {key.reveal()}"
         options: dict[str, Any] = {**dial_options, "headers": headers}
-        return await dial(url, open_timeout_s=open_timeout_s, **options)
+        return await (dial or default_dial)(url, open_timeout_s=open_timeout_s, **options)
 
     return SessionContext(
         bus,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from realtime_bus._errors import TransportClosed
 
+from ._callbacks import asyncio_in_callbacks
 from ._inbox import Inbox
 from ._limits import CLOSE_TIMEOUT_S, HIGH_WATER_BYTES, MAX_UNSENT_BYTES
 from ._signal import Signal
@@ -122,7 +123,8 @@ class AsyncioTransport(asyncio.Protocol):
         """Read again; what was held is delivered first."""
         self._inbox.paused = False
         # Not here: the caller may be in the middle of taking frames out of its own queue.
-        self._loop.call_soon(self._continue)
+        with asyncio_in_callbacks():
+            self._loop.call_soon(self._continue)
 
     @property
     def buffered_bytes(self) -> int:
@@ -186,6 +188,14 @@ class AsyncioTransport(asyncio.Protocol):
             self._crash = exc
             self._abort()
 
+    def _push_one(self, frame: bytes) -> None:
+        try:
+            self._inbox.push_one(frame)
+        except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
+            self._inbox.paused = True  # more frames may come out of the same read
+            self._crash = exc
+            self._abort()
+
     def _continue(self) -> None:
         """Deliver what is held and, if nobody paused meanwhile, read on."""
         self._push([])
@@ -198,7 +208,8 @@ class AsyncioTransport(asyncio.Protocol):
     def _read(self, *, on: bool) -> None:
         transport = self._transport
         if transport is not None and not transport.is_closing() and transport.is_reading() != on:
-            (transport.resume_reading if on else transport.pause_reading)()
+            with asyncio_in_callbacks():  # resuming asks for callbacks anew
+                (transport.resume_reading if on else transport.pause_reading)()
 
     def _flush(self, *, replies: bool = False) -> None:
         """Write what the connection wants to say, and notice that it is closing."""

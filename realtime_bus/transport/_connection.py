@@ -2,7 +2,8 @@
 
 It is pure: no socket, no clock, no task. A driver (`_asyncio`, `_stream`) owns those. The frames,
 masks and the handshake are `websockets`' Sans-I/O layer (RFC 6455); this class adds what a driver
-needs around it, the same for client and server.
+needs around it, the same for client and server. Whole messages to a client go past its parser
+(`_frames` says why that is safe): half of the parsing cost.
 
 Rules:
 
@@ -31,11 +32,13 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from websockets.frames import BINARY, CONT, EXTERNAL_CLOSE_CODES, TEXT, Frame
+from websockets.frames import EXTERNAL_CLOSE_CODES, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, CLOSING, OPEN
 
 from realtime_bus._errors import CloseInfo, TransportClosed
+
+from ._frames import FrameCutter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,11 +47,13 @@ if TYPE_CHECKING:
     from websockets.protocol import Event
     from websockets.server import ServerProtocol
 
+    from ._frames import Bytes
     from ._keepalive import Keepalive
 
 __all__ = ["SILENT", "Connection"]
 
-_MESSAGE: Final = frozenset({TEXT, BINARY, CONT})
+_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_HEAD_END: Final = b"\r\n\r\n"
 _REASON_BYTES: Final = 123  # a control frame holds 125 bytes, two of them are the code
 
 # `websockets` logs request headers, and with them the key, at DEBUG. This logger is in no
@@ -65,6 +70,7 @@ class Connection:
         opening: Whether the handshake is still going on.
         accepted: Whether it ended with a WebSocket (which may be closed again by now).
         response: The server's answer to our request, once it is there (client only).
+        cutter: Decides which frames are messages at once (client only).
     """
 
     def __init__(
@@ -73,11 +79,15 @@ class Connection:
         *,
         keepalive: Keepalive,
         answer: Callable[[Request], None] | None = None,
+        max_frame_bytes: int | None = None,
     ) -> None:
         self._protocol = protocol
         self._keepalive = keepalive
         self._answer = answer
         self._fragments: bytearray | None = None
+        self.cutter = FrameCutter(max_frame_bytes, self._parse)
+        self._cutting = False  # a client does, from the end of the handshake on
+        self._tail = b""  # of the answer to our request: the end of it may be in two reads
         self._failure: Exception | None = None  # we gave up
         self._lost: Exception | None = None  # the stream broke
         self._wants_eof = False
@@ -87,24 +97,31 @@ class Connection:
 
     # Bytes in
 
-    def receive(self, data: bytes) -> list[bytes]:
-        """Take bytes from the peer and return the messages that they complete, in order."""
-        protocol = self._protocol
-        if not data or protocol.reader.eof:
+    def receive(self, data: Bytes) -> list[bytes]:
+        """Take bytes from the peer and return the messages that they complete, in order.
+
+        The bytes are copied: the buffer may be used again afterwards.
+        """
+        if not data or self._protocol.reader.eof:
             return []
         self._keepalive.heard()
-        protocol.receive_data(data)
-        events: Sequence[Event] = protocol.events_received()
-        if self.opening:
-            events = self._open(events)
-        return self._messages(events)
+        if self._cutting:
+            return self.cutter.cut(data)
+        if self.opening and self._answer is None:
+            return self._receive_answer(bytes(data))
+        return self._parse(data)
 
     def receive_eof(self, error: Exception | None = None) -> None:
         """Note that nothing more will come; ``error`` is what broke the connection, if anything."""
         if error is not None and self._lost is None:
             self._lost = error
+        self._parse(self.cutter.take_partial())  # so that it knows what is missing
         self._protocol.receive_eof()
         self.opening = False
+
+    def heard(self) -> None:
+        """Note that bytes came from the peer, for a driver that does not give them all to us."""
+        self._keepalive.heard()
 
     # Bytes out
 
@@ -149,6 +166,7 @@ class Connection:
         """Give the connection up: say why if that is still possible, and read no further."""
         if self._failure is None:
             self._failure = error or ConnectionError(reason)
+        self.cutter.ended = True
         if self._protocol.state is OPEN:
             self._protocol.fail(code, _shorten(reason))
 
@@ -217,6 +235,34 @@ class Connection:
         return self._failure or (None if isinstance(parser_error, EOFError) else parser_error)
 
     # Inside
+
+    def _receive_answer(self, data: bytes) -> list[bytes]:
+        """Let the protocol see the answer to our request, and cut what follows it."""
+        begun, self._tail = self._tail, (self._tail + data)[-len(_HEAD_END) + 1 :]
+        found = (begun + data).find(_HEAD_END)
+        if found < 0:
+            return self._parse(data)
+        end = found + len(_HEAD_END) - len(begun)
+        messages = self._parse(data[:end])
+        # Exactly here the protocol's parser is between the handshake and the first frame.
+        self._cutting = self._protocol.state is OPEN
+        rest = data[end:]
+        return messages + (self.cutter.cut(rest) if self._cutting else self._parse(rest))
+
+    def _parse(self, data: Bytes) -> list[bytes]:
+        """Give bytes to the protocol and return the messages that they complete."""
+        protocol = self._protocol
+        if not data or protocol.reader.eof:
+            return []
+        protocol.receive_data(bytes(data))
+        events: Sequence[Event] = protocol.events_received()
+        if self.opening:
+            events = self._open(events)
+        messages = self._messages(events)
+        if protocol.close_rcvd is not None or protocol.parser_exc is not None:
+            self.cutter.ended = True
+        self.cutter.join(None if self._fragments is None else len(self._fragments))
+        return messages
 
     def _open(self, events: Sequence[Event]) -> Sequence[Event]:
         """Take the handshake from the front of what came."""

@@ -11,8 +11,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
@@ -20,6 +20,7 @@ from anyio import to_thread
 from realtime_bus._errors import ConnectError, HostUnreachable, InvalidURL
 
 from ._asyncio import AsyncioTransport
+from ._callbacks import asyncio_in_callbacks, on_asyncio
 from ._handshake import Settings, client_connection
 from ._limits import (
     CLOSE_TIMEOUT_S,
@@ -33,15 +34,35 @@ from ._stream import StreamTransport
 from ._url import parse_url, show_url
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from anyio.abc import ByteStream
     from websockets.uri import WebSocketURI
 
     from ._connection import Connection
     from ._transport import Transport
 
-__all__ = ["dial"]
+__all__ = ["Options", "dial", "dial_with"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)  # the headers may hold a key
+class Options:
+    """What `dial` can be told."""
+
+    headers: Mapping[str, str]
+    subprotocols: Sequence[str]
+    ssl_context: ssl.SSLContext | None
+    open_timeout_s: float
+    ping_interval_s: float | None
+    ping_timeout_s: float | None
+    close_timeout_s: float
+    max_frame_bytes: int | None
+
+    def settings(self) -> Settings:
+        """Return what of it the connection itself has to know."""
+        return Settings(
+            max_frame_bytes=self.max_frame_bytes,
+            ping_interval_s=self.ping_interval_s,
+            ping_timeout_s=self.ping_timeout_s,
+        )
 
 
 async def dial(  # noqa: PLR0913 - each is an option that somebody needs
@@ -76,36 +97,50 @@ async def dial(  # noqa: PLR0913 - each is an option that somebody needs
         UpgradeRefused: The server answered something else than a WebSocket.
         RegistrationError: A header or subprotocol cannot be sent.
     """
-    uri = parse_url(url)
-    settings = Settings(
-        max_frame_bytes=max_frame_bytes,
+    options = Options(
+        headers=headers or {},
+        subprotocols=subprotocols,
+        ssl_context=ssl_context,
+        open_timeout_s=open_timeout_s,
         ping_interval_s=ping_interval_s,
         ping_timeout_s=ping_timeout_s,
+        close_timeout_s=close_timeout_s,
+        max_frame_bytes=max_frame_bytes,
     )
+    return await dial_with(url, options)
+
+
+async def dial_with(
+    url: str, options: Options, *, asyncio_transport: type[AsyncioTransport] = AsyncioTransport
+) -> AsyncioTransport | StreamTransport:
+    """Open a WebSocket, with this transport on asyncio."""
+    uri = parse_url(url)
     connection = client_connection(
-        uri, headers=headers, subprotocols=subprotocols, settings=settings
+        uri, headers=options.headers, subprotocols=options.subprotocols, settings=options.settings()
     )
-    secrets = Secrets(headers or {}, subprotocols)
-    with anyio.move_on_after(open_timeout_s):
-        return await _open(uri, connection, ssl_context, close_timeout_s, secrets)
+    with anyio.move_on_after(options.open_timeout_s):
+        return await _open(uri, connection, options, asyncio_transport)
     shown = show_url(uri)
-    raise HostUnreachable(f"{shown}: no answer within {open_timeout_s:g} s", url=shown)
+    raise HostUnreachable(f"{shown}: no answer within {options.open_timeout_s:g} s", url=shown)
 
 
 async def _open(
     uri: WebSocketURI,
     connection: Connection,
-    ssl_context: ssl.SSLContext | None,
-    close_timeout_s: float,
-    secrets: Secrets,
+    options: Options,
+    asyncio_transport: type[AsyncioTransport],
 ) -> AsyncioTransport | StreamTransport:
-    if uri.secure and ssl_context is None:
+    tls = options.ssl_context if uri.secure else None
+    if uri.secure and tls is None:
         # Reads the authorities' certificates from disk: tens of milliseconds.
-        ssl_context = await to_thread.run_sync(ssl.create_default_context)
-    tls = ssl_context if uri.secure else None
-    connect = _connect_asyncio if _on_asyncio() else _connect_stream
+        tls = await to_thread.run_sync(ssl.create_default_context)
+    transport: AsyncioTransport | StreamTransport
     try:
-        transport = await connect(uri, connection, tls, close_timeout_s)
+        if on_asyncio():
+            transport = asyncio_transport(connection, close_timeout_s=options.close_timeout_s)
+            await _connect_asyncio(uri, transport, tls, options.close_timeout_s)
+        else:
+            transport = await _connect_stream(uri, connection, tls, options.close_timeout_s)
     except (OSError, UnicodeError, anyio.BrokenResourceError, anyio.EndOfStream) as exc:
         raise _unreachable(uri, exc) from exc
     try:
@@ -116,53 +151,31 @@ async def _open(
             await transport.abort()
         raise
     await transport.abort()
+    secrets = Secrets(options.headers, options.subprotocols)
     raise refused(connection, url=show_url(uri), secrets=secrets)
-
-
-def _on_asyncio() -> bool:
-    try:
-        from sniffio import current_async_library  # noqa: PLC0415 - optional
-    except ImportError:
-        return True  # trio depends on it
-    return current_async_library() == "asyncio"
 
 
 async def _connect_asyncio(
     uri: WebSocketURI,
-    connection: Connection,
+    transport: AsyncioTransport,
     tls: ssl.SSLContext | None,
     close_timeout_s: float,
-) -> AsyncioTransport:
-    with _asyncio_in_callbacks():
-        _, transport = await asyncio.get_running_loop().create_connection(
-            lambda: AsyncioTransport(connection, close_timeout_s=close_timeout_s),
+) -> None:
+    loop = asyncio.get_running_loop()
+    # uvloop has no happy eyeballs: it tries one address after the other
+    delay: dict[str, Any] = (
+        {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
+    )
+    with asyncio_in_callbacks():
+        await loop.create_connection(
+            lambda: transport,
             uri.host,
             uri.port,
             ssl=tls,
             server_hostname=uri.host if tls else None,
             ssl_shutdown_timeout=close_timeout_s if tls else None,
-            happy_eyeballs_delay=0.25,
-        )
-    return transport  # TCP_NODELAY: asyncio sets it on every TCP connection
-
-
-@contextmanager
-def _asyncio_in_callbacks() -> Generator[None]:
-    """Let handlers that run in the loop's callback, where no task is, use anyio.
-
-    Where sniffio is installed, anyio asks it, and it looks for a task unless this variable is
-    set; the transport's callbacks inherit it from here.
-    """
-    try:
-        from sniffio import current_async_library_cvar as library  # noqa: PLC0415 - optional
-    except ImportError:
-        yield
-        return
-    token = library.set("asyncio")
-    try:
-        yield
-    finally:
-        library.reset(token)
+            **delay,
+        )  # TCP_NODELAY: asyncio sets it on every TCP connection
 
 
 async def _connect_stream(

@@ -105,7 +105,9 @@ def client_connection(
     request = protocol.connect()
     _add_headers(request, headers or {})
     protocol.send_request(request)
-    return Connection(protocol, keepalive=settings.keepalive())
+    return Connection(
+        protocol, keepalive=settings.keepalive(), max_frame_bytes=settings.max_frame_bytes
+    )
 
 
 def _add_headers(request: Request, headers: Mapping[str, str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from realtime_bus._errors import CloseInfo
 
-__all__ = ["Transport"]
+__all__ = ["Dial", "Transport"]
 
 
 class Transport(Protocol):
@@ -59,4 +60,26 @@ class Transport(Protocol):
     @property
     def buffered_bytes(self) -> int:
         """How many bytes are unsent."""
+        ...
+
+
+class Dial(Protocol):
+    """Open a connection: `dial`, `dial_picows`, or an application's own.
+
+    What it raises comes out of ``bus.connect``.
+    """
+
+    async def __call__(
+        self,
+        url: str,
+        /,
+        *,
+        headers: Mapping[str, str] | None,
+        ssl_context: ssl.SSLContext | None,
+        open_timeout_s: float,
+        ping_interval_s: float | None,
+        ping_timeout_s: float | None,
+        max_frame_bytes: int | None,
+    ) -> Transport:
+        """Return the transport, connected."""
         ...

@@ -14,10 +14,28 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener
 
 from realtime_bus._errors import CloseInfo, TransportClosed
-from realtime_bus.transport import Refusal, Settings, StreamTransport, server_connection
+from realtime_bus.transport import (
+    Dial,
+    Refusal,
+    Settings,
+    StreamTransport,
+    dial,
+    dial_picows,
+    server_connection,
+)
 
 Handler = Callable[[ByteStream], Awaitable[None]]
 Listen = Callable[..., AbstractAsyncContextManager[int]]
+
+
+@pytest.fixture(
+    params=[("asyncio", dial), ("asyncio", dial_picows), ("trio", dial)],
+    ids=["asyncio", "picows", "trio"],
+)
+def dialling(request: pytest.FixtureRequest) -> tuple[str, Dial]:
+    """Each backend with each way to connect that it has."""
+    kind: tuple[str, Dial] = request.param
+    return kind
 
 
 class Server:

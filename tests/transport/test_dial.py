@@ -17,12 +17,24 @@ from realtime_bus._errors import (
     InvalidURL,
     UpgradeRefused,
 )
-from realtime_bus.transport import Refusal, dial
+from realtime_bus.transport import Dial, Refusal
 from realtime_bus.transport._url import parse_url, show_url
 
 KEY = "sk-proj-0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {KEY}", "api-key": KEY}
 SUBPROTOCOLS = ("realtime", f"openai-insecure-api-key.{KEY}")
+
+
+@pytest.fixture
+def anyio_backend(dialling: tuple[str, Dial]) -> str:
+    """Run each test on the backend of its way to connect."""
+    return dialling[0]
+
+
+@pytest.fixture
+def dial(dialling: tuple[str, Dial]) -> Dial:
+    """Connect in each of the ways."""
+    return dialling[1]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +53,7 @@ SUBPROTOCOLS = ("realtime", f"openai-insecure-api-key.{KEY}")
 )
 @pytest.mark.anyio
 async def test_a_refused_upgrade(
-    serve: Any, status: int, body: bytes, said: str, caplog: pytest.LogCaptureFixture
+    dial: Any, serve: Any, status: int, body: bytes, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A refusal gives status and what the server said, shortened and without the key."""
     caplog.set_level(logging.DEBUG)
@@ -70,7 +82,7 @@ def _assert_secret(error: ConnectError, caplog: pytest.LogCaptureFixture) -> Non
 
 @pytest.mark.anyio
 async def test_the_key_is_in_no_log_and_no_repr(
-    serve: Any, running: Any, caplog: pytest.LogCaptureFixture
+    dial: Any, serve: Any, running: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A whole conversation at DEBUG leaves no trace of the key."""
     caplog.set_level(logging.DEBUG)
@@ -113,7 +125,7 @@ def _answer(data: bytes) -> Any:
 )
 @pytest.mark.anyio
 async def test_an_answer_that_is_no_websocket(
-    listen: Any, data: bytes, kind: type[ConnectError], said: str
+    dial: Any, listen: Any, data: bytes, kind: type[ConnectError], said: str
 ) -> None:
     """Something else than an HTTP answer, or a wrong one, is told apart."""
     async with listen(_answer(data)) as port:
@@ -124,7 +136,7 @@ async def test_an_answer_that_is_no_websocket(
 
 @pytest.mark.anyio
 async def test_a_server_that_repeats_the_subprotocols_does_not_leak_the_key(
-    listen: Any, caplog: pytest.LogCaptureFixture
+    dial: Any, listen: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What the server repeats of our request is cleaned."""
     from websockets.utils import accept_key
@@ -146,7 +158,7 @@ async def test_a_server_that_repeats_the_subprotocols_does_not_leak_the_key(
 
 
 @pytest.mark.anyio
-async def test_nobody_listens() -> None:
+async def test_nobody_listens(dial: Any) -> None:
     """A port where nobody listens is named."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -156,7 +168,7 @@ async def test_nobody_listens() -> None:
 
 
 @pytest.mark.anyio
-async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_such_host(dial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that has no address is named."""
 
     def unknown(*_args: object, **_options: object) -> None:
@@ -168,7 +180,7 @@ async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
-async def test_no_answer_in_time(listen: Any) -> None:
+async def test_no_answer_in_time(dial: Any, listen: Any) -> None:
     """A server that accepts and stays silent is given up after the timeout."""
     import anyio
 
@@ -200,7 +212,7 @@ async def test_no_answer_in_time(listen: Any) -> None:
     ],
 )
 @pytest.mark.anyio
-async def test_a_url_that_is_none(url: str, said: str) -> None:
+async def test_a_url_that_is_none(dial: Any, url: str, said: str) -> None:
     """A wrong address says what to do, without credentials or query."""
     with pytest.raises(InvalidURL, match=said) as caught:
         await dial(url + ("?token=secret" if "#" not in url else ""))
@@ -225,7 +237,7 @@ def test_a_url_is_read_and_shown(url: str, shown: str, resource: str | None) -> 
 
 
 @pytest.mark.anyio
-async def test_nagle_is_off(serve: Any, running: Any) -> None:
+async def test_nagle_is_off(dial: Any, serve: Any, running: Any) -> None:
     """Small frames are not held back by TCP on either side."""
     from anyio.abc import SocketAttribute
 

@@ -10,12 +10,24 @@ import pytest
 from anyio.abc import ByteStream
 
 from realtime_bus._errors import HostUnreachable, TransportClosed
-from realtime_bus.transport import Settings, dial
+from realtime_bus.transport import Dial, Settings
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_messages_go_both_ways(serve: Any, running: Any) -> None:
+@pytest.fixture
+def anyio_backend(dialling: tuple[str, Dial]) -> str:
+    """Run each test on the backend of its way to connect."""
+    return dialling[0]
+
+
+@pytest.fixture
+def dial(dialling: tuple[str, Dial]) -> Dial:
+    """Connect in each of the ways."""
+    return dialling[1]
+
+
+async def test_messages_go_both_ways(dial: Any, serve: Any, running: Any) -> None:
     """What is sent arrives whole and in order, and so does what comes back."""
     async with serve() as server, running(await dial(server.url)) as run:
         sent = [b"%d" % i for i in range(300)]
@@ -25,7 +37,7 @@ async def test_messages_go_both_ways(serve: Any, running: Any) -> None:
     assert server.received == sent
 
 
-async def test_a_message_of_20_mb_passes(serve: Any, running: Any) -> None:
+async def test_a_message_of_20_mb_passes(dial: Any, serve: Any, running: Any) -> None:
     """A message of 20 MB goes there and back."""
     frame = b"0123456789" * 2_000_000
     async with serve() as server, running(await dial(server.url)) as run:
@@ -34,7 +46,7 @@ async def test_a_message_of_20_mb_passes(serve: Any, running: Any) -> None:
 
 
 async def test_a_greeting_in_the_handshakes_segment_is_held_until_run(
-    listen: Any, running: Any
+    dial: Any, listen: Any, running: Any
 ) -> None:
     """Frames that come in the same bytes as the upgrade are delivered when run starts."""
     from realtime_bus.transport import server_connection
@@ -65,7 +77,7 @@ async def test_a_greeting_in_the_handshakes_segment_is_held_until_run(
     assert info.clean
 
 
-async def test_the_client_closes_with_code_and_reason(serve: Any, running: Any) -> None:
+async def test_the_client_closes_with_code_and_reason(dial: Any, serve: Any, running: Any) -> None:
     """Both ends learn the code and reason that the client closed with."""
     async with serve() as server, running(await dial(server.url)) as run:
         await run.transport.aclose(4001, "done here")
@@ -75,7 +87,7 @@ async def test_the_client_closes_with_code_and_reason(serve: Any, running: Any) 
             assert (info.code, info.reason, info.clean) == (4001, "done here", True)
 
 
-async def test_the_server_closes_with_code_and_reason(serve: Any, running: Any) -> None:
+async def test_the_server_closes_with_code_and_reason(dial: Any, serve: Any, running: Any) -> None:
     """Both ends learn the code and reason that the server closed with."""
     async with serve() as server, running(await dial(server.url)) as run:
         await server.connected.wait()
@@ -91,7 +103,7 @@ async def test_the_server_closes_with_code_and_reason(serve: Any, running: Any) 
             await run.transport.drain()
 
 
-async def test_frames_before_a_close_are_delivered(serve: Any, running: Any) -> None:
+async def test_frames_before_a_close_are_delivered(dial: Any, serve: Any, running: Any) -> None:
     """What the server sent before it closed is delivered before run returns."""
     async with serve(echo=False, greeting=tuple(b"%d" % i for i in range(1000))) as server:
         transport = await dial(server.url)
@@ -103,7 +115,7 @@ async def test_frames_before_a_close_are_delivered(serve: Any, running: Any) -> 
                 assert len(run.box.frames) == 1000
 
 
-async def test_an_abrupt_end_is_1006(listen: Any, running: Any) -> None:
+async def test_an_abrupt_end_is_1006(dial: Any, listen: Any, running: Any) -> None:
     """A stream that ends without a close frame is code 1006, unclean, with the error."""
     from realtime_bus.transport import server_connection
 
@@ -122,7 +134,9 @@ async def test_an_abrupt_end_is_1006(listen: Any, running: Any) -> None:
     assert info.error is not None
 
 
-async def test_a_message_above_the_limit_closes_with_1009(serve: Any, running: Any) -> None:
+async def test_a_message_above_the_limit_closes_with_1009(
+    dial: Any, serve: Any, running: Any
+) -> None:
     """The receiver of a message above its limit closes with 1009, and the sender learns it."""
     limited = serve(settings=Settings(max_frame_bytes=1000))
     async with limited as server, running(await dial(server.url)) as run:
@@ -136,7 +150,7 @@ async def test_a_message_above_the_limit_closes_with_1009(serve: Any, running: A
     assert server.received == [b"x" * 1000]
 
 
-async def test_the_client_has_a_limit_too(serve: Any, running: Any) -> None:
+async def test_the_client_has_a_limit_too(dial: Any, serve: Any, running: Any) -> None:
     """A server's message above the client's limit ends the session with 1009."""
     large = serve(echo=False, greeting=(b"x" * 1001,))
     async with large as server, running(await dial(server.url, max_frame_bytes=1000)) as run:
@@ -144,7 +158,7 @@ async def test_the_client_has_a_limit_too(serve: Any, running: Any) -> None:
     assert (info.code, info.clean) == (1009, False)
 
 
-async def test_pausing_keeps_order_and_loses_nothing(serve: Any, running: Any) -> None:
+async def test_pausing_keeps_order_and_loses_nothing(dial: Any, serve: Any, running: Any) -> None:
     """Frames that come while paused are delivered after resume, in order, with all the others."""
     async with serve() as server, running(await dial(server.url)) as run:
         transport, box = run.transport, run.box
@@ -161,7 +175,9 @@ async def test_pausing_keeps_order_and_loses_nothing(serve: Any, running: Any) -
         assert await box.until(500) == sent
 
 
-async def test_a_close_while_paused_is_seen_after_the_held_frames(serve: Any, running: Any) -> None:
+async def test_a_close_while_paused_is_seen_after_the_held_frames(
+    dial: Any, serve: Any, running: Any
+) -> None:
     """A paused transport still delivers everything before it reports the end."""
     async with serve(echo=False, greeting=(b"1", b"2", b"3")) as server:
         transport = await dial(server.url)
@@ -177,7 +193,7 @@ async def test_a_close_while_paused_is_seen_after_the_held_frames(serve: Any, ru
             assert run.box.frames == [b"1", b"2", b"3"]
 
 
-async def test_closing_while_paused_does_not_hang(serve: Any, running: Any) -> None:
+async def test_closing_while_paused_does_not_hang(dial: Any, serve: Any, running: Any) -> None:
     """The application can leave although it had stopped reading."""
     async with serve(greeting=(b"1",)) as server, running(await dial(server.url)) as run:
         await run.box.until(1)
@@ -187,7 +203,7 @@ async def test_closing_while_paused_does_not_hang(serve: Any, running: Any) -> N
         assert (await run.end()).clean
 
 
-async def test_closing_before_run_says_goodbye(serve: Any) -> None:
+async def test_closing_before_run_says_goodbye(dial: Any, serve: Any) -> None:
     """A transport that never ran still closes with a handshake."""
     async with serve() as server:
         transport = await dial(server.url)
@@ -197,7 +213,7 @@ async def test_closing_before_run_says_goodbye(serve: Any) -> None:
         await transport.aclose()
 
 
-async def test_a_cancelled_run_can_still_say_goodbye(serve: Any) -> None:
+async def test_a_cancelled_run_can_still_say_goodbye(dial: Any, serve: Any) -> None:
     """Cancelling run leaves the connection for aclose to end properly."""
     async with serve() as server:
         transport = await dial(server.url)
@@ -211,7 +227,7 @@ async def test_a_cancelled_run_can_still_say_goodbye(serve: Any) -> None:
         assert (server.closes[0].code, server.closes[0].clean) == (1001, True)
 
 
-async def test_a_peer_that_never_hangs_up_is_cut(listen: Any, running: Any) -> None:
+async def test_a_peer_that_never_hangs_up_is_cut(dial: Any, listen: Any, running: Any) -> None:
     """After the close timeout the connection is cut, with 1006 because no answer came."""
     from realtime_bus.transport import server_connection
 
@@ -230,7 +246,7 @@ async def test_a_peer_that_never_hangs_up_is_cut(listen: Any, running: Any) -> N
     assert (info.code, info.clean) == (1006, False)
 
 
-async def test_drain_waits_for_a_slow_reader(serve: Any, running: Any) -> None:
+async def test_drain_waits_for_a_slow_reader(dial: Any, serve: Any, running: Any) -> None:
     """Drain returns at once when little is unsent, and otherwise once the peer reads again."""
     async with serve(echo=False) as server, running(await dial(server.url)) as run:
         await server.connected.wait()
@@ -260,7 +276,7 @@ async def test_drain_waits_for_a_slow_reader(serve: Any, running: Any) -> None:
 
 
 async def test_a_peer_that_reads_nothing_is_given_up(
-    serve: Any, running: Any, monkeypatch: pytest.MonkeyPatch
+    dial: Any, serve: Any, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above the bound of unsent bytes, send raises and the connection ends."""
     from realtime_bus.transport import _asyncio, _outbox
@@ -278,7 +294,9 @@ async def test_a_peer_that_reads_nothing_is_given_up(
         server.transports[0].resume()
 
 
-async def test_silence_after_a_ping_ends_the_connection(listen: Any, running: Any) -> None:
+async def test_silence_after_a_ping_ends_the_connection(
+    dial: Any, listen: Any, running: Any
+) -> None:
     """A server that answers no ping is given up with 1011."""
     from realtime_bus.transport import server_connection
 
@@ -302,7 +320,7 @@ async def test_silence_after_a_ping_ends_the_connection(listen: Any, running: An
     assert isinstance(info.error, TimeoutError)
 
 
-async def test_pings_keep_a_quiet_connection_open(serve: Any, running: Any) -> None:
+async def test_pings_keep_a_quiet_connection_open(dial: Any, serve: Any, running: Any) -> None:
     """Pings that are answered leave the connection as it is."""
     async with serve() as server:
         transport = await dial(server.url, ping_interval_s=0.001, ping_timeout_s=10)
@@ -316,7 +334,7 @@ async def test_pings_keep_a_quiet_connection_open(serve: Any, running: Any) -> N
             assert await run.box.until(1) == [b"still here"]
 
 
-async def test_an_error_in_deliver_comes_out_of_run(serve: Any) -> None:
+async def test_an_error_in_deliver_comes_out_of_run(dial: Any, serve: Any) -> None:
     """What deliver raises cuts the connection and is raised by run."""
 
     def deliver(_frame: bytes) -> None:
@@ -329,7 +347,7 @@ async def test_an_error_in_deliver_comes_out_of_run(serve: Any) -> None:
         await transport.aclose()
 
 
-async def test_inline_code_may_use_anyio(serve: Any, running: Any) -> None:
+async def test_inline_code_may_use_anyio(dial: Any, serve: Any, running: Any) -> None:
     """Inside deliver, anyio knows which backend runs, though no task may be current."""
     async with serve(greeting=(b"1",)) as server:
         transport = await dial(server.url)
@@ -349,7 +367,7 @@ async def test_inline_code_may_use_anyio(serve: Any, running: Any) -> None:
 
 
 async def test_tls_is_verified(
-    serve: Any, running: Any, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    dial: Any, serve: Any, running: Any, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """A certificate of a trusted authority is accepted; messages and close pass."""
     async with serve(tls=server_tls) as server:
@@ -361,7 +379,9 @@ async def test_tls_is_verified(
             assert (await run.end()).reason == "bye"
 
 
-async def test_an_untrusted_certificate_is_refused(serve: Any, server_tls: ssl.SSLContext) -> None:
+async def test_an_untrusted_certificate_is_refused(
+    dial: Any, serve: Any, server_tls: ssl.SSLContext
+) -> None:
     """A certificate that nobody known has signed makes the host unreachable."""
     async with serve(tls=server_tls) as server:
         with pytest.raises(HostUnreachable, match="certificate is not trusted") as caught:
@@ -370,7 +390,7 @@ async def test_an_untrusted_certificate_is_refused(serve: Any, server_tls: ssl.S
 
 
 async def test_a_certificate_for_another_host_is_refused(
-    serve: Any, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    dial: Any, serve: Any, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
 ) -> None:
     """The name in the certificate has to be the host's."""
     async with serve(tls=server_tls) as server:
@@ -378,7 +398,7 @@ async def test_a_certificate_for_another_host_is_refused(
             await dial(server.url.replace("localhost", "127.0.0.1"), ssl_context=client_tls)
 
 
-async def test_tls_to_a_plain_server_fails_clearly(serve: Any) -> None:
+async def test_tls_to_a_plain_server_fails_clearly(dial: Any, serve: Any) -> None:
     """A server without TLS on a wss address is named as the reason."""
     async with serve() as server:
         with pytest.raises(HostUnreachable, match="TLS"):
