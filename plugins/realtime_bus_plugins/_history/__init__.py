@@ -1,0 +1,21 @@
+"""The conversation as a state machine: its order, its items, what it cost. No I/O."""
+
+from ._items import FunctionCall, HistoryItem, HistoryPart, SpeakerSegment
+from ._order import Order
+from ._seen import SEEN
+from ._state import HistorySnapshot, HistoryState
+from ._usage import Cost, Prices, TokenCounts
+
+__all__ = [
+    "SEEN",
+    "Cost",
+    "FunctionCall",
+    "HistoryItem",
+    "HistoryPart",
+    "HistorySnapshot",
+    "HistoryState",
+    "Order",
+    "Prices",
+    "SpeakerSegment",
+    "TokenCounts",
+]

@@ -1,0 +1,107 @@
+"""A protocol checker for tests and development: what breaks a rule is told before it is sent.
+
+::
+
+    bus = Bus(plugins=[ProtocolCheck(on_violation="raise"), ...])  # first
+
+The rules are in the tables of ``_rules/``; `ProtocolCheck.RULES` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar, Literal
+
+import structlog
+
+from realtime_bus import InvalidEvent, Session, encode
+from realtime_bus import events as ev
+
+from ._rules import RULES, SEEN, Broken, Known, Rule, broken_rules
+
+__all__ = ["ProtocolCheck", "RuleBroken"]
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.protocol_check")
+_Reaction = Literal["report", "raise", "refuse"]
+
+
+class RuleBroken(InvalidEvent):
+    """An event that breaks a rule of the protocol; it was not sent.
+
+    Attributes:
+        rule: The rule's id.
+    """
+
+    def __init__(self, message: str, *, rule: str, event_type: str) -> None:
+        super().__init__(message, event_type=event_type)
+        self.rule = rule
+
+
+class ProtocolCheck:
+    """Hold every client event against the rules that a client must keep, before it is sent.
+
+    Put it first among the plugins: it must see what the server sends before others act on it.
+    So it does not see what plugins behind it change on the way out.
+
+    It believes the client where both sides may have crossed on the wire, so what it reports is
+    wrong in any case. It is for the realtime protocol; translation sessions are left alone.
+
+    Args:
+        on_violation: ``"report"`` logs a warning, emits `events.ProtocolViolation` and sends
+            the event all the same; ``"refuse"`` does the same and drops the event, of which
+            whoever awaits its answer hears nothing; ``"raise"`` raises `RuleBroken` to the
+            sender, and nothing is sent.
+        ignore: Ids of rules that are not to be checked, for servers that have others.
+
+    Raises:
+        ValueError: There is no such reaction, or no such rule.
+    """
+
+    RULES: ClassVar[tuple[Rule, ...]] = RULES
+    """Every rule there is: its ``id``, its ``text`` and the ``events`` it is about."""
+
+    def __init__(self, on_violation: _Reaction = "report", *, ignore: Collection[str] = ()) -> None:
+        if on_violation not in ("report", "raise", "refuse"):
+            raise ValueError(f"on_violation={on_violation!r} must be 'report', 'raise' or 'refuse'")
+        if unknown := set(ignore) - {rule.id for rule in RULES}:
+            raise ValueError(f"there is no rule {', '.join(sorted(unknown))}")
+        self._on_violation: _Reaction = on_violation
+        self._rules = tuple(rule for rule in RULES if rule.id not in ignore)
+
+    def attach(self, session: Session) -> None:
+        """Watch a session. Called by the bus."""
+        known = Known()
+
+        def received(event: ev.ServerEvent, session: Session) -> ev.ServerEvent:  # noqa: ARG001 - an interceptor is called with it
+            known.see(event)
+            return event
+
+        def sending(event: ev.ClientEvent, session: Session) -> ev.ClientEvent | None:
+            if not isinstance(event, ev.InputAudioBufferAppend):
+                encode(event)  # what is refused anyway, with InvalidEvent, must not count as sent
+            broken = broken_rules(self._rules, event, known)
+            if not self._passes(event, broken, session):
+                return None
+            known.sent(event)
+            return event
+
+        session.intercept(SEEN, received)
+        session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
+
+    def _passes(self, event: ev.ClientEvent, broken: list[Broken], session: Session) -> bool:
+        if broken and self._on_violation == "raise":
+            first = broken[0]
+            raise RuleBroken(_message(event, first), rule=first.rule.id, event_type=event.type)
+        for each in broken:
+            _report(event, each, session)
+        return not broken or self._on_violation == "report"
+
+
+def _report(event: ev.ClientEvent, broken: Broken, session: Session) -> None:
+    rule, message = broken.rule.id, _message(event, broken)
+    _log.warning("a rule of the protocol is broken", rule=rule, message=message)
+    session.emit(ev.ProtocolViolation(rule=rule, message=message, event_type=event.type))
+
+
+def _message(event: ev.ClientEvent, broken: Broken) -> str:
+    return f"{event.type}: {broken.why}; rule {broken.rule.id}: {broken.rule.text}"
