@@ -6,7 +6,7 @@ Rules:
 2. Interceptors see an event before any handler, in the order of their registration. One that
    returns None ends the event; what it returns otherwise goes on.
 3. Handlers get an event in the order of their registration, whether inline or from mailboxes.
-4. `heard` holds the wire names that somebody wants: frames of any other type need no decoding.
+4. `unheard` holds the beginnings of the frames that nobody wants: they need no decoding.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any
 import msgspec
 
 from realtime_bus._errors import RegistrationError
+from realtime_bus.codec._names import frame_heads
 from realtime_bus.events import Event
+from realtime_bus.events._vocabulary import BUS_EVENTS
 
 from ._mailbox import Mailbox
 from ._runner import Host, InlineRunner, Runner
@@ -26,6 +28,9 @@ from ._signature import check_interceptor, handler_name
 from ._subscription import HandlerStatistics, Subscription
 
 __all__ = ["Interceptor", "Router"]
+
+_ON_THE_WIRE = INCOMING.keys() - BUS_EVENTS.keys()
+_HEADS = frozenset(head for name in _ON_THE_WIRE for head in frame_heads(name))
 
 Interceptor = Callable[[Any, Any], "Event | None"]
 _Put = Callable[[Any], None]
@@ -42,7 +47,7 @@ class Router:
         self._interceptors: list[tuple[frozenset[type[Event]], Interceptor]] = []
         self._routes: dict[type[Event], tuple[_Put, ...]] = {}
         self._chains: dict[type[Event], tuple[Interceptor, ...]] = {}
-        self.heard: set[bytes] = set()
+        self.unheard = set(_HEADS)
 
     def add(self, subscription: Subscription) -> None:
         """Give a subscription a runner in this session."""
@@ -98,17 +103,21 @@ class Router:
         """Note whether anybody wants a wire name, which two protocols may share."""
         classes = INCOMING.get(name, ())
         if any(cls in self._routes or cls in self._chains for cls in classes):
-            self.heard.add(name.encode())
-        else:
-            self.heard.discard(name.encode())
+            self.unheard.difference_update(frame_heads(name))
+        elif name in _ON_THE_WIRE:
+            self.unheard.update(frame_heads(name))
 
     def route(self, event: Event) -> None:
         """Send an event through the interceptors and to its handlers; never raises."""
         chain = self._chains.get(type(event))
         if chain is not None:
             self._route_through(chain, event)
-        else:
-            self.deliver(event)
+            return
+        # what `deliver` does, without the call: an eighth of what an event costs here
+        puts = self._routes.get(type(event))
+        if puts is not None:
+            for put in puts:
+                put(event)
 
     def route_behind(self, interceptor: Interceptor, event: Event) -> None:
         """Let an event go on behind the interceptor that held it back.

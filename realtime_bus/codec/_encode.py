@@ -64,12 +64,12 @@ def _encode_append(event: InputAudioBufferAppend | SessionInputAudioBufferAppend
         raise _refused(event.type, [Problem("audio", "wrong_type", message)])
     if len(audio) > MAX_APPEND_BYTES:
         raise _too_large(event.type, len(audio))
-    # pybase64 makes the text six times as fast as msgspec's own encoder of bytes
-    return b'{"type":"%b",%b"audio":"%b"}' % (
+    head = b'{"type":"%b",%b"audio":"' % (
         event.type.encode(),
         _event_id(event.type, event.event_id),
-        pybase64.b64encode(audio),
     )
+    # pybase64 makes the text six times as fast as msgspec's own encoder of bytes
+    return b"".join((head, pybase64.b64encode(audio), b'"}'))
 
 
 def _event_id(event_type: str, event_id: object) -> bytes:

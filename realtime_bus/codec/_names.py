@@ -6,7 +6,9 @@ import re
 
 import msgspec
 
-__all__ = ["HEAD", "MAX_HEAD_BYTES", "wire_name"]
+from realtime_bus.events._vocabulary import BETA_NAMES
+
+__all__ = ["HEAD", "MAX_HEAD_BYTES", "frame_heads", "wire_name"]
 
 HEAD = b'{"type":"'
 """How nearly every frame of every server begins; its wire name follows."""
@@ -18,6 +20,15 @@ _BEGINNING = re.compile(
     rb'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([^"\\]{0,128})"'
 )
 """Other beginnings that are common: blanks, and the event's id before its type."""
+
+
+def frame_heads(name: str) -> list[bytes]:
+    """Return how the frames of an event begin, up to the end of its GA or beta name.
+
+    ``frame[: frame.find(b'"', len(HEAD), MAX_HEAD_BYTES)]`` is one of them for nearly every frame.
+    """
+    names = [name, *(beta for beta, new in BETA_NAMES.items() if new == name)]
+    return [HEAD + each.encode() for each in names]
 
 
 class _Type(msgspec.Struct):
