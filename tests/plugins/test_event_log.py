@@ -72,6 +72,7 @@ async def test_audio_is_measured_without_being_decoded(length: int) -> None:
     assert lines.of("response.output_audio.delta")["audio_bytes"] == length
 
 
+@pytest.mark.breaks_rules("cancel-active-response")
 async def test_what_we_send_is_logged_too() -> None:
     """An outgoing append has its audio's length, and no audio."""
     lines = Lines()
@@ -112,6 +113,7 @@ async def test_levels_follow_the_kind(event: ev.ServerEvent, level: str) -> None
     assert lines.of(event.type)["level"] == level
 
 
+@pytest.mark.breaks_rules("*")
 async def test_what_is_not_shown_is_not_even_decoded() -> None:
     """At level info nobody listens to deltas, so their frames are only counted."""
     lines = Lines("info")

@@ -502,6 +502,7 @@ async def test_a_saved_history_is_restored_into_a_session() -> None:
         History().restore(session, saved)
 
 
+@pytest.mark.breaks_rules("*")
 @pytest.mark.anyio
 async def test_audio_is_not_listened_to() -> None:
     """Audio deltas pass undecoded: nobody here asks for them."""

@@ -40,6 +40,7 @@ async def test_an_event_that_was_held_goes_on_behind_its_holder() -> None:
         assert seen == ["after", "handler", "handler"]
 
 
+@pytest.mark.breaks_rules("wait-for-session-created")
 async def test_a_request_that_an_interceptor_ends_fails_at_once() -> None:
     """Awaiting a request that was never sent raises, instead of waiting for an answer."""
     transport = PushTransport(send=lambda frame: None)

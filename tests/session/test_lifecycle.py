@@ -157,6 +157,7 @@ async def test_an_opening_can_be_cancelled() -> None:
     assert bus.statistics().sessions == 0
 
 
+@pytest.mark.breaks_rules("cancel-something")
 async def test_the_connection_is_lost_in_the_middle() -> None:
     """Every request fails at once with the close's code and reason, and sending does too."""
     async with joined() as (session, peer):

@@ -62,6 +62,7 @@ async def test_a_lost_race_is_nobodys_trouble() -> None:
         assert (await reply).id == "resp_1"
 
 
+@pytest.mark.breaks_rules("one-active-response")
 async def test_a_lost_race_whose_winner_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that was put back is sent in the end, though no ``done`` ever comes."""
     monkeypatch.setattr(_arbiter, "STALE_S", 0.01)
@@ -133,6 +134,7 @@ async def test_audio_is_kept_from_the_call_on() -> None:
         assert [piece async for piece in reply.audio()] == []
 
 
+@pytest.mark.breaks_rules("*")
 async def test_reading_can_be_left() -> None:
     """A reader may stop in the middle; nothing listens after the response's end."""
     async with joined() as (session, peer):
