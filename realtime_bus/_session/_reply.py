@@ -105,6 +105,10 @@ class Reply:
         """Return an iterator of the words as they come: text, or the transcript of speech."""
         return _Deltas[str](self._words)
 
+    def transcript(self) -> AsyncIterator[str]:
+        """Return the same iterator as `text`, under the name that spoken words go by."""
+        return self.text()
+
     def audio(self) -> AsyncIterator[bytes]:
         """Return an iterator of the audio as it comes, in the session's output format."""
         stream: EventStream[Any] = EventStream(self._session, _SOUNDS, where=self._is_mine)

@@ -119,7 +119,7 @@ async def test_text_comes_as_it_is_made() -> None:
         assert await anext(words) == "hel"
         peer.say(word("!"), done("resp_1"))
         assert [text async for text in words] == ["lo", "!"]
-        assert [text async for text in reply.text()] == []
+        assert [text async for text in reply.transcript()] == []
 
 
 async def test_audio_is_kept_from_the_call_on() -> None:
