@@ -41,7 +41,7 @@ async def picows(url: str, tally: Tally) -> AsyncGenerator[None]:
     take = sans_io_taker(tally)
 
     class Listener(WSListener):
-        def on_ws_frame(self, transport, frame):  # noqa: ARG002
+        def on_ws_frame(self, transport, frame):  # noqa: ARG002  # picows calls it so
             take(frame.get_payload_as_bytes())
 
     transport, _ = await ws_connect(Listener, url)
@@ -64,7 +64,7 @@ async def picows_slow(url: str, backlog: Backlog) -> AsyncGenerator[None]:
             await backlog.audio(pybase64.b64decode(memoryview(raw)[1:-1], validate=True))
 
     class Listener(WSListener):
-        def on_ws_frame(self, transport, frame):  # noqa: ARG002
+        def on_ws_frame(self, transport, frame):  # noqa: ARG002  # picows calls it so
             event = decode(frame.get_payload_as_bytes())
             if type(event) is audio:
                 queue.put_nowait(event)

@@ -96,7 +96,7 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
 
 def openai_row() -> Row | None:
     try:
-        from openai.resources.realtime.realtime import RealtimeConnection  # noqa: PLC0415
+        from openai.resources.realtime.realtime import RealtimeConnection  # noqa: PLC0415  # a peer that may be missing
     except ImportError:
         return None
     # the parser is a method that uses nothing of its connection

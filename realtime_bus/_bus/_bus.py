@@ -229,7 +229,7 @@ class Bus:
             RegistrationError: The connection has no methods that we could use.
         """
         from realtime_bus._session._open import SessionContext  # noqa: PLC0415  # as in connect
-        from realtime_bus.transport import adapt  # noqa: PLC0415
+        from realtime_bus.transport import adapt  # noqa: PLC0415  # as above
 
         transport: Any = connection if _is_transport(connection) else adapt(connection)
         return SessionContext.on_transport(

@@ -37,7 +37,7 @@ class Host(Protocol):
         """Take a subscription out, wherever it was registered."""
         ...
 
-    def emit(self, event: Any) -> None:
+    def emit(self, event: Any, /) -> None:
         """Deliver a happening."""
         ...
 

@@ -81,6 +81,8 @@ class SessionCore:
         self._decode = self._decoder.decode
         self._router = Router(self, self)
         self._unheard = self._router.unheard
+        self.emit: Callable[[ev.BusEvent], None] = self._router.route
+        """Deliver a happening to its interceptors and handlers."""
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._tasks: TaskGroup | None = None
         self._holders: set[object] = set()
@@ -155,10 +157,6 @@ class SessionCore:
                 self._router.route_behind(behind, event)
         finally:
             self.frame = current
-
-    def emit(self, event: ev.BusEvent) -> None:
-        """Deliver a happening to its interceptors and handlers."""
-        self._router.route(event)
 
     def _report_drift(self, drift: ev.Drift) -> None:
         # a new field harms nobody: servers have sent undocumented ones from the first day

@@ -121,5 +121,5 @@ _WRITTEN = (ev.InputText, ev.OutputText, ev.TextPart)
 
 
 def _images(item: ev.Item) -> int:
-    parts: list[msgspec.Struct] = list(item.content) if isinstance(item, ev.MessageItem) else []  # type: ignore[arg-type]
+    parts: list[msgspec.Struct] = list(item.content) if isinstance(item, ev.MessageItem) else []  # type: ignore[arg-type]  # a list of one union, read as one of its base
     return sum(isinstance(part, ev.InputImage) for part in parts)

@@ -325,7 +325,7 @@ async def test_pings_keep_a_quiet_connection_open(dial: Any, serve: Any, running
     async with serve() as server:
         transport = await dial(server.url, ping_interval_s=0.001, ping_timeout_s=10)
         async with running(transport) as run:
-            keepalive = transport._connection._keepalive  # type: ignore[attr-defined]
+            keepalive = transport._connection._keepalive  # type: ignore[attr-defined]  # the test looks inside
             begin = anyio.current_time()
             with anyio.fail_after(10):
                 while (keepalive.next_deadline() or 0) < begin + 0.02:

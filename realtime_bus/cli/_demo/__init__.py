@@ -104,15 +104,15 @@ async def _address(options: DemoOptions, lines: Lines) -> AsyncGenerator[str, No
 def _application(options: DemoOptions) -> tuple[Bus, Any, Any]:
     """Build the bus as an application would; return it, its sink, and what records the sink."""
     # plugins are imported by applications, of which the demo is one; the core never does
-    from realtime_bus_plugins.interruption import Interruption  # noqa: PLC0415
-    from realtime_bus_plugins.sinks import WavSink  # noqa: PLC0415
+    from realtime_bus_plugins.interruption import Interruption  # noqa: PLC0415  # as above
+    from realtime_bus_plugins.sinks import WavSink  # noqa: PLC0415  # as above
 
     heard = WavSink()
     sink: Any = heard
     if options.speaker:
-        from realtime_bus_plugins.devices import Speaker  # noqa: PLC0415
+        from realtime_bus_plugins.devices import Speaker  # noqa: PLC0415  # as above
 
-        from ._sinks import BothSinks  # noqa: PLC0415
+        from ._sinks import BothSinks  # noqa: PLC0415  # as above
 
         sink = BothSinks(Speaker(), heard)
     return Bus(plugins=[sink, Interruption(sink)], log_errors=False), sink, heard
