@@ -6,9 +6,7 @@ one rule: audio is bytes at the end, and every frame that they tell their users 
 """
 
 # ruff: noqa: C901  # they are several small functions in one
-# the rule of each row says what it does
 # ruff: noqa: PLC0415  # peers need not be installed: each is imported where it is run
-# mypy: ignore-errors
 
 from __future__ import annotations
 

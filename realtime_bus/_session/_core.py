@@ -109,7 +109,8 @@ class SessionCore:
         self._frames_received += 1
         self._bytes_received += len(frame)
         # the frame's beginning says its type: 0.15 us, where decoding costs three times that
-        if frame[: frame.find(b'"', _HEAD_BYTES, MAX_HEAD_BYTES)] in self._unheard:
+        head_end = frame.find(b'"', _HEAD_BYTES, MAX_HEAD_BYTES)
+        if head_end > 0 and frame[:head_end] in self._unheard:
             self._frames_unheard += 1
             return
         self._router.route(self._decode(frame))

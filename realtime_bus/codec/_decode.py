@@ -79,7 +79,9 @@ class Decoder:
             frame = _as_bytes(frame)
         try:
             if len(frame) > _LARGE_BYTES:
-                cut = self._cut.get(frame[: frame.find(b'"', len(HEAD), MAX_HEAD_BYTES)])
+                # where there is no end, 0 keeps a frame of 20 MB from being copied and hashed
+                end = max(frame.find(b'"', len(HEAD), MAX_HEAD_BYTES), 0)
+                cut = self._cut.get(frame[:end])
                 if cut is not None:
                     return cut(frame)  # type: ignore[no-any-return]  # it decodes one class
             event: Event = self._decode(frame)

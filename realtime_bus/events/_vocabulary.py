@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 # whole modules, to read the lists of their public names
-from . import _bus, _client, _server, translation  # pyright: ignore[reportPrivateUsage]
+from . import _bus, _client, _server, translation  # pyright: ignore[reportPrivateUsage]  # rooms of this package
 from ._base import BusEvent, ClientEvent, Event, ServerEvent
 
 __all__ = ["BETA_NAMES", "BUS_EVENTS", "REALTIME", "TRANSLATION", "Vocabulary"]

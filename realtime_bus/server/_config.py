@@ -26,8 +26,9 @@ from realtime_bus import events as ev
 from ._defaults import DEFAULTS, SessionKind, merge
 from ._refusals import Refusal, bad_value, voice_is_fixed
 
-__all__ = ["SessionConfig"]
+__all__ = ["RATE_HZ", "SessionConfig", "check_rate"]
 
+RATE_HZ = 24_000
 LONGEST_MS = 60_000
 """The most padding or silence that is accepted; the protocol states no limit."""
 
@@ -115,6 +116,9 @@ class SessionConfig:
         if self._plain.get("tracing") not in (None, plain.get("tracing")):
             raise bad_value("session.tracing", "Tracing cannot be changed once it is on.")
         _check_times(after["input"]["turn_detection"] or {})
+        for direction, settings in after.items():
+            wire: dict[str, Any] = settings.get("format") or {}
+            check_rate(f"session.audio.{direction}.format.rate", wire.get("rate", RATE_HZ))
         transcription: dict[str, Any] = after["input"]["transcription"] or {}
         if transcription.get("model") in _NEEDS_NO_VAD and after["input"]["turn_detection"]:
             raise _vad_with_streaming_model(transcription["model"])
@@ -172,6 +176,16 @@ class SessionConfig:
 
 def _voice(audio: dict[str, Any]) -> object:
     return audio.get("output", {}).get("voice")
+
+
+def check_rate(path: str, rate: int) -> None:
+    """Refuse PCM of another rate than 24 kHz, the only one (Realtime protocol, audio formats).
+
+    Raises:
+        Refusal: It is another one.
+    """
+    if rate != RATE_HZ:
+        raise bad_value(path, f"{rate} is not supported; the only rate is {RATE_HZ}.")
 
 
 def _check_times(detection: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from realtime_bus import events as ev
 
-from ._config import SessionConfig
+from ._config import RATE_HZ, SessionConfig, check_rate
 from ._refusals import voice_is_fixed
 from ._usage import Meter
 
@@ -84,11 +84,12 @@ def reply_settings(
         conversation_id: The default conversation; None out of band.
 
     Raises:
-        Refusal: Another voice, after the model has spoken.
+        Refusal: Another voice, after the model has spoken; or PCM of another rate.
     """
     session = config.realtime
     output = session.audio.output if session.audio else None
     wanted = _output_request(params)
+    check_rate("response.audio.output.format.rate", getattr(wanted.format, "rate", RATE_HZ))
     return ReplySettings(
         spoken=given(params.output_modalities, session.output_modalities or []) == ["audio"],
         conversation_id=conversation_id,

@@ -14,8 +14,9 @@ conversation, in order::
     assistant = "Nine minutes."
 
 ``user`` is the transcript of the next spoken turn, ``tool`` a function to call (``tools``
-for several), ``text_only`` writes the answer even where audio was asked for. Once the turns
-are used up, the last one that says something is said again.
+for several). ``text_only`` gives the words without any sound, even where audio was asked for:
+then they are the transcript of a silent answer. Once the turns are used up, the last one that
+says something is said again.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ScriptTurn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         assistant: What the assistant says.
         tool: A function that it calls, after what it says.
         tools: Several of them.
-        text_only: Write the answer even where audio was asked for.
+        text_only: Give the words without any sound, even where audio was asked for.
     """
 
     user: str | None = None

@@ -93,6 +93,24 @@ async def test_refused_settings_raise_from_connect() -> None:
         assert bus.statistics().sessions == 0
 
 
+async def test_pcm_has_one_rate() -> None:
+    """PCM of another rate than 24 kHz is refused, for a session and for a single response."""
+    odd = ev.AudioPCM(rate=8000)
+    output = ev.ResponseAudioOutputRequest(format=odd)
+    params = ev.ResponseCreateParams(audio=ev.ResponseAudioRequest(output=output))
+    async with make_server().connect_memory() as transport:
+        async with Bus(log_errors=False).session(transport) as session:
+            with pytest.raises(RequestRejected, match="24000") as caught:
+                await session.update(input_format=odd)
+            assert caught.value.param == "session.audio.input.format.rate"
+            with pytest.raises(RequestRejected, match="24000") as caught:
+                await session.update(output_format=odd)
+            assert caught.value.param == "session.audio.output.format.rate"
+            with pytest.raises(RequestRejected, match="24000") as caught:
+                await session.respond(params)
+            assert caught.value.param == "response.audio.output.format.rate"
+
+
 async def test_a_reply_can_be_awaited_over_a_socket() -> None:
     """respond() returns the finished response with its usage."""
     async with make_server().serve() as bound:

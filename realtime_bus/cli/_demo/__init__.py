@@ -153,6 +153,7 @@ async def _converse(
             view.run, Scene(url.split("?", maxsplit=1)[0], record, person, sink, session)
         )
         failure = await _play(session, person, sink, lines, speech)
+        record.unheard = sink.positions()
     return failure, person
 
 
@@ -164,6 +165,8 @@ async def _play(
             await hold_conversation(session, person, sink, lines, speech)
     except DemoFailed as error:
         return error
+    except TimeoutError:
+        return DemoFailed(f"the conversation took longer than {_TIMEOUT_S:g} s")
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from realtime_bus import events as ev
 from realtime_bus._bus._bus import Bus
+from realtime_bus.audio import PlayedItem
 
 __all__ = ["Line", "Record", "Said"]
 
@@ -70,6 +71,8 @@ class Record:
         responses: Finished responses, in order.
         received_bytes: Audio received, by item.
         turns: How many turns of the person the server committed.
+        started: Items whose first audio could be heard, in order.
+        unheard: What the sink had still to play when the conversation ended.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -84,6 +87,8 @@ class Record:
         self.responses: list[ev.Response] = []
         self.received_bytes: Counter[str] = Counter()
         self.turns = 0
+        self.started: list[str] = []
+        self.unheard: list[PlayedItem] = []
         self.speech_heard = False
         self._register(bus)
 
@@ -94,6 +99,7 @@ class Record:
         bus.on(ev.ConversationItemInputAudioTranscriptionCompleted)(self._heard_person)
         bus.on(ev.InputAudioBufferSpeechStarted, ev.InputAudioBufferSpeechStopped)(self._speech)
         bus.on(ev.InputAudioBufferCommitted)(self._turn)
+        bus.on(ev.PlaybackStarted)(lambda event: self.started.append(event.item_id))
         bus.on(ev.PlaybackInterrupted)(self._interrupted)
         bus.on(ev.ConversationItemTruncated)(self.truncated.append)
         bus.on(ev.ResponseDone)(lambda event: self.responses.append(event.response))
