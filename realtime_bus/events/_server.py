@@ -178,7 +178,7 @@ class ConversationItemRetrieved(
 
 
 class ConversationItemTruncated(
-    ServerEvent, frozen=True, kw_only=True, tag="conversation.item.truncated"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="conversation.item.truncated"
 ):
     """An assistant message was cut to what was heard.
 
@@ -196,7 +196,7 @@ class ConversationItemTruncated(
 
 
 class ConversationItemDeleted(
-    ServerEvent, frozen=True, kw_only=True, tag="conversation.item.deleted"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="conversation.item.deleted"
 ):
     """An item was removed.
 
@@ -211,7 +211,7 @@ class ConversationItemDeleted(
 
 
 class InputAudioBufferSpeechStarted(
-    ServerEvent, frozen=True, kw_only=True, tag="input_audio_buffer.speech_started"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="input_audio_buffer.speech_started"
 ):
     """Somebody has begun to speak: the moment to fall silent.
 
@@ -226,7 +226,7 @@ class InputAudioBufferSpeechStarted(
 
 
 class InputAudioBufferSpeechStopped(
-    ServerEvent, frozen=True, kw_only=True, tag="input_audio_buffer.speech_stopped"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="input_audio_buffer.speech_stopped"
 ):
     """The turn has ended.
 
@@ -241,7 +241,7 @@ class InputAudioBufferSpeechStopped(
 
 
 class InputAudioBufferCommitted(
-    ServerEvent, frozen=True, kw_only=True, tag="input_audio_buffer.committed"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="input_audio_buffer.committed"
 ):
     """A user message is made of the input buffer; its item event follows.
 
@@ -255,13 +255,13 @@ class InputAudioBufferCommitted(
 
 
 class InputAudioBufferCleared(
-    ServerEvent, frozen=True, kw_only=True, tag="input_audio_buffer.cleared"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="input_audio_buffer.cleared"
 ):
     """The input buffer was discarded."""
 
 
 class InputAudioBufferTimeoutTriggered(
-    ServerEvent, frozen=True, kw_only=True, tag="input_audio_buffer.timeout_triggered"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="input_audio_buffer.timeout_triggered"
 ):
     """Nobody has spoken for the idle timeout; a commit and a response follow.
 
@@ -278,7 +278,7 @@ class InputAudioBufferTimeoutTriggered(
 
 
 class InputAudioBufferDtmfEventReceived(
-    ServerEvent, frozen=True, kw_only=True, tag="input_audio_buffer.dtmf_event_received"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="input_audio_buffer.dtmf_event_received"
 ):
     """The caller has pressed a key; SIP only. It has no event id.
 
@@ -345,6 +345,7 @@ class ConversationItemInputAudioTranscriptionSegment(
     _InputTranscription,
     frozen=True,
     kw_only=True,
+    gc=False,
     tag="conversation.item.input_audio_transcription.segment",
 ):
     """What one speaker said, from a model that tells speakers apart.
@@ -478,7 +479,7 @@ class ResponseContentPartDone(
 
 
 class ResponseOutputTextDelta(
-    _OfContentPart, frozen=True, kw_only=True, tag="response.output_text.delta"
+    _OfContentPart, frozen=True, kw_only=True, gc=False, tag="response.output_text.delta"
 ):
     """More text.
 
@@ -490,7 +491,7 @@ class ResponseOutputTextDelta(
 
 
 class ResponseOutputTextDone(
-    _OfContentPart, frozen=True, kw_only=True, tag="response.output_text.done"
+    _OfContentPart, frozen=True, kw_only=True, gc=False, tag="response.output_text.done"
 ):
     """A text is final.
 
@@ -516,13 +517,17 @@ class ResponseOutputAudioDelta(
 
 
 class ResponseOutputAudioDone(
-    _OfContentPart, frozen=True, kw_only=True, tag="response.output_audio.done"
+    _OfContentPart, frozen=True, kw_only=True, gc=False, tag="response.output_audio.done"
 ):
     """All audio of a content part has been sent; it may play for long yet."""
 
 
 class ResponseOutputAudioTranscriptDelta(
-    _OfContentPart, frozen=True, kw_only=True, tag="response.output_audio_transcript.delta"
+    _OfContentPart,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    tag="response.output_audio_transcript.delta",
 ):
     """More of what the model says, mostly ahead of the audio.
 
@@ -534,7 +539,7 @@ class ResponseOutputAudioTranscriptDelta(
 
 
 class ResponseOutputAudioTranscriptDone(
-    _OfContentPart, frozen=True, kw_only=True, tag="response.output_audio_transcript.done"
+    _OfContentPart, frozen=True, kw_only=True, gc=False, tag="response.output_audio_transcript.done"
 ):
     """The transcript of what the model says is final.
 
@@ -546,7 +551,7 @@ class ResponseOutputAudioTranscriptDone(
 
 
 class ResponseFunctionCallArgumentsDelta(
-    _OfOutputItem, frozen=True, kw_only=True, tag="response.function_call_arguments.delta"
+    _OfOutputItem, frozen=True, kw_only=True, gc=False, tag="response.function_call_arguments.delta"
 ):
     """More of a function call's arguments.
 
@@ -560,7 +565,7 @@ class ResponseFunctionCallArgumentsDelta(
 
 
 class ResponseFunctionCallArgumentsDone(
-    _OfOutputItem, frozen=True, kw_only=True, tag="response.function_call_arguments.done"
+    _OfOutputItem, frozen=True, kw_only=True, gc=False, tag="response.function_call_arguments.done"
 ):
     """A function call's arguments are final.
 
@@ -579,19 +584,19 @@ class ResponseFunctionCallArgumentsDone(
 
 
 class OutputAudioBufferStarted(
-    _InResponse, frozen=True, kw_only=True, tag="output_audio_buffer.started"
+    _InResponse, frozen=True, kw_only=True, gc=False, tag="output_audio_buffer.started"
 ):
     """The server has begun to play a response."""
 
 
 class OutputAudioBufferStopped(
-    _InResponse, frozen=True, kw_only=True, tag="output_audio_buffer.stopped"
+    _InResponse, frozen=True, kw_only=True, gc=False, tag="output_audio_buffer.stopped"
 ):
     """The server has played all of a response."""
 
 
 class OutputAudioBufferCleared(
-    _InResponse, frozen=True, kw_only=True, tag="output_audio_buffer.cleared"
+    _InResponse, frozen=True, kw_only=True, gc=False, tag="output_audio_buffer.cleared"
 ):
     """The server has discarded what it had not yet played of a response."""
 
@@ -609,7 +614,7 @@ class _OfMcpCall(ServerEvent, frozen=True, kw_only=True):
 
 
 class McpListToolsInProgress(
-    ServerEvent, frozen=True, kw_only=True, tag="mcp_list_tools.in_progress"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="mcp_list_tools.in_progress"
 ):
     """The import of an MCP server's tools has begun.
 
@@ -620,7 +625,9 @@ class McpListToolsInProgress(
     item_id: str
 
 
-class McpListToolsCompleted(ServerEvent, frozen=True, kw_only=True, tag="mcp_list_tools.completed"):
+class McpListToolsCompleted(
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="mcp_list_tools.completed"
+):
     """An MCP server's tools were imported, and can be called from the next turn.
 
     Attributes:
@@ -630,7 +637,9 @@ class McpListToolsCompleted(ServerEvent, frozen=True, kw_only=True, tag="mcp_lis
     item_id: str
 
 
-class McpListToolsFailed(ServerEvent, frozen=True, kw_only=True, tag="mcp_list_tools.failed"):
+class McpListToolsFailed(
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="mcp_list_tools.failed"
+):
     """An MCP server's tools could not be imported.
 
     Attributes:
@@ -641,7 +650,7 @@ class McpListToolsFailed(ServerEvent, frozen=True, kw_only=True, tag="mcp_list_t
 
 
 class ResponseMcpCallArgumentsDelta(
-    _OfOutputItem, frozen=True, kw_only=True, tag="response.mcp_call_arguments.delta"
+    _OfOutputItem, frozen=True, kw_only=True, gc=False, tag="response.mcp_call_arguments.delta"
 ):
     """More of an MCP call's arguments.
 
@@ -655,7 +664,7 @@ class ResponseMcpCallArgumentsDelta(
 
 
 class ResponseMcpCallArgumentsDone(
-    _OfOutputItem, frozen=True, kw_only=True, tag="response.mcp_call_arguments.done"
+    _OfOutputItem, frozen=True, kw_only=True, gc=False, tag="response.mcp_call_arguments.done"
 ):
     """An MCP call's arguments are final.
 
@@ -667,16 +676,18 @@ class ResponseMcpCallArgumentsDone(
 
 
 class ResponseMcpCallInProgress(
-    _OfMcpCall, frozen=True, kw_only=True, tag="response.mcp_call.in_progress"
+    _OfMcpCall, frozen=True, kw_only=True, gc=False, tag="response.mcp_call.in_progress"
 ):
     """The server is calling the tool."""
 
 
 class ResponseMcpCallCompleted(
-    _OfMcpCall, frozen=True, kw_only=True, tag="response.mcp_call.completed"
+    _OfMcpCall, frozen=True, kw_only=True, gc=False, tag="response.mcp_call.completed"
 ):
     """The call has succeeded; its item has the output."""
 
 
-class ResponseMcpCallFailed(_OfMcpCall, frozen=True, kw_only=True, tag="response.mcp_call.failed"):
+class ResponseMcpCallFailed(
+    _OfMcpCall, frozen=True, kw_only=True, gc=False, tag="response.mcp_call.failed"
+):
     """The call has failed; its item has the error."""

@@ -183,12 +183,12 @@ class SessionUpdated(ServerEvent, frozen=True, kw_only=True, tag="session.update
     session: TranslationSession
 
 
-class SessionClosed(ServerEvent, frozen=True, kw_only=True, tag="session.closed"):
+class SessionClosed(ServerEvent, frozen=True, kw_only=True, gc=False, tag="session.closed"):
     """Everything has been translated and sent; always the last event."""
 
 
 class SessionInputTranscriptDelta(
-    ServerEvent, frozen=True, kw_only=True, tag="session.input_transcript.delta"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="session.input_transcript.delta"
 ):
     """More of what was said; only with transcription on.
 
@@ -202,7 +202,7 @@ class SessionInputTranscriptDelta(
 
 
 class SessionOutputTranscriptDelta(
-    ServerEvent, frozen=True, kw_only=True, tag="session.output_transcript.delta"
+    ServerEvent, frozen=True, kw_only=True, gc=False, tag="session.output_transcript.delta"
 ):
     """More of the translation.
 

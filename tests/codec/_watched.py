@@ -1,4 +1,4 @@
-"""A decoder under observation, and two frames to feed it."""
+"""A decoder under observation, and some frames to feed it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ AUDIO: dict[str, Any] = {
     "output_index": 2,
     "content_index": 3,
     "delta": "AAEC",
+}
+RETRIEVED: dict[str, Any] = {
+    "type": "conversation.item.retrieved",
+    "event_id": "event_1",
+    "item": {
+        "id": "item_1",
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_audio", "audio": "AAEC", "transcript": "hi"}],
+    },
 }
 
 

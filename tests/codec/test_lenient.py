@@ -11,7 +11,7 @@ from realtime_bus import codec, decode
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder
 
-from ._watched import AUDIO, DELETED, Watched, text
+from ._watched import AUDIO, DELETED, RETRIEVED, Watched, text
 
 
 @pytest.fixture(params=["first frame", "later frame"])
@@ -334,7 +334,7 @@ def test_decoders_count_apart() -> None:
 # How a frame may be written
 
 
-@pytest.mark.parametrize("plain", [DELETED, AUDIO], ids=["small", "audio"])
+@pytest.mark.parametrize("plain", [DELETED, AUDIO, RETRIEVED], ids=["small", "audio", "nested"])
 @pytest.mark.parametrize("size", ["small", "large"])
 def test_layout_of_the_json_does_not_matter(plain: dict[str, Any], size: str) -> None:
     """Blanks, order of keys, str or bytes: the same event comes out, on whichever path."""
@@ -356,12 +356,25 @@ def test_layout_of_the_json_does_not_matter(plain: dict[str, Any], size: str) ->
         text(plain).replace(b".", b"\\u002e", 1),
     ]
     for frame in frames:
-        watched = Watched(DELETED, AUDIO)
+        watched = Watched(DELETED, AUDIO, RETRIEVED)
         for _ in range(2):
             event = watched.decode(frame) if isinstance(frame, bytes | str) else None
             event = event or watched.decoder.decode(frame)
             assert event == expected
+            assert event.to_json() == expected.to_json()
         assert watched.counts == {}
+
+
+@pytest.mark.parametrize("kind", [str, bytearray, memoryview, bytes])
+def test_bad_audio_within_an_item_is_told_whatever_holds_the_frame(kind: Any) -> None:
+    """Audio in items is taken charge of in text and in any kind of bytes."""
+    watched = Watched(RETRIEVED)
+    bad = text(RETRIEVED).replace(b"AAEC", b"A+=C")
+    event: Any = watched.decoder.decode(bad.decode() if kind is str else kind(bad))
+    assert event.item.content[0].audio == b""
+    assert [(drift.path, drift.kind) for drift in watched.reports] == [
+        ("item.content[].audio", "wrong_type")
+    ]
 
 
 def test_a_stray_blank_in_the_type_is_forgiven(watched: Watched) -> None:
