@@ -14,7 +14,7 @@ own wake-up, and waking a task costs more than decoding the frame. Rules:
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from realtime_bus._errors import TransportClosed
 
@@ -34,7 +34,7 @@ __all__ = ["AsyncioTransport"]
 
 
 class AsyncioTransport(asyncio.Protocol):
-    """A transport that is an asyncio protocol; give it to ``loop.create_connection``, then `open`.
+    """A transport that is an asyncio protocol; `connect` it, then `open`.
 
     Args:
         connection: From `client_connection`, fresh.
@@ -55,6 +55,10 @@ class AsyncioTransport(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
 
     # The transport's side: what a session calls
+
+    async def connect(self, *args: Any, **options: Any) -> None:
+        """Open the socket; the arguments are those of ``loop.create_connection``."""
+        await self._loop.create_connection(lambda: self, *args, **options)
 
     async def open(self) -> bool:
         """Wait for the handshake and tell whether there is a WebSocket now."""

@@ -167,8 +167,7 @@ async def _connect_asyncio(
         {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
     )
     with asyncio_in_callbacks():
-        await loop.create_connection(
-            lambda: transport,
+        await transport.connect(
             uri.host,
             uri.port,
             ssl=tls,

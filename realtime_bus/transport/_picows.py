@@ -1,7 +1,7 @@
 """Connect with picows as the parser: the same transport, for less CPU.
 
-The install extra is ``picows``; it runs on asyncio only. Everything but the reading of frames is
-the default transport's, with the same options, limits and exceptions.
+The install extra is ``picows``; it runs on asyncio only. Everything but sockets, TLS and the
+reading of frames is the default transport's, with the same options, limits and exceptions.
 """
 
 from __future__ import annotations

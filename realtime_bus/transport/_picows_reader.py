@@ -1,14 +1,18 @@
-"""The default transport on asyncio, with picows' parser in C between socket and ``deliver``.
+"""The default transport on asyncio, with C between socket and ``deliver``.
 
 Rules, beside those of `AsyncioTransport`, which this is:
 
-* The handshake, sending, closing, timers and limits stay as they are. Once the connection is
-  open, reading is handed over to picows, which finds frames in a buffer of its own.
+* aiofastnet, which picows brings along, reads the socket and does TLS. picows' protocol, which the
+  loop's transport gets once the connection is open, finds frames in a buffer of its own.
+* The handshake, sending, closing, timers and limits stay as they are.
 * A whole message goes straight to ``deliver``, copied once.
 * Every other frame is put together again and given to the pure `Connection`, as the default
   transport does: it joins fragments, answers pings, closes. One place judges for both.
 * What picows finds broken or too large, it wants to answer with a close frame. It is given a
-  transport that writes nothing, but fails the connection with that code and reason.
+  transport that writes nothing, but fails the connection with that code and reason: a little
+  later, for picows still has the frame before that one to deliver.
+* Only what comes next after a ping has to be noticed byte by byte, so only then does anything in
+  Python stand between: the `_Ear`.
 
 picows makes connections only together with its own handshake, which cuts the body of a refusal
 off, and cannot be cancelled cleanly. So its protocol is made directly, and is shown an upgrade
@@ -22,11 +26,13 @@ import re
 from logging import LoggerAdapter
 from typing import TYPE_CHECKING, Any, Final
 
+import aiofastnet
 import picows
 from picows import picows as _picows
 from websockets.utils import accept_key, apply_mask
 
 from ._asyncio import AsyncioTransport
+from ._callbacks import asyncio_in_callbacks
 from ._connection import SILENT
 
 if TYPE_CHECKING:
@@ -43,24 +49,29 @@ _ANSWER: Final = (
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: {}\r\n\r\n"
 )
+_WSProtocol: Any = getattr(_picows, "WSProtocol")  # noqa: B009 - not in picows' type stubs
 
 
 class PicowsTransport(AsyncioTransport, picows.WSListener):
-    """A transport that reads with picows; give it to ``loop.create_connection``, then `open`.
+    """A transport that reads with picows; `connect` it, then `open`.
 
     Args:
         connection: From `client_connection`, fresh.
         close_timeout_s: Seconds that the peer has to finish the closing handshake.
     """
 
+    async def connect(self, *args: Any, **options: Any) -> None:
+        """Open the socket; the arguments are those of ``loop.create_connection``."""
+        await aiofastnet.create_connection(self._loop, lambda: self, *args, **options)
+
     async def open(self) -> bool:
         """Wait for the handshake, hand reading over, and tell whether there is a WebSocket now."""
         opened = await super().open()
         if opened and self._transport is not None and not self._transport.is_closing():
             # Nothing is read before `run`, so that no byte is between the two.
-            reader = _Reader(self, self._connection, self._transport)
-            self._transport.set_protocol(reader)
-            reader.feed(self._connection.cutter.take_partial())
+            self._reader = _Reader(self, self._connection, self._transport)
+            self._transport.set_protocol(self._reader)
+            self._reader.feed(self._connection.cutter.take_partial())
         return opened
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:  # noqa: ARG002 - picows' signature
@@ -77,44 +88,59 @@ class PicowsTransport(AsyncioTransport, picows.WSListener):
 
     def picows_failed(self, close_frame: bytes) -> None:
         """Fail the connection with what picows wanted to send."""
+        self._connection.cutter.ended = True  # nothing goes past the connection any more
+        with asyncio_in_callbacks():
+            self._loop.call_soon(self._fail_with, close_frame)
+
+    def _fail_with(self, close_frame: bytes) -> None:
         payload = apply_mask(close_frame[6:], close_frame[2:6])
         code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "replace")
         self._connection.fail(code, reason)
         self._flush()
 
+    def _tick(self) -> None:
+        super()._tick()
+        if self._transport is not None and not self._lost:
+            self._transport.set_protocol(_Ear(self._reader, self._connection, self._transport))
 
-class _Reader(asyncio.BufferedProtocol):
-    """What the loop reads into: picows' buffer; all else goes to the transport."""
+
+class _Reader(_WSProtocol):  # type: ignore[misc]  # the base class has no type
+    """picows' protocol: the loop reads into it; all but frames goes to the owner."""
 
     def __init__(
         self, owner: PicowsTransport, connection: Connection, transport: asyncio.Transport
     ) -> None:
+        def listen(_request: object, _response: object) -> PicowsTransport:
+            return owner
+
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            "picows",  # host, for the request that nobody sees
+            "/",
+            True,  # a client
+            listen,
+            LoggerAdapter(SILENT),  # of a bare logger it makes a child, which is not silent
+            False,  # do not disconnect on exceptions
+            None,  # no handshake timeout
+            False,  # no pings
+            10,
+            10,
+            picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # no pongs
+            min(connection.cutter.max_bytes, _ANY_BYTES),
+            None,  # no headers
+            16 * 1024,  # read buffer; it grows
+        )
         self._owner = owner
-        self._heard = connection.heard
-        socket = self._socket = _Deaf(transport)
-        parser: Any = _make_parser(owner, connection.cutter.max_bytes)
-        parser.connection_made(socket)
-        self._space: Callable[[int], memoryview] = parser.get_buffer
-        self._updated: Callable[[int], None] = parser.buffer_updated
-        key = re.search(rb"Sec-WebSocket-Key: (\S+)", socket.take_written())
+        deaf = _Deaf(transport, owner.picows_failed)
+        self.connection_made(deaf)
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", deaf.written[0])
         assert key is not None  # noqa: S101 - picows made the request
         self.feed(_ANSWER.format(accept_key(key[1].decode())).encode())
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to."""
-        return self._space(sizehint)
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Let picows look at what was read."""
-        self._heard()
-        self._updated(nbytes)
-        if self._socket.written:  # now, for picows delivers messages after finding what is wrong
-            self._owner.picows_failed(self._socket.take_written())
 
     def feed(self, data: bytes | bytearray) -> None:
         """Give picows bytes that were read by somebody else."""
         while data:
-            space = self._space(-1)
+            space: memoryview = self.get_buffer(-1)
             size = min(len(space), len(data))
             space[:size] = data[:size]
             self.buffer_updated(size)
@@ -137,15 +163,55 @@ class _Reader(asyncio.BufferedProtocol):
         self._owner.resume_writing()
 
 
-class _Deaf:
-    """The transport that picows sees: it keeps what is written.
+class _Ear(asyncio.BufferedProtocol):
+    """Notes that bytes came, any bytes, and steps aside for the reader."""
 
-    That is its request, and later, if at all, a close frame because of something broken.
+    def __init__(
+        self, reader: _Reader, connection: Connection, transport: asyncio.Transport
+    ) -> None:
+        self._reader = reader
+        self._connection = connection
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to: picows' buffer."""
+        space: memoryview = self._reader.get_buffer(sizehint)
+        return space
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Note it, once."""
+        self._connection.heard()
+        self._transport.set_protocol(self._reader)
+        self._reader.buffer_updated(nbytes)
+
+    def eof_received(self) -> bool:
+        """Pass on the end of the stream."""
+        return self._reader.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on the end of the connection."""
+        self._reader.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass on that the socket takes no more."""
+        self._reader.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass on that it does again."""
+        self._reader.resume_writing()
+
+
+class _Deaf:
+    """The transport that picows sees: nothing is written to the peer.
+
+    What picows writes is its request, and later, if at all, close frames because of something
+    broken, of which the first counts.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, failed: Callable[[bytes], None]) -> None:
         self._transport = transport
-        self.written = b""
+        self._failed = failed
+        self.written: list[bytes] = []
 
     def get_extra_info(self, name: str) -> Any:
         """Tell of the real transport."""
@@ -156,40 +222,13 @@ class _Deaf:
         return 1
 
     def write(self, data: bytes) -> None:
-        """Keep it."""
-        self.written = self.written or data
-
-    def take_written(self) -> bytes:
-        """Return it, and forget it."""
-        written, self.written = self.written, b""
-        return written
+        """Keep it; the second is the first close frame."""
+        self.written.append(data)
+        if len(self.written) == 2:
+            self._failed(data)
 
     def close(self) -> None:
         """Leave closing to the owner."""
-
-
-def _make_parser(owner: PicowsTransport, max_bytes: int) -> Any:
-    def listen(_request: object, _response: object) -> PicowsTransport:
-        return owner
-
-    protocol: Any = getattr(_picows, "WSProtocol")  # noqa: B009 - not in picows' type stubs
-    return protocol(
-        "picows",  # host, for the request that nobody sees
-        "/",
-        True,  # a client
-        listen,
-        LoggerAdapter(SILENT),  # of a bare logger it makes a child, which is not silent
-        False,  # do not disconnect on exceptions
-        None,  # no handshake timeout
-        False,  # no pings
-        10,
-        10,
-        picows.WSAutoPingStrategy.PING_WHEN_IDLE,
-        False,  # no pongs
-        min(max_bytes, _ANY_BYTES),
-        None,  # no headers
-        16 * 1024,  # read buffer; it grows
-    )
 
 
 def _whole(frame: picows.WSFrame) -> bytes:

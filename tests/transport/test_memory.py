@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
+from realtime_bus import Bus
+from realtime_bus import events as ev
+from realtime_bus._bus._options import Mode
 from realtime_bus._errors import TransportClosed
 from realtime_bus.transport import PushTransport, memory_transport_pair
 
@@ -158,3 +163,36 @@ async def test_an_error_in_deliver_comes_out_of_run() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await right.run(deliver)
+
+
+def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
+    """Inline, async and parallel handlers all get what comes where there is no task."""
+    bus = Bus()
+    heard: list[str] = []
+
+    async def converse() -> None:
+        done = asyncio.Event()
+
+        def note(how: str) -> None:
+            heard.append(how)
+            if len(heard) == 4:
+                done.set()
+
+        @bus.on(ev.InputAudioBufferCleared)
+        def plain(_event: ev.InputAudioBufferCleared) -> None:
+            note("plain")
+
+        async def handle(_event: ev.InputAudioBufferCleared, mode: str) -> None:
+            assert anyio.current_time() > 0
+            note(mode)
+
+        modes: tuple[Mode, ...] = ("inline", "queue", "parallel")
+        for mode in modes:
+            bus.on(ev.InputAudioBufferCleared, mode=mode)(partial(handle, mode=mode))
+        async with bus.session(PushTransport(send=len), wait_created=False) as session:
+            frame = b'{"type":"input_audio_buffer.cleared","event_id":"event_1"}'
+            asyncio.get_running_loop().call_soon(session.deliver, frame)
+            await asyncio.wait_for(done.wait(), 10)
+
+    asyncio.run(converse())
+    assert sorted(heard) == ["inline", "parallel", "plain", "queue"]

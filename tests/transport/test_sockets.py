@@ -334,6 +334,40 @@ async def test_pings_keep_a_quiet_connection_open(dial: Any, serve: Any, running
             assert await run.box.until(1) == [b"still here"]
 
 
+async def test_a_message_that_takes_long_to_come_counts_as_life(
+    dial: Any, listen: Any, running: Any
+) -> None:
+    """Each bit of an unfinished message is noticed after a ping, and none of it is lost."""
+    from realtime_bus.transport import server_connection
+
+    async def handle(stream: ByteStream) -> None:
+        connection = server_connection()
+        while connection.opening:
+            connection.receive(await stream.receive())
+        await stream.send(b"".join(connection.outgoing()) + b"\x81\x03")
+        for letter in b"abc":
+            await stream.receive()  # a ping, which is not answered
+            await stream.send(bytes((letter,)))
+        await anyio.sleep_forever()
+
+    async with listen(handle) as port:
+        transport = await dial(
+            f"ws://127.0.0.1:{port}",
+            ping_interval_s=0.02,
+            ping_timeout_s=10,
+            close_timeout_s=0.01,
+        )
+        async with running(transport) as run:
+            keepalive = transport._connection._keepalive  # type: ignore[attr-defined]  # the test looks inside
+            with anyio.fail_after(10):
+                for _ in range(3):
+                    while not keepalive._heard:
+                        await anyio.lowlevel.checkpoint()
+                    while keepalive._heard:
+                        await anyio.lowlevel.checkpoint()
+            assert await run.box.until(1) == [b"abc"]
+
+
 async def test_an_error_in_deliver_comes_out_of_run(dial: Any, serve: Any) -> None:
     """What deliver raises cuts the connection and is raised by run."""
 
