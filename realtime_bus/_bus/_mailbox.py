@@ -15,8 +15,9 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Generator
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -26,9 +27,19 @@ from realtime_bus.events import Overflow
 from ._runner import Host, awaitable
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["Mailbox"]
+__all__ = ["Begun", "Mailbox"]
 
 _BATCH = 64  # events handled before the event loop gets a turn, so that reading goes on
+
+
+class Begun(Protocol):
+    """A handler that has begun and waits, and when that was."""
+
+    started: float
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        """Go on with it."""
+        ...
 
 
 class Mailbox:
@@ -42,15 +53,15 @@ class Mailbox:
         "_idle",
         "_queue",
         "_running",
+        "_statistics",
         "_wakeup",
         "_workers",
-        "statistics",
         "subscription",
     )
 
     def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
         self.subscription = subscription
-        self.statistics = HandlerStatistics(handler=subscription.name)
+        self._statistics = HandlerStatistics(handler=subscription.name)
         self._host = host
         self._call = awaitable(subscription, session)
         self._queue: deque[Any] = deque()
@@ -62,15 +73,25 @@ class Mailbox:
         self._closed = False
 
     @property
+    def statistics(self) -> HandlerStatistics:
+        """Its figures so far, in the same object each time."""
+        return self._statistics
+
+    @property
     def pending(self) -> int:
         """How many events wait or are being handled."""
         return len(self._queue) + self._running
 
-    def put(self, event: Any) -> None:
+    @property
+    def put(self) -> Callable[[Any], None]:
+        """Hand over an event; returns at once and never raises."""
+        return self._queue_up
+
+    def _queue_up(self, event: Any) -> None:
         """Queue an event, and see that somebody will take it out."""
         queue = self._queue
         if self._closed:
-            self.statistics.dropped += 1
+            self._statistics.dropped += 1
             return
         options = self.subscription.options
         overflows = len(queue) >= options.max_pending
@@ -95,7 +116,7 @@ class Mailbox:
         if policy == "pause":
             self._host.hold(self)
             return True
-        self.statistics.dropped += 1
+        self._statistics.dropped += 1
         if policy == "drop_newest":
             return False
         self._queue.popleft()
@@ -111,7 +132,7 @@ class Mailbox:
                     handler=self.subscription.name,
                     event_type=event.type,
                     policy=options.overflow,
-                    dropped=self.statistics.dropped,
+                    dropped=self._statistics.dropped,
                 )
             )
 
@@ -138,12 +159,13 @@ class Mailbox:
         if not self._running:
             self._host.mailbox_empty()
 
-    async def _handle(self, event: Any) -> None:
-        statistics = self.statistics
+    async def _handle(self, event: Any, begun: Begun | None = None) -> None:
+        """Run the handler, or go on with one that has begun."""
+        statistics = self._statistics
         self._running += 1
-        started = perf_counter()
+        started = perf_counter() if begun is None else begun.started
         try:
-            await self._call(event)
+            await (self._call(event) if begun is None else begun)
         except Exception as error:  # noqa: BLE001  # the caller's code: whatever it raises is reported
             statistics.failed += 1
             self._host.handler_failed(self.subscription, event, error)
@@ -171,7 +193,7 @@ class Mailbox:
     def close(self) -> None:
         """Take no more events; those that still wait are counted as dropped."""
         self.retire()
-        self.statistics.dropped += len(self._queue)
+        self._statistics.dropped += len(self._queue)
         self._queue.clear()
 
     def retire(self) -> None:

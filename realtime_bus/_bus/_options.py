@@ -21,9 +21,10 @@ class HandlerOptions(TypedDict, total=False):
     """Keyword options of ``on`` and ``once``.
 
     Attributes:
-        mode: ``inline`` runs in the reader, before the next frame (plain functions; their
-            default). ``queue`` gives the handler a mailbox: in order, one at a time (the
-            default of async functions; a plain function then runs in a worker thread).
+        mode: ``inline`` runs in the reader, before the next frame (the default of plain
+            functions); an async function begins there, if it is free, and has a mailbox for the
+            time when it waits. ``queue`` gives the handler a mailbox: in order, one at a time
+            (the default of async functions; a plain function then runs in a worker thread).
             ``parallel`` runs up to `limit` at once. ``latest`` skips what was overtaken by a
             newer event while the handler ran.
         limit: How many events at once in mode ``parallel``; 8 if left out.
@@ -105,13 +106,8 @@ def _is_positive(value: object, *, whole: bool) -> bool:
 def _mode_complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
     mode = options.get("mode", "queue" if is_async else "inline")
     found: list[str] = []
-    if mode == "inline" and is_async:
-        found.append(
-            "an async handler cannot run inline, where nothing may be awaited; "
-            "use a plain function, or mode='queue' with overflow='pause' for back-pressure"
-        )
-    if mode == "inline" and (options.keys() - {"mode", "name"}):
-        found.append("an inline handler has no mailbox, so only mode and name apply to it")
+    if mode == "inline" and not is_async and (options.keys() - {"mode", "name"}):
+        found.append("an inline function has no mailbox, so only mode and name apply to it")
     if "limit" in options and mode != "parallel":
         found.append("limit applies to mode='parallel' only")
     if mode == "latest" and (options.keys() & {"max_pending", "overflow"}):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from realtime_bus.codec._names import frame_heads
 from realtime_bus.events import Event
 from realtime_bus.events._vocabulary import BUS_EVENTS
 
+from ._eager import EagerMailbox
 from ._mailbox import Mailbox
 from ._runner import Host, InlineRunner, Runner
 from ._selectors import INCOMING
@@ -35,6 +36,7 @@ _HEADS = frozenset(head for name in _ON_THE_WIRE for head in frame_heads(name))
 
 Interceptor = Callable[[Any, Any], "Event | None"]
 _Put = Callable[[Any], None]
+_Value = TypeVar("_Value")
 
 
 class Router:
@@ -46,15 +48,18 @@ class Router:
         self._runners: dict[Subscription, Runner] = {}
         self._retired: list[Runner] = []  # removed, but perhaps still at work
         self._interceptors: list[tuple[frozenset[type[Event]], Interceptor]] = []
-        self._routes: dict[type[Event], tuple[_Put, ...]] = {}
         self._chains: dict[type[Event], tuple[Interceptor, ...]] = {}
-        self._entries: dict[type[Event], tuple[_Put, ...]] = {}  # the chain if any, else the route
+        self._routes: dict[type[Event], _Put] = {}
+        self._entries: dict[type[Event], _Put] = {}  # the chain if any, else the route
+        self.route = _dispatcher(self._entries)
+        """Send an event through the interceptors and to its handlers; never raises."""
+        self.deliver = _dispatcher(self._routes)
+        """Hand an event to its handlers, past the interceptors."""
         self.unheard = set(_HEADS)
 
     def add(self, subscription: Subscription) -> None:
         """Give a subscription a runner in this session."""
-        inline = subscription.options.mode == "inline"
-        make = InlineRunner if inline else Mailbox
+        make = _runner_of(subscription)
         self._runners[subscription] = make(subscription, self._session, self._host)
         self._compile(subscription.classes)
 
@@ -92,14 +97,15 @@ class Router:
     def _compile(self, classes: frozenset[type[Event]]) -> None:
         for cls in classes:
             chain = tuple(fn for wanted, fn in self._interceptors if cls in wanted)
-            puts = tuple(
+            puts = [
                 _put_of(runner, self._host)
                 for subscription, runner in self._runners.items()
                 if cls in subscription.classes
-            )
-            _store(self._chains, cls, chain)
-            _store(self._routes, cls, puts)
-            _store(self._entries, cls, (partial(self._route_through, chain),) if chain else puts)
+            ]
+            route = _all_of(puts) if puts else None
+            _store(self._chains, cls, chain or None)
+            _store(self._routes, cls, route)
+            _store(self._entries, cls, partial(self._route_through, chain) if chain else route)
             self._hear(str(cls.__struct_config__.tag))
 
     def _hear(self, name: str) -> None:
@@ -109,13 +115,6 @@ class Router:
             self.unheard.difference_update(frame_heads(name))
         elif name in _ON_THE_WIRE:
             self.unheard.update(frame_heads(name))
-
-    def route(self, event: Event) -> None:
-        """Send an event through the interceptors and to its handlers; never raises."""
-        puts = self._entries.get(type(event))
-        if puts is not None:
-            for put in puts:
-                put(event)
 
     def route_behind(self, interceptor: Interceptor, event: Event) -> None:
         """Let an event go on behind the interceptor that held it back.
@@ -141,13 +140,6 @@ class Router:
         except Exception as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
             self._host.interceptor_failed(interceptor, event, error)
             return event
-
-    def deliver(self, event: Event) -> None:
-        """Hand an event to its handlers, past the interceptors."""
-        puts = self._routes.get(type(event))
-        if puts is not None:
-            for put in puts:
-                put(event)
 
     @property
     def busy(self) -> bool:
@@ -198,14 +190,42 @@ def _snapshot(runner: Runner) -> HandlerStatistics:
     return msgspec.structs.replace(runner.statistics, pending=runner.pending)
 
 
-def _store(
-    table: dict[type[Event], tuple[Any, ...]], cls: type[Event], value: tuple[Any, ...]
-) -> None:
-    """Keep only what is not empty, so that a missing entry means: nobody cares."""
-    if value:
-        table[cls] = value
-    else:
+def _store(table: dict[type[Event], _Value], cls: type[Event], value: _Value | None) -> None:
+    """Keep what there is; a missing entry means: nobody cares."""
+    if value is None:
         table.pop(cls, None)
+    else:
+        table[cls] = value
+
+
+def _dispatcher(table: dict[type[Event], _Put]) -> _Put:
+    """Return what calls a table's entry for an event; a closure, for it is every event's way."""
+    find = table.get
+
+    def dispatch(event: Event) -> None:
+        put = find(type(event))
+        if put is not None:
+            put(event)
+
+    return dispatch
+
+
+def _all_of(puts: list[_Put]) -> _Put:
+    """Return one function that calls all, in order."""
+    if len(puts) == 1:
+        return puts[0]
+
+    def put_to_all(event: Any) -> None:
+        for put in puts:
+            put(event)
+
+    return put_to_all
+
+
+def _runner_of(subscription: Subscription) -> Callable[[Subscription, Any, Host], Runner]:
+    if subscription.options.mode != "inline":
+        return Mailbox
+    return EagerMailbox if subscription.is_async else InlineRunner
 
 
 def _put_of(runner: Runner, host: Host) -> _Put:

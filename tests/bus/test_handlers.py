@@ -173,21 +173,21 @@ def test_a_predicate_must_be_callable() -> None:
         Bus().on(Started, where=True)(wider)  # type: ignore[call-overload]  # the mistake
 
 
-async def inline_async(event: Any) -> None: ...
+async def awaited(event: Any) -> None: ...
 
 
 WRONG_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
     (wider, {"mode": "later"}, "mode='later' is not known; choose one of inline, queue, parallel"),
     (wider, {"overflow": "grow", "mode": "queue"}, "overflow='grow' is not known"),
     (wider, {"colour": 1}, "there is no option 'colour'"),
-    (inline_async, {"mode": "inline"}, "an async handler cannot run inline"),
-    (wider, {"timeout_s": 1}, "an inline handler has no mailbox, so only mode and name apply"),
-    (inline_async, {"limit": 2}, "limit applies to mode='parallel' only"),
-    (inline_async, {"mode": "parallel", "limit": 0}, "limit=0 must be a positive integer"),
-    (inline_async, {"mode": "parallel", "limit": 1.5}, "limit=1.5 must be a positive integer"),
-    (inline_async, {"max_pending": -1}, "max_pending=-1 must be a positive integer"),
-    (inline_async, {"timeout_s": True}, "timeout_s=True must be a positive number"),
-    (inline_async, {"mode": "latest", "max_pending": 3}, "mode='latest' keeps one event"),
+    (wider, {"timeout_s": 1}, "an inline function has no mailbox, so only mode and name apply"),
+    (awaited, {"mode": "inline", "limit": 2}, "limit applies to mode='parallel' only"),
+    (awaited, {"limit": 2}, "limit applies to mode='parallel' only"),
+    (awaited, {"mode": "parallel", "limit": 0}, "limit=0 must be a positive integer"),
+    (awaited, {"mode": "parallel", "limit": 1.5}, "limit=1.5 must be a positive integer"),
+    (awaited, {"max_pending": -1}, "max_pending=-1 must be a positive integer"),
+    (awaited, {"timeout_s": True}, "timeout_s=True must be a positive number"),
+    (awaited, {"mode": "latest", "max_pending": 3}, "mode='latest' keeps one event"),
 ]
 
 

@@ -1,0 +1,1058 @@
+"""Async handlers that run inline: begun in the reader, finished by a task of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import current_task
+from collections.abc import Callable
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+
+import anyio
+import pytest
+
+from realtime_bus import Bus, RegistrationError, Session
+from realtime_bus import events as ev
+from realtime_bus.transport import PushTransport
+
+from ._peer import Peer, joined, quiet, speech
+
+pytestmark = pytest.mark.anyio
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+Started = ev.InputAudioBufferSpeechStarted
+Stopped = ev.InputAudioBufferSpeechStopped
+
+
+class BrokenError(Exception):
+    """What the handlers of this file raise."""
+
+
+class Waiter:
+    """A handler that waits at some events until it is told to go on.
+
+    Attributes:
+        begun: The numbers of the events that it has begun with.
+        ended: The numbers of those that it has finished.
+        cancelled: Those at which it was cancelled.
+        go: What it waits for.
+    """
+
+    def __init__(self, session: Session | Bus, *waits_at: int, **options: Any) -> None:
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.cancelled: list[int] = []
+        self.go = anyio.Event()
+        self.waits_at = waits_at
+        session.on(Started, mode="inline", name="waiter", **options)(self)
+
+    async def __call__(self, event: Started) -> None:
+        """Begin, perhaps wait, and end."""
+        self.begun.append(event.audio_start_ms)
+        try:
+            if event.audio_start_ms in self.waits_at:
+                await self.go.wait()
+        except anyio.get_cancelled_exc_class():
+            self.cancelled.append(event.audio_start_ms)
+            raise
+        self.ended.append(event.audio_start_ms)
+
+
+async def known(peer: Peer) -> None:
+    """Send event 0, which the handler's task handles; the next may begin in the reader."""
+    peer.say(speech(0))
+    await quiet()
+
+
+async def in_callback(function: Callable[..., Any], *args: Any) -> None:
+    """Call a function from a callback of asyncio's loop, where no task is the current one."""
+    loop = asyncio.get_running_loop()
+    called = loop.create_future()
+
+    def call() -> None:
+        assert current_task() is None
+        function(*args)
+        called.set_result(current_task())
+
+    loop.call_soon(call)
+    assert await called is None
+
+
+def figures(session: Session) -> tuple[int, int, int, int]:
+    """Return the first handler's figures: delivered, failed, dropped, pending."""
+    (first, *_) = session.statistics().handlers
+    return first.delivered, first.failed, first.dropped, first.pending
+
+
+# When it runs
+
+
+@on_asyncio
+async def test_it_has_run_when_deliver_or_emit_returns() -> None:
+    """From its second event on, a free handler has run when the call that brings one returns."""
+    heard = list[str]()
+    async with Bus().session(PushTransport(send=len), wait_created=False) as session:
+
+        @session.on(Started, ev.Connected, mode="inline")
+        async def listen(event: Started | ev.Connected) -> None:
+            heard.append(event.type)
+
+        session.emit(ev.Connected())
+        assert heard == []
+        await quiet()
+        session.deliver(speech().to_json())
+        session.emit(ev.Connected())
+        assert heard == ["bus.connected", "input_audio_buffer.speech_started", "bus.connected"]
+
+
+@on_asyncio
+async def test_it_runs_at_once_in_tasks_and_in_callbacks() -> None:
+    """Whether a task or a callback of the loop brings the event makes no difference."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session)
+        await known(peer)
+
+        def deliver(number: int) -> None:
+            session.deliver(speech(number).to_json())
+            assert waiter.ended[-1] == number
+
+        for number, from_task in enumerate([True, False, False, True, True, False, True], 1):
+            if from_task:
+                deliver(number)
+            else:
+                await in_callback(deliver, number)
+    assert waiter.ended == list(range(8))
+
+
+async def test_its_first_event_is_handled_by_its_task() -> None:
+    """Before there is a task, an event waits in the mailbox as in mode ``queue``."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session)
+        peer.say(speech(0), speech(1))
+        assert waiter.begun == []
+        assert figures(session) == (0, 0, 0, 2)
+        await quiet()
+        assert waiter.ended == [0, 1]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_on_trio_its_task_handles_all_events() -> None:
+    """On trio a free handler gets its events when its task has its turn."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session)
+        await known(peer)
+        peer.say(speech(1))
+        assert waiter.begun == [0]
+        await quiet()
+        assert waiter.ended == [0, 1]
+
+
+async def test_it_keeps_the_order_on_both_backends() -> None:
+    """Whether it waits or not, events are handled one at a time, in the order they came in."""
+    heard, running = list[int](), 0
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            nonlocal running
+            running += 1
+            assert running == 1
+            for _ in range(event.audio_start_ms % 3):
+                await anyio.lowlevel.checkpoint()
+            heard.append(event.audio_start_ms)
+            running -= 1
+
+        for number in range(300):
+            peer.say(speech(number))
+            if number % 7 == 0:
+                await anyio.lowlevel.checkpoint()
+    assert heard == list(range(300))
+
+
+async def test_while_it_waits_events_queue_up_and_others_go_on() -> None:
+    """A handler that waits holds up neither the reader nor others, and gets later events after."""
+    plain, queued = list[int](), list[int]()
+    async with joined() as (session, peer):
+        waiter = Waiter(session, 1)
+        other = Waiter(session)
+        session.on(Started)(lambda event: plain.append(event.audio_start_ms))
+
+        @session.on(Started)
+        async def from_mailbox(event: Started) -> None:
+            queued.append(event.audio_start_ms)
+
+        await known(peer)
+        peer.say(speech(1), speech(2), speech(3))
+        assert plain == [0, 1, 2, 3]
+        await quiet()
+        assert queued == other.ended == [0, 1, 2, 3]
+        assert (waiter.begun, waiter.ended) == ([0, 1], [0])
+        waiter.go.set()
+        await quiet()
+        assert waiter.begun == waiter.ended == [0, 1, 2, 3]
+
+
+@on_asyncio
+async def test_it_runs_at_once_again_after_it_has_waited() -> None:
+    """A handler that is free again begins in the reader again."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session, 1)
+        await known(peer)
+        peer.say(speech(1))
+        waiter.go.set()
+        await quiet()
+        peer.say(speech(2))
+        assert waiter.ended == [0, 1, 2]
+
+
+@on_asyncio
+async def test_the_frame_at_hand_is_its_own_until_it_waits() -> None:
+    """An event that begins in the reader has its frame in `Session.frame`."""
+    seen = list[bytes]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            seen.append(session.frame)
+
+        await known(peer)
+        peer.say(speech(1), speech(2))
+    assert seen[1:] == [speech(1).to_json(), speech(2).to_json()]
+
+
+# What handlers may do
+
+
+async def test_it_may_take_the_session() -> None:
+    """A handler of (event, session) gets both, whether it begins in the reader or in its task."""
+    heard = list[tuple[int, str | None]]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started, session: Session) -> None:
+            heard.append((event.audio_start_ms, session.id))
+
+        await known(peer)
+        peer.say(speech(1))
+    assert heard == [(0, "sess_1"), (1, "sess_1")]
+
+
+async def test_it_may_have_a_predicate() -> None:
+    """Events that its predicate refuses do not reach it; one that raises counts as failed."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session, where=lambda event: 6 // (event.audio_start_ms - 2) > 1)
+        for number in (3, 0, 2, 4, 5, 9):
+            peer.say(speech(number))
+            await quiet()
+        assert figures(session) == (3, 1, 0, 0)
+    assert waiter.ended == [3, 4, 5]
+
+
+async def test_it_may_be_registered_for_one_event() -> None:
+    """A ``once`` handler gets one event, though two come in a row, and may wait at it."""
+    heard, go = list[int](), anyio.Event()
+    async with joined() as (session, peer):
+
+        @session.once(Started, mode="inline")
+        async def first(event: Started) -> None:
+            await go.wait()
+            heard.append(event.audio_start_ms)
+
+        peer.say(speech(1), speech(2))
+        await quiet()
+        peer.say(speech(3))
+        go.set()
+    assert heard == [1]
+
+
+async def test_its_own_event_comes_after_the_one_at_hand() -> None:
+    """An event of its own type that it causes is handled next, not inside the first."""
+    trace = list[str]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            trace.append(f"{event.audio_start_ms} begins")
+            if event.audio_start_ms in (1, 3):
+                session.inject(speech(event.audio_start_ms + 1))
+            if event.audio_start_ms == 3:
+                await anyio.lowlevel.checkpoint()
+            trace.append(f"{event.audio_start_ms} ends")
+
+        await known(peer)
+        peer.say(speech(1))
+        await quiet()
+        peer.say(speech(3))
+    assert trace == [f"{number} {what}" for number in range(5) for what in ("begins", "ends")]
+
+
+@on_asyncio
+async def test_its_own_event_is_overtaken_by_none() -> None:
+    """What comes in the same turn of the loop as an event that it caused is handled after that."""
+    heard = list[int]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            heard.append(event.audio_start_ms)
+            if event.audio_start_ms == 1:
+                session.inject(speech(2))
+
+        await known(peer)
+        peer.say(speech(1), speech(3), speech(4))
+    assert heard == list(range(5))
+
+
+async def test_two_that_cause_each_others_events_do_not_recurse() -> None:
+    """Handlers that emit to each other take turns, on a stack that does not grow."""
+    trace = list[str]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def ping(event: Started) -> None:
+            trace.append(f"ping {event.audio_start_ms}")
+            if event.audio_start_ms:
+                session.inject(Stopped(audio_end_ms=event.audio_start_ms, item_id="item_u"))
+
+        @session.on(Stopped, mode="inline")
+        async def pong(event: Stopped) -> None:
+            trace.append(f"pong {event.audio_end_ms}")
+            if 0 < event.audio_end_ms < 2000:
+                session.inject(speech(event.audio_end_ms + 1))
+
+        await known(peer)
+        peer.say(Stopped(audio_end_ms=0, item_id="item_u"))
+        await quiet()
+        peer.say(speech(1))
+    assert trace[2:] == [f"{name} {n}" for n in range(1, 2001) for name in ("ping", "pong")]
+
+
+async def test_a_task_group_in_it_works() -> None:
+    """A handler may open a task group before it has waited, and wait for its tasks."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            async def child(name: str) -> None:
+                await anyio.lowlevel.checkpoint()
+                heard.append(f"{name} {event.audio_start_ms}")
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(child, "one")
+                tasks.start_soon(child, "two")
+            heard.append(f"all {event.audio_start_ms}")
+
+        await known(peer)
+        peer.say(speech(1))
+    assert [one for one in heard if one.startswith("all")] == ["all 0", "all 1"]
+    assert sorted(heard[3:5]) == ["one 1", "two 1"]
+
+
+@on_asyncio
+async def test_a_child_that_fails_cancels_a_task_group_of_asyncio() -> None:
+    """``asyncio.TaskGroup`` finds the task that it has to cancel."""
+    heard = list[BaseException]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            async def child() -> None:
+                raise BrokenError
+
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(child())
+                    await anyio.sleep_forever()
+            except* BrokenError as group:
+                heard.extend(group.exceptions)
+
+        await known(peer)
+        peer.say(speech(1))
+    assert figures(session) == (2, 0, 0, 0)
+    assert [type(error) for error in heard] == [BrokenError, BrokenError]
+
+
+@on_asyncio
+async def test_two_may_wait_for_the_same_future() -> None:
+    """A future that several handlers and tasks await wakes them all."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def wait(event: Started) -> None:
+            if event.audio_start_ms:
+                heard.append(await answer)
+
+        session.on(Started, mode="inline")(wait)
+        session.on(Started, mode="inline")(wait)
+        await known(peer)
+        peer.say(speech(1))
+        task = asyncio.create_task(wait(speech(1)))
+        await quiet()
+        answer.set_result("yes")
+        await task
+        await quiet()
+        assert figures(session) == (2, 0, 0, 0)
+    assert heard == ["yes", "yes", "yes"]
+
+
+@on_asyncio
+async def test_what_it_waits_for_may_come_before_its_task_has_its_turn() -> None:
+    """A future that is done in the same turn of the loop is not waited for in vain."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        @session.on(Started, mode="inline")
+        async def wait(event: Started) -> None:
+            if event.audio_start_ms:
+                heard.append(await answer)
+
+        await known(peer)
+        peer.say(speech(1))
+        answer.set_result("yes")
+    assert heard == ["yes"]
+
+
+# In whose name
+
+
+@on_asyncio
+async def test_it_runs_in_its_tasks_name() -> None:
+    """Before and after waiting, the current task is the handler's; later it is the caller's."""
+    seen = list[tuple[Any, int]]()
+    async with joined() as (session, peer):
+        go = anyio.Event()
+
+        @session.on(Started, mode="inline")
+        async def look(event: Started) -> None:
+            seen.append((current_task(), anyio.get_current_task().id))
+            if event.audio_start_ms == 4:
+                await go.wait()
+            seen.append((current_task(), anyio.get_current_task().id))
+
+        await known(peer)
+        ours = current_task()
+        peer.say(speech(1))
+        assert current_task() is ours
+        await in_callback(peer.say, speech(2))
+        peer.say(speech(3), speech(4))
+        assert current_task() is ours
+        go.set()
+        await quiet()
+    assert len(seen) == 10
+    assert len(set(seen)) == 1
+    assert seen[0][0] not in (None, ours)
+    assert seen[0][1] == id(seen[0][0])
+
+
+@on_asyncio
+async def test_the_callers_task_is_the_current_one_again_after_an_error() -> None:
+    """A handler that raises at once leaves the current task as it was, and is reported there."""
+    seen = list[Any]()
+    async with joined() as (session, peer):
+        session.on(ev.HandlerFailed)(lambda event: seen.append(current_task()))
+
+        @session.on(Started, mode="inline")
+        async def breaks(event: Started) -> None:
+            if event.audio_start_ms:
+                raise BrokenError
+
+        await known(peer)
+        ours = current_task()
+        peer.say(speech(1))
+        assert current_task() is ours
+        await in_callback(peer.say, speech(2))
+        peer.say(speech(3))
+    assert seen == [ours, None, ours]
+
+
+@on_asyncio
+async def test_one_that_begins_inside_another_has_its_own_name() -> None:
+    """A handler whose event another one causes runs in the name of its own task."""
+    seen = dict[str, Any]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def outer(event: Started) -> None:
+            seen["before"] = current_task()
+            session.emit(ev.Connected())
+            seen["after"] = current_task()
+
+        @session.on(ev.Connected, mode="inline")
+        async def inner(event: ev.Connected) -> None:
+            seen["inside"] = current_task()
+
+        await known(peer)
+        seen.clear()
+        peer.say(speech(1))
+        assert len(seen) == 3
+    assert seen["before"] is seen["after"]
+    assert seen["inside"] not in (None, seen["before"])
+
+
+async def test_a_context_variable_can_be_reset_after_waiting() -> None:
+    """All of a handler runs in one context: what it sets stays its own, and its token is good."""
+    variable, heard = ContextVar("variable", default="nobody's"), list[str]()
+    async with joined() as (session, peer):
+        waiting = anyio.Event()
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            token = variable.set("the handler's")
+            if event.audio_start_ms == 1:
+                await waiting.wait()
+            heard.append(variable.get())
+            variable.reset(token)
+            heard.append(variable.get())
+
+        await known(peer)
+        variable.set("the caller's")
+        peer.say(speech(1))
+        assert variable.get() == "the caller's"
+        await quiet()
+        waiting.set()
+        await quiet()
+        peer.say(speech(2))
+        assert variable.get() == "the caller's"
+    assert heard == ["the handler's", "nobody's"] * 3
+
+
+# Timeouts and cancel scopes
+
+
+async def leave_after() -> str:
+    """Be cancelled by a scope's deadline."""
+    with anyio.move_on_after(0.001) as scope:
+        await anyio.sleep_forever()
+    return str(scope.cancelled_caught)
+
+
+async def leave_at_once() -> str:
+    """Be cancelled by a deadline that is over."""
+    with anyio.move_on_after(0) as scope:
+        await anyio.sleep_forever()
+    return str(scope.cancelled_caught)
+
+
+async def fail_after() -> str:
+    """Fail at a deadline."""
+    with pytest.raises(TimeoutError):
+        with anyio.fail_after(0.001):
+            await anyio.sleep_forever()
+    return "True"
+
+
+async def cancel_own_scope() -> str:
+    """Cancel a scope before anything was waited for."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await anyio.sleep_forever()
+    return str(scope.cancelled_caught)
+
+
+async def cancel_task_group() -> str:
+    """Cancel a task group before anything was waited for."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.sleep_forever)
+        tasks.cancel_scope.cancel()
+        await anyio.sleep_forever()
+    return str(tasks.cancel_scope.cancelled_caught)
+
+
+async def shield() -> str:
+    """Wait where a scope that was cancelled does not reach."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+    return str(not scope.cancelled_caught)
+
+
+async def asyncio_timeout() -> str:
+    """Fail at a deadline of asyncio."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await anyio.sleep_forever()
+    return "True"
+
+
+async def asyncio_timeout_at_once() -> str:
+    """Fail at a deadline of asyncio that is over."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await anyio.sleep_forever()
+    return "True"
+
+
+async def asyncio_cancel() -> str:
+    """Cancel the task that one runs in, and take it back."""
+    task = current_task()
+    assert task is not None
+    task.cancel("stop")
+    with pytest.raises(asyncio.CancelledError, match="stop"):
+        await anyio.sleep_forever()
+    task.uncancel()
+    return str(not task.cancelling())
+
+
+SCOPES = [leave_after, leave_at_once, fail_after, cancel_own_scope, cancel_task_group, shield]
+SCOPES_OF_ASYNCIO = [asyncio_timeout, asyncio_timeout_at_once, asyncio_cancel]
+
+
+async def scope_in_a_handler(scope: Any) -> None:
+    """Let a handler use a scope when its task handles the event, and when the reader begins it."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            heard.append(await scope())
+            await anyio.lowlevel.checkpoint()
+            heard.append("ends")
+
+        for number in range(3):
+            peer.say(speech(number))
+            with anyio.fail_after(10):
+                while len(heard) < 2 * number + 2:
+                    await quiet()
+        await quiet()
+        assert figures(session) == (3, 0, 0, 0)
+    assert heard == ["True", "ends"] * 3
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_a_scope_may_be_entered_before_it_waits(scope: Any) -> None:
+    """Deadlines and cancellations reach a handler that entered the scope in the reader."""
+    await scope_in_a_handler(scope)
+
+
+@on_asyncio
+@pytest.mark.parametrize("scope", SCOPES_OF_ASYNCIO)
+async def test_a_timeout_of_asyncio_may_be_entered_before_it_waits(scope: Any) -> None:
+    """Timeouts and cancellations of asyncio reach it as well."""
+    await scope_in_a_handler(scope)
+
+
+async def test_somebody_else_may_cancel_its_scope_before_its_task_has_its_turn() -> None:
+    """A scope that is cancelled right after the handler began in the reader ends its waiting."""
+    heard, scopes = list[int](), list[anyio.CancelScope]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                if event.audio_start_ms == 1:
+                    await anyio.sleep_forever()
+            heard.append(event.audio_start_ms)
+
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        scopes[-1].cancel()
+        await quiet()
+        scopes[-1].cancel()  # on trio it has only begun by now
+        await quiet()
+        peer.say(speech(3))
+        await quiet()
+    assert heard == [0, 1, 2, 3]
+
+
+@on_asyncio
+async def test_a_cancellation_by_its_tasks_name_reaches_the_handler() -> None:
+    """A cancellation before the task's turn is the handler's; one that swallows it goes on."""
+    heard, tasks = list[str](), list[Any]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            tasks.append(current_task())
+            try:
+                if event.audio_start_ms == 1:
+                    await anyio.sleep_forever()
+            except asyncio.CancelledError as error:
+                heard.append(str(error))
+            heard.append(str(event.audio_start_ms))
+
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        tasks[-1].cancel("from outside")
+        await quiet()
+        peer.say(speech(3))
+        assert heard == ["0", "from outside", "1", "2", "3"]
+        assert figures(session) == (4, 0, 0, 0)
+        assert tasks[0] is tasks[-1]
+
+
+@on_asyncio
+@pytest.mark.parametrize("waits", ["never", "in the scope", "after the scope"])
+async def test_a_scope_may_be_cancelled_from_inside_another_handler(waits: str) -> None:
+    """A handler whose scope is cancelled by one that it set off is cancelled in that scope only."""
+    heard, scopes = list[tuple[int, bool]](), list[anyio.CancelScope]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def outer(event: Started) -> None:
+            if event.audio_start_ms == 0:
+                return
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                session.emit(ev.Connected())
+                if waits == "in the scope":
+                    await anyio.sleep_forever()
+            if waits == "after the scope":
+                await anyio.lowlevel.checkpoint()
+            heard.append((event.audio_start_ms, scope.cancelled_caught))
+
+        @session.on(ev.Connected, mode="inline")
+        async def inner(event: ev.Connected) -> None:
+            if scopes:
+                scopes[-1].cancel()
+
+        session.emit(ev.Connected())
+        for number in range(4):
+            peer.say(speech(number))
+            await quiet()
+    assert figures(session) == (4, 0, 0, 0)
+    assert heard == [(number, waits == "in the scope") for number in (1, 2, 3)]
+
+
+# Errors
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_failure_is_reported_and_stops_nobody(waits: bool) -> None:
+    """One that raises, at once or after waiting, has failed; it and others get what follows."""
+    heard = list[int]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline", name="breaks")
+        async def breaks(event: Started) -> None:
+            if event.audio_start_ms in (1, 2):
+                if waits:
+                    await anyio.lowlevel.checkpoint()
+                raise BrokenError(event.audio_start_ms)
+            heard.append(event.audio_start_ms)
+
+        failures = session.stream(ev.HandlerFailed)
+        other = Waiter(session)
+        await known(peer)
+        peer.say(*map(speech, range(1, 4)))
+        await quiet()
+        assert figures(session) == (4, 2, 0, 0)
+        peer.say(speech(4))
+        failures.end()
+    reported = [event async for event in failures]
+    assert [event.error.args for event in reported] == [(1,), (2,)]
+    assert {(event.handler, event.event_type) for event in reported} == {
+        ("breaks", "input_audio_buffer.speech_started")
+    }
+    assert heard == [0, 3, 4]
+    assert other.ended == [0, 1, 2, 3, 4]
+
+
+async def test_one_that_fails_at_the_report_of_its_failure_does_not_report_it_for_ever() -> None:
+    """A handler of `HandlerFailed` that fails at it is called once for each failure."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, ev.HandlerFailed, mode="inline")
+        async def breaks(event: Started | ev.HandlerFailed) -> None:
+            heard.append(event.type)
+            raise BrokenError
+
+        await known(peer)
+        peer.say(speech(1))
+    assert heard == ["input_audio_buffer.speech_started", "bus.handler_failed"] * 2
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_tests_can_have_failures_raised(waits: bool) -> None:
+    """With ``raise_handler_errors`` the block is cancelled and the error comes out as it is."""
+    bus = Bus(raise_handler_errors=True)
+
+    @bus.on(Started, mode="inline")
+    async def breaks(event: Started) -> None:
+        if event.audio_start_ms:
+            if waits:
+                await anyio.lowlevel.checkpoint()
+            raise BrokenError
+
+    with pytest.raises(BrokenError):  # noqa: PT012  # what comes out of the whole block is the point
+        async with joined(bus) as (_, peer):
+            await known(peer)
+            peer.say(speech(1))
+            await anyio.sleep_forever()
+
+
+@on_asyncio
+async def test_the_cancellation_of_what_it_awaits_is_not_the_readers() -> None:
+    """One that awaits a cancelled future has dropped its event; the reader and others go on."""
+    heard = list[int]()
+    async with joined() as (session, peer):
+        cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            if event.audio_start_ms == 1:
+                await cancelled
+            heard.append(event.audio_start_ms)
+
+        other = Waiter(session)
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        assert figures(session) == (2, 0, 1, 0)
+    assert heard == [0, 2]
+    assert other.ended == [0, 1, 2]
+
+
+# Figures
+
+
+async def test_its_figures() -> None:
+    """What has begun and waits is pending, what was finished delivered; its time is all of it."""
+    bus, times = Bus(), list[float]()
+    async with joined(bus) as (session, peer):
+        go = anyio.Event()
+
+        @bus.on(Started, mode="inline", name="waiter")
+        async def wait(event: Started) -> None:
+            begun_s = perf_counter()
+            if event.audio_start_ms:
+                await go.wait()
+            times.append(perf_counter() - begun_s)
+
+        await known(peer)
+        peer.say(speech(1))
+        assert figures(session) == (1, 0, 0, 1)  # begun or not, its task has not had its turn
+        peer.say(speech(2))
+        assert figures(session) == (1, 0, 0, 2)
+        await quiet()
+        assert figures(session) == (1, 0, 0, 2)
+        go.set()
+        await quiet()
+        assert figures(session) == (3, 0, 0, 0)
+        (shown,) = session.statistics().handlers
+        assert shown.slowest_s >= max(times) == times[1]
+        peer.say(speech(3))
+        await quiet()
+        assert bus.statistics().handlers[0].delivered == 4
+    (total,) = bus.statistics().handlers
+    assert (total.handler, total.delivered, total.pending) == ("waiter", 4, 0)
+    assert (total.failed, total.dropped) == (0, 0)
+    assert total.slowest_s >= max(times)
+
+
+async def test_the_event_in_its_hands_is_pending() -> None:
+    """While a handler runs, its figures count the event that it is at."""
+    seen = list[tuple[int, ...]]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def look(event: Started) -> None:
+            seen.append(figures(session))
+
+        await known(peer)
+        peer.say(speech(1))
+        await quiet()
+    assert seen == [(0, 0, 0, 1), (1, 0, 0, 1)]
+
+
+# Options
+
+
+async def test_a_timeout_strikes_after_it_has_waited() -> None:
+    """``timeout_s`` ends a handler that began in the reader, and the next event is handled."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session, 1, timeout_s=0.01)
+        failed = session.wait_for(ev.HandlerFailed)
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        failure = await failed
+        await quiet()
+        assert figures(session) == (3, 1, 0, 0)
+    assert isinstance(failure.error, TimeoutError)
+    assert "waiter took longer than its timeout_s=0.01" in str(failure.error)
+    assert waiter.cancelled == [1]
+    assert waiter.ended == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("policy", "handled", "dropped"),
+    [("drop_oldest", [0, 1, 4, 5], 2), ("drop_newest", [0, 1, 2, 3], 2)],
+)
+async def test_a_full_mailbox_loses_events_while_it_waits(
+    policy: Any, handled: list[int], dropped: int
+) -> None:
+    """The bound is that of the events behind the one that it has begun."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session, 1, max_pending=2, overflow=policy)
+        report = session.wait_for(ev.Overflow)
+        await known(peer)
+        peer.say(speech(1))
+        await quiet()
+        peer.say(*map(speech, range(2, 6)))
+        assert figures(session) == (1, 0, dropped, 3)
+        assert ((await report).handler, (await report).policy) == ("waiter", policy)
+        waiter.go.set()
+        await quiet()
+    assert waiter.ended == handled
+
+
+async def test_pause_stops_reading_while_it_waits() -> None:
+    """With ``pause`` nothing is lost: the transport waits until the handler has caught up."""
+    async with joined() as (session, peer):
+        waiter = Waiter(session, 1, max_pending=2, overflow="pause")
+        await known(peer)
+        peer.say(speech(1))
+        await quiet()
+        peer.say(*map(speech, range(2, 9)))
+        assert peer.transport.paused
+        assert figures(session) == (1, 0, 0, 4)
+        waiter.go.set()
+        await quiet()
+        assert not peer.transport.paused
+        assert figures(session) == (9, 0, 0, 0)
+    assert waiter.ended == list(range(9))
+
+
+async def listen_async(event: Started) -> None:
+    """Do nothing, without a wait."""
+
+
+def listen_plain(event: Started) -> None:
+    """Do nothing, at once."""
+
+
+NO_MAILBOX = "an inline function has no mailbox, so only mode and name apply to it"
+
+
+@pytest.mark.parametrize(
+    ("handler", "options", "message"),
+    [
+        (listen_async, {"limit": 2}, "limit applies to mode='parallel' only"),
+        (listen_plain, {"timeout_s": 1}, NO_MAILBOX),
+        (listen_plain, {"max_pending": 1}, NO_MAILBOX),
+        (listen_plain, {"overflow": "pause"}, NO_MAILBOX),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(handler: Any, options: Any, message: str) -> None:
+    """An inline async handler has a mailbox and one task, an inline function neither."""
+    with pytest.raises(RegistrationError, match=message):
+        Bus().on(Started, mode="inline", **options)(handler)
+
+
+# The end
+
+
+@pytest.mark.parametrize("has_turn", [True, False])
+async def test_leaving_the_session_cancels_one_that_waits(has_turn: bool) -> None:
+    """When the time to drain is over, a handler is cancelled, and what it had is dropped."""
+    bus = Bus(drain_timeout_s=0)
+    waiter = Waiter(bus, 1)
+    async with joined(bus) as (_, peer):
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        if has_turn:
+            await quiet()
+    (total,) = bus.statistics().handlers
+    assert (total.delivered, total.dropped, total.pending) == (1, 2, 0)
+    assert waiter.ended == [0]
+    assert waiter.cancelled == waiter.begun[1:]
+
+
+@on_asyncio
+async def test_one_that_began_just_before_the_end_is_told_of_it() -> None:
+    """A handler that began in the reader is cancelled, though its task had no turn before."""
+    bus = Bus(drain_timeout_s=0)
+    waiter = Waiter(bus, 1)
+    async with joined(bus) as (_, peer):
+        await known(peer)
+        peer.say(speech(1))
+    assert waiter.cancelled == [1]
+
+
+async def test_leaving_the_session_waits_for_one_that_ends() -> None:
+    """A handler that comes to its end, and the events behind, are waited for."""
+    bus = Bus()
+    waiter = Waiter(bus, 1)
+    async with joined(bus) as (session, peer):
+        session.on_close(waiter.go.set)
+        await known(peer)
+        peer.say(speech(1), speech(2))
+    assert waiter.ended == [0, 1, 2]
+    (total,) = bus.statistics().handlers
+    assert (total.delivered, total.dropped) == (3, 0)
+
+
+async def test_it_hears_the_end() -> None:
+    """`Closed` reaches it as it reaches others, and it may wait then."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, ev.Closed, mode="inline")
+        async def listen(event: Started | ev.Closed) -> None:
+            await anyio.lowlevel.checkpoint()
+            heard.append(event.type)
+
+        await known(peer)
+    assert heard == ["input_audio_buffer.speech_started", "bus.closed"]
+
+
+@pytest.mark.parametrize("of_the_bus", [True, False])
+async def test_one_that_is_taken_out_while_it_waits_gets_no_more(of_the_bus: bool) -> None:
+    """After ``off`` it goes on with what it has and what waits, and gets nothing else."""
+    bus = Bus()
+    async with joined(bus) as (session, peer):
+        waiter = Waiter(bus if of_the_bus else session, 1)
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        (bus if of_the_bus else session).off(waiter)
+        peer.say(speech(3))
+        await quiet()
+        waiter.go.set()
+        await quiet()
+        peer.say(speech(4))
+    assert waiter.ended == [0, 1, 2]
+
+
+async def test_one_that_is_taken_out_while_it_is_free_gets_no_more() -> None:
+    """After ``off`` a free handler gets nothing, not even the event that is being handed round."""
+    async with joined() as (session, peer):
+
+        @session.on(Started)
+        def first(event: Started) -> None:
+            if event.audio_start_ms == 2:
+                session.off(waiter)
+
+        waiter = Waiter(session)
+        await known(peer)
+        peer.say(speech(1))
+        await quiet()
+        peer.say(speech(2), speech(3))
+    assert waiter.ended == [0, 1]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_one_that_takes_itself_out_is_waited_for_and_counted(waits: bool) -> None:
+    """A handler that calls ``off`` before it waits comes to its end, and so do its figures."""
+    bus, ended = Bus(), list[int]()
+    async with joined(bus) as (session, peer):
+
+        @bus.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            if event.audio_start_ms:
+                session.off(listen)
+                if waits:
+                    await quiet()
+            ended.append(event.audio_start_ms)
+
+        await known(peer)
+        peer.say(speech(1))
+    assert ended == [0, 1]
+    (total,) = bus.statistics().handlers
+    assert (total.delivered, total.dropped) == (2, 0)
