@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from realtime_bus.cli._bench._figures import Figure, Section
+from realtime_bus.cli._bench._figures import Section
 from realtime_bus.cli._bench._table import show
 
 from . import (
@@ -34,6 +34,7 @@ from . import (
     paced,
     smoke,
     startup,
+    tricks,
 )
 from ._plot import plot
 
@@ -56,22 +57,7 @@ _PACKAGES = (
 
 
 def _decode(rounds: int) -> Section:
-    """Return the figures of `benchmarks.decode` in the form that all others have."""
-    found = [*decode.rows(), *_peers.decode_rows()]
-    columns = decode.measure(found, scale=10, rounds=rounds)
-    figures = {
-        column: {name: Figure(taken.median_s, taken.min_s) for name, taken in rows.items()}
-        for column, rows in columns.items()
-    }
-    return Section(
-        "decode",
-        "Decode: time of a frame; the same frames, one at a time; where read, audio is bytes",
-        ("µs", 1e6),
-        figures,
-        {row.name: row.rule for row in found},
-        decode.OURS,
-        {},
-    )
+    return decode.section([*decode.rows(), *_peers.decode_rows()], scale=10, rounds=rounds)
 
 
 BENCHMARKS: dict[str, Callable[[int], Section]] = {
@@ -79,6 +65,7 @@ BENCHMARKS: dict[str, Callable[[int], Section]] = {
     "dispatch": lambda rounds: dispatch.section(rounds=2 * rounds),
     "deliver": lambda rounds: deliver.section(rounds=2 * rounds),
     "encode": lambda rounds: encode.section(rounds=rounds),
+    "tricks": lambda rounds: tricks.section(rounds=2 * rounds),
     "full_speed": lambda rounds: full_speed.section(rounds=rounds),
     "paced": lambda rounds: paced.section(rounds=max(1, rounds // 3)),
     "paced_tls": lambda rounds: paced.with_tls(rounds=max(1, rounds // 4)),

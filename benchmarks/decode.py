@@ -19,13 +19,15 @@ from typing import Any, NamedTuple, Union
 
 import msgspec
 import pybase64
+from rich.console import Console
 
+from realtime_bus.cli._bench._figures import Figure, Section, interleaved
+from realtime_bus.cli._bench._table import show
 from realtime_bus.codec import Decoder
 from realtime_bus.events import ResponseOutputAudioDelta
 from realtime_bus.events._vocabulary import REALTIME
 
 from ._frames import audio_frames, mixed_frames, small_frames
-from ._timing import Figure, interleaved
 
 OURS, BARE, OPENAI, JSON = "realtime-bus", "bare msgspec", "openai-python", "json.loads"
 AUDIO = "response.output_audio.delta"
@@ -127,14 +129,22 @@ def columns(scale: int) -> dict[str, tuple[list[bytes], bool]]:
     }
 
 
-def measure(found: list[Row], *, scale: int, rounds: int) -> dict[str, dict[str, Figure]]:
-    """Return the figures by column and row."""
+def section(found: list[Row], *, scale: int, rounds: int) -> Section:
+    """Measure the time of a frame."""
     figures: dict[str, dict[str, Figure]] = {}
     for column, (frames, read) in columns(scale).items():
         work = {row.name: partial(run, row.read if read else row.decode, frames) for row in found}
-        units = dict.fromkeys(work, len(frames))
-        figures[column] = interleaved(work, units=units, rounds=rounds)
-    return figures
+        figures[column] = interleaved(work, units=len(frames), rounds=rounds)
+    left_out = {} if OPENAI in {row.name for row in found} else {OPENAI: "it is not installed"}
+    return Section(
+        "decode",
+        "Decode: time of a frame; the same frames, one at a time; where read, audio is bytes",
+        ("µs", 1e6),
+        figures,
+        {row.name: row.rule for row in found},
+        OURS,
+        left_out,
+    )
 
 
 def run(decode: Callable[[bytes], Any], frames: list[bytes]) -> None:
@@ -142,48 +152,15 @@ def run(decode: Callable[[bytes], Any], frames: list[bytes]) -> None:
         decode(frame)
 
 
-def show(found: list[Row], figures: dict[str, dict[str, Figure]]) -> None:
-    print("How many times as long as realtime-bus (same frames, one run, minima):\n")
-    _table(found, figures, lambda figure, ours: f"{figure.ratio(ours):.2f}x")
-    print("\nMicroseconds a frame, median (minimum):\n")
-    _table(found, figures, lambda f, _: f"{f.median_s * 1e6:.2f} ({f.min_s * 1e6:.2f})")
-    print("\nRules: the same frames for all; where audio is read, it is bytes at the end.")
-    for row in found:
-        print(f"  {row.name:14}{row.rule}")
-    if OPENAI not in {row.name for row in found}:
-        print(f"  {OPENAI:14}left out: it is not installed")
-
-
-def _table(
-    found: list[Row],
-    figures: dict[str, dict[str, Figure]],
-    cell: Callable[[Figure, Figure], str],
-) -> None:
-    print(" " * 14 + "".join(f"{column:>17}" for column in figures))
-    for row in found:
-        cells = (cell(column[row.name], column[OURS]) for column in figures.values())
-        print(f"{row.name:14}" + "".join(f"{text:>17}" for text in cells))
-
-
-def failures(figures: dict[str, dict[str, Figure]]) -> list[str]:
+def failures(measured: Section) -> list[str]:
     """Return which marks are clearly missed, on the mix with the audio read."""
-    read = figures["mix, read"]
-    ratios = {name: figure.ratio(read[OURS]) for name, figure in read.items()}
+    ratios = {name: measured.ratio("mix, read", name) for name in MARKS}
     return [
-        f"{name} takes {ratios[name]:.2f}x our time; mark {mark:.2f}x, limit {limit:.2f}x"
-        for name, (mark, limit) in MARKS.items()
-        if name in ratios and ratios[name] < limit
+        f"{name} takes {ratio:.2f}x our time; mark {MARKS[name][0]:.2f}x, "
+        f"limit {MARKS[name][1]:.2f}x"
+        for name, ratio in ratios.items()
+        if ratio is not None and ratio < MARKS[name][1]
     ]
-
-
-def as_json(figures: dict[str, dict[str, Figure]]) -> dict[str, Any]:
-    return {
-        column: {
-            name: figure._asdict() | {"times_ours": figure.ratio(by_name[OURS])}
-            for name, figure in by_name.items()
-        }
-        for column, by_name in figures.items()
-    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -192,15 +169,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=None, help="rounds of each row")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     options = parser.parse_args(arguments)
-    found = rows()
     rounds = options.rounds or (7 if options.smoke else 25)
-    figures = measure(found, scale=2 if options.smoke else 10, rounds=rounds)
-    show(found, figures)
+    measured = section(rows(), scale=2 if options.smoke else 10, rounds=rounds)
+    show(Console(width=None if sys.stdout.isatty() else 180), measured)
     if options.json is not None:
-        options.json.write_text(json.dumps(as_json(figures), indent=1), encoding="utf-8")
-    missed = failures(figures) if options.smoke else []
+        options.json.write_text(json.dumps(measured.as_dict(), indent=1), encoding="utf-8")
+    missed = failures(measured) if options.smoke else []
     for line in missed:
-        print(f"\nmissed: {line}")
+        print(f"missed: {line}")
     return 1 if missed else 0
 
 

@@ -62,7 +62,7 @@ def _few() -> list[_rows.Row]:
 _SECTIONS: dict[str, Callable[[], Section]] = {
     "decode": lambda: decode_section(rounds=8),
     "dispatch": lambda: _dispatch.dispatch(
-        _dispatch.own_dispatch_rows(), left_out={}, events=500, rounds=8
+        _dispatch.own_dispatch_rows(), left_out={}, calls=4000, rounds=8
     ),
     "full_speed": lambda: _socket.full_speed(_few(), module=_MODULE, rounds=5),
     "paced_30": lambda: _socket.paced(

@@ -189,16 +189,12 @@ class AsyncioTransport(asyncio.Protocol):
         try:
             self._inbox.push(frames)
         except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
-            self._crash = exc
-            self._abort()
+            self._crashed(exc)
 
-    def _push_one(self, frame: bytes) -> None:
-        try:
-            self._inbox.push_one(frame)
-        except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
-            self._inbox.paused = True  # more frames may come out of the same read
-            self._crash = exc
-            self._abort()
+    def _crashed(self, exc: Exception) -> None:
+        self._inbox.paused = True  # more frames may come out of the same read
+        self._crash = exc
+        self._abort()
 
     def _continue(self) -> None:
         """Deliver what is held and, if nobody paused meanwhile, read on."""

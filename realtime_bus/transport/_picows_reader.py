@@ -82,7 +82,10 @@ class PicowsTransport(AsyncioTransport, picows.WSListener):
             and frame.fin
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3 or cutter.joining or cutter.ended)
         ):
-            self._push_one(frame.get_payload_as_bytes())
+            try:
+                self._inbox.push_one(frame.get_payload_as_bytes())
+            except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
+                self._crashed(exc)
         else:
             self.data_received(_whole(frame))
 

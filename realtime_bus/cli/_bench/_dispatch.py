@@ -1,7 +1,8 @@
 """Dispatch: from an event in hand until its handlers have run.
 
 All rows run on asyncio, in one process, with the same events and the same handler, which counts
-down. Async rows are timed until the last handler has run.
+down. Events are dispatched from a callback of the loop, as a socket's are. Async rows are timed
+until the last handler has run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from realtime_bus import Bus, HandlerOptions
 from realtime_bus import events as ev
 from realtime_bus.events._vocabulary import REALTIME
 from realtime_bus.transport import PushTransport
+from realtime_bus.transport._callbacks import asyncio_in_callbacks
 
 from ._figures import Figure, Section, interleaved_async
 
@@ -27,6 +29,7 @@ COLUMNS = {"1 handler": (1, 1), "10 handlers": (10, 1), "1 of 46 handlers": (1, 
 """How many handlers each event has, and of how many types there are handlers."""
 
 _EVENT = ev.InputAudioBufferSpeechStarted(event_id="event_1", audio_start_ms=1, item_id="item_1")
+_INLINE: HandlerOptions = {"mode": "inline"}
 _PARALLEL: HandlerOptions = {"mode": "parallel"}
 
 
@@ -158,6 +161,7 @@ def own_dispatch_rows() -> list[DispatchRow]:
     """Return ours, and the floors that need nothing else."""
     return [
         _bus_row(OURS, "Session.emit; handlers run inline", {}, is_async=False),
+        _bus_row("realtime-bus, inline async", "… async handlers, inline", _INLINE, is_async=True),
         _bus_row("realtime-bus, mailboxes", "Session.emit; async handlers", {}, is_async=True),
         _bus_row("realtime-bus, parallel", "… in mode parallel", _PARALLEL, is_async=True),
         DispatchRow("floor: dict and call", "a dict of lists of functions", None, _dict),
@@ -167,9 +171,10 @@ def own_dispatch_rows() -> list[DispatchRow]:
 
 
 async def _measure(
-    rows: list[DispatchRow], column: tuple[int, int], events: int, rounds: int
+    rows: list[DispatchRow], column: tuple[int, int], calls: int, rounds: int
 ) -> dict[str, Figure]:
     count, types = column
+    events = calls // count
     others = [cls for cls in REALTIME.server.values() if cls is not type(_EVENT)]
     classes: list[type[ev.Event]] = [type(_EVENT), *others[: types - 1]]
     async with AsyncExitStack() as stack:
@@ -184,10 +189,14 @@ async def _measure(
 def _round(
     send: Dispatch, countdown: Countdown, events: int, count: int
 ) -> Callable[[], Awaitable[object]]:
-    async def run() -> None:
-        countdown.expect(events * count)
+    def send_all() -> None:
         for _ in range(events):
             send(_EVENT)
+
+    async def run() -> None:
+        countdown.expect(events * count)
+        with asyncio_in_callbacks():  # where a socket's events come from: a loop's callback
+            asyncio.get_running_loop().call_soon(send_all)
         await countdown.done.wait()
 
     return run
@@ -197,18 +206,18 @@ def dispatch(
     rows: list[DispatchRow],
     *,
     left_out: dict[str, str],
-    events: int = 1000,
+    calls: int = 10_000,
     rounds: int = 15,
     progress: Callable[[], object] = lambda: None,
 ) -> Section:
     """Measure the time of an event."""
     figures: dict[str, dict[str, Figure]] = {}
     for name, column in COLUMNS.items():
-        figures[name] = asyncio.run(_measure(rows, column, events, rounds))
+        figures[name] = asyncio.run(_measure(rows, column, calls, rounds))
         progress()
     return Section(
         "dispatch",
-        f"Dispatch: from an event in hand until all its handlers have run; {events} events at "
+        f"Dispatch: from an event in hand until all its handlers have run; {calls} calls at "
         "once, the same handler, which counts down",
         ("µs", 1e6),
         figures,
