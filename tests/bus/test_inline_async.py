@@ -612,16 +612,16 @@ async def scope_in_a_handler(scope: Any) -> None:
         async def listen(event: Started) -> None:
             heard.append(await scope())
             await anyio.lowlevel.checkpoint()
-            heard.append("ends")
+            ended.set()
 
         for number in range(3):
+            ended = anyio.Event()
             peer.say(speech(number))
             with anyio.fail_after(10):
-                while len(heard) < 2 * number + 2:
-                    await quiet()
-        await quiet()
+                await ended.wait()
+            await quiet()
         assert figures(session) == (3, 0, 0, 0)
-    assert heard == ["True", "ends"] * 3
+    assert heard == ["True"] * 3
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -837,7 +837,7 @@ async def test_its_figures() -> None:
         await quiet()
         assert figures(session) == (3, 0, 0, 0)
         (shown,) = session.statistics().handlers
-        assert shown.slowest_s >= max(times) == times[1]
+        assert shown.slowest_s >= max(times)
         peer.say(speech(3))
         await quiet()
         assert bus.statistics().handlers[0].delivered == 4
