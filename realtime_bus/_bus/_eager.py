@@ -29,7 +29,7 @@ from time import perf_counter
 from typing import Any
 
 from ._mailbox import Mailbox
-from ._runner import Host
+from ._runner import Host, failure_of
 from ._subscription import HandlerStatistics, Subscription
 
 __all__ = ["EagerMailbox"]
@@ -129,12 +129,13 @@ class EagerMailbox(Mailbox):
 
     def _has_raised(self, event: Any, error: Exception | asyncio.CancelledError) -> None:
         """Report what a handler raised before it waited, and count it."""
-        if isinstance(error, Exception):
-            self._statistics.failed += 1
-            self._host.handler_failed(self.subscription, event, error)
-        else:  # it awaited what somebody had cancelled; that was not for our caller
+        failure = failure_of(error, self._task)
+        if failure is None:
             self._statistics.dropped += 1
             self._statistics.delivered -= 1
+        else:
+            self._statistics.failed += 1
+            self._host.handler_failed(self.subscription, event, failure)
 
     @property
     def put(self) -> _Put:

@@ -24,7 +24,7 @@ import anyio.lowlevel
 
 from realtime_bus.events import Overflow
 
-from ._runner import Host, awaitable
+from ._runner import Host, awaitable, failure_of
 from ._subscription import HandlerStatistics, Subscription
 
 __all__ = ["Begun", "Mailbox"]
@@ -166,12 +166,13 @@ class Mailbox:
         started = perf_counter() if begun is None else begun.started
         try:
             await (self._call(event) if begun is None else begun)
-        except Exception as error:  # noqa: BLE001  # the caller's code: whatever it raises is reported
+        except BaseException as error:
+            failure = failure_of(error)
+            if failure is None:
+                statistics.dropped += 1
+                raise
             statistics.failed += 1
-            self._host.handler_failed(self.subscription, event, error)
-        except BaseException:
-            statistics.dropped += 1
-            raise
+            self._host.handler_failed(self.subscription, event, failure)
         finally:
             self._running -= 1
         took_s = perf_counter() - started

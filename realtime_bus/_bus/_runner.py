@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from inspect import iscoroutine
 from time import perf_counter
@@ -15,7 +16,7 @@ from realtime_bus.events import Event
 
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["Host", "InlineRunner", "Runner", "awaitable"]
+__all__ = ["Host", "InlineRunner", "Runner", "awaitable", "failure_of"]
 
 
 class Host(Protocol):
@@ -87,11 +88,11 @@ class InlineRunner:
     """Calls a plain function in the reader, before the next frame."""
 
     __slots__ = ("_figures", "_put", "_stop", "subscription")
-    pending = 0
 
     def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
         self.subscription = subscription
-        self._put, self._figures, self._stop = _inline(subscription, session, host)
+        make = _watching if subscription.internal else _inline
+        self._put, self._figures, self._stop = make(subscription, session, host)
 
     @property
     def put(self) -> Callable[[Any], None]:
@@ -102,6 +103,11 @@ class InlineRunner:
     def statistics(self) -> HandlerStatistics:
         """Its figures so far, in the same object each time."""
         return self._figures()
+
+    @property
+    def pending(self) -> int:
+        """Whether it runs: nothing waits."""
+        return self._figures().pending
 
     def close(self) -> None:
         """Nothing waits; what the end itself causes is still heard."""
@@ -122,10 +128,11 @@ def _inline(subscription: Subscription, session: Any, host: Host) -> _Inline:
     """
     call = _bound(subscription, session)
     statistics = HandlerStatistics(handler=subscription.name)
-    delivered, slowest_s = 0, 0.0
+    delivered, running, slowest_s = 0, 0, 0.0
 
     def put(event: Any) -> None:
-        nonlocal delivered, slowest_s
+        nonlocal delivered, running, slowest_s
+        running += 1
         started = perf_counter()
         try:
             result = call(event)
@@ -135,12 +142,14 @@ def _inline(subscription: Subscription, session: Any, host: Host) -> _Inline:
             statistics.failed += 1
             host.handler_failed(subscription, event, error)
         took_s = perf_counter() - started
+        running -= 1
         delivered += 1
         if took_s > slowest_s:  # noqa: PLR1730  # max() costs more, for every event
             slowest_s = took_s
 
     def figures() -> HandlerStatistics:
-        statistics.delivered, statistics.slowest_s = delivered, slowest_s
+        statistics.delivered, statistics.pending = delivered, running
+        statistics.slowest_s = slowest_s
         return statistics
 
     def stop() -> None:
@@ -148,6 +157,27 @@ def _inline(subscription: Subscription, session: Any, host: Host) -> _Inline:
         call = _ignore
 
     return put, figures, stop
+
+
+def _watching(subscription: Subscription, session: Any, host: Host) -> _Inline:
+    """Return the functions for a watcher of the session itself, of which nobody wants figures."""
+    call = _bound(subscription, session)
+
+    def put(event: Any) -> None:
+        try:
+            call(event)
+        except Exception as error:  # noqa: BLE001  # a defect of ours must not end the session
+            host.handler_failed(subscription, event, error)
+
+    def stop() -> None:
+        nonlocal call
+        call = _ignore
+
+    return put, _no_figures, stop
+
+
+def _no_figures() -> HandlerStatistics:
+    return HandlerStatistics(handler="")
 
 
 def _ignore(_event: Any) -> None:
@@ -172,6 +202,28 @@ def _bound(subscription: Subscription, session: Any) -> Callable[[Any], Any]:
     if not subscription.wants_session:
         return handler
     return lambda event: handler(event, session)
+
+
+def failure_of(error: BaseException, task: asyncio.Task[Any] | None = None) -> Exception | None:
+    """Return what to report of an async function that raised; None if that is not ours to catch.
+
+    A cancellation that nobody asked of its task is a failure like others: it awaited something
+    that was cancelled. Unless it is caught, the session would end.
+
+    Args:
+        error: What it raised.
+        task: Whose work it was; the task that runs, if left out.
+    """
+    if isinstance(error, Exception):
+        return error
+    if not isinstance(error, asyncio.CancelledError):
+        return None
+    task = task or asyncio.current_task()
+    if task is None or task.cancelling():
+        return None
+    failure = RuntimeError("the handler awaited something that was cancelled")
+    failure.__cause__ = error
+    return failure
 
 
 def awaitable(

@@ -24,6 +24,7 @@ from anyio.abc import TaskGroup
 
 from realtime_bus import events as ev
 from realtime_bus._bus._router import Interceptor, Router
+from realtime_bus._bus._runner import failure_of
 from realtime_bus._bus._selectors import OUTGOING, resolve
 from realtime_bus._bus._signature import check_interceptor
 from realtime_bus._bus._subscription import HandlerStatistics, Subscription
@@ -277,9 +278,12 @@ class SessionCore:
     ) -> None:
         try:
             await function(*args)
-        except Exception as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
+        except BaseException as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
             name = getattr(function, "__qualname__", repr(function))
-            self._report_failure(name, "", error)
+            self._report_failure(name, "", failure)
 
     def on_close(self, callback: Callable[[], Any]) -> None:
         """Call a plain function when the session has ended."""

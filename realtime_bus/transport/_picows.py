@@ -44,7 +44,8 @@ async def dial_picows(  # noqa: PLR0913 - the same options as `dial`
 ) -> Transport:
     """Open a WebSocket that is read with picows; then `Transport.run` it and close it.
 
-    For a session: ``bus.connect(..., dial=dial_picows)``. See `dial` for the arguments.
+    For a session: ``bus.connect(..., dial=dial_picows)``. See `dial` for the arguments. Sockets and
+    TLS are aiofastnet's.
 
     Raises:
         MissingExtra: picows is not installed.

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from structlog.testing import capture_logs
 
@@ -76,6 +78,43 @@ async def test_a_failure_is_reported_and_stops_nobody(cause: Any) -> None:
     assert line["log_level"] == "error"
     assert isinstance(line["exc_info"], BrokenError)
     assert line["handler"] == failure.handler
+
+
+def _cancelled() -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.cancel()
+    return future
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("mode", ["inline", "queue", "parallel", "latest", "task"])
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after waiting"])
+async def test_awaiting_what_was_cancelled_is_a_failure(mode: Any, *, waits: bool) -> None:
+    """The cancellation of something that it awaits is reported, and does not end the session."""
+
+    async def await_it(_event: object = None) -> None:
+        if waits:
+            await anyio.lowlevel.checkpoint()
+        await _cancelled()
+
+    heard = list[int]()
+    async with joined() as (session, peer):
+        failed = session.wait_for(ev.HandlerFailed)
+        session.on(Started)(lambda event: heard.append(event.audio_start_ms))
+        if mode == "task":
+            session.start_soon(await_it)
+        else:
+            session.on(Started, mode=mode, name="listener")(await_it)
+        peer.say(speech(1))
+        failure = await failed
+        peer.say(speech(2))
+        await quiet()
+        assert isinstance(failure.error.__cause__, asyncio.CancelledError)
+        assert "awaited something that was cancelled" in str(failure.error)
+        assert peer.closed is None
+        if mode != "task":
+            assert [one.failed for one in session.statistics().handlers][1] == 2
+    assert heard == [1, 2]
 
 
 async def test_a_failing_close_callback_stops_no_other() -> None:

@@ -141,3 +141,18 @@ async def test_the_default_name_is_the_qualified_name() -> None:
         session.on(Started)(Namesake().listen)
         (figures,) = session.statistics().handlers
     assert figures.handler == "Namesake.listen"
+
+
+async def test_a_function_that_takes_itself_out_is_counted_at_the_event_at_hand() -> None:
+    """What a plain function did is in the bus's figures, though it left before it ended."""
+    bus = Bus()
+    async with joined(bus) as (session, peer):
+
+        @bus.on(Started)
+        def leave(event: Started) -> None:
+            session.off(leave)
+
+        peer.say(speech(1), speech(2))
+        assert session.statistics().handlers == []
+    (total,) = bus.statistics().handlers
+    assert (total.delivered, total.pending) == (1, 0)
