@@ -39,6 +39,7 @@ _MAILBOX, _DICT, _STREAM = (
 )
 
 LIMITS = [
+    Limit("decode", "small", "floor: bare msgspec", 1 / 1.2, 1 / 1.9),
     Limit("decode", "mix, read", "floor: bare msgspec", 1 / 1.1, 1 / 1.6),
     Limit("decode", "mix, read", OPENAI, 25, 15),
     Limit("dispatch", "1 of 46 handlers", _DICT, 0.13 / 0.35, 0.13 / 0.7),

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from realtime_bus import Bus
 from realtime_bus import events as ev
@@ -47,16 +47,27 @@ def picows_slow(url: str, backlog: Backlog) -> AbstractAsyncContextManager[None]
     return ours_slow(url, backlog, dial=dial_picows)
 
 
-@asynccontextmanager
-async def ours_async(url: str, tally: Tally) -> AsyncGenerator[None]:
+def ours_async(url: str, tally: Tally) -> AbstractAsyncContextManager[None]:
     """Receive with `Bus.connect` and async handlers, from their mailboxes."""
+    return _ours_async(url, tally, "queue")
+
+
+def ours_inline(url: str, tally: Tally) -> AbstractAsyncContextManager[None]:
+    """Receive with `Bus.connect` and async handlers that begin in the reader."""
+    return _ours_async(url, tally, "inline")
+
+
+@asynccontextmanager
+async def _ours_async(
+    url: str, tally: Tally, mode: Literal["inline", "queue"]
+) -> AsyncGenerator[None]:
     bus = Bus()
 
-    @bus.on(ev.ResponseOutputAudioTranscriptDelta)
+    @bus.on(ev.ResponseOutputAudioTranscriptDelta, mode=mode)
     async def text(event: ev.ResponseOutputAudioTranscriptDelta) -> None:
         tally.text(event.event_id)
 
-    @bus.on(ev.ResponseOutputAudioDelta)
+    @bus.on(ev.ResponseOutputAudioDelta, mode=mode)
     async def audio(event: ev.ResponseOutputAudioDelta) -> None:
         tally.audio(event.delta, event.event_id)
 
@@ -130,13 +141,14 @@ async def openai_slow(url: str, backlog: Backlog) -> AsyncGenerator[None]:
 def rows() -> list[Row]:
     """Return ours, the floors, and openai-python."""
     plain = "Bus.connect, plain handlers; audio by reading event.delta"
-    mailboxes = "Bus.connect, async handlers; audio by reading event.delta"
+    mailboxes = "Bus.connect, audio by reading event.delta; async handlers"
     floor = "websockets' Sans-I/O layer under an asyncio.Protocol, 46 plain structs, pybase64"
     client = "websockets' asyncio client, recv(decode=False), 46 plain structs, pybase64"
     theirs = "realtime.connect, handlers by .on, dispatch_events; audio by base64.b64decode"
     return [
         Row(OURS, plain, None, ours, ours_slow),
         Row(f"{OURS}, async handlers", mailboxes, None, ours_async),
+        Row(f"{OURS}, inline async", f"{mailboxes}, inline", None, ours_inline),
         Row(f"{OURS}, picows", f"{plain}; dial=dial_picows", "picows", picows, picows_slow),
         Row(f"{OURS}, trio", plain, "trio", ours, ours_slow, "trio"),
         Row(f"{OURS}, uvloop", plain, "uvloop", ours, ours_slow, "uvloop"),
