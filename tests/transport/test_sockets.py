@@ -294,17 +294,23 @@ async def test_a_peer_that_reads_nothing_is_given_up(
         server.transports[0].resume()
 
 
+async def _upgrade(stream: ByteStream) -> None:
+    """Answer the handshake, and nothing else."""
+    from realtime_bus.transport import server_connection
+
+    connection = server_connection()
+    while connection.opening:
+        connection.receive(await stream.receive())
+    await stream.send(b"".join(connection.outgoing()))
+
+
 async def test_silence_after_a_ping_ends_the_connection(
     dial: Any, listen: Any, running: Any
 ) -> None:
     """A server that answers no ping is given up with 1011."""
-    from realtime_bus.transport import server_connection
 
     async def handle(stream: ByteStream) -> None:
-        connection = server_connection()
-        while connection.opening:
-            connection.receive(await stream.receive())
-        await stream.send(b"".join(connection.outgoing()))
+        await _upgrade(stream)
         await anyio.sleep_forever()
 
     async with listen(handle) as port:
@@ -338,13 +344,10 @@ async def test_a_message_that_takes_long_to_come_counts_as_life(
     dial: Any, listen: Any, running: Any
 ) -> None:
     """Each bit of an unfinished message is noticed after a ping, and none of it is lost."""
-    from realtime_bus.transport import server_connection
 
     async def handle(stream: ByteStream) -> None:
-        connection = server_connection()
-        while connection.opening:
-            connection.receive(await stream.receive())
-        await stream.send(b"".join(connection.outgoing()) + b"\x81\x03")
+        await _upgrade(stream)
+        await stream.send(b"\x81\x03")  # the beginning of a text message of three bytes
         for letter in b"abc":
             await stream.receive()  # a ping, which is not answered
             await stream.send(bytes((letter,)))
