@@ -26,7 +26,7 @@ def show(console: Console, section: Section) -> None:
 def _table(section: Section) -> Table:
     unit, scale = section.unit
     table = Table()
-    table.add_column("")
+    table.add_column("", min_width=len("realtime-bus,"))
     for column in section.figures:
         table.add_column(f"{column}\ntimes ours by {section.by}", justify="right")
         table.add_column(f"{unit}\nmedian (min)".strip(), justify="right")
