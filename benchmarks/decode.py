@@ -15,17 +15,16 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
-import msgspec
 import pybase64
 from rich.console import Console
 
+from realtime_bus.cli._bench._bare import bare_decoder
 from realtime_bus.cli._bench._figures import Figure, Section, interleaved
 from realtime_bus.cli._bench._table import show
 from realtime_bus.codec import Decoder
 from realtime_bus.events import ResponseOutputAudioDelta
-from realtime_bus.events._vocabulary import REALTIME
 
 from ._frames import audio_frames, mixed_frames, small_frames
 
@@ -64,9 +63,8 @@ def json_row() -> Row:
 
 
 def bare_row() -> Row:
-    classes = {cls: _bare(cls) for cls in REALTIME.server.values()}
-    audio: Any = classes[ResponseOutputAudioDelta]
-    decode: Callable[[bytes], Any] = msgspec.json.Decoder(Union[tuple(classes.values())]).decode  # noqa: UP007  # not known to type checkers
+    decode, plain = bare_decoder()
+    audio = plain[ResponseOutputAudioDelta]
 
     def read(frame: bytes) -> object:
         event = decode(frame)
@@ -76,24 +74,6 @@ def bare_row() -> Row:
 
     rule = "one union of 46 plain structs, strict; audio by pybase64 on the Raw field"
     return Row(BARE, rule, decode, read)
-
-
-def _bare(cls: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """Return the same struct as msgspec alone would have it."""
-    fields = [
-        (field.name, field.type) if field.required else (field.name, field.type, _default(field))
-        for field in msgspec.structs.fields(cls)
-    ]
-    tag = cls.__struct_config__.tag
-    return msgspec.defstruct(
-        cls.__name__, fields, tag_field="type", tag=tag, frozen=True, kw_only=True
-    )
-
-
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    if field.default is not msgspec.NODEFAULT:
-        return field.default
-    return msgspec.field(default_factory=field.default_factory)
 
 
 def openai_row() -> Row | None:

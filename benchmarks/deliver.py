@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from realtime_bus import Bus
-from realtime_bus import events as ev
 from realtime_bus.cli._bench._bare import sans_io_taker
 from realtime_bus.cli._bench._figures import Figure, Section, interleaved_async
 from realtime_bus.cli._bench._frames import audio_frames, mixed_frames, small_frames
 from realtime_bus.cli._bench._handler import Tally
+from realtime_bus.cli._bench._rows import counting_bus
 from realtime_bus.transport import PushTransport
 
 __all__ = ["section"]
@@ -47,26 +47,12 @@ def section(*, rounds: int, progress: Callable[[], object] = lambda: None) -> Se
 async def _measure(frames: list[bytes], rounds: int) -> dict[str, Figure]:
     async with AsyncExitStack() as stack:
         takers = {
-            OURS: await _session(stack, _bus(Tally())),
+            OURS: await _session(stack, counting_bus(Tally())),
             UNHEARD: await _session(stack, Bus()),
             FLOOR: sans_io_taker(Tally()),
         }
         work = {name: _round(take, frames) for name, take in takers.items()}
         return await interleaved_async(work, units=len(frames), rounds=rounds)
-
-
-def _bus(tally: Tally) -> Bus:
-    bus = Bus()
-
-    @bus.on(ev.ResponseOutputAudioTranscriptDelta)
-    def text(event: ev.ResponseOutputAudioTranscriptDelta) -> None:
-        tally.text(event.event_id)
-
-    @bus.on(ev.ResponseOutputAudioDelta)
-    def audio(event: ev.ResponseOutputAudioDelta) -> None:
-        tally.audio(event.delta, event.event_id)
-
-    return bus
 
 
 async def _session(stack: AsyncExitStack, bus: Bus) -> _Take:

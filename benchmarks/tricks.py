@@ -95,8 +95,7 @@ def _read_at_once() -> _Trick:
 
 
 def _collected() -> _Trick:
-    untracked: _Take = _warm(_SMALL)._decode  # noqa: SLF001  # msgspec alone
-    return untracked, bare_decoder()[0], _SMALL
+    return bare_decoder(collected=False)[0], bare_decoder()[0], _SMALL
 
 
 class _Method:
@@ -104,7 +103,7 @@ class _Method:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decode = decoder._decode  # noqa: SLF001  # the same parts
-        self._finish = decoder._finish  # noqa: SLF001
+        self._finish = decoder._finish  # noqa: SLF001  # the same
         self._large_bytes = 2048
 
     def decode(self, frame: bytes) -> Any:

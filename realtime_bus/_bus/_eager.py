@@ -20,7 +20,7 @@ import asyncio
 from asyncio import current_task
 from asyncio.tasks import (
     _enter_task,  # pyright: ignore[reportPrivateUsage]  # see rule 2
-    _leave_task,  # pyright: ignore[reportPrivateUsage]
+    _leave_task,  # pyright: ignore[reportPrivateUsage]  # the same
 )
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context

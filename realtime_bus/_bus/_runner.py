@@ -221,7 +221,7 @@ def failure_of(error: BaseException, task: asyncio.Task[Any] | None = None) -> E
     task = task or asyncio.current_task()
     if task is None or task.cancelling():
         return None
-    failure = RuntimeError("the handler awaited something that was cancelled")
+    failure = RuntimeError("it awaited something that was cancelled")
     failure.__cause__ = error
     return failure
 

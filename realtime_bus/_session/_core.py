@@ -81,11 +81,14 @@ class SessionCore:
         self._transport = transport
         self._vocabulary = vocabulary
         self._decoder = Decoder(vocabulary, report=self._report_drift)
-        self._decode = self._decoder.decode
         self._router = Router(self, self)
-        self._unheard = self._router.unheard
         self.emit: Callable[[ev.BusEvent], None] = self._router.route
         """Deliver a happening to its interceptors and handlers."""
+        self.deliver: Callable[[bytes], None]
+        """Take one frame from the transport and run what listens to its event; never raises.
+
+        To push frames by hand, build the session on a `PushTransport`.
+        """
         self.deliver, self._counts = self._make_deliver()
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._tasks: TaskGroup | None = None

@@ -100,10 +100,12 @@ class PicowsTransport(AsyncioTransport, picows.WSListener):
         code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "replace")
         self._connection.fail(code, reason)
         self._flush()
+        if self._transport is not None:  # picows would keep what still comes: we discard it
+            self._transport.set_protocol(self)
 
     def _tick(self) -> None:
         super()._tick()
-        if self._transport is not None and not self._lost:
+        if self._transport is not None and self._connection.is_open:
             self._transport.set_protocol(_Ear(self._reader, self._connection, self._transport))
 
 
@@ -116,7 +118,7 @@ class _Reader(_WSProtocol):  # type: ignore[misc]  # the base class has no type
         def listen(_request: object, _response: object) -> PicowsTransport:
             return owner
 
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # the base has no type
             "picows",  # host, for the request that nobody sees
             "/",
             True,  # a client
@@ -225,10 +227,11 @@ class _Deaf:
         return 1
 
     def write(self, data: bytes) -> None:
-        """Keep it; the second is the first close frame."""
-        self.written.append(data)
-        if len(self.written) == 2:
-            self._failed(data)
+        """Keep it, if it is the request or the first close frame."""
+        if len(self.written) < 2:
+            self.written.append(data)
+            if len(self.written) == 2:
+                self._failed(data)
 
     def close(self) -> None:
         """Leave closing to the owner."""

@@ -173,6 +173,30 @@ async def test_picows_ends_as_the_default_does(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_picows_is_not_fed_behind_a_broken_frame(
+    listen: Any, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after a failure is discarded: picows gets no more than one turn's reading."""
+    from realtime_bus.transport._picows_reader import _Reader
+
+    fed: list[int] = []
+    feed = _Reader.buffer_updated
+
+    def count(reader: Any, nbytes: int) -> None:
+        fed.append(nbytes)
+        feed(reader, nbytes)
+
+    monkeypatch.setattr(_Reader, "buffer_updated", count)
+    async with listen(_sending(raw(3, b"x") + raw(1, b"z" * 60_000) * 200)) as port:
+        transport = await dial_picows(f"ws://127.0.0.1:{port}", close_timeout_s=0.2)
+        async with running(transport) as run:
+            info = await run.end()
+    assert info.code == 1002
+    assert 0 < sum(fed) < 3_000_000
+
+
 @pytest.mark.parametrize("dialled", [dial, dial_picows])
 def test_handlers_may_use_anyio_under_plain_asyncio(serve: Any, dialled: Dial) -> None:
     """Inline code knows its backend under asyncio.run too, after pausing and resuming."""

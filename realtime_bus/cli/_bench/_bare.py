@@ -23,21 +23,28 @@ __all__ = ["bare_decoder", "sans_io", "sans_io_slow", "sans_io_taker", "websocke
 
 
 @cache
-def bare_decoder() -> tuple[Callable[[bytes], Any], dict[type[Any], Any]]:
-    """Return msgspec's decoder of 46 plain structs, and the plain struct of each event."""
-    plain: dict[type[Any], Any] = {cls: _bare(cls) for cls in REALTIME.server.values()}
+def bare_decoder(*, collected: bool = True) -> tuple[Callable[[bytes], Any], dict[type[Any], Any]]:
+    """Return msgspec's decoder of 46 plain structs, and the plain struct of each event.
+
+    Args:
+        collected: Whether the garbage collector is to see all; else those that it sees of ours.
+    """
+    plain: dict[type[Any], Any] = {
+        cls: _bare(cls, gc=collected or cls.__struct_config__.gc)
+        for cls in REALTIME.server.values()
+    }
     every: Any = Union[tuple(plain.values())]  # noqa: UP007  # its members are not known here
     return msgspec.json.Decoder(every).decode, plain
 
 
-def _bare(cls: type[ev.Event]) -> type:
+def _bare(cls: type[ev.Event], *, gc: bool) -> type:
     """Return the same struct as msgspec alone would have it."""
     fields: list[Any] = [
         (field.name, field.type) if field.required else (field.name, field.type, _default(field))
         for field in msgspec.structs.fields(cls)
     ]
     return msgspec.defstruct(
-        cls.__name__, fields, tag_field="type", tag=_tag(cls), frozen=True, kw_only=True
+        cls.__name__, fields, tag_field="type", tag=_tag(cls), frozen=True, kw_only=True, gc=gc
     )
 
 

@@ -15,14 +15,13 @@ from realtime_bus.transport import Dial, dial_picows
 from ._bare import sans_io, sans_io_slow, websockets_client
 from ._handler import Backlog, Row, Tally
 
-__all__ = ["FLOOR", "OPENAI", "OURS", "rows"]
+__all__ = ["FLOOR", "OPENAI", "OURS", "counting_bus", "rows"]
 
 OURS, FLOOR, OPENAI = "realtime-bus", "floor: Sans-I/O + msgspec + dict", "openai-python"
 
 
-@asynccontextmanager
-async def ours(url: str, tally: Tally, *, dial: Dial | None = None) -> AsyncGenerator[None]:
-    """Receive with `Bus.connect` and plain handlers."""
+def counting_bus(tally: Tally) -> Bus:
+    """Return a bus with plain handlers that count."""
     bus = Bus()
 
     @bus.on(ev.ResponseOutputAudioTranscriptDelta)
@@ -33,7 +32,13 @@ async def ours(url: str, tally: Tally, *, dial: Dial | None = None) -> AsyncGene
     def audio(event: ev.ResponseOutputAudioDelta) -> None:
         tally.audio(event.delta, event.event_id)
 
-    async with bus.connect(url, api_key="none", dial=dial):
+    return bus
+
+
+@asynccontextmanager
+async def ours(url: str, tally: Tally, *, dial: Dial | None = None) -> AsyncGenerator[None]:
+    """Receive with `Bus.connect` and plain handlers."""
+    async with counting_bus(tally).connect(url, api_key="none", dial=dial):
         yield
 
 

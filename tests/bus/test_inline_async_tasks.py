@@ -1,0 +1,322 @@
+"""Async handlers that run inline: they act in their own task's name from the beginning."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import current_task
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import pytest
+
+from realtime_bus import events as ev
+
+from ._inline import BrokenError, Started, figures, in_callback, known, on_asyncio
+from ._peer import joined, quiet, speech
+
+pytestmark = pytest.mark.anyio
+
+
+# In whose name
+
+
+@on_asyncio
+async def test_it_runs_in_its_tasks_name() -> None:
+    """Before and after waiting, the current task is the handler's; later it is the caller's."""
+    seen = list[tuple[Any, int]]()
+    async with joined() as (session, peer):
+        go = anyio.Event()
+
+        @session.on(Started, mode="inline")
+        async def look(event: Started) -> None:
+            seen.append((current_task(), anyio.get_current_task().id))
+            if event.audio_start_ms == 4:
+                await go.wait()
+            seen.append((current_task(), anyio.get_current_task().id))
+
+        await known(peer)
+        ours = current_task()
+        peer.say(speech(1))
+        assert current_task() is ours
+        await in_callback(peer.say, speech(2))
+        peer.say(speech(3), speech(4))
+        assert current_task() is ours
+        go.set()
+        await quiet()
+    assert len(seen) == 10
+    assert len(set(seen)) == 1
+    assert seen[0][0] not in (None, ours)
+    assert seen[0][1] == id(seen[0][0])
+
+
+@on_asyncio
+async def test_the_callers_task_is_the_current_one_again_after_an_error() -> None:
+    """A handler that raises at once leaves the current task as it was, and is reported there."""
+    seen = list[Any]()
+    async with joined() as (session, peer):
+        session.on(ev.HandlerFailed)(lambda event: seen.append(current_task()))
+
+        @session.on(Started, mode="inline")
+        async def breaks(event: Started) -> None:
+            if event.audio_start_ms:
+                raise BrokenError
+
+        await known(peer)
+        ours = current_task()
+        peer.say(speech(1))
+        assert current_task() is ours
+        await in_callback(peer.say, speech(2))
+        peer.say(speech(3))
+    assert seen == [ours, None, ours]
+
+
+@on_asyncio
+async def test_one_that_begins_inside_another_has_its_own_name() -> None:
+    """A handler whose event another one causes runs in the name of its own task."""
+    seen = dict[str, Any]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def outer(event: Started) -> None:
+            seen["before"] = current_task()
+            session.emit(ev.Connected())
+            seen["after"] = current_task()
+
+        @session.on(ev.Connected, mode="inline")
+        async def inner(event: ev.Connected) -> None:
+            seen["inside"] = current_task()
+
+        await known(peer)
+        seen.clear()
+        peer.say(speech(1))
+        assert len(seen) == 3
+    assert seen["before"] is seen["after"]
+    assert seen["inside"] not in (None, seen["before"])
+
+
+async def test_a_context_variable_can_be_reset_after_waiting() -> None:
+    """All of a handler runs in one context: what it sets stays its own, and its token is good."""
+    variable, heard = ContextVar("variable", default="nobody's"), list[str]()
+    async with joined() as (session, peer):
+        waiting = anyio.Event()
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            token = variable.set("the handler's")
+            if event.audio_start_ms == 1:
+                await waiting.wait()
+            heard.append(variable.get())
+            variable.reset(token)
+            heard.append(variable.get())
+
+        await known(peer)
+        variable.set("the caller's")
+        peer.say(speech(1))
+        assert variable.get() == "the caller's"
+        await quiet()
+        waiting.set()
+        await quiet()
+        peer.say(speech(2))
+        assert variable.get() == "the caller's"
+    assert heard == ["the handler's", "nobody's"] * 3
+
+
+# Timeouts and cancel scopes
+
+
+async def leave_after() -> str:
+    """Be cancelled by a scope's deadline."""
+    with anyio.move_on_after(0.001) as scope:
+        await anyio.sleep_forever()
+    return str(scope.cancelled_caught)
+
+
+async def leave_at_once() -> str:
+    """Be cancelled by a deadline that is over."""
+    with anyio.move_on_after(0) as scope:
+        await anyio.sleep_forever()
+    return str(scope.cancelled_caught)
+
+
+async def fail_after() -> str:
+    """Fail at a deadline."""
+    with pytest.raises(TimeoutError):
+        with anyio.fail_after(0.001):
+            await anyio.sleep_forever()
+    return "True"
+
+
+async def cancel_own_scope() -> str:
+    """Cancel a scope before anything was waited for."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await anyio.sleep_forever()
+    return str(scope.cancelled_caught)
+
+
+async def cancel_task_group() -> str:
+    """Cancel a task group before anything was waited for."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.sleep_forever)
+        tasks.cancel_scope.cancel()
+        await anyio.sleep_forever()
+    return str(tasks.cancel_scope.cancelled_caught)
+
+
+async def shield() -> str:
+    """Wait where a scope that was cancelled does not reach."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+    return str(not scope.cancelled_caught)
+
+
+async def asyncio_timeout() -> str:
+    """Fail at a deadline of asyncio."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await anyio.sleep_forever()
+    return "True"
+
+
+async def asyncio_timeout_at_once() -> str:
+    """Fail at a deadline of asyncio that is over."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await anyio.sleep_forever()
+    return "True"
+
+
+async def asyncio_cancel() -> str:
+    """Cancel the task that one runs in, and take it back."""
+    task = current_task()
+    assert task is not None
+    task.cancel("stop")
+    with pytest.raises(asyncio.CancelledError, match="stop"):
+        await anyio.sleep_forever()
+    task.uncancel()
+    return str(not task.cancelling())
+
+
+SCOPES = [leave_after, leave_at_once, fail_after, cancel_own_scope, cancel_task_group, shield]
+SCOPES_OF_ASYNCIO = [asyncio_timeout, asyncio_timeout_at_once, asyncio_cancel]
+
+
+async def scope_in_a_handler(scope: Any) -> None:
+    """Let a handler use a scope when its task handles the event, and when the reader begins it."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            heard.append(await scope())
+            await anyio.lowlevel.checkpoint()
+            ended.set()
+
+        for number in range(3):
+            ended = anyio.Event()
+            peer.say(speech(number))
+            with anyio.fail_after(10):
+                await ended.wait()
+            await quiet()
+        assert figures(session) == (3, 0, 0, 0)
+    assert heard == ["True"] * 3
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+async def test_a_scope_may_be_entered_before_it_waits(scope: Any) -> None:
+    """Deadlines and cancellations reach a handler that entered the scope in the reader."""
+    await scope_in_a_handler(scope)
+
+
+@on_asyncio
+@pytest.mark.parametrize("scope", SCOPES_OF_ASYNCIO)
+async def test_a_timeout_of_asyncio_may_be_entered_before_it_waits(scope: Any) -> None:
+    """Timeouts and cancellations of asyncio reach it as well."""
+    await scope_in_a_handler(scope)
+
+
+async def test_somebody_else_may_cancel_its_scope_before_its_task_has_its_turn() -> None:
+    """A scope that is cancelled right after the handler began in the reader ends its waiting."""
+    heard, scopes = list[int](), list[anyio.CancelScope]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                if event.audio_start_ms == 1:
+                    await anyio.sleep_forever()
+            heard.append(event.audio_start_ms)
+
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        scopes[-1].cancel()
+        await quiet()
+        scopes[-1].cancel()  # on trio it has only begun by now
+        await quiet()
+        peer.say(speech(3))
+        await quiet()
+    assert heard == [0, 1, 2, 3]
+
+
+@on_asyncio
+async def test_a_cancellation_by_its_tasks_name_reaches_the_handler() -> None:
+    """A cancellation before the task's turn is the handler's; one that swallows it goes on."""
+    heard, tasks = list[str](), list[Any]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def listen(event: Started) -> None:
+            tasks.append(current_task())
+            try:
+                if event.audio_start_ms == 1:
+                    await anyio.sleep_forever()
+            except asyncio.CancelledError as error:
+                heard.append(str(error))
+            heard.append(str(event.audio_start_ms))
+
+        await known(peer)
+        peer.say(speech(1), speech(2))
+        tasks[-1].cancel("from outside")
+        await quiet()
+        peer.say(speech(3))
+        assert heard == ["0", "from outside", "1", "2", "3"]
+        assert figures(session) == (4, 0, 0, 0)
+        assert tasks[0] is tasks[-1]
+
+
+@on_asyncio
+@pytest.mark.parametrize("waits", ["never", "in the scope", "after the scope"])
+async def test_a_scope_may_be_cancelled_from_inside_another_handler(waits: str) -> None:
+    """A handler whose scope is cancelled by one that it set off is cancelled in that scope only."""
+    heard, scopes = list[tuple[int, bool]](), list[anyio.CancelScope]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="inline")
+        async def outer(event: Started) -> None:
+            if event.audio_start_ms == 0:
+                return
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                session.emit(ev.Connected())
+                if waits == "in the scope":
+                    await anyio.sleep_forever()
+            if waits == "after the scope":
+                await anyio.lowlevel.checkpoint()
+            heard.append((event.audio_start_ms, scope.cancelled_caught))
+
+        @session.on(ev.Connected, mode="inline")
+        async def inner(event: ev.Connected) -> None:
+            if scopes:
+                scopes[-1].cancel()
+
+        session.emit(ev.Connected())
+        for number in range(4):
+            peer.say(speech(number))
+            await quiet()
+    assert figures(session) == (4, 0, 0, 0)
+    assert heard == [(number, waits == "in the scope") for number in (1, 2, 3)]
