@@ -129,8 +129,8 @@ class FollowUps:
         self.changes += 1
         if well:
             self._pay(calls)
-        elif any(call in self.owed for call in calls):  # else a response is paying, or has paid
-            self._put_off()
+        elif not self._pausing and any(call in self.owed for call in calls):
+            self._put_off()  # else a response is paying, has paid, or has failed and said so
 
     # responses, ours and the server's
 
@@ -163,9 +163,8 @@ class FollowUps:
         self._failures, self._pausing = 0, False
 
     def _put_off(self) -> None:
-        if not self._pausing:  # the end of a response and of the request for it are one failure
-            self._failures += 1
-            self._pausing = True
+        self._failures += 1
+        self._pausing = True
 
     # events
 

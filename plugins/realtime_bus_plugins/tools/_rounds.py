@@ -155,9 +155,10 @@ class Rounds:
 
     def finished(self, call: Call) -> list[Action]:
         """Take note that a call which was run has been answered."""
-        call.state = "answered"
+        found = self._rounds[call.response_id]
+        found.calls[call.call_id].state = "answered"
         self._running -= 1
-        self._conclude(self._rounds[call.response_id])
+        self._conclude(found)
         actions: list[Action] = []
         while self._waiting and self._running < self._limit:
             actions += self._start(*self._waiting.popleft())

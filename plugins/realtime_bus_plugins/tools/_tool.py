@@ -11,6 +11,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import anyio
@@ -222,9 +223,10 @@ class Tool:
     ) -> Outcome:
         with anyio.move_on_after(self.options.timeout_s):
             if self._in_thread:
-                # abandoned: a thread cannot be stopped, but nobody has to wait for it
-                result = await anyio.to_thread.run_sync(
-                    call, abandon_on_cancel=True, limiter=threads
+                # abandoned: a thread cannot be stopped, but nobody has to wait for it;
+                # in a list: trio takes an awaitable out of a thread for a mistake
+                [result] = await anyio.to_thread.run_sync(
+                    lambda: [call()], abandon_on_cancel=True, limiter=threads
                 )
             else:
                 result = call()
@@ -281,7 +283,9 @@ def _failed(error: BaseException) -> Outcome:
     if not isinstance(error, Exception):  # a cancellation, or a group of them
         cause, error = error, RuntimeError("it awaited something that was cancelled")
         error.__cause__ = cause
-    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    text = type(error).__name__
+    with suppress(Exception):  # an exception's own text may fail, too
+        text = f"{text}: {error}".removesuffix(": ")
     return Outcome("failed", _error("tool_failed", text[:_MAX_MESSAGE]), error)
 
 
