@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from realtime_bus import UsageError, Session
+from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
 
 from ._history import (

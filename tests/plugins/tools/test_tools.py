@@ -264,7 +264,11 @@ async def test_a_plain_wrapper_of_an_async_function_is_a_tool() -> None:
         await anyio.lowlevel.checkpoint()
         return 2 * number
 
-    tools.tool(name="lazy")(lambda: anyio.lowlevel.checkpoint())
+    def lazy() -> Any:
+        """Return something to be awaited, out of a thread."""
+        return anyio.lowlevel.checkpoint()
+
+    tools.tool(lazy)
     async with model_with(tools) as (_, model):
         model.respond(call("a", "double", '{"number": 2}'), call("b", "lazy"))
         await model.until(lambda: model.creates == 1)
