@@ -19,10 +19,24 @@ from realtime_bus import events as ev
 
 from ._rules import RULES, BrokenRule, Observed, Rule, broken_rules
 
-__all__ = ["ProtocolCheck", "RuleBroken"]
+__all__ = ["ProtocolCheck", "ProtocolViolation", "RuleBroken"]
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.protocol_check")
 _Reaction = Literal["report", "raise", "refuse"]
+
+
+class ProtocolViolation(ev.BusEvent, tag="bus.protocol_violation"):
+    """An event of ours breaks a rule of the protocol; a server would refuse it.
+
+    Attributes:
+        rule: The rule's id, such as ``"truncate-within-audio"``.
+        message: What is wrong with the event, and the rule.
+        event_type: Wire name of the event.
+    """
+
+    rule: str
+    message: str
+    event_type: str
 
 
 class RuleBroken(InvalidEvent):
@@ -47,7 +61,7 @@ class ProtocolCheck:
     wrong in any case. It is for the realtime protocol; translation sessions are left alone.
 
     Args:
-        on_violation: ``"report"`` logs a warning, emits `events.ProtocolViolation` and sends
+        on_violation: ``"report"`` logs a warning, emits `ProtocolViolation` and sends
             the event all the same; ``"refuse"`` does the same and drops the event, of which
             whoever awaits its answer hears nothing; ``"raise"`` raises `RuleBroken` to the
             sender, and nothing is sent.
@@ -91,19 +105,11 @@ class ProtocolCheck:
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
 
     def _passes(self, event: ev.ClientEvent, broken: list[BrokenRule], session: Session) -> bool:
-        if broken and self._on_violation == "raise":
-            first = broken[0]
-            raise RuleBroken(_message(event, first), rule=first.rule.id, event_type=event.type)
-        for each in broken:
-            _report(event, each, session)
+        for rule, why in ((each.rule, each.why) for each in broken):
+            message = f"{event.type}: {why}; rule {rule.id}: {rule.text}"
+            if self._on_violation == "raise":
+                raise RuleBroken(message, rule=rule.id, event_type=event.type)
+            _log.warning("a rule of the protocol is broken", rule=rule.id, message=message)
+            violation = ProtocolViolation(rule=rule.id, message=message, event_type=event.type)
+            session.emit(violation)
         return not broken or self._on_violation == "report"
-
-
-def _report(event: ev.ClientEvent, broken: BrokenRule, session: Session) -> None:
-    rule, message = broken.rule.id, _message(event, broken)
-    _log.warning("a rule of the protocol is broken", rule=rule, message=message)
-    session.emit(ev.ProtocolViolation(rule=rule, message=message, event_type=event.type))
-
-
-def _message(event: ev.ClientEvent, broken: BrokenRule) -> str:
-    return f"{event.type}: {broken.why}; rule {broken.rule.id}: {broken.rule.text}"

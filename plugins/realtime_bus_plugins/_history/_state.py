@@ -23,7 +23,9 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from realtime_bus import ActiveSettings
 from realtime_bus import events as ev
+from realtime_bus_plugins._playback import PlaybackInterrupted
 
 from ._items import (
     FunctionCall,
@@ -251,7 +253,7 @@ class HistoryState:
 
         self._change(event.item_id, event.content_index, cut)
 
-    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
         for item in event.items:
             if item.item_id in self._items and (item.discarded_ms or item.action != "left"):
                 self._set(item, heard_ms=item.played_ms, generated_ms=item.received_ms)
@@ -259,12 +261,9 @@ class HistoryState:
     # models and what they use
 
     def _session(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
-        session: Any = event.session
-        source = getattr(getattr(session, "audio", None), "input", None)
-        model = getattr(session, "model", None)
-        transcriber = getattr(getattr(source, "transcription", None), "model", None)
-        self._model = model if isinstance(model, str) else self._model
-        self._transcriber = transcriber if isinstance(transcriber, str) else self._transcriber
+        settings = ActiveSettings(event.session)
+        self._model = settings.model or self._model
+        self._transcriber = settings.transcription_model or self._transcriber
 
     def _response_done(self, event: ev.ResponseDone) -> None:
         response: Any = event.response  # read leniently: any part of it may be raw data
@@ -301,6 +300,6 @@ class HistoryState:
         ev.ResponseOutputTextDone: _written,
         ev.ResponseFunctionCallArgumentsDone: _arguments,
         ev.ResponseDone: _response_done,
-        ev.PlaybackInterrupted: _interrupted,
+        PlaybackInterrupted: _interrupted,
     }
     """What each event changes."""
