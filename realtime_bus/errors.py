@@ -65,6 +65,9 @@ class CloseInfo(msgspec.Struct, frozen=True, kw_only=True):
     clean: bool = True
     error: BaseException | None = None
 
+    def __str__(self) -> str:
+        return f"{self.code} ({self.reason})" if self.reason else str(self.code)
+
 
 class RealtimeBusError(Exception):
     """The root: catch it to catch everything that this library raises on purpose."""

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from realtime_bus.errors import UsageError
 from realtime_bus.events import Event
 
-from ._selectors import resolve
+from ._selectors import Selection, select
 
-__all__ = ["HandlerShape", "check_interceptor", "examine", "handler_name"]
+__all__ = ["HandlerShape", "check_interceptor", "examine", "handler_name", "is_async"]
 
 
 class HandlerShape(NamedTuple):
@@ -25,13 +25,14 @@ class HandlerShape(NamedTuple):
 
 
 def handler_name(handler: object) -> str:
-    """Return what to call a handler in messages."""
-    named = handler.func if isinstance(handler, functools.partial) else handler
-    name = getattr(named, "__qualname__", None) or type(named).__qualname__
-    return str(name)
+    """Return what to call a handler in messages, logs and statistics: module and qualified name."""
+    named = _innermost(handler)
+    if not hasattr(named, "__qualname__"):
+        named = type(named)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
-def examine(handler: Callable[..., Any], classes: frozenset[type[Event]]) -> HandlerShape:
+def examine(handler: Callable[..., Any], selection: Selection) -> HandlerShape:
     """Look at a handler, and refuse one that could not be called with these events.
 
     Raises:
@@ -49,10 +50,15 @@ def examine(handler: Callable[..., Any], classes: frozenset[type[Event]]) -> Han
             f"{name} is a generator, which nobody would iterate; leave out yield"
         )
     parameters = _positional(handler, name)
+    if parameters and parameters[0].name == "self" and inspect.isfunction(handler):
+        raise UsageError(
+            f"{name} is a method without its object; decorate it with realtime_bus.on and give "
+            "the object to the bus as a plugin, or register the bound method"
+        )
     if parameters:
-        _check_annotation(handler, parameters[0], classes, name)
+        _check_annotation(handler, parameters[0], selection, name)
     wants_session = len(parameters) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return HandlerShape(name, _is_async(handler), wants_session)
+    return HandlerShape(name, is_async(handler), wants_session)
 
 
 def check_interceptor(interceptor: Callable[..., Any]) -> None:
@@ -66,7 +72,7 @@ def check_interceptor(interceptor: Callable[..., Any]) -> None:
         raise UsageError(
             f"{interceptor!r} is not callable; give a function of (event, session)"
         )
-    if _is_async(interceptor):
+    if is_async(interceptor):
         raise UsageError(
             f"{name} is async, and nothing may be awaited on an event's way; to delay an event, "
             "keep it, return None and call session.inject(event) later"
@@ -87,7 +93,8 @@ def _is_async_generator(handler: Any) -> bool:
     return inspect.isasyncgenfunction(_innermost(handler))
 
 
-def _is_async(handler: Callable[..., Any]) -> bool:
+def is_async(handler: Callable[..., Any]) -> bool:
+    """Tell whether a handler must be awaited."""
     target = _innermost(handler)
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
         getattr(target, "__call__", None)  # noqa: B004  # its function is wanted, not whether it is callable
@@ -136,7 +143,7 @@ def _first_parameters(signature: inspect.Signature, count: int) -> list[inspect.
 def _check_annotation(
     handler: Callable[..., Any],
     parameter: inspect.Parameter,
-    classes: frozenset[type[Event]],
+    selection: Selection,
     name: str,
 ) -> None:
     annotation = _annotation(handler, parameter)
@@ -144,15 +151,15 @@ def _check_annotation(
         annotation, str | typing.TypeVar
     ):
         return
-    if _is_wider(annotation, classes):
+    if _is_wider(annotation, selection):
         return
     try:
-        accepted = resolve([annotation])
+        accepted = select([annotation])
     except UsageError as error:
         raise UsageError(
             f"{name}: its parameter {parameter.name!r} is annotated with {error}"
         ) from None
-    missing = classes - accepted
+    missing = {cls for cls in {*selection.classes, *selection.bases} if not accepted.matches(cls)}
     if missing:
         names = ", ".join(sorted(cls.__name__ for cls in missing))
         shown = getattr(annotation, "__name__", str(annotation))
@@ -162,13 +169,13 @@ def _check_annotation(
         )
 
 
-def _is_wider(annotation: Any, classes: frozenset[type[Event]]) -> bool:
+def _is_wider(annotation: Any, selection: Selection) -> bool:
     """Tell a base of all the events, or a protocol, which only a type checker can judge."""
     if not isinstance(annotation, type):
         return False
     if getattr(annotation, "_is_protocol", False):
         return True
-    return all(issubclass(cls, annotation) for cls in classes)
+    return all(issubclass(cls, annotation) for cls in {*selection.classes, *selection.bases})
 
 
 def _annotation(handler: Callable[..., Any], parameter: inspect.Parameter) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from realtime_bus.errors import UsageError
-from realtime_bus.events import Event
 
 from ._options import HandlerOptions, RunOptions
-from ._signature import examine
+from ._selectors import Selection
+from ._signature import HandlerShape, examine, handler_name
 
 __all__ = ["HandlerStatistics", "Subscription"]
 
@@ -49,7 +49,7 @@ class Subscription:
 
     Attributes:
         handler: The function as it was given.
-        classes: The event classes that it wants.
+        selection: The events that it wants.
         where: Its predicate, or None.
         name: What to call it.
         is_async: Whether it must be awaited.
@@ -62,13 +62,13 @@ class Subscription:
     """
 
     __slots__ = (
-        "classes",
         "handler",
         "internal",
         "is_async",
         "name",
         "once",
         "options",
+        "selection",
         "spent",
         "totals",
         "wants_session",
@@ -78,20 +78,24 @@ class Subscription:
     def __init__(
         self,
         handler: Callable[..., Any],
-        classes: frozenset[type[Event]],
+        selection: Selection,
         *,
         where: Callable[[Any], bool] | None,
         options: HandlerOptions,
         once: bool = False,
         internal: bool = False,
     ) -> None:
-        shape = examine(handler, classes)
+        shape = (
+            HandlerShape(handler_name(handler), is_async=False, wants_session=False)
+            if internal
+            else examine(handler, selection)
+        )
         if where is not None and not callable(where):
             raise UsageError(
                 f"{shape.name}: where={where!r} must be a function of the event"
             )
         self.handler = handler
-        self.classes = classes
+        self.selection = selection
         self.where = where
         self.name = options.get("name", shape.name)
         self.is_async = shape.is_async

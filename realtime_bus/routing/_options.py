@@ -10,7 +10,7 @@ from realtime_bus.errors import UsageError
 
 __all__ = ["DEFAULT_MAX_PENDING", "HandlerOptions", "Mode", "OverflowPolicy", "RunOptions"]
 
-Mode = Literal["inline", "queue", "parallel", "latest"]
+Mode = Literal["inline", "queue", "eager", "parallel", "latest"]
 OverflowPolicy = Literal["drop_oldest", "drop_newest", "pause"]
 
 DEFAULT_MAX_PENDING = 10_000
@@ -21,12 +21,13 @@ class HandlerOptions(TypedDict, total=False):
     """Keyword options of ``on`` and ``once``.
 
     Attributes:
-        mode: ``inline`` runs in the reader, before the next frame (the default of plain
-            functions); an async function begins there, if it is free, and has a mailbox for the
-            time when it waits. ``queue`` gives the handler a mailbox: in order, one at a time
-            (the default of async functions; a plain function then runs in a worker thread).
-            ``parallel`` runs up to `limit` at once. ``latest`` skips what was overtaken by a
-            newer event while the handler ran.
+        mode: ``inline`` runs in the reader, before the next frame (plain functions only, and
+            their default). ``queue`` gives the handler a mailbox: in order, one at a time (the
+            default of async functions; a plain function then runs in a worker thread).
+            ``eager`` is a mailbox whose async handler begins in the reader if it is free, and
+            goes on in a task when it waits (asyncio on Python 3.12 or newer; elsewhere it is
+            ``queue``). ``parallel`` runs up to `limit` at once. ``latest`` skips what was
+            overtaken by a newer event while the handler ran.
         limit: How many events at once in mode ``parallel``; 8 if left out.
         max_pending: How many events may wait in the mailbox; 10 000 if left out.
         overflow: What happens beyond that: ``drop_oldest`` (the default) and
@@ -76,7 +77,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "mode": ("inline", "queue", "parallel", "latest"),
+    "mode": ("inline", "queue", "eager", "parallel", "latest"),
     "overflow": ("drop_oldest", "drop_newest", "pause"),
 }
 
@@ -106,7 +107,11 @@ def _is_positive(value: object, *, whole: bool) -> bool:
 def _mode_complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
     mode = options.get("mode", "queue" if is_async else "inline")
     found: list[str] = []
-    if mode == "inline" and not is_async and (options.keys() - {"mode", "name"}):
+    if mode == "inline" and is_async:
+        found.append("an async function cannot run inline; mode='eager' comes closest")
+    if mode == "eager" and not is_async:
+        found.append("mode='eager' is for async functions; a plain one runs inline by default")
+    if mode == "inline" and (options.keys() - {"mode", "name"}):
         found.append("an inline function has no mailbox, so only mode and name apply to it")
     if "limit" in options and mode != "parallel":
         found.append("limit applies to mode='parallel' only")

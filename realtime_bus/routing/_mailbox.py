@@ -10,36 +10,33 @@ Rules:
    stretch in which the mailbox was full.
 4. A handler that raises, or takes longer than its timeout, has failed at that one event.
 5. An event whose handler was cancelled, because its session ended, counts as dropped.
+6. In mode ``eager`` a handler that is free begins inside `put`, in a task that starts at once;
+   if it waits for something, the mailbox's worker awaits that task, and events queue up.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable
+from contextvars import copy_context
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from realtime_bus.events import Overflow
 
-from ._runner import Host, awaitable, failure_of
+from ._runners import Host, awaitable, failure_of, reported
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["Begun", "Mailbox"]
+__all__ = ["EAGER_TASKS", "EagerMailbox", "Mailbox"]
 
 _BATCH = 64  # events handled before the event loop gets a turn, so that reading goes on
-
-
-class Begun(Protocol):
-    """A handler that has begun and waits, and when that was."""
-
-    started: float
-
-    def __await__(self) -> Generator[Any, Any, object]:
-        """Go on with it."""
-        ...
+EAGER_TASKS = sys.version_info >= (3, 12)
+"""Whether this Python has tasks that start at once."""
 
 
 class Mailbox:
@@ -53,15 +50,15 @@ class Mailbox:
         "_idle",
         "_queue",
         "_running",
-        "_statistics",
         "_wakeup",
         "_workers",
+        "statistics",
         "subscription",
     )
 
     def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
         self.subscription = subscription
-        self._statistics = HandlerStatistics(handler=subscription.name)
+        self.statistics = HandlerStatistics(handler=subscription.name)
         self._host = host
         self._call = awaitable(subscription, session)
         self._queue: deque[Any] = deque()
@@ -73,25 +70,15 @@ class Mailbox:
         self._closed = False
 
     @property
-    def statistics(self) -> HandlerStatistics:
-        """Its figures so far, in the same object each time."""
-        return self._statistics
-
-    @property
     def pending(self) -> int:
         """How many events wait or are being handled."""
         return len(self._queue) + self._running
 
-    @property
-    def put(self) -> Callable[[Any], None]:
-        """Hand over an event; returns at once and never raises."""
-        return self._queue_up
-
-    def _queue_up(self, event: Any) -> None:
-        """Queue an event, and see that somebody will take it out."""
+    def put(self, event: Any) -> None:
+        """Queue an event, and see that a worker will take it out."""
         queue = self._queue
         if self._closed:
-            self._statistics.dropped += 1
+            self.statistics.dropped += 1
             return
         options = self.subscription.options
         overflows = len(queue) >= options.max_pending
@@ -100,10 +87,13 @@ class Mailbox:
             if self._idle:
                 self._wake()
             if self._workers < options.limit and len(queue) > self._idle:
-                self._workers += 1
-                self._host.start_soon(self._work)
+                self._start_worker()
         if overflows:
             self._report_full(event)
+
+    def _start_worker(self) -> None:
+        self._workers += 1
+        self._host.start_soon(self._work)
 
     def _wake(self) -> None:
         if self._wakeup is not None:
@@ -116,7 +106,7 @@ class Mailbox:
         if policy == "pause":
             self._host.hold(self)
             return True
-        self._statistics.dropped += 1
+        self.statistics.dropped += 1
         if policy == "drop_newest":
             return False
         self._queue.popleft()
@@ -132,7 +122,7 @@ class Mailbox:
                     handler=self.subscription.name,
                     event_type=event.type,
                     policy=options.overflow,
-                    dropped=self._statistics.dropped,
+                    dropped=self.statistics.dropped,
                 )
             )
 
@@ -159,11 +149,13 @@ class Mailbox:
         if not self._running:
             self._host.mailbox_empty()
 
-    async def _handle(self, event: Any, begun: Begun | None = None) -> None:
-        """Run the handler, or go on with one that has begun."""
-        statistics = self._statistics
+    async def _handle(
+        self, event: Any, begun: Awaitable[object] | None = None, started: float = 0.0
+    ) -> None:
+        """Run the handler, or await one that has begun."""
+        statistics = self.statistics
         self._running += 1
-        started = perf_counter() if begun is None else begun.started
+        started = started or perf_counter()
         try:
             await (self._call(event) if begun is None else begun)
         except BaseException as error:
@@ -172,13 +164,16 @@ class Mailbox:
                 statistics.dropped += 1
                 raise
             statistics.failed += 1
-            self._host.handler_failed(self.subscription, event, failure)
+            self._host.report_failure(self.subscription.name, event, failure)
         finally:
             self._running -= 1
+        self._count(started)
+
+    def _count(self, started: float) -> None:
         took_s = perf_counter() - started
-        statistics.delivered += 1
-        if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs more, for every event
-            statistics.slowest_s = took_s
+        self.statistics.delivered += 1
+        if took_s > self.statistics.slowest_s:
+            self.statistics.slowest_s = took_s
 
     async def _wait(self) -> None:
         if self._queue:
@@ -194,10 +189,77 @@ class Mailbox:
     def close(self) -> None:
         """Take no more events; those that still wait are counted as dropped."""
         self.retire()
-        self._statistics.dropped += len(self._queue)
+        self.statistics.dropped += len(self._queue)
         self._queue.clear()
 
     def retire(self) -> None:
         """Take no more events, handle those that wait, and end."""
         self._closed = True
+        self._host.release(self)
         self._wake()
+
+
+class EagerMailbox(Mailbox):
+    """A mailbox whose handler begins inside `put` if it is free. For asyncio on Python 3.12."""
+
+    __slots__ = ("_begun", "_context", "_loop")
+
+    def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
+        super().__init__(subscription, session, host)
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._begun: tuple[Any, asyncio.Task[object], float] | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many events wait or are being handled."""
+        return super().pending + (self._begun is not None)
+
+    def put(self, event: Any) -> None:
+        """Begin to handle an event; queue it if the handler is busy."""
+        if self._running or self._queue or self._begun is not None or self._closed:
+            super().put(event)
+            return
+        started = perf_counter()
+        self._running = 1  # events that it causes come after this one
+        error: BaseException | None = None
+        try:
+            task = self._start(event)
+            if not task.done():
+                self._begun = event, task, started
+            elif task.cancelled():
+                error = asyncio.CancelledError()
+            else:
+                error = task.exception()
+        except BaseException as raised:  # noqa: BLE001  # calling it failed: it is no true coroutine function
+            error = raised
+        self._running = 0
+        if error is not None:
+            self.statistics.failed += 1
+            self._host.report_failure(self.subscription.name, event, reported(error))
+        if self._begun is None:
+            self._count(started)
+            if not self._queue:
+                return
+        if self._workers:
+            self._wake()
+        else:
+            self._start_worker()
+
+    def _start(self, event: Any) -> asyncio.Task[object]:
+        return asyncio.Task(
+            self._call(event),
+            loop=self._loop,
+            context=self._context,
+            eager_start=True,  # type: ignore[call-arg]  # Python 3.12; never called on 3.11
+        )
+
+    async def _wait(self) -> None:
+        if self._begun is None:
+            await super()._wait()
+
+    async def _drain(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            await self._handle(*begun)
+        await super()._drain()

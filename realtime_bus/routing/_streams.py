@@ -1,7 +1,11 @@
 """Waiting for events in the middle of a program: one, or a stream of them.
 
-Both subscribe when they are made, not when they are awaited, so that nothing is missed between
-asking a question and waiting for its answer.
+Rules:
+
+1. Both listen from when they are made, not from when they are awaited, so that nothing is missed
+   between asking a question and waiting for its answer.
+2. Both end with the session. One that nobody holds any more, such as a stream left by ``break``,
+   stops listening.
 """
 
 from __future__ import annotations
@@ -9,24 +13,36 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import Any, Generic, Protocol, Self
+from weakref import WeakMethod, finalize
 
 import anyio
 from typing_extensions import TypeVar
 
-from realtime_bus._bus._selectors import resolve
-from realtime_bus._bus._subscription import Subscription
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.events import Event
 
-if TYPE_CHECKING:
-    from ._core import SessionCore
+from ._selectors import select
+from ._subscription import Subscription
 
-__all__ = ["EventStream", "WaitFor"]
+__all__ = ["EventStream", "Listening", "OnEnd", "WaitFor"]
 
 E = TypeVar("E", bound=Event, default=Any)
+OnEnd = Callable[[CloseInfo], None]
 
 _MAX_QUEUED = 10_000  # events a stream holds for a slow reader; the oldest go first
+
+
+class Listening(Protocol):
+    """What listeners need of a session."""
+
+    def listen(self, subscription: Subscription, on_end: OnEnd) -> None:
+        """Add a listener, and tell it of the session's end."""
+        ...
+
+    def unlisten(self, subscription: Subscription, on_end: OnEnd) -> None:
+        """Remove a listener; one that is gone already is no error."""
+        ...
 
 
 class _Listener:
@@ -34,21 +50,23 @@ class _Listener:
 
     def __init__(
         self,
-        session: SessionCore,
+        session: Listening,
         selectors: tuple[object, ...],
         where: Callable[[Any], bool] | None,
     ) -> None:
-        self._session = session
         self._changed = anyio.Event()
         self._closed: CloseInfo | None = None
+        on_end = _weakly(self._end)
         self._subscription = Subscription(
-            self._take,
-            resolve(selectors),
+            _weakly(self._take),
+            select(selectors),
             where=where,
             options={"name": type(self).__name__},
             internal=True,
         )
-        session.listen(self._subscription, self._end)
+        self._stop = finalize(self, session.unlisten, self._subscription, on_end)
+        self._stop.atexit = False
+        session.listen(self._subscription, on_end)
 
     def _take(self, event: Any) -> None:
         raise NotImplementedError
@@ -57,8 +75,16 @@ class _Listener:
         self._closed = close
         self._changed.set()
 
-    def _stop(self) -> None:
-        self._session.unlisten(self._subscription, self._end)
+
+def _weakly(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a method as a function that does not keep its object alive."""
+    find = WeakMethod(method)
+
+    def call(argument: Any) -> None:
+        if (found := find()) is not None:
+            found(argument)
+
+    return call
 
 
 class WaitFor(_Listener, Generic[E]):
@@ -66,7 +92,7 @@ class WaitFor(_Listener, Generic[E]):
 
     def __init__(
         self,
-        session: SessionCore,
+        session: Listening,
         selectors: tuple[object, ...],
         *,
         where: Callable[[Any], bool] | None,
@@ -89,7 +115,9 @@ class WaitFor(_Listener, Generic[E]):
             with anyio.fail_after(self._timeout_s):
                 await self._changed.wait()
         except TimeoutError:
-            wanted = " or ".join(sorted(cls.__name__ for cls in self._subscription.classes))
+            selection = self._subscription.selection
+            named = {cls.__name__ for cls in (*selection.classes, *selection.bases)}
+            wanted = " or ".join(sorted(named | {*selection.patterns}))
             raise TimeoutError(f"no {wanted} within {self._timeout_s:g} s") from None
         finally:
             self._stop()
@@ -109,7 +137,7 @@ class EventStream(_Listener, Generic[E]):
 
     def __init__(
         self,
-        session: SessionCore,
+        session: Listening,
         selectors: tuple[object, ...],
         *,
         where: Callable[[Any], bool] | None,
@@ -145,11 +173,6 @@ class EventStream(_Listener, Generic[E]):
         """Do what `aclose` does, outside of a task."""
         self._stop()
         self._queue.clear()
-        self._end(CloseInfo())
-
-    def end(self) -> None:
-        """Stop listening, but let the reader have what has come."""
-        self._stop()
         self._end(CloseInfo())
 
     async def __aenter__(self) -> Self:
