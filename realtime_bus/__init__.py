@@ -37,8 +37,6 @@ from .codec import (
     Decoder,
     decode,
     decode_client,
-    decode_translation,
-    decode_translation_client,
     encode,
 )
 
@@ -74,8 +72,6 @@ __all__ = [
     "audio",
     "decode",
     "decode_client",
-    "decode_translation",
-    "decode_translation_client",
     "encode",
     "events",
     "load_plugin",
