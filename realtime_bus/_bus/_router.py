@@ -20,7 +20,7 @@ import msgspec
 from realtime_bus._errors import RegistrationError
 from realtime_bus.codec._names import frame_heads
 from realtime_bus.events import Event
-from realtime_bus.events._vocabulary import BUS_EVENTS
+from realtime_bus.events._registry import BUS_EVENTS
 
 from ._eager import EagerMailbox
 from ._mailbox import Mailbox

@@ -11,7 +11,7 @@ from typing import cast
 
 from realtime_bus._errors import RegistrationError
 from realtime_bus.events import BusEvent, ClientEvent, Event, ServerEvent
-from realtime_bus.events._vocabulary import BUS_EVENTS, REALTIME, TRANSLATION
+from realtime_bus.events._registry import BUS_EVENTS, REALTIME, TRANSLATION
 
 __all__ = ["INCOMING", "OUTGOING", "Pattern", "pattern", "resolve"]
 
