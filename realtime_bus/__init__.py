@@ -40,8 +40,6 @@ from .codec import (
     Decoder,
     decode,
     decode_client,
-    decode_translation,
-    decode_translation_client,
     encode,
 )
 
@@ -82,8 +80,6 @@ __all__ = [
     "audio",
     "decode",
     "decode_client",
-    "decode_translation",
-    "decode_translation_client",
     "encode",
     "events",
     "load_plugin",

@@ -11,7 +11,7 @@ import msgspec
 from typing_extensions import Unpack
 
 from realtime_bus.errors import UsageError
-from realtime_bus.events._vocabulary import REALTIME, TRANSLATION
+from realtime_bus.events._registry import REALTIME, TRANSLATION
 
 from ._options import HandlerOptions
 from ._plugin import Plugin, check_plugin

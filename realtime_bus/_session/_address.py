@@ -6,7 +6,7 @@ import os
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from realtime_bus.errors import AuthenticationError, InvalidURL
-from realtime_bus.events._vocabulary import REALTIME, TRANSLATION, Vocabulary
+from realtime_bus.events._registry import REALTIME, TRANSLATION, WireProtocol
 
 __all__ = ["API_KEY_VARIABLE", "Secret", "address", "find_key", "vocabulary_of"]
 
@@ -53,7 +53,7 @@ def _with_query(url: str, wanted: dict[str, str | None]) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{added}"
 
 
-def vocabulary_of(url: str) -> Vocabulary:
+def vocabulary_of(url: str) -> WireProtocol:
     """Return which protocol is spoken at an address."""
     return TRANSLATION if urlsplit(url).path.rstrip("/").endswith("/translations") else REALTIME
 

@@ -267,4 +267,4 @@ def _is_anothers(response: ev.Response) -> bool:
     A server's own responses have a conversation and no metadata. Some servers name no
     conversation at all, so a response without either is taken for the default one's.
     """
-    return response.conversation_id is None and bool(response.metadata)
+    return not response.conversation_id and bool(response.metadata)

@@ -35,7 +35,7 @@ from realtime_bus.transport._callbacks import asyncio_in_callbacks, on_asyncio
 
 if TYPE_CHECKING:
     from realtime_bus._bus._bus import Bus
-    from realtime_bus.events._vocabulary import Vocabulary
+    from realtime_bus.events._registry import WireProtocol
     from realtime_bus.transport import Transport
 
     from ._session import Session
@@ -72,7 +72,7 @@ class SessionStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class SessionCore:
     """A transport, the bus's routing for it, and sending. See `Session` for the verbs."""
 
-    def __init__(self, bus: Bus, transport: Transport, vocabulary: Vocabulary) -> None:
+    def __init__(self, bus: Bus, transport: Transport, vocabulary: WireProtocol) -> None:
         self.bus = bus
         self.frame = b""
         """The frame being dispatched; valid in inline handlers and interceptors."""

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 from realtime_bus import events as ev
 from realtime_bus.errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
-from realtime_bus.events._vocabulary import Vocabulary
+from realtime_bus.events._registry import WireProtocol
 from realtime_bus.transport import dial as default_dial
 
 from ._address import address, find_key, vocabulary_of
@@ -73,7 +73,7 @@ class SessionContext:
         open_transport: Callable[[], Awaitable[Transport]],
         *,
         url: str,
-        vocabulary: Vocabulary,
+        vocabulary: WireProtocol,
         wait_created: bool,
         open_timeout_s: float,
         fields: SessionFields,
@@ -94,7 +94,7 @@ class SessionContext:
         bus: Bus,
         transport: Transport,
         *,
-        vocabulary: Vocabulary,
+        vocabulary: WireProtocol,
         wait_created: bool,
         open_timeout_s: float,
         fields: SessionFields,

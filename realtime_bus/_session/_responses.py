@@ -18,7 +18,7 @@ from ._verbs import Verbs, not_sent
 
 if TYPE_CHECKING:
     from realtime_bus._bus._bus import Bus
-    from realtime_bus.events._vocabulary import Vocabulary
+    from realtime_bus.events._registry import WireProtocol
     from realtime_bus.transport import Transport
 
 __all__ = ["RESPONSE_TIMEOUT_S", "Responses"]
@@ -32,7 +32,7 @@ _ITEM_EVENTS = (ev.ResponseOutputItemAdded, ev.ResponseOutputItemDone)
 class Responses(Verbs):
     """A session that keeps its responses in order, by an arbiter."""
 
-    def __init__(self, bus: Bus, transport: Transport, vocabulary: Vocabulary) -> None:
+    def __init__(self, bus: Bus, transport: Transport, vocabulary: WireProtocol) -> None:
         super().__init__(bus, transport, vocabulary)
         self._arbiter = Arbiter(self._send_create, self._send_cancel)
         self._guarding = False

@@ -24,7 +24,7 @@ from ._waiting import EventStream, WaitFor
 if TYPE_CHECKING:
     from realtime_bus._bus._bus import Bus
     from realtime_bus._bus._typed import OnFor, StreamFor, WaitForFor
-    from realtime_bus.events._vocabulary import Vocabulary
+    from realtime_bus.events._registry import WireProtocol
     from realtime_bus.transport import Transport
 
 __all__ = ["Session"]
@@ -41,7 +41,7 @@ class Session(Responses):
         last_error: What the server last complained about, or None.
     """
 
-    def __init__(self, bus: Bus, transport: Transport, vocabulary: Vocabulary) -> None:
+    def __init__(self, bus: Bus, transport: Transport, vocabulary: WireProtocol) -> None:
         super().__init__(bus, transport, vocabulary)
         self.id: str | None = None
         self.config: Any = None

@@ -15,7 +15,7 @@ from realtime_bus import events as ev
 from realtime_bus.errors import UsageError, RequestError, RequestTimeout
 from realtime_bus.codec import MAX_APPEND_BYTES
 from realtime_bus.events import translation
-from realtime_bus.events._vocabulary import TRANSLATION
+from realtime_bus.events._registry import TRANSLATION
 
 from ._core import SessionCore
 from ._fields import SessionFields, session_request
@@ -23,7 +23,7 @@ from ._requests import CONFIRMING, ITEM_ID_PREFIX, Pending, Requests
 
 if TYPE_CHECKING:
     from realtime_bus._bus._bus import Bus
-    from realtime_bus.events._vocabulary import Vocabulary
+    from realtime_bus.events._registry import WireProtocol
     from realtime_bus.transport import Transport
 
 __all__ = ["REQUEST_TIMEOUT_S", "Verbs", "not_sent"]
@@ -40,7 +40,7 @@ assert _PIECE_BYTES <= MAX_APPEND_BYTES  # noqa: S101  # a relation of constants
 class Verbs(SessionCore):
     """A session with requests that can be awaited."""
 
-    def __init__(self, bus: Bus, transport: Transport, vocabulary: Vocabulary) -> None:
+    def __init__(self, bus: Bus, transport: Transport, vocabulary: WireProtocol) -> None:
         super().__init__(bus, transport, vocabulary)
         # others may talk in the same conversation (a call's sideband), or it may be restored
         self._token = secrets.token_hex(4)

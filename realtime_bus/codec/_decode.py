@@ -16,11 +16,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from realtime_bus.events import Drift, Event, InvalidFrame, UnknownEvent
-from realtime_bus.events._vocabulary import REALTIME, Vocabulary
+from realtime_bus.events._registry import ProtocolName, WireProtocol, wire_protocol
 
 from ._audio import adopt, adopter_nested, decode_cut
 from ._json import NotAnObject, parse_object
@@ -28,7 +28,7 @@ from ._names import HEAD, MAX_HEAD_BYTES, wire_name
 from ._table import Side, TypeCodec, table_of
 from ._walk import Problem, walk
 
-__all__ = ["Decoder", "wire_name"]
+__all__ = ["Decoder", "decode", "decode_client"]
 
 _MAX_KINDS = 1000  # a server that makes up field names must not fill the memory
 _TOO_MANY = Problem("", "unknown_field", f"over {_MAX_KINDS} kinds of drift: no more are told")
@@ -41,27 +41,30 @@ class Decoder:
     """Decodes the frames of one session, and keeps count of what does not fit.
 
     Args:
-        vocabulary: Which protocol.
+        protocol: Which protocol the frames speak, or its name.
         side: Whose events: those a server sends, or those a client sends.
         report: Called with each kind of drift, the first time it is seen. Audio is only
             looked at when it is read, so bad base64 is reported then.
 
     Attributes:
-        decode: Return the event of a frame: a struct of the vocabulary, an `UnknownEvent`, or an
+        decode: Return the event of a frame: a struct of the protocol, an `UnknownEvent`, or an
             `InvalidFrame`; never raises. The event may keep the frame, a WebSocket message.
         drift_counts: How often each kind was seen, by (event type, path, kind).
+
+    Raises:
+        RegistrationError: There is no protocol of this name.
     """
 
     decode: Callable[[bytes | str], Event]
 
     def __init__(
         self,
-        vocabulary: Vocabulary = REALTIME,
+        protocol: WireProtocol | ProtocolName = "realtime",
         *,
         side: Side = "server",
         report: Callable[[Drift], None] | None = None,
     ) -> None:
-        self._decode, self._types, self._beta = table_of(vocabulary, side)
+        self._decode, self._types, self._renamed = table_of(wire_protocol(protocol), side)
         self._finish: dict[type, _Finish | None] = {
             codec.cls: self._first for codec in self._types.values()
         }
@@ -106,24 +109,24 @@ class Decoder:
         if codec.slot is None:
             return None
         on_bad = partial(self._bad_audio, name.decode(), codec.slot.name)
-        for beta in (beta for beta, new in self._beta.items() if new == name):
-            decode = partial(self._decode_renamed, beta)
-            self._cut[HEAD + beta] = partial(decode_cut, decode, codec.slot, codec.marker, on_bad)
+        for old in (old for old, new in self._renamed.items() if new == name):
+            decode = partial(self._decode_renamed, old)
+            self._cut[HEAD + old] = partial(decode_cut, decode, codec.slot, codec.marker, on_bad)
         self._cut[HEAD + name] = partial(decode_cut, self._decode, codec.slot, codec.marker, on_bad)
         return partial(adopt, codec.slot, on_bad)
 
-    def _decode_renamed(self, beta: bytes, frame: bytes) -> Any:
-        """Decode a frame with a beta name by its GA name.
+    def _decode_renamed(self, old: bytes, frame: bytes) -> Any:
+        """Decode a frame whose event has another name by now.
 
         Safe wherever the name stands: had another text been swapped in place of the type, the
-        type would still be the beta one, which msgspec refuses.
+        type would still be the old one, which msgspec refuses.
         """
-        return self._decode(frame.replace(b'"%b"' % beta, b'"%b"' % self._beta[beta], 1))
+        return self._decode(frame.replace(b'"%b"' % old, b'"%b"' % self._renamed[old], 1))
 
     def _unusual(self, frame: bytes) -> Event:
-        """Decode what msgspec has refused: by its GA name, or else field by field."""
+        """Decode what msgspec has refused: by its name of today, or else field by field."""
         name = wire_name(frame)
-        if name is None or name not in self._beta:
+        if name is None or name not in self._renamed:
             return self._walk_frame(frame)
         try:
             event: Event = self._decode_renamed(name, frame)
@@ -148,7 +151,7 @@ class Decoder:
 
     def _walk_event(self, frame: bytes, plain: dict[str, Any], kind: str) -> Event:
         name = kind.strip().encode()  # one server writes a stray blank into a type
-        codec = self._types.get(self._beta.get(name, name))
+        codec = self._types.get(self._renamed.get(name, name))
         if codec is None:
             self._count(kind, Problem("type", "unknown_variant", "no such event is known"))
             return UnknownEvent(event_type=kind, frame=frame)
@@ -181,3 +184,18 @@ def _as_bytes(frame: Any) -> bytes:
     if isinstance(frame, str):
         return frame.encode("utf-8", "surrogatepass")
     return bytes(frame)
+
+
+_decoder = cache(Decoder)
+
+
+def decode(frame: bytes | str, *, protocol: WireProtocol | ProtocolName = "realtime") -> Event:
+    """Decode a frame that a server sent. Use a `Decoder` of your own to count drift."""
+    return _decoder(protocol, side="server").decode(frame)
+
+
+def decode_client(
+    frame: bytes | str, *, protocol: WireProtocol | ProtocolName = "realtime"
+) -> Event:
+    """Decode a frame that a client sent, as a relay does."""
+    return _decoder(protocol, side="client").decode(frame)

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from realtime_bus.events._vocabulary import BETA_NAMES
+from realtime_bus.events._registry import REALTIME, WireProtocol
 
 __all__ = ["HEAD", "MAX_HEAD_BYTES", "frame_heads", "wire_name"]
 
@@ -22,12 +22,12 @@ _BEGINNING = re.compile(
 """Other beginnings that are common: blanks, and the event's id before its type."""
 
 
-def frame_heads(name: str) -> list[bytes]:
-    """Return how the frames of an event begin, up to the end of its GA or beta name.
+def frame_heads(name: str, protocol: WireProtocol = REALTIME) -> list[bytes]:
+    """Return how the frames of an event begin, up to the end of its name, old names too.
 
     ``frame[: frame.find(b'"', len(HEAD), MAX_HEAD_BYTES)]`` is one of them for nearly every frame.
     """
-    names = [name, *(beta for beta, new in BETA_NAMES.items() if new == name)]
+    names = [name, *(old for old, new in protocol.old_names.items() if new == name)]
     return [HEAD + each.encode() for each in names]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from realtime_bus.events import ClientEvent
-from realtime_bus.events._vocabulary import REALTIME
+from realtime_bus.events._registry import REALTIME
 
 from ._audio import cut_audio
 from ._json import NotAnObject, parse_object

@@ -1,15 +1,16 @@
-"""What decoders know of a vocabulary: one msgspec decoder, and where the audio is in each type."""
+"""What decoders know of a protocol: one msgspec decoder, and where the audio is in each type."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal, NamedTuple, Union
 
 import msgspec
 
 from realtime_bus.events import Event
 from realtime_bus.events._base import AudioSlot
-from realtime_bus.events._vocabulary import BETA_NAMES, Vocabulary
+from realtime_bus.events._registry import WireProtocol
 
 from ._parts import audio_slots, holds_audio
 
@@ -35,36 +36,29 @@ class TypeCodec(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One direction of a vocabulary.
+    """One direction of a protocol.
 
     Attributes:
         decode: msgspec's decoder of all its types; it looks the type up by itself.
         types: The types, by wire name.
-        beta: GA names, by beta name.
+        renamed: Names of today, by the name that earlier versions had.
     """
 
     decode: Callable[[bytes], Any]
     types: dict[bytes, TypeCodec]
-    beta: dict[bytes, bytes]
+    renamed: dict[bytes, bytes]
 
 
-_TABLES: dict[tuple[str, Side], Table] = {}
-
-
-def table_of(vocabulary: Vocabulary, side: Side) -> Table:
-    """Return the table of a vocabulary's direction; built once, shared by all decoders."""
-    key = (vocabulary.name, side)
-    if key not in _TABLES:
-        _TABLES[key] = _table(getattr(vocabulary, side))
-    return _TABLES[key]
-
-
-def _table(classes: Mapping[str, type[Event]]) -> Table:
+@cache
+def table_of(protocol: WireProtocol, side: Side) -> Table:
+    """Return the table of a protocol's direction; built once, shared by all decoders."""
+    classes: Mapping[str, type[Event]] = protocol.server if side == "server" else protocol.client
     every: Any = Union[tuple(classes.values())]  # noqa: UP007  # its members are not known here
+    old_names = protocol.old_names.items()
     return Table(
         decode=msgspec.json.Decoder(every).decode,
         types={name.encode(): _type_codec(cls) for name, cls in classes.items()},
-        beta={old.encode(): new.encode() for old, new in BETA_NAMES.items() if new in classes},
+        renamed={old.encode(): new.encode() for old, new in old_names if new in classes},
     )
 
 

@@ -1,8 +1,9 @@
 """Every event and every object of the protocol, as frozen structs.
 
 A name follows from the wire name: ``response.output_audio.delta`` is `ResponseOutputAudioDelta`.
-What a server sends derives from `ServerEvent`, what a client sends from `ClientEvent`, and what
-the bus itself has to tell from `BusEvent`. The translation protocol is in `translation`.
+What a server sends derives from `ServerEvent`, what a client sends from `ClientEvent`, and what is
+never on the wire from `BusEvent`; an application derives its own from `AppEvent`. The translation
+protocol is in `translation`.
 
 A nested object whose ``type`` is unknown to this version is an `UnknownObject`, which is why type
 checkers see it in each union.
@@ -13,13 +14,14 @@ from __future__ import annotations
 from . import translation
 from ._base import (
     Audio,
-    BusEvent,
     ClientEvent,
     Event,
     ServerEvent,
     UnknownObject,
 )
 from ._bus import (
+    AppEvent,
+    BusEvent,
     Closed,
     Connected,
     Drift,
@@ -80,6 +82,17 @@ from ._items import (
     TextPart,
 )
 from ._limits import Modality, Status
+from ._registry import (
+    BETA_NAMES,
+    BUS_EVENTS,
+    PROTOCOLS,
+    REALTIME,
+    TRANSLATION,
+    ProtocolName,
+    WireProtocol,
+    own_events,
+    wire_protocol,
+)
 from ._response import (
     CachedTokensDetails,
     Conversation,
@@ -195,19 +208,14 @@ from ._tools import (
     ToolChoiceFunction,
     ToolChoiceMcp,
 )
-from ._vocabulary import (
-    BETA_NAMES,
-    BUS_EVENTS,
-    REALTIME,
-    TRANSLATION,
-    Vocabulary,
-)
 
 __all__ = [
     "BETA_NAMES",
     "BUS_EVENTS",
+    "PROTOCOLS",
     "REALTIME",
     "TRANSLATION",
+    "AppEvent",
     "Audio",
     "AudioConfig",
     "AudioConfigRequest",
@@ -305,6 +313,7 @@ __all__ = [
     "PromptImage",
     "PromptText",
     "PromptVariable",
+    "ProtocolName",
     "ProtocolViolation",
     "RateLimit",
     "RateLimitsUpdated",
@@ -375,6 +384,8 @@ __all__ = [
     "UnknownEvent",
     "UnknownObject",
     "Usage",
-    "Vocabulary",
+    "WireProtocol",
+    "own_events",
     "translation",
+    "wire_protocol",
 ]

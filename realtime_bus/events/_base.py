@@ -11,7 +11,6 @@ from msgspec import NODEFAULT, Meta, Raw, Struct
 
 __all__ = [
     "Audio",
-    "BusEvent",
     "ClientEvent",
     "Event",
     "OptionalAudio",
@@ -97,10 +96,6 @@ class ClientEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     event_id: Annotated[str, Meta(max_length=512)] | None = None
     """The client's own id, at most 512 characters; comes back as ``error.event_id``."""
-
-
-class BusEvent(Event, frozen=True, kw_only=True):
-    """A happening of the bus itself; never on the wire."""
 
 
 class UnknownObject:

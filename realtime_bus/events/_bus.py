@@ -1,15 +1,23 @@
-"""Happenings of the bus itself, handled with the same decorators as a server's events."""
+"""Events that are never on the wire: the bus's own, plugins', and an application's.
+
+They are handled with the same decorators as a server's events.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Any, Literal, dataclass_transform
 
-from msgspec import Struct
+from msgspec import Struct, StructMeta, field
 
-from ._base import BusEvent
+from realtime_bus._errors import RegistrationError
+
+from ._base import Event
 from ._response import Usage
 
 __all__ = [
+    "AppEvent",
+    "BusEvent",
     "Closed",
     "Connected",
     "Drift",
@@ -26,6 +34,53 @@ __all__ = [
     "UnknownEvent",
 ]
 
+TAKEN_NAMES: set[str] = set()
+"""Wire names of the protocols and of the bus; `_registry` fills it."""
+
+
+class _OwnEventMeta(StructMeta):
+    """Makes the classes keyword-only, names them, and refuses wire names that are taken."""
+
+    def __new__(
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        tag: str | None = None,
+        **config: Any,
+    ) -> Any:
+        wire_name = tag or _wire_name(name)
+        if wire_name in TAKEN_NAMES:
+            raise RegistrationError(
+                f"{name} takes the wire name {wire_name!r}, which is a name of a protocol or of "
+                f'the bus; choose another, such as tag="{_wire_name(name)}"'
+            )
+        config.setdefault("kw_only", True)  # msgspec inherits frozen, but not this
+        return super().__new__(mcs, name, bases, namespace, tag=wire_name, **config)
+
+
+def _wire_name(class_name: str) -> str:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", class_name)
+    return f"app.{words.lower()}"
+
+
+# said of the class, for type checkers: each subclass is frozen and keyword-only without a word
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class BusEvent(Event, frozen=True, kw_only=True, metaclass=_OwnEventMeta):
+    """An event that is never on the wire: the bus's own, a plugin's, or an application's.
+
+    A plugin names its events: ``class CallHeld(ev.BusEvent, tag="telephony.call_held")``.
+    """
+
+
+class AppEvent(BusEvent):
+    """An application's own event: derive from it, and emit with ``session.emit``.
+
+    Subclasses are frozen and keyword-only. The wire name follows from the class name:
+    ``class OrderPlaced(ev.AppEvent)`` is ``app.order_placed``; ``tag="…"`` sets another.
+    """
+
+
 DriftKind = Literal["unknown_field", "missing", "wrong_type", "unknown_variant", "constraint"]
 """In which way a frame is not what this version of the library knows."""
 
@@ -33,7 +88,7 @@ TurnOrigin = Literal["speech", "commit", "text", "request", "idle"]
 """What a turn began with; see `TurnCompleted`."""
 
 
-class Connected(BusEvent, frozen=True, kw_only=True, tag="bus.connected"):
+class Connected(BusEvent, tag="bus.connected"):
     """A session has begun: its transport is up and the server has said who it is.
 
     Attributes:
@@ -45,7 +100,7 @@ class Connected(BusEvent, frozen=True, kw_only=True, tag="bus.connected"):
     session_id: str | None = None
 
 
-class Closed(BusEvent, frozen=True, kw_only=True, tag="bus.closed"):
+class Closed(BusEvent, tag="bus.closed"):
     """A session has ended; no event follows.
 
     Attributes:
@@ -59,7 +114,7 @@ class Closed(BusEvent, frozen=True, kw_only=True, tag="bus.closed"):
     clean: bool = True
 
 
-class HandlerFailed(BusEvent, frozen=True, kw_only=True, tag="bus.handler_failed"):
+class HandlerFailed(BusEvent, tag="bus.handler_failed"):
     """A handler raised; the session goes on.
 
     Attributes:
@@ -73,7 +128,7 @@ class HandlerFailed(BusEvent, frozen=True, kw_only=True, tag="bus.handler_failed
     error: BaseException
 
 
-class UnknownEvent(BusEvent, frozen=True, kw_only=True, tag="bus.unknown_event"):
+class UnknownEvent(BusEvent, tag="bus.unknown_event"):
     """A frame whose ``type`` this version does not know.
 
     Attributes:
@@ -85,7 +140,7 @@ class UnknownEvent(BusEvent, frozen=True, kw_only=True, tag="bus.unknown_event")
     frame: bytes
 
 
-class InvalidFrame(BusEvent, frozen=True, kw_only=True, tag="bus.invalid_frame"):
+class InvalidFrame(BusEvent, tag="bus.invalid_frame"):
     """A frame that is no event: not JSON, not an object, or without a ``type``.
 
     Attributes:
@@ -97,7 +152,7 @@ class InvalidFrame(BusEvent, frozen=True, kw_only=True, tag="bus.invalid_frame")
     frame: bytes
 
 
-class Drift(BusEvent, frozen=True, kw_only=True, tag="bus.drift"):
+class Drift(BusEvent, tag="bus.drift"):
     """A server's event differs from what we know of it; it was read all the same.
 
     Each difference is reported once in a session.
@@ -115,7 +170,7 @@ class Drift(BusEvent, frozen=True, kw_only=True, tag="bus.drift"):
     message: str
 
 
-class Overflow(BusEvent, frozen=True, kw_only=True, tag="bus.overflow"):
+class Overflow(BusEvent, tag="bus.overflow"):
     """A handler's mailbox is full, and events were dropped as its policy says.
 
     Attributes:
@@ -131,7 +186,7 @@ class Overflow(BusEvent, frozen=True, kw_only=True, tag="bus.overflow"):
     dropped: int
 
 
-class PlaybackStarted(BusEvent, frozen=True, kw_only=True, tag="bus.playback_started"):
+class PlaybackStarted(BusEvent, tag="bus.playback_started"):
     """The first audio of an item can be heard.
 
     Attributes:
@@ -164,7 +219,7 @@ class InterruptedItem(Struct, frozen=True, kw_only=True):
     action: Literal["truncated", "deleted", "left"]
 
 
-class PlaybackInterrupted(BusEvent, frozen=True, kw_only=True, tag="bus.playback_interrupted"):
+class PlaybackInterrupted(BusEvent, tag="bus.playback_interrupted"):
     """Somebody spoke over the assistant, and the sink is silent.
 
     Attributes:
@@ -180,7 +235,7 @@ class PlaybackInterrupted(BusEvent, frozen=True, kw_only=True, tag="bus.playback
     audio_start_ms: int | None = None
 
 
-class ProtocolViolation(BusEvent, frozen=True, kw_only=True, tag="bus.protocol_violation"):
+class ProtocolViolation(BusEvent, tag="bus.protocol_violation"):
     """An event of ours breaks a rule of the protocol; a server would refuse it.
 
     Attributes:
@@ -194,7 +249,7 @@ class ProtocolViolation(BusEvent, frozen=True, kw_only=True, tag="bus.protocol_v
     event_type: str
 
 
-class TurnCompleted(BusEvent, frozen=True, kw_only=True, tag="bus.turn_completed"):
+class TurnCompleted(BusEvent, tag="bus.turn_completed"):
     """A turn is over: the answer is complete, and has been played or was interrupted.
 
     Times are in seconds. The zero point is the end of the person's input, which `origin` names:

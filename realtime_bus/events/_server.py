@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from msgspec import field
+from msgspec import UNSET, UnsetType, field
 
 from ._base import Audio, ServerEvent, lazy_audio
 from ._items import ContentPart, Item
@@ -132,11 +132,12 @@ class ConversationItemAdded(ServerEvent, frozen=True, kw_only=True, tag="convers
     Attributes:
         item: A client's item is whole, without audio; a model's is empty and in
             progress.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item: Item
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class ConversationItemDone(ServerEvent, frozen=True, kw_only=True, tag="conversation.item.done"):
@@ -144,11 +145,12 @@ class ConversationItemDone(ServerEvent, frozen=True, kw_only=True, tag="conversa
 
     Attributes:
         item: The whole item, without audio.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item: Item
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class ConversationItemCreated(
@@ -158,11 +160,12 @@ class ConversationItemCreated(
 
     Attributes:
         item: The item.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item: Item
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class ConversationItemRetrieved(
@@ -247,11 +250,12 @@ class InputAudioBufferCommitted(
 
     Attributes:
         item_id: The user message.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item_id: str
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class InputAudioBufferCleared(

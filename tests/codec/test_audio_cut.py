@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.events._vocabulary import BETA_NAMES
+from realtime_bus.events._registry import BETA_NAMES
 
 from ._watched import AUDIO, Watched, text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from realtime_bus import Bus, RegistrationError, decode_translation_client, encode
+from realtime_bus import Bus, RegistrationError, decode_client, encode
 from realtime_bus import events as ev
 from realtime_bus.events import translation as tr
 from realtime_bus.transport import MemoryTransport, memory_transport_pair
@@ -27,7 +27,7 @@ class Translator:
 
     def take(self, frame: bytes) -> None:
         """Answer one frame."""
-        event = decode_translation_client(frame)
+        event = decode_client(frame, protocol="translation")
         self.seen.append(event)
         if isinstance(event, tr.SessionUpdate):
             self.transport.send(encode(self.updated))

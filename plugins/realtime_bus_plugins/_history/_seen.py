@@ -68,19 +68,19 @@ def _session(book: Book, event: ev.SessionCreated | ev.SessionUpdated) -> None:
 def _added(book: Book, event: _Added, linked: bool) -> None:
     fresh = read_item(event.item)
     if fresh is not None:
-        book.place(fresh, event.previous_item_id, linked=linked)
+        book.place(fresh, event.previous_item_id or None, linked=linked)
 
 
 def _done(book: Book, event: ev.ConversationItemDone, linked: bool) -> None:
     fresh = read_item(event.item)
     # the end of an item that was deleted while it was made does not bring it back
     if fresh is not None and not book.order.was_deleted(fresh.id):
-        book.place(fresh, event.previous_item_id, linked=linked)
+        book.place(fresh, event.previous_item_id or None, linked=linked)
 
 
 def _committed(book: Book, event: ev.InputAudioBufferCommitted, linked: bool) -> None:
     spoken = HistoryItem(id=event.item_id, role="user", parts=(HistoryPart(kind="audio"),))
-    book.place(spoken, event.previous_item_id, linked=linked)
+    book.place(spoken, event.previous_item_id or None, linked=linked)
 
 
 def _deleted(book: Book, event: ev.ConversationItemDeleted) -> None:

@@ -112,7 +112,7 @@ class Rounds:
     def _created(self, event: ev.ResponseCreated) -> list[Action]:
         is_new = (event.response.id or "") not in self._rounds
         created = self._round(event.response.id)
-        if not is_new or event.response.conversation_id is None:
+        if not is_new or not event.response.conversation_id:
             return []
         created.in_conversation = True
         self._pace.response_began()
@@ -147,7 +147,7 @@ class Rounds:
             return []
         for item in response.output:
             self._take(found, response.id or "", item)
-        if response.conversation_id is not None:
+        if response.conversation_id:
             found.in_conversation = True
         return self._end(found, ENDINGS.get(response.status, "failed"))
 
