@@ -52,7 +52,7 @@ class Decoder:
         drift_counts: How often each kind was seen, by (event type, path, kind).
 
     Raises:
-        RegistrationError: There is no protocol of this name.
+        UsageError: There is no protocol of this name.
     """
 
     decode: Callable[[bytes | str], Event]

@@ -508,7 +508,7 @@ class ResponseOutputTextDone(
 
 @lazy_audio("delta")
 class ResponseOutputAudioDelta(
-    _OfContentPart, frozen=True, kw_only=True, tag="response.output_audio.delta"
+    _OfContentPart, frozen=True, kw_only=True, weakref=True, tag="response.output_audio.delta"
 ):
     """More audio, faster than it plays.
 

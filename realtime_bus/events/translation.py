@@ -217,7 +217,7 @@ class SessionOutputTranscriptDelta(
 
 @lazy_audio("delta")
 class SessionOutputAudioDelta(
-    ServerEvent, frozen=True, kw_only=True, tag="session.output_audio.delta"
+    ServerEvent, frozen=True, kw_only=True, weakref=True, tag="session.output_audio.delta"
 ):
     """More of the translation, spoken.
 

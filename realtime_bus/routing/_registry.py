@@ -52,26 +52,25 @@ class Registry:
         plugins: Attached to every session, in this order.
         options: How sessions behave.
         subscriptions: Handlers of every session, in the order of registration.
-        members: Open sessions, oldest first.
     """
 
     def __init__(self, plugins: Iterable[Any], options: BusOptions) -> None:
         self.plugins = tuple(plugins)
         self.options = options
         self.subscriptions: list[Subscription] = []
-        self.members: dict[Member, None] = {}
+        self._members: dict[Member, Any] = {}
 
     def add(self, subscription: Subscription) -> None:
         """Register a handler with every session, those that are open too."""
         self.subscriptions.append(subscription)
-        for member in list(self.members):
+        for member in list(self._members):
             member.add(subscription)
 
     def discard(self, subscription: Subscription) -> None:
         """Take a registration out of every session; one not there is no error."""
         if subscription in self.subscriptions:
             self.subscriptions.remove(subscription)
-            for member in list(self.members):
+            for member in list(self._members):
                 member.remove(subscription)
 
     def off(self, handler: Callable[..., Any]) -> None:
@@ -86,14 +85,19 @@ class Registry:
         for subscription in found:
             self.discard(subscription)
 
-    def enter(self, member: Member) -> None:
+    @property
+    def sessions(self) -> tuple[Any, ...]:
+        """What was counted in and not out, oldest first."""
+        return tuple(self._members.values())
+
+    def enter(self, member: Member, session: Any) -> None:
         """Count a session in: handlers registered from now on reach it."""
-        self.members[member] = None
+        self._members[member] = session
 
     def leave(self, member: Member) -> None:
         """Count a session out, and keep its figures."""
-        if member in self.members:
-            del self.members[member]
+        if member in self._members:
+            del self._members[member]
             member.add_to_totals()
 
     def statistics(self) -> list[HandlerStatistics]:
@@ -102,7 +106,7 @@ class Registry:
         for subscription in self.subscriptions:
             total = HandlerStatistics(handler=subscription.name)
             total.add(subscription.totals)
-            for member in self.members:
+            for member in self._members:
                 found = member.statistics_of(subscription)
                 if found is not None:
                     total.add(found)

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import ref
@@ -35,6 +35,7 @@ Interceptor = Callable[[Any, Any], Event | None]
 """A plain function of (event, session): it returns what goes on, or None to end the event."""
 
 _Put = Callable[[Any], None]
+_MAX_KEPT = 256  # events without audio that were ended by an interceptor
 _WIRE = frozenset(
     cls for classes in INCOMING.values() for cls in classes if not issubclass(cls, BusEvent)
 )
@@ -52,11 +53,12 @@ class Router:
     """Observers, interceptors and handlers of one session, by event class.
 
     Attributes:
+        session: What handlers are given; set before any is added.
         skippable: Beginnings of the frames that need no decoding, up to the end of their type.
     """
 
-    def __init__(self, session: Any, host: Host, *, eager: bool = False) -> None:
-        self._session = session
+    def __init__(self, host: Host, *, eager: bool = False) -> None:
+        self.session: Any = None
         self._host = host
         self._eager = eager and EAGER_TASKS
         self._observers: list[tuple[frozenset[type[Event]], _Put]] = []
@@ -64,7 +66,8 @@ class Router:
         self._runners: dict[Subscription, Runner] = {}
         self._retired: list[Runner] = []  # removed, but perhaps still at work
         self._routes: dict[type[Event], _Route] = {}
-        self._held: dict[int, tuple[ref[Event], Interceptor]] = {}
+        self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
+        self._kept: deque[Event] = deque()
         self._wanted: Counter[type[Event]] = Counter()
         self.skippable = {head for cls in _WIRE for head in frame_heads(wire_name(cls))}
 
@@ -103,22 +106,31 @@ class Router:
     def _pass(self, interceptor: Interceptor, event: Event) -> Event | None:
         """Run an interceptor; one that raises is reported, and the event goes on as it was."""
         try:
-            return _checked(interceptor(event, self._session), interceptor)
+            return _checked(interceptor(event, self.session), interceptor)
         except BaseException as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
             self._host.report_failure(handler_name(interceptor), event, reported(error))
             return event
 
     def _hold(self, event: Event, interceptor: Interceptor) -> None:
-        """Remember who ended an event, for as long as somebody keeps it."""
+        """Remember who ended an event, in case that it is injected later.
+
+        Audio is not kept alive for that; of other events, which are small, the last are kept.
+        """
         key, held = id(event), self._held
-        held[key] = ref(event, lambda _: held.pop(key, None)), interceptor
+        try:
+            held[key] = ref(event, lambda _: held.pop(key, None)), interceptor
+        except TypeError:
+            self._kept.append(event)
+            held[key] = (lambda: event), interceptor
+            if len(self._kept) > _MAX_KEPT:
+                held.pop(id(self._kept.popleft()), None)
 
     def inject(self, event: Event, behind: Interceptor | None) -> None:
         """Let an event go on behind an interceptor: the one that held it if None is given.
 
         An event that none has held meets all of them.
         """
-        _, holder = self._held.pop(id(event), (None, None))
+        _, holder = self._held.get(id(event), (None, None))
         route = self._routes.get(type(event)) or self._compile(type(event))
         chain = route.interceptors
         start = behind or holder
@@ -210,9 +222,9 @@ class Router:
     def _runner_of(self, subscription: Subscription) -> Runner:
         mode = subscription.options.mode
         if mode == "inline":
-            return InlineRunner(subscription, self._session, self._host)
+            return InlineRunner(subscription, self.session, self._host)
         make = EagerMailbox if mode == "eager" and self._eager else Mailbox
-        return make(subscription, self._session, self._host)
+        return make(subscription, self.session, self._host)
 
     def _put_of(self, runner: Runner) -> _Put:
         """Return what hands a runner its events: those that its predicate wants, or one alone."""

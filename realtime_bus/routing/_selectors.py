@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 from realtime_bus.errors import UsageError
 from realtime_bus.events import BusEvent, ClientEvent, Event, ServerEvent
-from realtime_bus.events._vocabulary import BUS_EVENTS, REALTIME, TRANSLATION
+from realtime_bus.events._registry import BUS_EVENTS, PROTOCOLS, own_events
 
 __all__ = ["INCOMING", "OUTGOING", "Pattern", "Selection", "pattern", "select"]
 
@@ -33,8 +33,8 @@ def _by_name(*tables: Mapping[str, type[Event]]) -> _Names:
     return merged
 
 
-INCOMING = _by_name(REALTIME.server, TRANSLATION.server, BUS_EVENTS)
-OUTGOING = _by_name(REALTIME.client, TRANSLATION.client)
+INCOMING = _by_name(*(protocol.server for protocol in PROTOCOLS.values()), BUS_EVENTS)
+OUTGOING = _by_name(*(protocol.client for protocol in PROTOCOLS.values()))
 _CORE = frozenset(BUS_EVENTS.values())
 
 
@@ -107,6 +107,8 @@ def select(selectors: Iterable[object], names: _Names = INCOMING) -> Selection:
 
 
 def _select_one(selector: object, names: _Names) -> Selection:
+    if isinstance(selector, Selection):
+        return selector
     if isinstance(selector, str):
         return _select_text(selector, names)
     if isinstance(selector, type):
@@ -133,7 +135,7 @@ def _union_members(selector: object) -> tuple[object, ...]:
 
 
 def _select_text(text: str, names: _Names) -> Selection:
-    own = own_events() if names is INCOMING else {}
+    own = _not_on_the_wire() if names is INCOMING else {}
     if text in names:
         return Selection(frozenset(names[text]))
     if text in own:
@@ -146,14 +148,11 @@ def _select_text(text: str, names: _Names) -> Selection:
     return Selection(found, patterns=(text,) if names is INCOMING else ())
 
 
-def own_events() -> dict[str, tuple[type[BusEvent], ...]]:
+def _not_on_the_wire() -> dict[str, tuple[type[BusEvent], ...]]:
     """Return the events that plugins and applications have defined so far, by wire name."""
     found: dict[str, tuple[type[BusEvent], ...]] = {}
-    below = list(BusEvent.__subclasses__())
-    while below:
-        cls = below.pop()
-        below += cls.__subclasses__()
-        if cls not in _CORE and cls.__struct_config__.tag is not None:
+    for cls in own_events():
+        if cls not in _CORE:
             found[wire_name(cls)] = (*found.get(wire_name(cls), ()), cls)
     return found
 

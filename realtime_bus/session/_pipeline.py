@@ -17,13 +17,16 @@ from time import perf_counter
 from typing import Any
 
 from realtime_bus import events as ev
-from realtime_bus._logging import Logger, describe
+from realtime_bus._logging import describe, get_logger
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._names import HEAD, MAX_HEAD_BYTES
-from realtime_bus.events._vocabulary import Vocabulary
+from realtime_bus.events import WireProtocol
 from realtime_bus.routing import (
     OUTGOING,
+    BusOptions,
+    HandlerStatistics,
     Interceptor,
+    OnEnd,
     Registry,
     Router,
     Subscription,
@@ -51,25 +54,17 @@ class Pipeline:
         first_error: What a handler raised first, if the bus was told to raise it.
     """
 
-    def __init__(
-        self,
-        session: Any,
-        transport: Transport,
-        protocol: Vocabulary,
-        registry: Registry,
-        log: Logger,
-    ) -> None:
+    def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
         self.frame = b""
         self.frame_time_s = 0.0
         self.frames_received = self.bytes_received = self.frames_skipped = 0
         self.frames_sent = self.bytes_sent = 0
-        self.log = log
+        self.log = get_logger()
         self.first_error: BaseException | None = None
         self.lifecycle = Lifecycle(
             transport, report=self._report_task, on_closed=self._emit_closed
         )
-        self.router = Router(session, self, eager=on_asyncio())
-        self._session = session
+        self.router = Router(self, eager=on_asyncio())
         self._transport = transport
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift)
@@ -137,7 +132,7 @@ class Pipeline:
         """
         sent: Any = event
         for interceptor in self._outgoing.get(type(event), ()):
-            sent = interceptor(sent, self._session)
+            sent = interceptor(sent, self.router.session)
             if sent is None:
                 return False
         frame = encode(sent)
@@ -175,6 +170,27 @@ class Pipeline:
         for cls in select([selector], OUTGOING).classes:
             self._outgoing[cls] = (*self._outgoing.get(cls, ()), interceptor)
 
+    # --- who takes part ----------------------------------------------------------------------
+
+    @property
+    def options(self) -> BusOptions:
+        """How the bus wants its sessions to behave."""
+        return self._registry.options
+
+    def observe(
+        self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]
+    ) -> None:
+        """Let a part of the session see events before interceptors and handlers."""
+        self.router.observe(classes, observer)
+
+    def add(self, subscription: Subscription) -> None:
+        """Let a handler take part from now on."""
+        self.router.add(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Take a handler out of this session; one that is not there is no error."""
+        self.router.remove(subscription)
+
     def off(self, function: object) -> None:
         """Take out a handler or interceptor of this session.
 
@@ -188,6 +204,25 @@ class Pipeline:
         if not found:
             self.router.off(function)
 
+    def listen(self, subscription: Subscription, on_end: OnEnd) -> None:
+        """Add a listener, and tell it of the session's end."""
+        if self.lifecycle.close_info is None:
+            self.router.add(subscription)
+        self.lifecycle.on_end(on_end)
+
+    def unlisten(self, subscription: Subscription, on_end: OnEnd) -> None:
+        """Remove a listener; one that is gone already is no error."""
+        self.router.remove(subscription)
+        self.lifecycle.not_on_end(on_end)
+
+    def statistics_of(self, subscription: Subscription) -> HandlerStatistics | None:
+        """Return a handler's figures in this session, or None if it has no part in it."""
+        return self.router.statistics_of(subscription)
+
+    def add_to_totals(self) -> None:
+        """Add every handler's figures to its totals over all sessions; once, at the end."""
+        self.router.add_to_totals()
+
     # --- what runners ask for ----------------------------------------------------------------
 
     def start_soon(self, function: Callable[..., Any], *args: object) -> None:
@@ -198,7 +233,7 @@ class Pipeline:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
         self.log.error("a handler failed", handler=handler, event_type=event_type, **describe(error))
-        if self._registry.options.raise_handler_errors and self.first_error is None:
+        if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()
         # a handler of HandlerFailed that fails must not report itself for ever
@@ -232,6 +267,12 @@ class Pipeline:
 
     def _emit_closed(self, close: Any) -> None:
         self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """End in good order: close, and let mailboxes empty for a while."""
+        await self.lifecycle.finish(lambda: self.router.busy, self.options.drain_timeout_s)
 
     def abandon(self) -> None:
         """Stop at once; what still waits in mailboxes is counted as dropped."""
