@@ -65,7 +65,7 @@ class Logger:
         every = {**self._values, **values}
         if structlog.is_configured():
             configured: Any = structlog.get_logger(self._logger.name)
-            configured.log(level, event, **every)
+            getattr(configured, logging.getLevelName(level).lower())(event, **every)
         else:
             text = _render(None, "", {"event": event, **every})
             self._logger.log(level, "%s", text, stacklevel=3)

@@ -30,7 +30,7 @@ class Target:
         kind: What the session will do there.
     """
 
-    def __init__(self, url: str, key: _Secret | None, *, intent: str | None) -> None:
+    def __init__(self, url: str, key: Secret | None, *, intent: str | None) -> None:
         self.url = url
         self.shown = url.split("?", 1)[0]
         self.protocol: WireProtocol = REALTIME
@@ -39,7 +39,7 @@ class Target:
             self.kind = "transcription"
         elif _is_translation(url):
             self.protocol, self.kind = TRANSLATION, "translation"
-        self._key = key
+        self.key = key
 
     def opener(
         self,
@@ -53,8 +53,8 @@ class Target:
 
         async def open_transport() -> Transport:
             given = dict(headers)
-            if self._key is not None:
-                given["Authorization"] = f"Bearer {self._key.reveal()}"
+            if self.key is not None:
+                given["Authorization"] = f"Bearer {self.key.reveal()}"
             return await (dial or default_dial)(
                 self.url, headers=given, open_timeout_s=open_timeout_s, **options
             )
@@ -100,7 +100,7 @@ def _is_translation(url: str) -> bool:
     return urlsplit(url).path.rstrip("/").endswith("/translations")
 
 
-class _Secret:
+class Secret:
     """A key that shows itself to nobody who does not ask for it by name."""
 
     __slots__ = ("_value",)
@@ -116,17 +116,17 @@ class _Secret:
         return "Secret('…')"
 
 
-def _find_key(api_key: str | None, url: str, headers: Mapping[str, str]) -> _Secret | None:
+def _find_key(api_key: str | None, url: str, headers: Mapping[str, str]) -> Secret | None:
     """Return the key to send: the one given, or the environment's where that is safe."""
     if api_key is not None:
-        return _Secret(api_key)
+        return Secret(api_key)
     if _has_credentials(url, headers):
         return None
     parts = urlsplit(url)
     host = parts.hostname or ""
     found = os.environ.get(API_KEY_VARIABLE)
     if found and (parts.scheme == "wss" or _is_local(host)):
-        return _Secret(found)
+        return Secret(found)
     if host.endswith("openai.com"):
         raise AuthenticationError(
             f"there is no key for {host}: pass api_key=..., or set {API_KEY_VARIABLE}", url=host

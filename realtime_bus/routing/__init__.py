@@ -17,7 +17,7 @@ from ._options import HandlerOptions, Mode, OverflowPolicy
 from ._registry import BusOptions, Registry, registering
 from ._router import Interceptor, Router
 from ._runners import failure_of, reported
-from ._selectors import OUTGOING, Pattern, pattern, select
+from ._selectors import OUTGOING, Pattern, Selection, pattern, select
 from ._signature import check_interceptor, handler_name
 from ._streams import EventStream, Listening, OnEnd, WaitFor
 from ._subscription import HandlerStatistics, Subscription
@@ -41,6 +41,7 @@ __all__ = [
     "Pattern",
     "Registry",
     "Router",
+    "Selection",
     "StreamFor",
     "Subscription",
     "WaitFor",

@@ -3,9 +3,10 @@
 Rules:
 
 1. Routes are compiled per event class when its first event comes after a change.
-2. Observers, the session's own parts, see an event first; then interceptors, in the order of
-   their registration. One that returns None ends the event; what it returns otherwise goes on.
-3. Handlers get an event in the order of their registration, whether inline or from mailboxes.
+2. Interceptors see an event before any handler, in the order of their registration. One that
+   returns None ends the event; what it returns otherwise goes on.
+3. Handlers get an event in the order of their registration, whether inline or from mailboxes. The
+   session's own parts are registered first.
 4. What an interceptor held back goes on behind it when it is injected.
 5. `skippable` holds the beginnings of the frames that nobody wants: they need no decoding.
 """
@@ -44,13 +45,12 @@ _WIRE = frozenset(
 class _Route(NamedTuple):
     """What events of one class meet."""
 
-    observers: tuple[_Put, ...]
     interceptors: tuple[Interceptor, ...]
     puts: tuple[_Put, ...]
 
 
 class Router:
-    """Observers, interceptors and handlers of one session, by event class.
+    """Interceptors and handlers of one session, by event class.
 
     Attributes:
         session: What handlers are given; set before any is added.
@@ -61,7 +61,6 @@ class Router:
         self.session: Any = None
         self._host = host
         self._eager = eager and EAGER_TASKS
-        self._observers: list[tuple[frozenset[type[Event]], _Put]] = []
         self._interceptors: list[tuple[Selection, Interceptor]] = []
         self._runners: dict[Subscription, Runner] = {}
         self._retired: list[Runner] = []  # removed, but perhaps still at work
@@ -74,22 +73,13 @@ class Router:
     # --- the way of an event -----------------------------------------------------------------
 
     def route(self, event: Event) -> None:
-        """Send an event past the observers and interceptors to its handlers; never raises."""
+        """Send an event through the interceptors to its handlers; never raises."""
         route = self._routes.get(type(event)) or self._compile(type(event))
-        if route.observers:
-            self._observe(route.observers, event)
         if route.interceptors:
             self._intercept(route.interceptors, event)
             return
         for put in route.puts:
             put(event)
-
-    def _observe(self, observers: tuple[_Put, ...], event: Event) -> None:
-        for observe in observers:
-            try:
-                observe(event)
-            except Exception as error:  # noqa: BLE001  # a defect of ours must not end the session
-                self._host.report_failure(handler_name(observe), event, error)
 
     def _intercept(self, interceptors: Iterable[Interceptor], event: Event) -> None:
         """Send an event through interceptors, and on to its handlers."""
@@ -141,17 +131,6 @@ class Router:
         self._intercept(chain, event)
 
     # --- registration ------------------------------------------------------------------------
-
-    def observe(self, classes: Iterable[type[Event]], observer: _Put) -> None:
-        """Let a part of the session see events before anybody else."""
-        self._observers.append((frozenset(classes), observer))
-        self._changed(Selection(frozenset(classes)), +1)
-
-    def unobserve(self, observer: _Put) -> None:
-        """Take an observer out again."""
-        for entry in [entry for entry in self._observers if entry[1] == observer]:
-            self._observers.remove(entry)
-            self._changed(Selection(entry[0]), -1)
 
     def intercept(self, selector: object, interceptor: Interceptor) -> None:
         """Let a function see events before their handlers do.
@@ -209,7 +188,6 @@ class Router:
 
     def _compile(self, cls: type[Event]) -> _Route:
         route = self._routes[cls] = _Route(
-            tuple(see for classes, see in self._observers if cls in classes),
             tuple(fn for selection, fn in self._interceptors if selection.matches(cls)),
             tuple(
                 self._put_of(runner)

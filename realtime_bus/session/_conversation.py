@@ -1,7 +1,7 @@
 """The one view of the conversation: which responses and items are of it, what is active, who speaks.
 
 Pure: events go in, facts come out. A session feeds its own with every server event in `SEEN`,
-before interceptors and handlers, so that whoever handles an event finds the state after it.
+behind the interceptors, so that every handler of an event finds the state after it.
 
 Rules (Realtime protocol, "flows", "out-of-band responses"; `DIALECTS.md` for servers that say less):
 

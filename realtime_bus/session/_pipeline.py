@@ -29,6 +29,7 @@ from realtime_bus.routing import (
     OnEnd,
     Registry,
     Router,
+    Selection,
     Subscription,
     check_interceptor,
     select,
@@ -138,12 +139,12 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
+        note = self._on_sent.get(type(sent))
+        if note is not None:
+            note(sent)  # before it is sent: the answer may come at once
         self._transport.send(frame)
         self.frames_sent += 1
         self.bytes_sent += len(frame)
-        note = self._on_sent.get(type(sent))
-        if note is not None:
-            note(sent)
         return True
 
     async def send(self, event: ev.ClientEvent) -> bool:
@@ -180,8 +181,9 @@ class Pipeline:
     def observe(
         self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]
     ) -> None:
-        """Let a part of the session see events before interceptors and handlers."""
-        self.router.observe(classes, observer)
+        """Let a part of the session see events: before any handler, if asked for first."""
+        wanted = Selection(frozenset(classes))
+        self.add(Subscription(observer, wanted, where=None, options={}, internal=True))
 
     def add(self, subscription: Subscription) -> None:
         """Let a handler take part from now on."""

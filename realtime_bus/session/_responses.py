@@ -123,7 +123,7 @@ class Responses:
     # --- what the server says ----------------------------------------------------------------
 
     def see(self, event: Any) -> None:
-        """Take note of one of the events in `SEEN`, before interceptors and handlers."""
+        """Take note of one of the events in `SEEN`."""
         now_s = anyio.current_time()
         if isinstance(event, ev.Error):
             error = error_details(event)

@@ -2,8 +2,8 @@
 
 A facade: its parts are `Pipeline` (frames in, events to handlers, commands out), `Lifecycle` (tasks
 and the end), `Requests` (who waits for which answer), `Responses` (the arbiter of
-``response.create``), `Conversation` and `ActiveSettings` (what is known). They see an event in this
-order, before interceptors and handlers: settings, conversation, requests, responses.
+``response.create``), `Conversation` and `ActiveSettings` (what is known). They see an event behind
+the interceptors and before any handler, in this order: settings, conversation, requests, responses.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Session(Generic[StateT]):
         self._observe()
 
     def _observe(self) -> None:
-        """Let the parts see events before anybody else, in this order."""
+        """Let the parts see events before any handler, in this order."""
         observe = self._pipeline.observe
         observe(
             (ev.SessionCreated, ev.SessionUpdated)

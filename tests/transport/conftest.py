@@ -13,7 +13,7 @@ import trustme
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener
 
-from realtime_bus._errors import CloseInfo, TransportClosed
+from realtime_bus.errors import CloseInfo, TransportClosed
 from realtime_bus.transport import (
     Dial,
     Refusal,

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from starlette.websockets import WebSocket
 
-from realtime_bus._errors import CloseInfo, RegistrationError, TransportClosed
+from realtime_bus.errors import CloseInfo, UsageError, TransportClosed
 from realtime_bus.transport import _adapters, adapt
 
 
@@ -266,5 +266,5 @@ async def test_an_openai_realtime_connection(serve: Any, running: Any, anyio_bac
 @pytest.mark.parametrize("thing", [object(), 1, None, "ws://x"])
 def test_what_fits_nothing_is_refused(thing: object) -> None:
     """Something without the methods is refused, naming its type and what it needs."""
-    with pytest.raises(RegistrationError, match=rf"{type(thing).__name__} cannot be adapted"):
+    with pytest.raises(UsageError, match=rf"{type(thing).__name__} cannot be adapted"):
         adapt(thing)

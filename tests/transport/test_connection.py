@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from realtime_bus._errors import RegistrationError, TransportClosed
+from realtime_bus.errors import UsageError, TransportClosed
 from realtime_bus.transport import (
     Connection,
     Refusal,
@@ -296,7 +296,7 @@ def test_broken_frames_behind_the_request_do_not_raise() -> None:
 @pytest.mark.parametrize("value", ["sk-secret\n", "a\r\nX: y", "sk-é\u2019"])
 def test_a_header_value_that_cannot_be_sent_is_not_told(value: str) -> None:
     """A key with a line break is refused with a hint, without its text."""
-    with pytest.raises(RegistrationError, match="line break") as caught:
+    with pytest.raises(UsageError, match="line break") as caught:
         client_connection(URI, headers={"Authorization": value})
     assert "secret" not in str(caught.value)
 
@@ -304,13 +304,13 @@ def test_a_header_value_that_cannot_be_sent_is_not_told(value: str) -> None:
 @pytest.mark.parametrize("name", ["Sec-WebSocket-Key", "upgrade", "a b", ""])
 def test_a_header_that_is_not_the_callers_is_refused(name: str) -> None:
     """Headers of the handshake itself, and names that are none, cannot be set."""
-    with pytest.raises(RegistrationError, match="cannot be set"):
+    with pytest.raises(UsageError, match="cannot be set"):
         client_connection(URI, headers={name: "x"})
 
 
 def test_a_subprotocol_that_cannot_be_sent_is_not_told() -> None:
     """A subprotocol with a forbidden character is refused without its text."""
-    with pytest.raises(RegistrationError) as caught:
+    with pytest.raises(UsageError) as caught:
         client_connection(URI, subprotocols=["openai-insecure-api-key.sk secret"])
     assert "secret" not in str(caught.value)
 

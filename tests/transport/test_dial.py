@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from anyio.abc import ByteStream
 
-from realtime_bus._errors import (
+from realtime_bus.errors import (
     AuthenticationError,
     ConnectError,
     HostUnreachable,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
-from realtime_bus._errors import MissingExtra, RegistrationError
+from realtime_bus.errors import MissingExtra, UsageError
 from realtime_bus.transport import (
     Connection,
     Dial,
@@ -230,7 +230,7 @@ def test_handlers_may_use_anyio_under_plain_asyncio(serve: Any, dialled: Dial) -
 @pytest.mark.anyio
 async def test_picows_on_trio_says_so() -> None:
     """On trio, the error names what to use."""
-    with pytest.raises(RegistrationError, match="asyncio only"):
+    with pytest.raises(UsageError, match="asyncio only"):
         await dial_picows("ws://127.0.0.1:1")
 
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from realtime_bus._errors import HostUnreachable, TransportClosed
+from realtime_bus.errors import HostUnreachable, TransportClosed
 from realtime_bus.transport import Dial, Settings
 
 pytestmark = pytest.mark.anyio
