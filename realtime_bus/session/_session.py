@@ -358,7 +358,8 @@ class Session(Generic[StateT]):
             UsageError: Its kind is one of these.
         """
         if self._kind in kinds:
-            raise UsageError(f"{verb}() does not exist here: this is a {self._kind} session")
+            other = "; use update_translation()" if verb == "update" else ""
+            raise UsageError(f"a {self._kind} session has no {verb}(){other}")
 
     # --- requests ----------------------------------------------------------------------------
 
