@@ -19,11 +19,12 @@ from msgspec import UNSET, Raw
 
 from realtime_bus._errors import EventTooLarge, InvalidEvent
 from realtime_bus.events import BusEvent, ClientEvent, Event, InputAudioBufferAppend, UnknownObject
-from realtime_bus.events._base import ENCODER, LazyBase64
+from realtime_bus.events._audio import LazyBase64
+from realtime_bus.events._base import ENCODER
 from realtime_bus.events.translation import SessionInputAudioBufferAppend
 
-from ._json import parse_object
-from ._parts import audio_slots, join, parts
+from ._audio import audio_slots, join, parts
+from ._frame import parse_object
 from ._walk import Problem, walk
 
 __all__ = ["MAX_APPEND_BYTES", "encode"]

@@ -25,9 +25,8 @@ from msgspec import inspect
 
 from realtime_bus.events import UnknownObject
 
-from ._parts import join
-from ._problems import Problem, ProblemKind, shown, wrong
-from ._scalars import SCALARS, check_length, name_of
+from ._audio import join
+from ._scalars import SCALARS, Problem, ProblemKind, check_length, name_of, shown, wrong
 
 __all__ = ["Problem", "ProblemKind", "shown", "walk"]
 

@@ -12,13 +12,8 @@ checkers see it in each union.
 from __future__ import annotations
 
 from . import translation
-from ._base import (
-    Audio,
-    ClientEvent,
-    Event,
-    ServerEvent,
-    UnknownObject,
-)
+from ._audio import Audio
+from ._base import ClientEvent, Event, ServerEvent, UnknownObject
 from ._bus import (
     AppEvent,
     BusEvent,
@@ -50,12 +45,7 @@ from ._client import (
     ResponseCreate,
     SessionUpdate,
 )
-from ._formats import (
-    AudioFormat,
-    AudioPCM,
-    AudioPCMA,
-    AudioPCMU,
-)
+from ._common import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU, Modality, Status
 from ._items import (
     AudioPart,
     ContentPart,
@@ -81,7 +71,6 @@ from ._items import (
     ResponseInput,
     TextPart,
 )
-from ._limits import Modality, Status
 from ._registry import (
     BETA_NAMES,
     BUS_EVENTS,

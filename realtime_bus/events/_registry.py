@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeVar
 
 from realtime_bus._errors import RegistrationError
 
-# whole modules, to read the lists of their public names
 from . import _bus, _client, _server, translation  # pyright: ignore[reportPrivateUsage]  # rooms of this package
+
+# whole modules, to read the lists of their public names
 from ._base import ClientEvent, Event, ServerEvent
 from ._bus import TAKEN_NAMES, AppEvent, BusEvent
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType, field
 
-from ._base import Audio, ServerEvent, lazy_audio
+from ._audio import Audio, lazy_audio
+from ._base import ServerEvent
 from ._items import ContentPart, Item
 from ._response import (
     Conversation,

@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ._base import UnknownObject
-from ._formats import AudioFormat
-from ._limits import Include, MaxOutputTokens, Modality, OneModality, Speed, UnitInterval
+from ._base import UnknownObject, Variant
+from ._common import (
+    AudioFormat,
+    Include,
+    MaxOutputTokens,
+    Modality,
+    OneModality,
+    Speed,
+    UnitInterval,
+)
 from ._tools import Tool, ToolChoice
-from ._variant import Variant
 
 __all__ = [
     "AudioConfig",

@@ -218,3 +218,29 @@ def test_drift_under_a_beta_name_costs_one_field() -> None:
         event = watched.decode(AUDIO | {"type": "response.audio.delta", "item_id": 5})
         assert (event.item_id, event.delta) == (5, b"\x00\x01\x02")
     assert watched.counts == {(AUDIO["type"], "item_id", "wrong_type"): 3}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "again",
+    [
+        b'"delta":"BBBB"',
+        b'"delta":""',
+        b'"delta" : "BBBB"',
+        b'"item_id":"x","delta":"BBBB"',
+        b'"d\\u0065lta":"BBBB"',
+        b'"d\\u0065lta":""',
+        b'"delta":null',
+        b'"delta":5',
+    ],
+    ids=bytes.decode,
+)
+def test_of_two_keys_with_a_name_the_last_one_counts(size: int, again: bytes) -> None:
+    """As JSON parsers have it, however large the frame is and wherever the other one stands."""
+    audio = base64.b64encode(b"\x01" * size)
+    frame = frame_of(audio.decode())
+    for twice in (frame[:-1] + b"," + again + b"}", frame.replace(b'"delta"', again + b',"delta"')):
+        plain = json.loads(twice)["delta"]
+        watched = Watched(AUDIO)
+        assert watched.decode(twice).delta == base64.b64decode(plain if type(plain) is str else "")
+        assert watched.decode(twice).item_id in {"item_1", "x"}
