@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from realtime_bus._errors import RegistrationError
-from realtime_bus.codec._names import frame_heads
+from realtime_bus.codec._frame import frame_heads
 from realtime_bus.events import Event
 from realtime_bus.events._registry import BUS_EVENTS
 

@@ -30,7 +30,7 @@ from realtime_bus._bus._signature import check_interceptor
 from realtime_bus._bus._subscription import HandlerStatistics, Subscription
 from realtime_bus._errors import CloseInfo, SessionClosed
 from realtime_bus.codec import Decoder, encode
-from realtime_bus.codec._names import HEAD, MAX_HEAD_BYTES
+from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.transport._callbacks import asyncio_in_callbacks, on_asyncio
 
 if TYPE_CHECKING:
