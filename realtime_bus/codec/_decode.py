@@ -113,7 +113,7 @@ class Decoder:
         drift_counts: How often each kind was seen, by (event type, path, kind).
 
     Raises:
-        RegistrationError: There is no protocol of this name.
+        UsageError: There is no protocol of this name.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ import msgspec
 import pybase64
 from msgspec import UNSET, Raw
 
-from realtime_bus._errors import EventTooLarge, InvalidEvent
+from realtime_bus.errors import EventTooLarge, InvalidEvent
 from realtime_bus.events import BusEvent, ClientEvent, Event, InputAudioBufferAppend, UnknownObject
 from realtime_bus.events._audio import LazyBase64
 from realtime_bus.events._base import ENCODER

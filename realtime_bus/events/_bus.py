@@ -10,7 +10,7 @@ from typing import Any, Literal, dataclass_transform
 
 from msgspec import Struct, StructMeta, field
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 
 from ._base import Event
 from ._response import Usage
@@ -51,7 +51,7 @@ class _OwnEventMeta(StructMeta):
     ) -> Any:
         wire_name = tag or _wire_name(name)
         if wire_name in TAKEN_NAMES:
-            raise RegistrationError(
+            raise UsageError(
                 f"{name} takes the wire name {wire_name!r}, which is a name of a protocol or of "
                 f'the bus; choose another, such as tag="{_wire_name(name)}"'
             )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 
 from . import _bus, _client, _server, translation  # pyright: ignore[reportPrivateUsage]  # rooms of this package
 
@@ -99,13 +99,13 @@ def wire_protocol(protocol: WireProtocol | ProtocolName) -> WireProtocol:
     """Return a protocol by its name; a `WireProtocol` is returned as it is.
 
     Raises:
-        RegistrationError: No protocol has this name.
+        UsageError: No protocol has this name.
     """
     if isinstance(protocol, WireProtocol):
         return protocol
     if protocol not in PROTOCOLS:
         known = " and ".join(map(repr, PROTOCOLS))
-        raise RegistrationError(f"there is no protocol {protocol!r}; known are {known}")
+        raise UsageError(f"there is no protocol {protocol!r}; known are {known}")
     return PROTOCOLS[protocol]
 
 
