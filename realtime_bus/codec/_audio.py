@@ -107,12 +107,12 @@ def cut_audio(frame: bytes, marker: bytes) -> tuple[bytes, int, int] | None:
         marker: What stands before the audio, such as ``b',"delta":"'``.
 
     Returns:
-        None where the audio cannot be told apart without parsing. Otherwise it is safe: the
+        None where the audio cannot be found without parsing. Otherwise it is safe: the
         marker can only be a key, for within a JSON string its quotes would be escaped; it is a
         key of the event itself, for no other object was opened before it; and it is the last
         of its name, which is the one that counts. Base64 holds no quote, so the next one ends
-        it; if that was an escaped one, the text before it ends in a backslash and will be told
-        as bad base64.
+        it; if that was an escaped one, the text before it ends in a backslash, which is
+        reported as bad base64.
     """
     start = frame.find(marker) + len(marker)
     if start < len(marker) or frame.rfind(b"{", 1, start) > 0:

@@ -42,7 +42,7 @@ Side = Literal["server", "client"]
 
 _CUT_FROM_BYTES = 2048  # from here on, cutting audio out costs less than parsing it
 _MAX_KINDS = 1000  # a server that makes up field names must not fill the memory
-_TOO_MANY = Problem("", "unknown_field", f"over {_MAX_KINDS} kinds of drift: no more are told")
+_TOO_MANY = Problem("", "unknown_field", f"over {_MAX_KINDS} kinds of drift: no more are reported")
 
 _Finish = Callable[[Any, bytes], Event]
 """What is left to do with an event of some class, given its frame as well."""

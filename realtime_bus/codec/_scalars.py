@@ -1,4 +1,4 @@
-"""Problems, and plain values held against their types: text, numbers, literals, base64."""
+"""Problems, and the checks of plain values: text, numbers, literals, base64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold a JSON value against a type, field by field, and build what can be built.
+"""Check a JSON value against a type, field by field, and build what can be built.
 
 msgspec's own decoders stop at the first thing that does not fit. This walk goes on: it notes
 a `Problem` for each place, keeps the value there as it came, and builds the rest. It is the

@@ -72,7 +72,6 @@ from ._items import (
     TextPart,
 )
 from ._registry import (
-    BETA_NAMES,
     BUS_EVENTS,
     PROTOCOLS,
     REALTIME,
@@ -199,7 +198,6 @@ from ._tools import (
 )
 
 __all__ = [
-    "BETA_NAMES",
     "BUS_EVENTS",
     "PROTOCOLS",
     "REALTIME",

@@ -29,8 +29,8 @@ class AudioSlot:
     msgspec fills and reads slots by offset, so it never sees this descriptor: it stores a
     `Raw` (a view of the frame, no copy). The first read decodes it and puts the bytes in its
     place, which frozen structs allow through their member descriptor, and which no reader can
-    tell from having been there all along. Bad base64 reads as no audio (``b""``); whoever
-    decoded the frame has been told through `on_bad`.
+    tell from having been there all along. Bad base64 reads as no audio (``b""``); the
+    decoder that made the event learns of it through `on_bad`.
     """
 
     __slots__ = ("_get", "name", "required", "set")
@@ -75,7 +75,7 @@ class AudioSlot:
 
 
 class LazyBase64:
-    """Base64 inside a frame that nobody has read yet, and whom to tell if it is bad.
+    """Base64 inside a frame that nobody has read yet, and what to call if it is bad.
 
     No struct, though that would be made faster: msgspec would encode it as an object.
     """

@@ -18,7 +18,7 @@ def _encode_hook(value: object) -> object:
         return Raw(b'"%b"' % value.frame[value.start : value.end])
     if isinstance(value, UnknownObject):
         return value.data
-    if isinstance(value, BaseException):  # in a happening of the bus that somebody logs
+    if isinstance(value, BaseException):  # of a handler, in an event of the bus that is logged
         return repr(value)
     msg = f"cannot encode {type(value).__name__}: {value!r:.80}"
     raise TypeError(msg)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.events._registry import BETA_NAMES
 
 from ._watched import AUDIO, Watched, text
 
@@ -52,7 +51,7 @@ def test_bad_base64_is_silence_and_is_told_when_read(padding: str, bad: str) -> 
 
 
 def test_bad_base64_in_the_first_frame_of_its_type_is_told_too() -> None:
-    """The first frame is looked at whole, so its audio is told at once."""
+    """The first frame is looked at whole, so its bad audio is reported at once."""
     watched = Watched()
     assert watched.decode(frame_of("?")).delta == b""
     assert watched.counts == {(AUDIO["type"], "delta", "wrong_type"): 1}
@@ -61,7 +60,7 @@ def test_bad_base64_in_the_first_frame_of_its_type_is_told_too() -> None:
 @pytest.mark.parametrize("value", [5, None, True, {"a": 1}, [1], 1.5], ids=str)
 @pytest.mark.parametrize("padding", ["", "x" * 4000], ids=["small", "large"])
 def test_audio_that_is_no_text_is_silence(value: object, padding: str) -> None:
-    """Another JSON type in place of audio costs the audio only, and is told."""
+    """Another JSON type in place of audio costs the audio only, and is reported."""
     for watched in (Watched(), Watched(AUDIO)):
         event = watched.decode(AUDIO | {"delta": value, "item_id": "item_1" + padding})
         assert type(event) is ev.ResponseOutputAudioDelta
@@ -176,7 +175,7 @@ def test_bad_audio_in_items_is_told_with_its_path(bad: object) -> None:
 # Beta names
 
 
-@pytest.mark.parametrize(("beta", "name"), BETA_NAMES.items())
+@pytest.mark.parametrize(("beta", "name"), ev.REALTIME.old_names.items())
 @pytest.mark.parametrize("delta", ["AAEC", "AAEC" * 2000], ids=["small", "large"])
 @pytest.mark.parametrize("layout", ["type first", "event_id first", "type last", "pretty"])
 def test_beta_names_give_the_ga_structs(beta: str, name: str, delta: str, layout: str) -> None:

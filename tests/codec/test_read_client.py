@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.codec import NotAnObject, read_client
+from realtime_bus.codec._read_client import NotAnObject, read_client
 
 from ._watched import text
 
