@@ -10,6 +10,17 @@ from ._bus._options import HandlerOptions
 from ._bus._plugin import Plugin, load_plugin
 from ._bus._selectors import Pattern, pattern
 from ._bus._subscription import HandlerStatistics
+from ._session._core import SessionStatistics
+from ._session._fields import SessionFields
+from ._session._reply import Reply
+from ._session._session import Session
+from ._session._waiting import EventStream
+from .codec import (
+    Decoder,
+    decode,
+    decode_client,
+    encode,
+)
 from .errors import (
     AuthenticationError,
     CloseInfo,
@@ -21,38 +32,25 @@ from .errors import (
     MissingExtra,
     RealtimeBusError,
     RegistrationError,
-    UsageError,
     RequestError,
     RequestRejected,
     RequestTimeout,
     SessionClosed,
     TransportClosed,
     UpgradeRefused,
+    UsageError,
 )
-from ._session._core import SessionStatistics
-from ._session._fields import SessionFields
-from ._session._reply import Reply
-from ._session._session import Session
-from ._session._waiting import EventStream
 from .session._conversation import Conversation, ItemState, ResponseState
 from .session._settings import ActiveSettings
-from .codec import (
-    Decoder,
-    decode,
-    decode_client,
-    encode,
-)
 
 __all__ = [
     "ActiveSettings",
-    "Conversation",
-    "ItemState",
-    "ResponseState",
     "AuthenticationError",
     "Bus",
     "BusStatistics",
     "CloseInfo",
     "ConnectError",
+    "Conversation",
     "Decoder",
     "EventStream",
     "EventTooLarge",
@@ -61,22 +59,24 @@ __all__ = [
     "HostUnreachable",
     "InvalidEvent",
     "InvalidURL",
+    "ItemState",
     "MissingExtra",
     "Pattern",
     "Plugin",
     "RealtimeBusError",
     "RegistrationError",
-    "UsageError",
     "Reply",
     "RequestError",
     "RequestRejected",
     "RequestTimeout",
+    "ResponseState",
     "Session",
     "SessionClosed",
     "SessionFields",
     "SessionStatistics",
     "TransportClosed",
     "UpgradeRefused",
+    "UsageError",
     "audio",
     "decode",
     "decode_client",

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import cast
 
 from realtime_bus.errors import UsageError
-from realtime_bus.events import BusEvent, ClientEvent, Event, ServerEvent
+from realtime_bus.events import BusEvent, ClientEvent, Event, ServerEvent, own_events
 from realtime_bus.events._registry import BUS_EVENTS, REALTIME, TRANSLATION
 
 __all__ = ["INCOMING", "OUTGOING", "Pattern", "pattern", "resolve"]
@@ -54,6 +54,9 @@ def resolve(selectors: Iterable[object], names: _Names = INCOMING) -> _Classes:
     Raises:
         UsageError: A selector stands for nothing; the message says what was meant.
     """
+    if names is INCOMING:  # and whatever plugins and the application have defined by now
+        own = ({str(cls.__struct_config__.tag): cls} for cls in own_events())
+        names = _by_name(REALTIME.server, TRANSLATION.server, *own)
     found: set[type[Event]] = set()
     for selector in selectors:
         found |= _resolve_one(selector, names)
@@ -108,17 +111,9 @@ def _hint(text: str, names: _Names) -> str:
     return f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
-_BASES = frozenset({Event, ServerEvent, ClientEvent, BusEvent})
-
-
 def _resolve_class(cls: type, names: _Names) -> _Classes:
     every = {member for classes in names.values() for member in classes}
-    if cls in _BASES:
-        found = frozenset(member for member in every if cls in member.__mro__)
-    else:
-        found = frozenset({cls}) & every
-    if not found and issubclass(cls, BusEvent) and names is INCOMING:
-        found = frozenset[type[Event]]({cls})  # a plugin's own happening
+    found = frozenset(member for member in every if cls in member.__mro__)
     if not found:
         raise UsageError(f"{cls.__name__} {_why_not(cls)}")
     return found

@@ -45,9 +45,7 @@ def examine(handler: Callable[..., Any], classes: frozenset[type[Event]]) -> Han
     if inspect.isclass(handler):
         raise UsageError(f"{name} is a class; register an instance or a function")
     if inspect.isgeneratorfunction(_innermost(handler)) or _is_async_generator(handler):
-        raise UsageError(
-            f"{name} is a generator, which nobody would iterate; leave out yield"
-        )
+        raise UsageError(f"{name} is a generator, which nobody would iterate; leave out yield")
     parameters = _positional(handler, name)
     if parameters:
         _check_annotation(handler, parameters[0], classes, name)
@@ -63,9 +61,7 @@ def check_interceptor(interceptor: Callable[..., Any]) -> None:
     """
     name = handler_name(interceptor)
     if not callable(interceptor):
-        raise UsageError(
-            f"{interceptor!r} is not callable; give a function of (event, session)"
-        )
+        raise UsageError(f"{interceptor!r} is not callable; give a function of (event, session)")
     if _is_async(interceptor):
         raise UsageError(
             f"{name} is async, and nothing may be awaited on an event's way; to delay an event, "

@@ -87,9 +87,7 @@ class Subscription:
     ) -> None:
         shape = examine(handler, classes)
         if where is not None and not callable(where):
-            raise UsageError(
-                f"{shape.name}: where={where!r} must be a function of the event"
-            )
+            raise UsageError(f"{shape.name}: where={where!r} must be a function of the event")
         self.handler = handler
         self.classes = classes
         self.where = where

@@ -48,10 +48,6 @@ WireName = Literal[
     "bus.handler_failed",
     "bus.invalid_frame",
     "bus.overflow",
-    "bus.playback_interrupted",
-    "bus.playback_started",
-    "bus.protocol_violation",
-    "bus.turn_completed",
     "bus.unknown_event",
     "conversation.created",
     "conversation.item.added",
@@ -124,9 +120,6 @@ CommonPattern = Literal[
     "*.in_progress",
     "*.invalid_frame",
     "*.overflow",
-    "*.playback_interrupted",
-    "*.playback_started",
-    "*.protocol_violation",
     "*.retrieved",
     "*.segment",
     "*.speech_started",
@@ -135,7 +128,6 @@ CommonPattern = Literal[
     "*.stopped",
     "*.timeout_triggered",
     "*.truncated",
-    "*.turn_completed",
     "*.unknown_event",
     "*.updated",
     "bus.*",
@@ -284,42 +276,6 @@ class OnFor(Protocol):
         where: Callable[[ev.Overflow], bool] | None = None,
         **options: Unpack[HandlerOptions],
     ) -> Registrar[ev.Overflow]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.playback_interrupted"],
-        /,
-        *,
-        where: Callable[[ev.PlaybackInterrupted], bool] | None = None,
-        **options: Unpack[HandlerOptions],
-    ) -> Registrar[ev.PlaybackInterrupted]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.playback_started"],
-        /,
-        *,
-        where: Callable[[ev.PlaybackStarted], bool] | None = None,
-        **options: Unpack[HandlerOptions],
-    ) -> Registrar[ev.PlaybackStarted]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.protocol_violation"],
-        /,
-        *,
-        where: Callable[[ev.ProtocolViolation], bool] | None = None,
-        **options: Unpack[HandlerOptions],
-    ) -> Registrar[ev.ProtocolViolation]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.turn_completed"],
-        /,
-        *,
-        where: Callable[[ev.TurnCompleted], bool] | None = None,
-        **options: Unpack[HandlerOptions],
-    ) -> Registrar[ev.TurnCompleted]: ...
     @overload
     def __call__(
         self,
@@ -902,42 +858,6 @@ class WaitForFor(Protocol):
     @overload
     def __call__(
         self,
-        selector: Literal["bus.playback_interrupted"],
-        /,
-        *,
-        where: Callable[[ev.PlaybackInterrupted], bool] | None = None,
-        timeout_s: float | None = None,
-    ) -> Awaitable[ev.PlaybackInterrupted]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.playback_started"],
-        /,
-        *,
-        where: Callable[[ev.PlaybackStarted], bool] | None = None,
-        timeout_s: float | None = None,
-    ) -> Awaitable[ev.PlaybackStarted]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.protocol_violation"],
-        /,
-        *,
-        where: Callable[[ev.ProtocolViolation], bool] | None = None,
-        timeout_s: float | None = None,
-    ) -> Awaitable[ev.ProtocolViolation]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.turn_completed"],
-        /,
-        *,
-        where: Callable[[ev.TurnCompleted], bool] | None = None,
-        timeout_s: float | None = None,
-    ) -> Awaitable[ev.TurnCompleted]: ...
-    @overload
-    def __call__(
-        self,
         selector: Literal["bus.unknown_event"],
         /,
         *,
@@ -1504,38 +1424,6 @@ class StreamFor(Protocol):
         *,
         where: Callable[[ev.Overflow], bool] | None = None,
     ) -> EventStream[ev.Overflow]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.playback_interrupted"],
-        /,
-        *,
-        where: Callable[[ev.PlaybackInterrupted], bool] | None = None,
-    ) -> EventStream[ev.PlaybackInterrupted]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.playback_started"],
-        /,
-        *,
-        where: Callable[[ev.PlaybackStarted], bool] | None = None,
-    ) -> EventStream[ev.PlaybackStarted]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.protocol_violation"],
-        /,
-        *,
-        where: Callable[[ev.ProtocolViolation], bool] | None = None,
-    ) -> EventStream[ev.ProtocolViolation]: ...
-    @overload
-    def __call__(
-        self,
-        selector: Literal["bus.turn_completed"],
-        /,
-        *,
-        where: Callable[[ev.TurnCompleted], bool] | None = None,
-    ) -> EventStream[ev.TurnCompleted]: ...
     @overload
     def __call__(
         self,

@@ -106,9 +106,7 @@ def _refuse_unknown(given: dict[str, Any]) -> None:
 
 def _format(name: str, value: str) -> ev.AudioFormat:
     if value not in _FORMATS:
-        raise UsageError(
-            f"{name}={value!r} is not known; choose one of {', '.join(_FORMATS)}"
-        )
+        raise UsageError(f"{name}={value!r} is not known; choose one of {', '.join(_FORMATS)}")
     return _FORMATS[value]
 
 
