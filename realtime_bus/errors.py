@@ -40,13 +40,13 @@ __all__ = [
     "InvalidURL",
     "MissingExtra",
     "RealtimeBusError",
-    "UsageError",
     "RequestError",
     "RequestRejected",
     "RequestTimeout",
     "SessionClosed",
     "TransportClosed",
     "UpgradeRefused",
+    "UsageError",
 ]
 
 

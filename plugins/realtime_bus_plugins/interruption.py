@@ -21,9 +21,9 @@ from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
 
 from ._barge_in import SEEN, BargeIn
-from ._playback import output_format
+from ._playback import InterruptedItem, PlaybackInterrupted, PlaybackStarted, output_format
 
-__all__ = ["Interruption"]
+__all__ = ["InterruptedItem", "Interruption", "PlaybackInterrupted", "PlaybackStarted"]
 
 
 class Interruption:
@@ -64,7 +64,7 @@ class Interruption:
         session.on_close(lambda: self._attached.pop(id(session), None))
         attached.subscribe(on_speech_started=self._on_speech_started)
 
-    def interrupt(self, session: Session) -> ev.PlaybackInterrupted | None:
+    def interrupt(self, session: Session) -> PlaybackInterrupted | None:
         """Interrupt now: for a push-to-talk button, or a stop word. Works without any VAD.
 
         Does all that speech would do, and cancels the active response of the conversation, too.
@@ -104,7 +104,7 @@ class _Attached:
             # an interceptor: not even an inline handler of the application comes before it
             session.intercept(ev.InputAudioBufferSpeechStarted, self._speech)
 
-    def interrupt_by_hand(self) -> ev.PlaybackInterrupted | None:
+    def interrupt_by_hand(self) -> PlaybackInterrupted | None:
         return self._interrupt(time.perf_counter(), server_cancels=False)
 
     def _configured(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
@@ -122,7 +122,7 @@ class _Attached:
 
     def _interrupt(
         self, since_s: float, *, server_cancels: bool, audio_start_ms: int | None = None
-    ) -> ev.PlaybackInterrupted | None:
+    ) -> PlaybackInterrupted | None:
         """Fall silent first; everything else can wait."""
         played = self._sink.flush()
         latency_s = time.perf_counter() - since_s
@@ -130,7 +130,7 @@ class _Attached:
         self._send(cut.send)
         if not cut.items:
             return None
-        happening = ev.PlaybackInterrupted(
+        happening = PlaybackInterrupted(
             items=cut.items, latency_s=latency_s, audio_start_ms=audio_start_ms
         )
         self._session.emit(happening)
@@ -165,7 +165,7 @@ class _Attached:
             await anyio.sleep(ahead_ms / 1000)
         if self._machine.ledger.generation == generation:
             self._session.emit(
-                ev.PlaybackStarted(item_id=event.item_id, response_id=event.response_id)
+                PlaybackStarted(item_id=event.item_id, response_id=event.response_id)
             )
 
     def _ahead_ms(self, item_id: str) -> int:

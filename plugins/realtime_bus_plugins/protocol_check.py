@@ -19,10 +19,24 @@ from realtime_bus import events as ev
 
 from ._rules import RULES, SEEN, Broken, Known, Rule, broken_rules
 
-__all__ = ["ProtocolCheck", "RuleBroken"]
+__all__ = ["ProtocolCheck", "ProtocolViolation", "RuleBroken"]
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.protocol_check")
 _Reaction = Literal["report", "raise", "refuse"]
+
+
+class ProtocolViolation(ev.BusEvent, tag="bus.protocol_violation"):
+    """An event of ours breaks a rule of the protocol; a server would refuse it.
+
+    Attributes:
+        rule: The rule's id, such as ``"truncate-within-audio"``.
+        message: What is wrong with the event, and the rule.
+        event_type: Wire name of the event.
+    """
+
+    rule: str
+    message: str
+    event_type: str
 
 
 class RuleBroken(InvalidEvent):
@@ -47,7 +61,7 @@ class ProtocolCheck:
     wrong in any case. It is for the realtime protocol; translation sessions are left alone.
 
     Args:
-        on_violation: ``"report"`` logs a warning, emits `events.ProtocolViolation` and sends
+        on_violation: ``"report"`` logs a warning, emits `ProtocolViolation` and sends
             the event all the same; ``"refuse"`` does the same and drops the event, of which
             whoever awaits its answer hears nothing; ``"raise"`` raises `RuleBroken` to the
             sender, and nothing is sent.
@@ -100,7 +114,7 @@ class ProtocolCheck:
 def _report(event: ev.ClientEvent, broken: Broken, session: Session) -> None:
     rule, message = broken.rule.id, _message(event, broken)
     _log.warning("a rule of the protocol is broken", rule=rule, message=message)
-    session.emit(ev.ProtocolViolation(rule=rule, message=message, event_type=event.type))
+    session.emit(ProtocolViolation(rule=rule, message=message, event_type=event.type))
 
 
 def _message(event: ev.ClientEvent, broken: Broken) -> str:

@@ -1,12 +1,12 @@
-"""How fast the assistant answers: one `events.TurnCompleted` for every turn.
+"""How fast the assistant answers: one `TurnCompleted` for every turn.
 
 ::
 
     bus = Bus(plugins=[sink, Interruption(sink), TurnMetrics()])
 
 
-    @bus.on(ev.TurnCompleted)
-    async def show(turn: ev.TurnCompleted) -> None:
+    @bus.on(TurnCompleted)
+    async def show(turn: TurnCompleted) -> None:
         print(turn.heard_s, turn.interrupted, turn.usage)
 
 The rules are in ``_turns/_log.py``.
@@ -24,14 +24,14 @@ from realtime_bus import Session
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_per_ms
 
-from ._playback import output_format
-from ._turns import TurnLog
+from ._playback import PlaybackInterrupted, PlaybackStarted, output_format
+from ._turns import TurnCompleted, TurnLog, TurnOrigin
 
-__all__ = ["TurnMetrics"]
+__all__ = ["TurnCompleted", "TurnMetrics", "TurnOrigin"]
 
 
 class TurnMetrics:
-    """Measure each turn of each session, and emit `events.TurnCompleted` when it is over.
+    """Measure each turn of each session, and emit `TurnCompleted` when it is over.
 
     When an answer is heard, and whether it was cut off at the sink, is known from
     `Interruption` (put it before this plugin), or from the server's output buffer in calls.
@@ -140,10 +140,10 @@ class _Attached:
         length_s = len(event.delta) / bytes_per_ms(output_format(self._session.config)) / 1000
         self._log.audio(event.response_id, event.item_id, length_s, self._frame_s())
 
-    def _heard(self, event: ev.PlaybackStarted) -> None:
+    def _heard(self, event: PlaybackStarted) -> None:
         self._log.heard(event.response_id, self._now_s())
 
-    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
         cut = [item.item_id for item in event.items if item.discarded_ms or item.action != "left"]
         self._log.interrupted(cut, event.latency_s, self._now_s())
 
@@ -172,8 +172,8 @@ class _Attached:
         ev.ResponseDone: _done,
         ev.ResponseOutputTextDelta: _text,
         ev.ResponseOutputAudioDelta: _audio,
-        ev.PlaybackStarted: _heard,
-        ev.PlaybackInterrupted: _interrupted,
+        PlaybackStarted: _heard,
+        PlaybackInterrupted: _interrupted,
         ev.OutputAudioBufferStarted: _buffer_started,
         ev.OutputAudioBufferStopped: _buffer_stopped,
         ev.OutputAudioBufferCleared: _buffer_cleared,
@@ -183,7 +183,7 @@ class _Attached:
 
 _MAY_END = (
     ev.ResponseDone,
-    ev.PlaybackInterrupted,
+    PlaybackInterrupted,
     ev.OutputAudioBufferStopped,
     ev.OutputAudioBufferCleared,
 )

@@ -7,18 +7,14 @@ for what a server would refuse.
 
 from ._decode import Decoder, decode, decode_client
 from ._encode import MAX_APPEND_BYTES, encode
-from ._read_client import NotAnObject, read_client
-from ._walk import Problem, ProblemKind, walk
+from ._scalars import Problem, ProblemKind
 
 __all__ = [
     "MAX_APPEND_BYTES",
     "Decoder",
-    "NotAnObject",
     "Problem",
     "ProblemKind",
     "decode",
     "decode_client",
     "encode",
-    "read_client",
-    "walk",
 ]

@@ -12,13 +12,8 @@ checkers see it in each union.
 from __future__ import annotations
 
 from . import translation
-from ._base import (
-    Audio,
-    ClientEvent,
-    Event,
-    ServerEvent,
-    UnknownObject,
-)
+from ._audio import Audio
+from ._base import ClientEvent, Event, ServerEvent, UnknownObject
 from ._bus import (
     AppEvent,
     BusEvent,
@@ -27,14 +22,8 @@ from ._bus import (
     Drift,
     DriftKind,
     HandlerFailed,
-    InterruptedItem,
     InvalidFrame,
     Overflow,
-    PlaybackInterrupted,
-    PlaybackStarted,
-    ProtocolViolation,
-    TurnCompleted,
-    TurnOrigin,
     UnknownEvent,
 )
 from ._client import (
@@ -50,12 +39,7 @@ from ._client import (
     ResponseCreate,
     SessionUpdate,
 )
-from ._formats import (
-    AudioFormat,
-    AudioPCM,
-    AudioPCMA,
-    AudioPCMU,
-)
+from ._common import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU, Modality, Status
 from ._items import (
     AudioPart,
     ContentPart,
@@ -81,9 +65,7 @@ from ._items import (
     ResponseInput,
     TextPart,
 )
-from ._limits import Modality, Status
 from ._registry import (
-    BETA_NAMES,
     BUS_EVENTS,
     PROTOCOLS,
     REALTIME,
@@ -210,7 +192,6 @@ from ._tools import (
 )
 
 __all__ = [
-    "BETA_NAMES",
     "BUS_EVENTS",
     "PROTOCOLS",
     "REALTIME",
@@ -274,7 +255,6 @@ __all__ = [
     "InputImage",
     "InputText",
     "InputTokenDetails",
-    "InterruptedItem",
     "InvalidFrame",
     "Item",
     "ItemReference",
@@ -305,8 +285,6 @@ __all__ = [
     "OutputText",
     "OutputTokenDetails",
     "Overflow",
-    "PlaybackInterrupted",
-    "PlaybackStarted",
     "Prompt",
     "PromptCacheBreakpoint",
     "PromptFile",
@@ -314,7 +292,6 @@ __all__ = [
     "PromptText",
     "PromptVariable",
     "ProtocolName",
-    "ProtocolViolation",
     "RateLimit",
     "RateLimitsUpdated",
     "RealtimeSession",
@@ -378,9 +355,7 @@ __all__ = [
     "TranscriptionTokenDetails",
     "TranscriptionUsage",
     "Truncation",
-    "TurnCompleted",
     "TurnDetection",
-    "TurnOrigin",
     "UnknownEvent",
     "UnknownObject",
     "Usage",

@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, dataclass_transform
 
-from msgspec import Struct, StructMeta, field
+from msgspec import StructMeta, field
 
 from realtime_bus.errors import UsageError
 
 from ._base import Event
-from ._response import Usage
 
 __all__ = [
     "AppEvent",
@@ -23,14 +22,8 @@ __all__ = [
     "Drift",
     "DriftKind",
     "HandlerFailed",
-    "InterruptedItem",
     "InvalidFrame",
     "Overflow",
-    "PlaybackInterrupted",
-    "PlaybackStarted",
-    "ProtocolViolation",
-    "TurnCompleted",
-    "TurnOrigin",
     "UnknownEvent",
 ]
 
@@ -83,9 +76,6 @@ class AppEvent(BusEvent):
 
 DriftKind = Literal["unknown_field", "missing", "wrong_type", "unknown_variant", "constraint"]
 """In which way a frame is not what this version of the library knows."""
-
-TurnOrigin = Literal["speech", "commit", "text", "request", "idle"]
-"""What a turn began with; see `TurnCompleted`."""
 
 
 class Connected(BusEvent, tag="bus.connected"):
@@ -184,104 +174,3 @@ class Overflow(BusEvent, tag="bus.overflow"):
     event_type: str
     policy: str
     dropped: int
-
-
-class PlaybackStarted(BusEvent, tag="bus.playback_started"):
-    """The first audio of an item can be heard.
-
-    Attributes:
-        item_id: Which item.
-        response_id: The response that it is part of.
-    """
-
-    item_id: str
-    response_id: str
-
-
-class InterruptedItem(Struct, frozen=True, kw_only=True):
-    """What became of one item when playback was interrupted.
-
-    Attributes:
-        item_id: Which item.
-        content_index: Which content part of it.
-        played_ms: What a person has heard of it, rounded down.
-        received_ms: What the server had sent of it, rounded down.
-        discarded_ms: What was received and never heard.
-        action: What the server was asked to do with it: cut its audio to what was heard,
-            remove it, or nothing.
-    """
-
-    item_id: str
-    content_index: int = 0
-    played_ms: int
-    received_ms: int
-    discarded_ms: int
-    action: Literal["truncated", "deleted", "left"]
-
-
-class PlaybackInterrupted(BusEvent, tag="bus.playback_interrupted"):
-    """Somebody spoke over the assistant, and the sink is silent.
-
-    Attributes:
-        items: What was playing or queued, in order of playing.
-        latency_s: Seconds from the frame of ``speech_started`` reaching the session to
-            silence at the sink.
-        audio_start_ms: Where in the input audio the speech began, if that is what
-            interrupted.
-    """
-
-    items: list[InterruptedItem]
-    latency_s: float
-    audio_start_ms: int | None = None
-
-
-class ProtocolViolation(BusEvent, tag="bus.protocol_violation"):
-    """An event of ours breaks a rule of the protocol; a server would refuse it.
-
-    Attributes:
-        rule: The rule's id, such as ``"truncate-within-audio"``.
-        message: What is wrong with the event, and the rule.
-        event_type: Wire name of the event.
-    """
-
-    rule: str
-    message: str
-    event_type: str
-
-
-class TurnCompleted(BusEvent, tag="bus.turn_completed"):
-    """A turn is over: the answer is complete, and has been played or was interrupted.
-
-    Times are in seconds. The zero point is the end of the person's input, which `origin` names:
-    ``speech``, the arrival of ``input_audio_buffer.speech_stopped``; ``commit``, the sending of
-    ``input_audio_buffer.commit``; ``text``, the sending of the last user message;
-    ``request``, the sending of a ``response.create`` that nobody's input came before;
-    ``idle``, the arrival of ``input_audio_buffer.timeout_triggered``.
-
-    Attributes:
-        origin: What the turn began with.
-        item_id: The person's item, if there is one and its id is known.
-        response_ids: The responses that answered, in order; more than one after tool calls.
-        status: How the last of them ended.
-        first_audio_s: From the zero point to the arrival of the first audio.
-        audio_to_heard_s: From there to its being heard.
-        heard_s: From the zero point to the first audio's being heard.
-        first_text_s: From the zero point to the first written text (not transcripts).
-        interrupted: Whether somebody spoke over the answer.
-        barge_in_latency_s: From the arrival of ``speech_started`` to silence at the sink.
-        usage: Tokens of all these responses together.
-        tool_round_trips: How often a response waited for tools' outputs.
-    """
-
-    origin: TurnOrigin
-    item_id: str | None = None
-    response_ids: list[str]
-    status: str | None = None
-    first_audio_s: float | None = None
-    audio_to_heard_s: float | None = None
-    heard_s: float | None = None
-    first_text_s: float | None = None
-    interrupted: bool = False
-    barge_in_latency_s: float | None = None
-    usage: Usage | None = None
-    tool_round_trips: int = 0

@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeVar
 
 from realtime_bus.errors import UsageError
 
-# whole modules, to read the lists of their public names
 from . import _bus, _client, _server, translation  # pyright: ignore[reportPrivateUsage]  # rooms of this package
+
+# whole modules, to read the lists of their public names
 from ._base import ClientEvent, Event, ServerEvent
 from ._bus import TAKEN_NAMES, AppEvent, BusEvent
 
 __all__ = [
-    "BETA_NAMES",
     "BUS_EVENTS",
     "PROTOCOLS",
     "REALTIME",
@@ -59,7 +59,7 @@ def _by_wire_name(module: Any, base: type[_E]) -> dict[str, type[_E]]:
     return {str(cls.__struct_config__.tag): cls for cls in classes if cls is not base}
 
 
-BETA_NAMES: Mapping[str, str] = {
+_BETA_NAMES: Mapping[str, str] = {
     "response.text.delta": "response.output_text.delta",
     "response.text.done": "response.output_text.done",
     "response.audio.delta": "response.output_audio.delta",
@@ -77,7 +77,7 @@ REALTIME = WireProtocol(
     "realtime",
     server=_by_wire_name(_server, ServerEvent),
     client=_by_wire_name(_client, ClientEvent),
-    old_names=BETA_NAMES,
+    old_names=_BETA_NAMES,
 )
 """The GA realtime protocol: 46 events one way, 11 the other."""
 

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ._base import UnknownObject
-from ._formats import AudioFormat
+from ._base import UnknownObject, Variant
+from ._common import AudioFormat, MaxOutputTokens, Metadata, Modality, OneModality
 from ._items import Item, ResponseInput
-from ._limits import MaxOutputTokens, Metadata, Modality, OneModality
 from ._session import CustomVoice, Prompt, Reasoning
 from ._tools import Tool, ToolChoice
-from ._variant import Variant
 
 __all__ = [
     "CachedTokensDetails",

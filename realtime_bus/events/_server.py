@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType, field
 
-from ._base import Audio, ServerEvent, lazy_audio
+from ._audio import Audio, lazy_audio
+from ._base import ServerEvent
 from ._items import ContentPart, Item
 from ._response import (
     Conversation,
@@ -156,7 +157,7 @@ class ConversationItemDone(ServerEvent, frozen=True, kw_only=True, tag="conversa
 class ConversationItemCreated(
     ServerEvent, frozen=True, kw_only=True, tag="conversation.item.created"
 ):
-    """An item has entered the conversation, as the beta protocol tells it.
+    """An item has entered the conversation, as the beta protocol says it.
 
     Attributes:
         item: The item.
@@ -335,7 +336,7 @@ class ConversationItemInputAudioTranscriptionCompleted(
     Attributes:
         transcript: All of it.
         usage: What it cost; beta servers do not say.
-        languages: What was spoken, if the model tells.
+        languages: What was spoken, if the model says.
         logprobs: How sure the transcriber is, if that was asked for.
     """
 
@@ -352,12 +353,12 @@ class ConversationItemInputAudioTranscriptionSegment(
     gc=False,
     tag="conversation.item.input_audio_transcription.segment",
 ):
-    """What one speaker said, from a model that tells speakers apart.
+    """What one speaker said, from a model that separates speakers.
 
     Attributes:
         id: The segment.
         text: What was said.
-        speaker: By whom, as a label.
+        speaker: The speaker, as a label.
         start: Where it begins, in seconds from the start of the item's audio.
         end: Where it ends, likewise.
     """

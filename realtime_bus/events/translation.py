@@ -12,10 +12,10 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ._base import Audio, ClientEvent, ServerEvent, lazy_audio
-from ._limits import UnitInterval
+from ._audio import Audio, lazy_audio
+from ._base import ClientEvent, ServerEvent, Variant
+from ._common import UnitInterval
 from ._server import Error
-from ._variant import Variant
 
 __all__ = [
     "Error",

@@ -20,7 +20,7 @@ from weakref import ref
 
 import msgspec
 
-from realtime_bus.codec._names import frame_heads
+from realtime_bus.codec._frame import frame_heads
 from realtime_bus.errors import UsageError
 from realtime_bus.events import BusEvent, Event
 

@@ -91,9 +91,7 @@ class Subscription:
             else examine(handler, selection)
         )
         if where is not None and not callable(where):
-            raise UsageError(
-                f"{shape.name}: where={where!r} must be a function of the event"
-            )
+            raise UsageError(f"{shape.name}: where={where!r} must be a function of the event")
         self.handler = handler
         self.selection = selection
         self.where = where

@@ -19,7 +19,7 @@ from typing import Any
 from realtime_bus import events as ev
 from realtime_bus._logging import describe, get_logger
 from realtime_bus.codec import Decoder, encode
-from realtime_bus.codec._names import HEAD, MAX_HEAD_BYTES
+from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.events import WireProtocol
 from realtime_bus.routing import (
     OUTGOING,

@@ -368,7 +368,7 @@ def test_layout_of_the_json_does_not_matter(plain: dict[str, Any], size: str) ->
 
 @pytest.mark.parametrize("kind", [str, bytearray, memoryview, bytes])
 def test_bad_audio_within_an_item_is_told_whatever_holds_the_frame(kind: Any) -> None:
-    """Audio in items is taken charge of in text and in any kind of bytes."""
+    """Audio in items is deferred in frames of text and of any kind of bytes."""
     watched = Watched(RETRIEVED)
     bad = text(RETRIEVED).replace(b"AAEC", b"A+=C")
     event: Any = watched.decoder.decode(bad.decode() if kind is str else kind(bad))

@@ -236,9 +236,9 @@ def test_an_append_above_the_limit_is_refused(make: Any) -> None:
 
 
 @pytest.mark.parametrize("event", [ev.Connected(), ev.InvalidFrame(reason="", frame=b"")])
-def test_happenings_of_the_bus_are_not_sent(event: ev.BusEvent) -> None:
+def test_events_of_the_bus_are_not_sent(event: ev.BusEvent) -> None:
     """The bus's own events have no place on the wire."""
-    with pytest.raises(InvalidEvent, match=rf"{event.type} is a happening of the bus"):
+    with pytest.raises(InvalidEvent, match=rf"{event.type} is an event of the bus"):
         encode(event)
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, cast
 from msgspec.structs import replace
 
 from realtime_bus import events as ev
+from realtime_bus_plugins._playback import InterruptedItem, PlaybackInterrupted
 
 from ._book import Book
 from ._items import HistoryItem, HistoryPart, SpeakerSegment
@@ -168,13 +169,13 @@ def _truncated(book: Book, event: ev.ConversationItemTruncated) -> None:
     book.change(event.item_id, event.content_index, cut)
 
 
-def _interrupted(book: Book, event: ev.PlaybackInterrupted) -> None:
+def _interrupted(book: Book, event: PlaybackInterrupted) -> None:
     for item in event.items:
         if item.item_id in book.items and (item.discarded_ms or item.action != "left"):
             _heard(book, item)
 
 
-def _heard(book: Book, item: ev.InterruptedItem) -> None:
+def _heard(book: Book, item: InterruptedItem) -> None:
     def cut(part: HistoryPart) -> HistoryPart:
         return replace(part, heard_ms=item.played_ms, generated_ms=item.received_ms)
 
@@ -202,7 +203,7 @@ _SEEING: dict[type[ev.Event], Callable[[Book, Any], None]] = {
     ev.ResponseOutputTextDone: _written,
     ev.ResponseFunctionCallArgumentsDone: _arguments,
     ev.ResponseDone: _response_done,
-    ev.PlaybackInterrupted: _interrupted,
+    PlaybackInterrupted: _interrupted,
 }
 
 SEEN = (*_LINKING, *_SEEING)

@@ -3,6 +3,7 @@
 No plugin: sinks and devices are built on it.
 """
 
+from ._events import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 from ._feed import feed_sink, input_format, output_format
 from ._pcm import RATE_HZ, FromSession, ToSession
 from ._timeline import Timeline
@@ -10,6 +11,9 @@ from ._timeline import Timeline
 __all__ = [
     "RATE_HZ",
     "FromSession",
+    "InterruptedItem",
+    "PlaybackInterrupted",
+    "PlaybackStarted",
     "Timeline",
     "ToSession",
     "feed_sink",

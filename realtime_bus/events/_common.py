@@ -1,12 +1,18 @@
-"""Types that several objects share, and the limits that a server puts on what we send."""
+"""Audio formats, types that several objects share, and the limits of what we may send."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
+from ._base import UnknownObject, Variant
+
 __all__ = [
+    "AudioFormat",
+    "AudioPCM",
+    "AudioPCMA",
+    "AudioPCMU",
     "Include",
     "MaxOutputTokens",
     "Metadata",
@@ -43,3 +49,30 @@ UnitInterval = Annotated[float, Meta(ge=0, le=1)]
 
 Speed = Annotated[float, Meta(ge=0.25, le=1.5)]
 """How fast speech is played, 1 being natural."""
+
+
+class AudioPCM(Variant, frozen=True, kw_only=True, tag="audio/pcm"):
+    """Signed 16-bit little-endian samples.
+
+    Attributes:
+        rate: Samples a second. OpenAI knows 24000 only (48 bytes a millisecond); other
+            providers have other rates.
+    """
+
+    rate: int = 24000
+
+
+class AudioPCMU(Variant, frozen=True, kw_only=True, tag="audio/pcmu"):
+    """G.711 µ-law at 8 kHz, 8 bytes a millisecond."""
+
+
+class AudioPCMA(Variant, frozen=True, kw_only=True, tag="audio/pcma"):
+    """G.711 A-law at 8 kHz, 8 bytes a millisecond."""
+
+
+_KnownFormat = AudioPCM | AudioPCMU | AudioPCMA
+
+if TYPE_CHECKING:
+    AudioFormat = _KnownFormat | UnknownObject
+else:
+    AudioFormat = _KnownFormat
