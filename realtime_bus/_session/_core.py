@@ -31,7 +31,7 @@ from realtime_bus._bus._subscription import HandlerStatistics, Subscription
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._names import HEAD, MAX_HEAD_BYTES
-from realtime_bus.transport._callbacks import asyncio_in_callbacks, on_asyncio
+from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
 
 if TYPE_CHECKING:
     from realtime_bus._bus._bus import Bus

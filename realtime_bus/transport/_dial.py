@@ -12,25 +12,30 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
 
-from realtime_bus._errors import ConnectError, HostUnreachable, InvalidURL
+from realtime_bus.errors import (
+    ConnectError,
+    HostUnreachable,
+    InvalidURL,
+    MissingExtra,
+    UsageError,
+)
 
-from ._asyncio import AsyncioTransport
-from ._callbacks import asyncio_in_callbacks, on_asyncio
-from ._handshake import Settings, client_connection
-from ._limits import (
+from ._asyncio import AsyncioTransport, asyncio_in_callbacks, on_asyncio
+from ._handshake import ConnectionOptions, Secrets, client_connection, refused
+from ._stream import StreamTransport
+from ._transport import (
     CLOSE_TIMEOUT_S,
     MAX_FRAME_BYTES,
     OPEN_TIMEOUT_S,
     PING_INTERVAL_S,
     PING_TIMEOUT_S,
 )
-from ._refusal import Secrets, refused
-from ._stream import StreamTransport
 from ._url import parse_url, show_url
 
 if TYPE_CHECKING:
@@ -40,12 +45,12 @@ if TYPE_CHECKING:
     from ._connection import Connection
     from ._transport import Transport
 
-__all__ = ["Options", "dial", "dial_with"]
+__all__ = ["dial", "dial_picows"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)  # the headers may hold a key
-class Options:
-    """What `dial` can be told."""
+class _Options:
+    """What `dial` can be told; its arguments say what each means."""
 
     headers: Mapping[str, str]
     subprotocols: Sequence[str]
@@ -55,14 +60,6 @@ class Options:
     ping_timeout_s: float | None
     close_timeout_s: float
     max_frame_bytes: int | None
-
-    def settings(self) -> Settings:
-        """Return what of it the connection itself has to know."""
-        return Settings(
-            max_frame_bytes=self.max_frame_bytes,
-            ping_interval_s=self.ping_interval_s,
-            ping_timeout_s=self.ping_timeout_s,
-        )
 
 
 async def dial(  # noqa: PLR0913 - each is an option that somebody needs
@@ -95,9 +92,9 @@ async def dial(  # noqa: PLR0913 - each is an option that somebody needs
         HostUnreachable: No such host, nobody listens, TLS failed, or no answer in time.
         AuthenticationError: The server answered 401 or 403.
         UpgradeRefused: The server answered something else than a WebSocket.
-        RegistrationError: A header or subprotocol cannot be sent.
+        UsageError: A header or subprotocol cannot be sent.
     """
-    options = Options(
+    options = _Options(
         headers=headers or {},
         subprotocols=subprotocols,
         ssl_context=ssl_context,
@@ -107,16 +104,67 @@ async def dial(  # noqa: PLR0913 - each is an option that somebody needs
         close_timeout_s=close_timeout_s,
         max_frame_bytes=max_frame_bytes,
     )
-    return await dial_with(url, options)
+    return await _dial(url, options, AsyncioTransport)
 
 
-async def dial_with(
-    url: str, options: Options, *, asyncio_transport: type[AsyncioTransport] = AsyncioTransport
-) -> AsyncioTransport | StreamTransport:
-    """Open a WebSocket, with this transport on asyncio."""
+async def dial_picows(  # noqa: PLR0913 - the same options as `dial`
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    subprotocols: Sequence[str] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    ping_interval_s: float | None = PING_INTERVAL_S,
+    ping_timeout_s: float | None = PING_TIMEOUT_S,
+    close_timeout_s: float = CLOSE_TIMEOUT_S,
+    max_frame_bytes: int | None = MAX_FRAME_BYTES,
+) -> Transport:
+    """Open a WebSocket that is read with picows, for less CPU; else as `dial`.
+
+    For a session: ``bus.connect(..., dial=dial_picows)``. The install extra is ``picows``; it runs
+    on asyncio only. Everything but sockets and TLS, which are aiofastnet's, and the reading of
+    frames is `dial`'s, with the same arguments, limits and exceptions.
+
+    Raises:
+        MissingExtra: picows is not installed.
+        UsageError: It runs on trio; or a header or subprotocol cannot be sent.
+        InvalidURL: The address is no WebSocket address.
+        HostUnreachable: No such host, nobody listens, TLS failed, or no answer in time.
+        AuthenticationError: The server answered 401 or 403.
+        UpgradeRefused: The server answered something else than a WebSocket.
+    """
+    if not on_asyncio():
+        raise UsageError("dial_picows runs on asyncio only; on trio use dial")
+    if find_spec("picows") is None:
+        raise MissingExtra("picows", extra="picows")
+    from ._picows import PicowsTransport  # noqa: PLC0415 - it needs picows
+
+    options = _Options(
+        headers=headers or {},
+        subprotocols=subprotocols,
+        ssl_context=ssl_context,
+        open_timeout_s=open_timeout_s,
+        ping_interval_s=ping_interval_s,
+        ping_timeout_s=ping_timeout_s,
+        close_timeout_s=close_timeout_s,
+        max_frame_bytes=max_frame_bytes,
+    )
+    return await _dial(url, options, PicowsTransport)
+
+
+async def _dial(
+    url: str, options: _Options, asyncio_transport: type[AsyncioTransport]
+) -> Transport:
     uri = parse_url(url)
     connection = client_connection(
-        uri, headers=options.headers, subprotocols=options.subprotocols, settings=options.settings()
+        uri,
+        headers=options.headers,
+        subprotocols=options.subprotocols,
+        options=ConnectionOptions(
+            max_frame_bytes=options.max_frame_bytes,
+            ping_interval_s=options.ping_interval_s,
+            ping_timeout_s=options.ping_timeout_s,
+        ),
     )
     with anyio.move_on_after(options.open_timeout_s):
         return await _open(uri, connection, options, asyncio_transport)
@@ -127,9 +175,9 @@ async def dial_with(
 async def _open(
     uri: WebSocketURI,
     connection: Connection,
-    options: Options,
+    options: _Options,
     asyncio_transport: type[AsyncioTransport],
-) -> AsyncioTransport | StreamTransport:
+) -> Transport:
     tls = options.ssl_context if uri.secure else None
     if uri.secure and tls is None:
         # Reads the authorities' certificates from disk: tens of milliseconds.

@@ -1,24 +1,45 @@
-"""What a session needs of a transport."""
+"""What a session needs of a transport, and the defaults that all transports share."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
-from realtime_bus._errors import CloseInfo
+from realtime_bus.errors import CloseInfo
 
-__all__ = ["Dial", "Transport"]
+__all__ = [
+    "CLOSE_TIMEOUT_S",
+    "MAX_FRAME_BYTES",
+    "OPEN_TIMEOUT_S",
+    "PING_INTERVAL_S",
+    "PING_TIMEOUT_S",
+    "Dial",
+    "Transport",
+]
+
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+"""Largest message read, in bytes. The protocol states none for server events, so this is only a
+guard against a peer that would fill our memory; a larger one closes the connection with 1009."""
+
+OPEN_TIMEOUT_S: Final = 10.0
+"""For name lookup, TCP, TLS and the upgrade together."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long we wait for the peer's side of the closing handshake."""
+
+PING_INTERVAL_S: Final = 20.0
+PING_TIMEOUT_S: Final = 20.0
 
 
 class Transport(Protocol):
     """Carry frames: one connection, from open to closed.
 
-    The one who makes a transport calls `run` once and, however that ends, `aclose`.
+    Whoever makes a transport calls `run` once and, however that ends, `aclose`.
     """
 
     async def run(self, deliver: Callable[[bytes], None], /) -> CloseInfo:
-        """Deliver each message until the connection has ended; tell how it did.
+        """Deliver each message until the connection has ended, and return how it did.
 
         ``deliver`` is called synchronously, in order, with nothing awaited between the socket and
         the call. It must not raise: what it raises cuts the connection and comes out here. A close,
@@ -43,7 +64,7 @@ class Transport(Protocol):
         ...
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close with a handshake, wait for its end for a limited time; idempotent.
+        """Close with a handshake and wait for its end, for a limited time; idempotent.
 
         Frames that come before the peer's close are still delivered, unless reading is paused.
         """

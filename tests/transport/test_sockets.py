@@ -9,8 +9,9 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from realtime_bus._errors import HostUnreachable, TransportClosed
-from realtime_bus.transport import Dial, Settings
+from realtime_bus.errors import HostUnreachable, TransportClosed
+from realtime_bus.transport import Dial
+from realtime_bus.transport._handshake import ConnectionOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +50,7 @@ async def test_a_greeting_in_the_handshakes_segment_is_held_until_run(
     dial: Any, listen: Any, running: Any
 ) -> None:
     """Frames that come in the same bytes as the upgrade are delivered when run starts."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     async def handle(stream: ByteStream) -> None:
         connection = server_connection()
@@ -117,7 +118,7 @@ async def test_frames_before_a_close_are_delivered(dial: Any, serve: Any, runnin
 
 async def test_an_abrupt_end_is_1006(dial: Any, listen: Any, running: Any) -> None:
     """A stream that ends without a close frame is code 1006, unclean, with the error."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     async def handle(stream: ByteStream) -> None:
         connection = server_connection()
@@ -138,7 +139,7 @@ async def test_a_message_above_the_limit_closes_with_1009(
     dial: Any, serve: Any, running: Any
 ) -> None:
     """The receiver of a message above its limit closes with 1009, and the sender learns it."""
-    limited = serve(settings=Settings(max_frame_bytes=1000))
+    limited = serve(options=ConnectionOptions(max_frame_bytes=1000))
     async with limited as server, running(await dial(server.url)) as run:
         run.transport.send(b"x" * 1000)
         await run.box.until(1)
@@ -229,7 +230,7 @@ async def test_a_cancelled_run_can_still_say_goodbye(dial: Any, serve: Any) -> N
 
 async def test_a_peer_that_never_hangs_up_is_cut(dial: Any, listen: Any, running: Any) -> None:
     """After the close timeout the connection is cut, with 1006 because no answer came."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     async def handle(stream: ByteStream) -> None:
         connection = server_connection()
@@ -279,9 +280,9 @@ async def test_a_peer_that_reads_nothing_is_given_up(
     dial: Any, serve: Any, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above the bound of unsent bytes, send raises and the connection ends."""
-    from realtime_bus.transport import _asyncio, _outbox
+    from realtime_bus.transport import _asyncio, _buffers
 
-    for module in (_asyncio, _outbox):
+    for module in (_asyncio, _buffers):
         monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 2_000_000)
     async with serve(echo=False) as server, running(await dial(server.url)) as run:
         await server.connected.wait()
@@ -296,7 +297,7 @@ async def test_a_peer_that_reads_nothing_is_given_up(
 
 async def _upgrade(stream: ByteStream) -> None:
     """Answer the handshake, and nothing else."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     connection = server_connection()
     while connection.opening:
