@@ -24,7 +24,7 @@ from anyio import CancelScope, EndOfStream, create_task_group, move_on_after
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 
 from ._buffers import DeliveryQueue, Signal, WriteBuffer
-from ._transport import CLOSE_TIMEOUT_S
+from ._transport import CLOSE_TIMEOUT_S, close_or_cut
 
 if TYPE_CHECKING:
     from ._transport import Transport
@@ -137,11 +137,20 @@ class AdaptedTransport:
             return
         self._closed = True
         self._frames.abandon()
-        with move_on_after(self._close_timeout_s) as scope:
-            if self._scope is not None:
-                await self._unsent.drain(below_bytes=0)
-            await self._connection.close(code, reason)
-        self._end(CloseInfo(code=code, reason=reason, clean=not scope.cancelled_caught))
+        clean = False
+
+        async def close() -> None:
+            nonlocal clean
+            with move_on_after(self._close_timeout_s):
+                if self._scope is not None:
+                    await self._unsent.drain(below_bytes=0)
+                await self._connection.close(code, reason)
+                clean = True
+
+        async def cut() -> None:
+            self._end(CloseInfo(code=code, reason=reason, clean=clean))
+
+        await close_or_cut(close, cut)
 
     def pause(self) -> None:
         """Stop receiving."""

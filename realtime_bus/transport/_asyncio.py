@@ -18,22 +18,30 @@ own wake-up, and waking a task costs more than decoding the frame. Rules:
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+import socket
+from contextlib import contextmanager, suppress
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from anyio import CancelScope, Event, create_task_group, move_on_after
 
 from realtime_bus.errors import TransportClosed
 
 from ._buffers import HIGH_WATER_BYTES, MAX_UNSENT_BYTES, DeliveryQueue, Signal
-from ._transport import CLOSE_TIMEOUT_S
+from ._transport import CLOSE_TIMEOUT_S, close_or_cut
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Generator
 
     from realtime_bus.errors import CloseInfo
 
     from ._connection import Connection
 
-__all__ = ["AsyncioTransport", "asyncio_in_callbacks", "on_asyncio"]
+__all__ = ["AsyncioTransport", "asyncio_in_callbacks", "connect_socket", "on_asyncio"]
+
+_NEXT_ADDRESS_S: Final = 0.25
+"""How long one address of a host has before the next is tried beside it."""
 
 
 def on_asyncio() -> bool:
@@ -60,8 +68,55 @@ def asyncio_in_callbacks() -> Generator[None]:
         library.reset(token)
 
 
+async def connect_socket(host: str, port: int) -> socket.socket:
+    """Connect to whichever of a host's addresses answers first (RFC 8305, happy eyeballs).
+
+    asyncio's own way loses the winner's socket when it is cancelled, and uvloop has none.
+
+    Raises:
+        OSError: There is no such host, or nobody answers at any of its addresses.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # The families take turns, the resolver's favourite first.
+    first = [info for info in found if info[0] == found[0][0]]
+    second = [info for info in found if info[0] != found[0][0]]
+    turns = [info for pair in zip_longest(first, second) for info in pair if info is not None]
+    winner: socket.socket | None = None
+    errors: list[OSError] = []
+
+    async def attempt(sock: socket.socket, address: Any, failed: Event) -> None:
+        nonlocal winner
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            winner = winner or sock
+            tasks.cancel_scope.cancel()
+        except OSError as exc:
+            errors.append(exc)
+            failed.set()
+        finally:
+            if sock is not winner:
+                sock.close()
+
+    try:
+        async with create_task_group() as tasks:
+            for family, kind, protocol, _, address in turns:
+                failed = Event()
+                tasks.start_soon(attempt, socket.socket(family, kind, protocol), address, failed)
+                with move_on_after(_NEXT_ADDRESS_S):
+                    await failed.wait()
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        raise
+    if winner is None:
+        raise errors[0] if len(errors) == 1 else OSError("; ".join(map(str, errors)))
+    return winner
+
+
 class AsyncioTransport(asyncio.Protocol):
-    """A transport that is an asyncio protocol; `connect` it, then `open`.
+    """A transport that is an asyncio protocol; `connect` it to a socket, then `open` it.
 
     Args:
         connection: From `client_connection`, fresh.
@@ -83,9 +138,39 @@ class AsyncioTransport(asyncio.Protocol):
 
     # The transport's side: what a session calls
 
-    async def connect(self, *args: Any, **options: Any) -> None:
-        """Open the socket; the arguments are those of ``loop.create_connection``."""
-        await self._loop.create_connection(lambda: self, *args, **options)
+    async def connect(self, sock: socket.socket, tls: ssl.SSLContext | None, host: str) -> None:
+        """Take over a connected socket and agree on TLS, if asked to.
+
+        Raises:
+            OSError: TLS failed, or the peer hung up; the socket is closed, also when cancelled.
+        """
+        with asyncio_in_callbacks():
+            # A task, for cancelling `create_connection` itself may leave the socket open.
+            making = self._loop.create_task(
+                self._create_connection(
+                    sock=sock,
+                    ssl=tls,
+                    server_hostname=host if tls else None,
+                    ssl_shutdown_timeout=self._close_timeout_s if tls else None,
+                )
+            )
+        try:
+            await asyncio.wait([making])
+            making.result()
+        except BaseException:
+            with CancelScope(shield=True):
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)  # ends a handshake, too
+                await asyncio.wait([making])
+                making.exception()
+                await self.abort()
+                for _ in range(10):  # below TLS, the socket is closed a few callbacks later
+                    await asyncio.sleep(0)
+                sock.close()
+            raise
+
+    async def _create_connection(self, **options: Any) -> None:
+        await self._loop.create_connection(lambda: self, **options)
 
     async def open(self) -> bool:
         """Wait for the handshake, and return whether there is a WebSocket now."""
@@ -136,12 +221,14 @@ class AsyncioTransport(asyncio.Protocol):
         self._continue()
         if not self._connection.closing:
             self._abort()
-        while not self._lost and self._transport is not None:
-            await self._changed.wait()
+        await close_or_cut(self._wait_lost, self.abort)
 
     async def abort(self) -> None:
         """Cut the connection without a word."""
         self._abort()
+        await self._wait_lost()
+
+    async def _wait_lost(self) -> None:
         while not self._lost and self._transport is not None:
             await self._changed.wait()
 

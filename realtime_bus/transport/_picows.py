@@ -52,16 +52,15 @@ _WSProtocol: Any = getattr(_picows, "WSProtocol")  # noqa: B009 - not in picows'
 
 
 class PicowsTransport(AsyncioTransport, picows.WSListener):
-    """A transport that reads with picows; `connect` it, then `open`.
+    """A transport that reads with picows; `connect` it to a socket, then `open` it.
 
     Args:
         connection: From `client_connection`, fresh.
         close_timeout_s: Seconds that the peer has to finish the closing handshake.
     """
 
-    async def connect(self, *args: Any, **options: Any) -> None:
-        """Open the socket; the arguments are those of ``loop.create_connection``."""
-        await aiofastnet.create_connection(self._loop, lambda: self, *args, **options)
+    async def _create_connection(self, **options: Any) -> None:
+        await aiofastnet.create_connection(self._loop, lambda: self, **options)
 
     async def open(self) -> bool:
         """Wait for the handshake, hand reading over, and tell whether there is a WebSocket now."""

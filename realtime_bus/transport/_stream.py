@@ -19,13 +19,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 from anyio import CancelScope, EndOfStream, aclose_forcefully, create_task_group, current_time
 from anyio.abc import SocketStream
 
 from realtime_bus.errors import TransportClosed
 
 from ._buffers import DeliveryQueue, Signal, WriteBuffer, discard
-from ._transport import CLOSE_TIMEOUT_S
+from ._transport import CLOSE_TIMEOUT_S, close_or_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,15 +130,15 @@ class StreamTransport:
         self._frames.abandon()
         self._flush()
         self._resumed.notify()
+        if not self._ended:
+            await close_or_cut(self._see_closing_through, self._finish)
+
+    async def _see_closing_through(self) -> None:
+        await anyio.lowlevel.checkpoint()  # who is cancelled already begins no write
         while self._running:
             await self._left.wait()
-        if self._ended:
-            return
-        try:  # nobody runs (any more): finish the closing handshake here
-            if self._connection.closing and not self._unsent.writing:
-                await self.run(discard)
-        finally:
-            await self._finish()
+        if self._connection.closing and not self._unsent.writing and not self._ended:
+            await self.run(discard)  # nobody else does (any more)
 
     async def abort(self) -> None:
         """Cut the connection without a word."""

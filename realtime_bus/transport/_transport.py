@@ -1,10 +1,13 @@
-"""What a session needs of a transport, and the defaults that all transports share."""
+"""What a session needs of a transport; the defaults and the rule of closing that all share."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
+
+from anyio import CancelScope, current_time, get_cancelled_exc_class
 
 from realtime_bus.errors import CloseInfo
 
@@ -16,6 +19,7 @@ __all__ = [
     "PING_TIMEOUT_S",
     "Dial",
     "Transport",
+    "close_or_cut",
 ]
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
@@ -27,6 +31,9 @@ OPEN_TIMEOUT_S: Final = 10.0
 
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long we wait for the peer's side of the closing handshake."""
+
+CANCELLED_CLOSE_TIMEOUT_S: Final = 1.0
+"""The same, once whoever closes has been cancelled."""
 
 PING_INTERVAL_S: Final = 20.0
 PING_TIMEOUT_S: Final = 20.0
@@ -67,6 +74,8 @@ class Transport(Protocol):
         """Close with a handshake and wait for its end, for a limited time; idempotent.
 
         Frames that come before the peer's close are still delivered, unless reading is paused.
+        Nothing stays open, whoever cancels: it then says goodbye within `CANCELLED_CLOSE_TIMEOUT_S`
+        of its beginning, shielded, or cuts the connection.
         """
         ...
 
@@ -104,3 +113,25 @@ class Dial(Protocol):
     ) -> Transport:
         """Return the transport, connected."""
         ...
+
+
+async def close_or_cut(
+    close: Callable[[], Awaitable[None]], cut: Callable[[], Awaitable[None]]
+) -> None:
+    """Close in good order; once cancelled, for a short time only; then cut what is left.
+
+    Args:
+        close: Sees the closing handshake through, within a time limit of its own. It is called
+            again if it was cancelled.
+        cut: Closes without a word, at once.
+    """
+    cancelled_deadline = current_time() + CANCELLED_CLOSE_TIMEOUT_S
+    try:
+        await close()
+    except get_cancelled_exc_class():
+        with CancelScope(shield=True, deadline=cancelled_deadline), suppress(Exception):
+            await close()
+        raise
+    finally:
+        with CancelScope(shield=True):
+            await cut()
