@@ -115,6 +115,12 @@ async def connect_socket(host: str, port: int) -> socket.socket:
     return winner
 
 
+async def _turns() -> None:
+    """Let the loop run what it has scheduled, and what that schedules."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 class AsyncioTransport(asyncio.Protocol):
     """A transport that is an asyncio protocol; `connect` it to a socket, then `open` it.
 
@@ -159,13 +165,13 @@ class AsyncioTransport(asyncio.Protocol):
             making.result()
         except BaseException:
             with CancelScope(shield=True):
+                await _turns()  # aiofastnet cannot be cut before it has begun to read
                 with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)  # ends a handshake, too
+                    sock.shutdown(socket.SHUT_RDWR)  # ends a TLS handshake
                 await asyncio.wait([making])
                 making.exception()
                 await self.abort()
-                for _ in range(10):  # below TLS, the socket is closed a few callbacks later
-                    await asyncio.sleep(0)
+                await _turns()  # below TLS, the socket is closed some callbacks later
                 sock.close()
             raise
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 import pytest
@@ -30,14 +31,26 @@ def dial(dialling: tuple[str, Dial]) -> Dial:
     return dialling[1]
 
 
-def sockets_to(port: int) -> list[socket.socket]:
-    """Return the sockets of this process that are connected to a port."""
-    found: list[socket.socket] = []
-    for thing in gc.get_objects():
-        if isinstance(thing, socket.socket) and thing.family in {socket.AF_INET, socket.AF_INET6}:
+@pytest.fixture
+def sockets_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[socket.socket]]:
+    """Give what returns the sockets made in this test that are connected to a port."""
+    made: WeakSet[socket.socket] = WeakSet()
+    make = socket.socket.__init__
+
+    def noted(self: socket.socket, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
+        made.add(self)
+
+    def connected(port: int) -> list[socket.socket]:
+        found: list[socket.socket] = []
+        for each in made:
             with suppress(OSError):  # closed, or not connected
-                found += [thing] if thing.getpeername()[1] == port else []
-    return found
+                if each.getpeername()[1:2] == (port,):  # a pair of sockets has no port
+                    found.append(each)
+        return found
+
+    monkeypatch.setattr(socket.socket, "__init__", noted)
+    return connected
 
 
 async def cancelled(transport: Any) -> None:
@@ -52,7 +65,9 @@ async def cancelled(transport: Any) -> None:
             await transport.aclose(1001, "cancelled")
 
 
-async def test_a_cancelled_owner_still_says_goodbye(dial: Any, serve: Any) -> None:
+async def test_a_cancelled_owner_still_says_goodbye(
+    dial: Any, serve: Any, sockets_to: Any
+) -> None:
     """The peer gets the close frame, and when the owner is out the socket is closed."""
     async with serve() as server:
         transport = await dial(server.url)
@@ -66,7 +81,7 @@ async def test_a_cancelled_owner_still_says_goodbye(dial: Any, serve: Any) -> No
 
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_cancelled_owner_does_not_wait_for_a_peer_that_is_stuck(
-    dial: Any, listen: Any, reads: bool, monkeypatch: pytest.MonkeyPatch
+    dial: Any, listen: Any, reads: bool, sockets_to: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A peer that never hangs up, or does not even read, is cut after a short time."""
     monkeypatch.setattr(_transport, "CANCELLED_CLOSE_TIMEOUT_S", 0.05)
@@ -90,7 +105,7 @@ async def test_a_cancelled_owner_does_not_wait_for_a_peer_that_is_stuck(
 
 
 async def test_closing_that_is_cancelled_cuts_the_connection(
-    dial: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
+    dial: Any, listen: Any, sockets_to: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who cancels a close that takes long gets it at once: the time has been used up."""
     monkeypatch.setattr(_transport, "CANCELLED_CLOSE_TIMEOUT_S", 0.01)
@@ -142,7 +157,7 @@ async def test_a_cancelled_owner_closes_an_adapted_connection() -> None:
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_connecting_that_is_cancelled_leaves_no_socket(
-    dial: Any, listen: Any, tls: bool, client_tls: ssl.SSLContext
+    dial: Any, listen: Any, tls: bool, sockets_to: Any, client_tls: ssl.SSLContext
 ) -> None:
     """Wherever connecting is cancelled, the socket is closed when the caller is out of it."""
 
