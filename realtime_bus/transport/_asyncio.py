@@ -270,7 +270,7 @@ class AsyncioTransport(asyncio.Protocol):
         frames = connection.receive(data)
         if frames:
             self._push(frames)
-        self._flush(replies=True)
+        self._flush()
         if was_opening and not connection.opening:
             self._opened()
 
@@ -296,6 +296,7 @@ class AsyncioTransport(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let writers go on."""
         self._writes_paused = False
+        self._flush()
         self._changed.notify()
 
     # Small steps
@@ -331,14 +332,10 @@ class AsyncioTransport(asyncio.Protocol):
             with asyncio_in_callbacks():  # resuming asks for callbacks anew
                 (transport.resume_reading if on else transport.pause_reading)()
 
-    def _flush(self, *, replies: bool = False) -> None:
+    def _flush(self) -> None:
         """Write what the connection wants to say, and notice that it is closing."""
         connection = self._connection
-        chunks = connection.outgoing()
-        if replies and self._writes_paused and connection.is_open:
-            # Only pongs: RFC 6455 5.5.3 lets us answer the last of several pings. A peer that
-            # pings and never reads must not fill our memory.
-            chunks = chunks[-1:]
+        chunks = connection.outgoing(congested=self._writes_paused)
         if self._transport is not None:
             for chunk in chunks:
                 self._transport.write(chunk)

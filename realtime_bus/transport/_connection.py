@@ -12,7 +12,9 @@ Rules:
   that came in the same bytes as the handshake are returned by the same `receive`.
 * **open** - `receive` returns whole messages as bytes, fragments joined, text and binary alike.
   Whether text is UTF-8 is left to the decoder, which turns bad text into an event instead of
-  ending the session. Pings are answered by themselves.
+  ending the session. Pings are answered by themselves; of several whose answer is unsent, only
+  the last (RFC 6455 5.5.3). A driver whose peer does not read keeps that one back, too
+  (``outgoing(congested=True)``): a peer that pings and never reads must not fill our memory.
 * **closing** - after our `close`, the peer's close frame, or a failure: nothing can be sent, and
   what the peer still sends after its close frame is discarded. `closing` is True until the end of
   the stream; a driver has to give it a time limit. A message above the size limit fails the
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["SILENT", "Connection", "Keepalive"]
 
 _MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_PONG: Final = b"\x8a"
 _HEAD_END: Final = b"\r\n\r\n"
 _REASON_BYTES: Final = 123  # a control frame holds 125 bytes, two of them are the code
 
@@ -92,6 +95,8 @@ class Connection:
         self._fragments: bytearray | None = None
         self.cutter = FrameCutter(max_frame_bytes, self._parse)
         self._cutting = False  # a client does, from the end of the handshake on
+        self._unsent: list[bytes] = []
+        self._pong = b""
         self._tail = b""  # of the answer to our request: the end of it may be in two reads
         self._failure: Exception | None = None  # we gave up
         self._lost: Exception | None = None  # the stream broke
@@ -130,12 +135,20 @@ class Connection:
 
     # Bytes out
 
-    def outgoing(self) -> list[bytes]:
-        """Return the bytes to write, in order, and forget them."""
-        writes = self._protocol.data_to_send()
+    def outgoing(self, *, congested: bool = False) -> list[bytes]:
+        """Return the bytes to write, in order, and forget them.
+
+        Args:
+            congested: Nothing can be written for now: the answer to a ping can wait.
+        """
+        writes = self._unsent + self._protocol.data_to_send()
+        self._unsent = []
         if writes and not writes[-1]:  # the empty marker that `websockets` ends the stream with
             self._wants_eof = True
             writes.pop()
+        if self._pong and not (congested and self.is_open):
+            writes.insert(0, self._pong)  # ahead of a close frame
+            self._pong = b""
         return writes
 
     @property
@@ -204,6 +217,11 @@ class Connection:
         return self._protocol.state is OPEN
 
     @property
+    def said_close(self) -> bool:
+        """Whether there was a close frame of ours, which the peer ought to get."""
+        return self._protocol.close_sent is not None
+
+    @property
     def closing(self) -> bool:
         """Whether the end of the stream is due: a driver sets itself a time limit."""
         return self._protocol.close_expected()
@@ -261,6 +279,11 @@ class Connection:
         if not data or protocol.reader.eof:
             return []
         protocol.receive_data(bytes(data))
+        for write in protocol.data_to_send():
+            if write[:1] == _PONG:
+                self._pong = write
+            else:
+                self._unsent.append(write)
         events: Sequence[Event] = protocol.events_received()
         if self.opening:
             events = self._open(events)

@@ -185,6 +185,9 @@ class StreamTransport:
                     self._frames.flush()
                 else:
                     await self._read_once()
+            if self._connection.said_close:  # the peer may have half-closed, and still read
+                self._limit_reading()
+                await self._unsent.drain(below_bytes=0)
         if scope.cancelled_caught:
             late = TimeoutError(f"the peer did not hang up within {self._close_timeout_s:g} s")
             self._connection.receive_eof(late)
@@ -198,15 +201,17 @@ class StreamTransport:
             self._connection.receive_eof(exc)
         else:
             self._frames.push(self._connection.receive(data))
-        self._flush(replies=True)
+        self._flush()
 
     async def _write(self) -> None:
         while not (self._connection.wants_eof and not self._unsent.unsent_bytes):
             try:
                 await self._unsent.write(self._stream.send)
+                self._flush()  # what waited for room
             except _BROKEN:
                 # The reader learns how it ended: there may be a close frame left to read.
                 self._limit_reading()
+                self._unsent.end()
                 return
             if not self._connection.wants_eof:
                 await self._unsent.wait()
@@ -223,14 +228,9 @@ class StreamTransport:
 
     # Small steps
 
-    def _flush(self, *, replies: bool = False) -> None:
+    def _flush(self) -> None:
         """Move what the connection wants to say to the writer, and notice that it is closing."""
-        chunks = self._connection.outgoing()
-        if replies and self._unsent.high and self._connection.is_open:
-            # Only pongs: RFC 6455 5.5.3 lets us answer the last of several pings. A peer that
-            # pings and never reads must not fill our memory.
-            chunks = chunks[-1:]
-        self._unsent.add(chunks)
+        self._unsent.add(self._connection.outgoing(congested=self._unsent.high))
         if self._connection.closing:
             self._limit_reading()
 

@@ -148,6 +148,23 @@ def test_pings_are_answered() -> None:
     assert client.is_open
 
 
+def test_of_several_pings_only_the_last_is_answered() -> None:
+    """RFC 6455 5.5.3: while an answer is unsent, it may make room for the next one."""
+    client, server = pair()
+    client.send_text(b"before")
+    server.send_text(b"before")
+    for number in range(5):
+        server.receive(raw(Opcode.PING, b"%d" % number, mask=True))
+    assert server.outgoing(congested=True) == [raw(Opcode.TEXT, b"before")]
+    server.send_text(b"after")
+    assert server.outgoing(congested=True) == [raw(Opcode.TEXT, b"after")]
+    assert server.outgoing() == [raw(Opcode.PONG, b"4")]
+    assert server.outgoing() == []
+    server.receive(raw(Opcode.PING, b"5", mask=True))
+    server.close()
+    assert server.outgoing()[-1] == raw(Opcode.CLOSE, b"\x03\xe8")
+
+
 def test_a_clean_close() -> None:
     """Both sides learn code and reason; the stream ends from the server's side first."""
     client, server = pair()

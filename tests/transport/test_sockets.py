@@ -9,9 +9,12 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from realtime_bus.errors import HostUnreachable, TransportClosed
+from websockets.uri import parse_uri
+from websockets.utils import apply_mask
+
+from realtime_bus.errors import CloseInfo, HostUnreachable, TransportClosed
 from realtime_bus.transport import Dial
-from realtime_bus.transport._handshake import ConnectionOptions
+from realtime_bus.transport._handshake import ConnectionOptions, client_connection
 
 pytestmark = pytest.mark.anyio
 
@@ -441,3 +444,61 @@ async def test_tls_to_a_plain_server_fails_clearly(dial: Any, serve: Any) -> Non
     async with serve() as server:
         with pytest.raises(HostUnreachable, match="TLS"):
             await dial(server.url.replace("ws://", "wss://"))
+
+
+async def test_pings_of_a_peer_that_never_reads_cost_no_memory(
+    dial: Any, listen: Any, running: Any
+) -> None:
+    """While nothing can be written, one pong waits: the answer to the last ping."""
+    full, heard = anyio.Event(), bytearray()
+
+    async def handle(stream: ByteStream) -> None:
+        await _upgrade(stream)
+        await full.wait()
+        for number in range(1000):
+            await stream.send(b"\x89\x7d" + b"%0125d" % number)
+            for _ in range(3):  # so that each is a read of its own
+                await anyio.lowlevel.checkpoint()
+        await stream.send(b"\x81\x05pings")
+        while len(heard) < 20_000_000 + 14 + 131:
+            heard.extend(await stream.receive())
+        await stream.send(b"\x81\x04read")
+        await anyio.sleep_forever()
+
+    async with listen(handle) as port:
+        transport = await dial(f"ws://127.0.0.1:{port}", close_timeout_s=0.01)
+        async with running(transport) as run:
+            transport.send(b"x" * 20_000_000)
+            await anyio.lowlevel.checkpoint()
+            unsent = transport.buffered_bytes
+            full.set()
+            await run.box.until(1)
+            assert transport.buffered_bytes < unsent + 10_000
+            await run.box.until(2)
+            assert transport.buffered_bytes == 0
+    last = bytes(heard[-131:])
+    assert last[:2] == b"\x8a\xfd"
+    assert apply_mask(last[6:], last[2:6]) == b"%0125d" % 999
+
+
+async def test_a_close_frame_gets_out_to_a_peer_that_half_closes_at_once(
+    dial: Any, serve: Any
+) -> None:
+    """The answer to a close is written although the end of the stream came right behind it."""
+    async with serve() as server, await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        client = client_connection(parse_uri(server.url))
+        await stream.send(b"".join(client.outgoing()))
+        while client.opening:
+            client.receive(await stream.receive())
+        await server.connected.wait()
+        server.transports[0].send(b"x" * 20_000_000)  # so that its close frame has to wait
+        client.close(4000, "bye")
+        await stream.send(b"".join(client.outgoing()))
+        await stream.send_eof()
+        with anyio.fail_after(5):
+            while not client.closed:
+                try:
+                    client.receive(await stream.receive())
+                except anyio.EndOfStream:
+                    client.receive_eof()
+    assert client.close_info() == CloseInfo(code=4000, reason="bye")
