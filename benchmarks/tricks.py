@@ -18,7 +18,8 @@ from realtime_bus.cli._bench._bare import bare_decoder
 from realtime_bus.cli._bench._figures import Figure, Section, interleaved_async
 from realtime_bus.cli._bench._frames import audio_frames, small_frames
 from realtime_bus.codec import Decoder
-from realtime_bus.transport import PushTransport, client_connection, server_connection
+from realtime_bus.transport import PushTransport
+from realtime_bus.transport._handshake import client_connection, server_connection
 
 __all__ = ["section"]
 

@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.routing import OnEnd, failure_of, handler_name, reported
 from realtime_bus.transport import Transport
-from realtime_bus.transport._callbacks import asyncio_in_callbacks, on_asyncio
+from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
 
 __all__ = ["Lifecycle"]
 

@@ -35,7 +35,7 @@ from realtime_bus.routing import (
     select,
 )
 from realtime_bus.transport import Transport
-from realtime_bus.transport._callbacks import on_asyncio
+from realtime_bus.transport._asyncio import on_asyncio
 
 from ._lifecycle import Lifecycle
 

@@ -9,8 +9,8 @@ import anyio
 import pytest
 from starlette.websockets import WebSocket
 
-from realtime_bus.errors import CloseInfo, UsageError, TransportClosed
-from realtime_bus.transport import _adapters, adapt
+from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.transport import _buffers, adapt
 
 
 class Plain:
@@ -148,7 +148,7 @@ async def test_pausing_stops_receiving(running: Any) -> None:
 @pytest.mark.anyio
 async def test_a_stuck_peer_is_given_up(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound of the send queue the connection ends with 1008."""
-    monkeypatch.setattr(_adapters, "MAX_UNSENT_BYTES", 1000)
+    monkeypatch.setattr(_buffers, "MAX_UNSENT_BYTES", 1000)
     plain = Plain()
 
     async def stuck(_text: str) -> None:

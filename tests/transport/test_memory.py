@@ -23,7 +23,7 @@ async def test_a_frame_is_delivered_inside_send(running: Any) -> None:
     left, right = memory_transport_pair()
     async with running(right) as run:
         with anyio.fail_after(5):
-            while not right._inbox.started:
+            while not right._frames.started:
                 await anyio.lowlevel.checkpoint()
         left.send(b"1")
         left.send(b"2")
