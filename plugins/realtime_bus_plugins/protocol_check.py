@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 
 import structlog
 
-from realtime_bus import InvalidEvent, Session, encode
+from realtime_bus import InvalidEvent, Session, UsageError, encode
 from realtime_bus import events as ev
 
-from ._rules import RULES, SEEN, Broken, Known, Rule, broken_rules
+from ._rules import RULES, BrokenRule, Observed, Rule, broken_rules
 
 __all__ = ["ProtocolCheck", "ProtocolViolation", "RuleBroken"]
 
@@ -68,7 +68,7 @@ class ProtocolCheck:
         ignore: Ids of rules that are not to be checked, for servers that have others.
 
     Raises:
-        ValueError: There is no such reaction, or no such rule.
+        UsageError: There is no such reaction, or no such rule.
     """
 
     RULES: ClassVar[tuple[Rule, ...]] = RULES
@@ -76,33 +76,35 @@ class ProtocolCheck:
 
     def __init__(self, on_violation: _Reaction = "report", *, ignore: Collection[str] = ()) -> None:
         if on_violation not in ("report", "raise", "refuse"):
-            raise ValueError(f"on_violation={on_violation!r} must be 'report', 'raise' or 'refuse'")
+            raise UsageError(f"on_violation={on_violation!r} must be 'report', 'raise' or 'refuse'")
         if unknown := set(ignore) - {rule.id for rule in RULES}:
-            raise ValueError(f"there is no rule {', '.join(sorted(unknown))}")
+            raise UsageError(
+                f"there is no rule {', '.join(sorted(unknown))}; ProtocolCheck.RULES lists them"
+            )
         self._on_violation: _Reaction = on_violation
         self._rules = tuple(rule for rule in RULES if rule.id not in ignore)
 
     def attach(self, session: Session) -> None:
         """Watch a session. Called by the bus."""
-        known = Known()
+        observed = Observed(session.conversation)
 
         def received(event: ev.ServerEvent, session: Session) -> ev.ServerEvent:  # noqa: ARG001 - an interceptor is called with it
-            known.see(event)
+            observed.see(event)
             return event
 
         def sending(event: ev.ClientEvent, session: Session) -> ev.ClientEvent | None:
             if not isinstance(event, ev.InputAudioBufferAppend):
                 encode(event)  # what is refused anyway, with InvalidEvent, must not count as sent
-            broken = broken_rules(self._rules, event, known)
+            broken = broken_rules(self._rules, event, observed)
             if not self._passes(event, broken, session):
                 return None
-            known.sent(event)
+            observed.sent(event)
             return event
 
-        session.intercept(SEEN, received)
+        session.intercept(tuple(Observed.SEEN), received)
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
 
-    def _passes(self, event: ev.ClientEvent, broken: list[Broken], session: Session) -> bool:
+    def _passes(self, event: ev.ClientEvent, broken: list[BrokenRule], session: Session) -> bool:
         if broken and self._on_violation == "raise":
             first = broken[0]
             raise RuleBroken(_message(event, first), rule=first.rule.id, event_type=event.type)
@@ -111,11 +113,11 @@ class ProtocolCheck:
         return not broken or self._on_violation == "report"
 
 
-def _report(event: ev.ClientEvent, broken: Broken, session: Session) -> None:
+def _report(event: ev.ClientEvent, broken: BrokenRule, session: Session) -> None:
     rule, message = broken.rule.id, _message(event, broken)
     _log.warning("a rule of the protocol is broken", rule=rule, message=message)
     session.emit(ProtocolViolation(rule=rule, message=message, event_type=event.type))
 
 
-def _message(event: ev.ClientEvent, broken: Broken) -> str:
+def _message(event: ev.ClientEvent, broken: BrokenRule) -> str:
     return f"{event.type}: {broken.why}; rule {broken.rule.id}: {broken.rule.text}"

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
+from realtime_bus import UsageError
 from realtime_bus import events as ev
 from realtime_bus_plugins.history import (
     History,
@@ -26,21 +28,21 @@ def message(item_id: str, role: Any = "user", *parts: Any, status: Any = None) -
     return ev.MessageItem(id=item_id, role=role, content=list(parts), status=status)
 
 
-def added(item: ev.Item, after: str | None = None) -> ev.ConversationItemAdded:
+def added(item: ev.Item, after: Any = None) -> ev.ConversationItemAdded:
     """Return the event that an item has entered the conversation."""
     return ev.ConversationItemAdded(item=item, previous_item_id=after)
 
 
-def text(item_id: str, words: str, after: str | None = None) -> ev.ConversationItemAdded:
+def text(item_id: str, words: str, after: Any = None) -> ev.ConversationItemAdded:
     """Return the event of a user message of text."""
     return added(message(item_id, "user", ev.InputText(text=words)), after)
 
 
-def state_of(*events: ev.Event, linked: bool = True) -> HistoryState:
+def state_of(*events: ev.Event) -> HistoryState:
     """Return the state after these events."""
     state = HistoryState()
     for event in events:
-        state.see(event, linked=linked)
+        state.see(event)
     return state
 
 
@@ -134,7 +136,7 @@ def test_the_end_of_a_deleted_item_does_not_bring_it_back() -> None:
 
 def test_without_links_arrival_is_all_there_is() -> None:
     """Items of a server that leaves the link out are appended."""
-    state = state_of(text("a", "1"), text("b", "2"), text("c", "3"), linked=False)
+    state = state_of(*(text(name, number, UNSET) for name, number in zip("abc", "123", strict=True)))
     assert ids(state) == ["a", "b", "c"]
 
 
@@ -499,7 +501,7 @@ async def test_a_saved_history_is_restored_into_a_session() -> None:
         assert history.of(session).render() == "user: Hello\nuser: again"
         with pytest.raises(msgspec.DecodeError):
             history.restore(session, b"{}")
-    with pytest.raises(KeyError):
+    with pytest.raises(UsageError, match=r"this session has no history"):
         History().restore(session, saved)
 
 

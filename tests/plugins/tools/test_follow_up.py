@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus_plugins.tools import Tools, _attached
+from realtime_bus_plugins.tools import Tools, _follow_up
 
 from ._model import Model, call, model_with
 
@@ -36,7 +36,7 @@ def echo_tools() -> Tools:
 def confirm(model: Model, *call_ids: str) -> None:
     """Let the server confirm outputs."""
     for call_id in call_ids:
-        item = ev.FunctionCallOutputItem(call_id=call_id, output="")
+        item = ev.FunctionCallOutputItem(id=f"out_{call_id}", call_id=call_id, output="")
         model.say(ev.ConversationItemAdded(item=item))
 
 
@@ -147,33 +147,45 @@ async def test_speech_that_is_thrown_away_holds_up_nobody(end: Callable[[Model],
         await model.until(lambda: model.creates == 1)
 
 
-async def test_an_answer_to_speech_that_never_comes_holds_up_nobody(
+@pytest.mark.parametrize("said", [[STARTED, STOPPED], [STARTED]])
+async def test_what_never_comes_holds_up_nobody(
+    said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer to speech, or the end of speech: after a while the model is asked all the same."""
+    monkeypatch.setattr(_follow_up, "PATIENCE_S", 0.001)
+    monkeypatch.setattr(_follow_up, "SPEECH_PATIENCE_S", 0.002)
+    async with model_with(echo_tools()) as (_, model):
+        model.say(*said)
+        await answered(model, "c")
+        await model.until(lambda: model.creates == 1)
+
+
+async def test_a_person_is_waited_for_longer_than_a_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a while the model is asked all the same; not while somebody still speaks."""
-    monkeypatch.setattr(_attached, "PATIENCE_S", 0.001)
-    insisted = anyio.Event()
+    """The patience that a server gets does not end what somebody says."""
+    monkeypatch.setattr(_follow_up, "PATIENCE_S", 0.0)
     async with model_with(echo_tools()) as (_, model):
-        rounds_of = _attached.Rounds.insist
-
-        def insist(rounds: Any) -> Any:
-            insisted.set()
-            return rounds_of(rounds)
-
-        monkeypatch.setattr(_attached.Rounds, "insist", insist)
         model.say(STARTED)
         await answered(model, "c")
-        with anyio.fail_after(5):
-            await insisted.wait()
+        await anyio.wait_all_tasks_blocked()
         assert model.creates == 0
         model.say(STOPPED)
         await model.until(lambda: model.creates == 1)
 
 
-def test_many_outputs_are_forgotten() -> None:
-    """The memory of confirmed outputs is bounded."""
-    pace = _attached.Rounds()._pace
-    for n in range(1000):
-        item = ev.FunctionCallOutputItem(call_id=f"c{n}", output="")
-        pace.see(ev.ConversationItemAdded(item=item))
-    assert len(pace._outputs) == 256
+async def test_a_follow_up_that_is_refused_or_fails_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rate limit, then a response that fails: after a pause each, until one ends well."""
+    monkeypatch.setattr(_follow_up, "_FIRST_PAUSE_S", 0.001)
+    async with model_with(echo_tools()) as (_, model):
+        await answered(model, "c")
+        await model.until(lambda: model.creates == 1)
+        model.refuse_create("rate_limit_exceeded")
+        await model.until(lambda: model.creates == 2)
+        model.answer_create("failing", "failed")
+        await model.until(lambda: model.creates == 3)
+        model.answer_create("answer")
+        await anyio.wait_all_tasks_blocked()
+        assert model.creates == 3

@@ -1,4 +1,4 @@
-"""Tools at work in one session: what the machine decides is done here.
+"""Tools at work in one session: what `Rounds` decides is done here.
 
 Inline handlers only take note. Calls run in tasks of the session; what they answer is sent without
 waiting, and a server handles what it is sent in order, so nothing waits for a confirmation.
@@ -16,31 +16,25 @@ import anyio.lowlevel
 import msgspec
 import structlog
 
-from realtime_bus import Session, SessionClosed
+from realtime_bus import RealtimeBusError, Reply, Session, SessionClosed
 from realtime_bus import events as ev
 
-from ._calls import Action, Call, FollowUp, Interrupt, Refuse, Run
-from ._outputs import interrupted, not_run, unknown_tool
-from ._parameters import Injected
-from ._rounds import Rounds
-from ._tool import Outcome, Tool
+from ._follow_up import Call
+from ._rounds import Action, Decline, FollowUp, Interrupt, Rounds, Run
+from ._tool import Outcome, Tool, declined, interrupted, unknown_tool
 
-__all__ = ["Attached"]
+__all__ = ["SessionTools"]
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.tools")
 
-PATIENCE_S = 15.0
-"""How long, in seconds, the model is kept waiting for an event that ought to come first."""
 
-
-class Attached:
+class SessionTools:
     """One session's calls.
 
     Args:
         session: The session.
         tools: What may be called, by name; it may grow and shrink.
         hosted: Tools that the server runs.
-        state: What is injected as the application's state.
         limit: How many calls run at once.
         follow_up: Whether the model is asked to go on.
     """
@@ -51,20 +45,19 @@ class Attached:
         tools: Mapping[str, Tool],
         hosted: tuple[ev.Tool, ...],
         *,
-        state: object,
         limit: int,
         follow_up: bool,
     ) -> None:
+        self.state = session.state
         self._session = session
         self._tools = tools
         self._hosted = hosted
         self._follow_up = follow_up
-        self._injected: dict[Injected, object] = {"session": session, "state": state}
-        self._rounds = Rounds(limit=limit)
+        self._rounds = Rounds(session.conversation, limit=limit)
         self._threads = anyio.CapacityLimiter(limit)
-        self._scopes: dict[Call, anyio.CancelScope] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
         self._connected = False
-        self._patient = False
+        self._waiting_since = -1  # the number of changes when the timer was started
 
     def subscribe(self) -> None:
         """Listen to the session."""
@@ -83,8 +76,8 @@ class Attached:
     def announce(self) -> None:
         """Tell the server which tools there are; before the session has begun, nothing."""
         # a session that only transcribes or translates has no tools
-        if self._connected and isinstance(self._session.config, ev.RealtimeSession | None):
-            tools = [*(tool.to_event() for tool in self._tools.values()), *self._hosted]
+        if self._connected and self._session.settings.kind in ("realtime", None):
+            tools = [*(tool.to_event(self.state) for tool in self._tools.values()), *self._hosted]
             self._send(ev.SessionUpdate(session=ev.RealtimeSessionRequest(tools=tools)))
 
     def _watch_update(
@@ -113,44 +106,54 @@ class Attached:
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
             self._ACTS[type(action)](self, action)
-        if self._rounds.owing and not self._patient:
-            self._patient = True
-            self._session.start_soon(self._wait_patiently)
+        follow_ups = self._rounds.follow_ups
+        if follow_ups.wait_s is not None and self._waiting_since != follow_ups.changes:
+            self._waiting_since = follow_ups.changes
+            self._start(self._wait, follow_ups.changes, follow_ups.wait_s)
 
-    async def _wait_patiently(self) -> None:
+    async def _wait(self, changes: int, wait_s: float) -> None:
         """See that what was to come first, and never comes, does not silence the model."""
-        try:
-            while self._rounds.owing:
-                await anyio.sleep(PATIENCE_S)
-                self._act(self._rounds.insist())
-        finally:
-            self._patient = False
+        await anyio.sleep(wait_s)
+        if changes == self._rounds.follow_ups.changes:
+            self._act(self._rounds.waited())
 
     def _run(self, action: Run) -> None:
-        self._scopes[action.call] = anyio.CancelScope()
-        self._session.start_soon(self._work, action.call)
+        self._scopes[action.call.call_id] = anyio.CancelScope()
+        self._start(self._work, action.call)
 
-    def _refuse(self, action: Refuse) -> None:
+    def _decline(self, action: Decline) -> None:
         tool = self._tools.get(action.call.name)
         if tool is not None:
             tool.statistics.not_run += 1
-        self._answer(action.call, not_run(action.reason))
+        self._answer(action.call, declined(action.reason))
 
     def _interrupt(self, action: Interrupt) -> None:
         tool = self._tools.get(action.call.name)
         if tool is not None and tool.options.on_interrupt == "cancel":
-            self._scopes[action.call].cancel()
+            self._scopes[action.call.call_id].cancel()
 
     def _go_on(self, action: FollowUp) -> None:
         found = [self._tools.get(call.name) for call in action.calls]
-        wanted = any(tool is None or tool.options.follow_up for tool in found)
-        if self._follow_up and wanted:
+        if self._follow_up and any(tool is None or tool.options.follow_up for tool in found):
             with suppress(SessionClosed):  # then there is nobody left to go on
-                self._session.respond()
+                self._start(self._see_reply, self._session.respond(), action.calls)
+        else:
+            self._act(self._rounds.followed_up(action.calls, well=True))
 
-    _ACTS: ClassVar[dict[type, Callable[[Attached, Any], None]]] = {
+    async def _see_reply(self, reply: Reply, calls: tuple[Call, ...]) -> None:
+        try:
+            response = await reply
+            well = response.status != "failed"
+        except SessionClosed:
+            return
+        except RealtimeBusError as error:
+            _log.warning("the model was not asked to go on; it will be again", error=str(error))
+            well = False
+        self._act(self._rounds.followed_up(calls, well=well))
+
+    _ACTS: ClassVar[dict[type, Callable[[SessionTools, Any], None]]] = {
         Run: _run,
-        Refuse: _refuse,
+        Decline: _decline,
         Interrupt: _interrupt,
         FollowUp: _go_on,
     }
@@ -158,10 +161,13 @@ class Attached:
     # running
 
     async def _work(self, call: Call) -> None:
-        output = await self.output_of(call, self._scopes[call])
-        del self._scopes[call]
-        self._answer(call, output)
-        self._act(self._rounds.finished(call))
+        output = interrupted(call.name)  # whatever happens, the call is answered
+        try:
+            output = await self.output_of(call, self._scopes[call.call_id])
+        finally:
+            del self._scopes[call.call_id]
+            self._answer(call, output)
+            self._act(self._rounds.finished(call))
 
     async def output_of(self, call: Call, scope: anyio.CancelScope) -> str:
         """Run a call, and return what it is answered with; raises nothing."""
@@ -170,46 +176,38 @@ class Attached:
             _log.warning("the model called an unknown tool", tool=call.name, call_id=call.call_id)
             return unknown_tool(call.name, self._tools)
         outcome = Outcome("interrupted", interrupted(tool.name))
-        tool.statistics.running += 1
+        figures = tool.statistics
+        figures.running += 1
         started_s = perf_counter()
         try:
             with scope:
                 await anyio.lowlevel.checkpoint()  # one that was interrupted already does not begin
-                outcome = await tool.run(call.arguments, self._injected, self._threads)
+                outcome = await tool.run(call.arguments, self._session, self._threads)
         finally:
-            tool.statistics.running -= 1
-        self._count(tool, outcome, perf_counter() - started_s)
+            figures.running -= 1
+        took_s = perf_counter() - started_s
+        figures.total_s += took_s
+        figures.slowest_s = max(figures.slowest_s, took_s)
+        setattr(figures, outcome.kind, getattr(figures, outcome.kind) + 1)
         self._report(tool, call, outcome)
         return outcome.output
 
-    def _count(self, tool: Tool, outcome: Outcome, took_s: float) -> None:
-        figures = tool.statistics
-        setattr(figures, outcome.kind, getattr(figures, outcome.kind) + 1)
-        figures.total_s += took_s
-        figures.slowest_s = max(figures.slowest_s, took_s)
-
     def _report(self, tool: Tool, call: Call, outcome: Outcome) -> None:
+        about: dict[str, Any] = {"tool": tool.name, "call_id": call.call_id}
         if outcome.error is not None:
-            _log.error(
-                "a tool failed", tool=tool.name, call_id=call.call_id, exc_info=outcome.error
+            _log.error("a tool failed", **about, exc_info=outcome.error)
+            failed = ev.HandlerFailed(
+                handler=f"tool {tool.name}",
+                event_type="response.output_item.done",
+                error=outcome.error,
             )
-            self._session.emit(
-                ev.HandlerFailed(
-                    handler=f"tool {tool.name}",
-                    event_type="response.output_item.done",
-                    error=outcome.error,
-                )
-            )
+            self._session.emit(failed)
         elif outcome.kind in ("invalid", "timed_out"):
-            _log.warning(
-                "a tool call came to nothing",
-                tool=tool.name,
-                call_id=call.call_id,
-                reason=outcome.kind,
-                output=outcome.output,
-            )
+            _log.warning("a tool call came to nothing", **about, reason=outcome.kind)
+            # it may quote the arguments, which are nobody's business by default
+            _log.debug("the model was told why", **about, output=outcome.output)
 
-    # answering
+    # sending
 
     def _answer(self, call: Call, output: str) -> None:
         item = ev.FunctionCallOutputItem(call_id=call.call_id, output=output)
@@ -218,3 +216,7 @@ class Attached:
     def _send(self, event: ev.ClientEvent) -> None:
         with suppress(SessionClosed):  # then there is nobody left to be told
             self._session.send_nowait(event)
+
+    def _start(self, function: Callable[..., Any], *args: object) -> None:
+        with suppress(SessionClosed):  # likewise
+            self._session.start_soon(function, *args)
