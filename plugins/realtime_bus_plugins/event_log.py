@@ -22,8 +22,6 @@ from realtime_bus import Session
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
 
-from ._playback import input_format, output_format
-
 __all__ = ["EventLog"]
 
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -209,11 +207,17 @@ def _nested(event: ev.Event) -> _Fields:
     return fields
 
 
+def _format(event: ev.ServerEvent, session: Session) -> ev.AudioFormat:
+    if isinstance(event, ev.ResponseOutputAudioDelta):
+        return session.conversation.audio_format_of(event.response_id)
+    return session.settings.output_format
+
+
 def _sizes(event: ev.Event, session: Session) -> _Fields:
     """Return how large the frame is, and how much audio it holds."""
     if isinstance(event, ev.InputAudioBufferAppend):
         length = len(event.audio)
-        return {"audio_bytes": length, "audio_ms": _ms(length, input_format(session.config))}
+        return {"audio_bytes": length, "audio_ms": _ms(length, session.settings.input_format)}
     if isinstance(event, ev.UnknownEvent | ev.InvalidFrame):
         return {"frame_bytes": len(event.frame)}
     if not isinstance(event, ev.ServerEvent):
@@ -221,7 +225,7 @@ def _sizes(event: ev.Event, session: Session) -> _Fields:
     fields: _Fields = {"frame_bytes": len(session.frame)}
     if field := _AUDIO.get(event.type):
         length = _base64_bytes(session.frame, field)
-        fields |= {"audio_bytes": length, "audio_ms": _ms(length, output_format(session.config))}
+        fields |= {"audio_bytes": length, "audio_ms": _ms(length, _format(event, session))}
     return fields
 
 

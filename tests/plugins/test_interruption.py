@@ -7,11 +7,11 @@ from typing import Any
 import anyio
 import pytest
 
-from realtime_bus import RegistrationError
+from realtime_bus import UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
 from realtime_bus.events import AudioFormat, AudioPCMA, AudioPCMU
-from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted, PlaybackStarted
 from realtime_bus_plugins.sinks import NullSink, WavSink
 
 from ._wire import session_on
@@ -68,8 +68,8 @@ async def test_handlers_hear_of_the_interruption_once_and_before_the_speech(
     seen: list[ev.Event] = []
     async with session_on(sink, Interruption(sink)) as (session, wire):
 
-        @session.on(ev.PlaybackInterrupted, ev.InputAudioBufferSpeechStarted)
-        def see(event: ev.PlaybackInterrupted | ev.InputAudioBufferSpeechStarted) -> None:
+        @session.on(PlaybackInterrupted, ev.InputAudioBufferSpeechStarted)
+        def see(event: PlaybackInterrupted | ev.InputAudioBufferSpeechStarted) -> None:
             seen.append(event)
 
         wire.respond()
@@ -84,7 +84,7 @@ async def test_handlers_hear_of_the_interruption_once_and_before_the_speech(
     interrupted, speech, second_speech = seen
     assert isinstance(speech, ev.InputAudioBufferSpeechStarted)
     assert isinstance(second_speech, ev.InputAudioBufferSpeechStarted)
-    assert isinstance(interrupted, ev.PlaybackInterrupted)
+    assert isinstance(interrupted, PlaybackInterrupted)
     assert [(i.item_id, i.played_ms, i.discarded_ms, i.action) for i in interrupted.items] == [
         ("a", 500, 500, "truncated"),
         ("b", 0, 1000, "deleted"),
@@ -168,9 +168,9 @@ async def test_g711_is_cut_by_its_own_clock(
 async def test_a_button_interrupts_and_cancels(sink: NullSink, clock: Clock) -> None:
     """Interrupting by hand works without VAD: cancel, cut, and the same happening."""
     plugin = Interruption(sink, on_speech_started=False)
-    seen: list[ev.PlaybackInterrupted] = []
+    seen: list[PlaybackInterrupted] = []
     async with session_on(sink, plugin) as (session, wire):
-        session.on(ev.PlaybackInterrupted)(seen.append)
+        session.on(PlaybackInterrupted)(seen.append)
         wire.respond()
         wire.speak(SECOND)
         clock.now_s += 0.3
@@ -197,7 +197,7 @@ async def test_only_a_session_that_has_the_plugin_can_be_interrupted(sink: NullS
     """A session without the plugin is a mistake; one that is over is not."""
     plugin, stranger = Interruption(sink), Interruption(sink)
     async with session_on(sink, plugin) as (session, _):
-        with pytest.raises(RegistrationError, match="not attached"):
+        with pytest.raises(UsageError, match="not attached"):
             stranger.interrupt(session)
     assert plugin.interrupt(session) is None
 
@@ -224,8 +224,8 @@ async def test_playback_started_comes_when_an_item_is_heard() -> None:
     async with session_on(sink, Interruption(sink)) as (session, wire):
         second = anyio.Event()
 
-        @session.on(ev.PlaybackStarted)
-        def see(event: ev.PlaybackStarted) -> None:
+        @session.on(PlaybackStarted)
+        def see(event: PlaybackStarted) -> None:
             started.append((event.item_id, event.response_id))
             positions = [part.item_id for part in sink.positions()]
             assert positions[:1] in ([event.item_id], [])
@@ -248,20 +248,20 @@ async def test_a_queued_item_that_was_interrupted_never_started(
     """An item that was flushed before its turn is not announced."""
     started: list[str] = []
     async with session_on(sink, Interruption(sink)) as (session, wire):
-        session.on(ev.PlaybackStarted)(lambda event: started.append(event.item_id))
+        session.on(PlaybackStarted)(lambda event: started.append(event.item_id))
         wire.respond()
         wire.speak(SECOND[:480])
         wire.finish()
         wire.respond("r2", "b")
         wire.speak(SECOND, "r2", "b")
         with anyio.fail_after(5):
-            await session.wait_for(ev.PlaybackStarted)
+            await session.wait_for(PlaybackStarted)
         wire.interrupt()
         clock.now_s += 10
         wire.respond("r3", "c")
         wire.speak(SECOND, "r3", "c")
         with anyio.fail_after(5):
-            await session.wait_for(ev.PlaybackStarted)
+            await session.wait_for(PlaybackStarted)
     assert started == ["a", "c"]
 
 
@@ -301,7 +301,7 @@ class OwnSink:
 async def test_any_sink_will_do() -> None:
     """Interruption needs the protocol only; sounds of the application are silenced, no more."""
     async with session_on(Interruption(OwnSink())) as (session, wire):
-        interrupted = session.wait_for(ev.PlaybackInterrupted)
+        interrupted = session.wait_for(PlaybackInterrupted)
         wire.interrupt()
         with anyio.fail_after(5):
             [item] = (await interrupted).items

@@ -16,7 +16,7 @@ from realtime_bus import MissingExtra
 from realtime_bus.audio import AudioSink
 from realtime_bus.events import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU
 from realtime_bus_plugins._playback import FromSession, ToSession
-from realtime_bus_plugins._playback._g711 import load_audioop
+from realtime_bus_plugins._playback._pcm import load_audioop
 from realtime_bus_plugins.sinks import NullSink, Track, WavSink, write_stereo_wav
 
 BYTES_PER_MS = 48
