@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import msgspec
 
@@ -111,14 +111,9 @@ class _Turn:
     def end(self, response_id: str, response: ev.Response, at_s: float) -> None:
         self.active.discard(response_id)
         self.status = response.status or self.status
-        match response:  # decoded leniently: a field may be anything
-            case ev.Response(status_details=ev.StatusDetails(reason="turn_detected")):
-                self.stop(at_s)
-        output: object = response.output
-        calls = isinstance(output, list) and any(
-            isinstance(item, ev.FunctionCallItem) for item in response.output
-        )
-        self.awaits_tools = calls and response.status != "cancelled"
+        if _is_barge_in(response.status_details):
+            self.stop(at_s)
+        self.awaits_tools = response.status != "cancelled" and _has_calls(response.output)
         if isinstance(response.usage, ev.Usage):
             self.usage = response.usage if self.usage is None else _sum(self.usage, response.usage)
 
@@ -279,6 +274,18 @@ class TurnLog:
 
 def _between(start_s: float | None, end_s: float | None) -> float | None:
     return None if start_s is None or end_s is None else end_s - start_s
+
+
+# a response is decoded leniently: any field may be raw data
+
+
+def _is_barge_in(details: object) -> bool:
+    return isinstance(details, ev.StatusDetails) and details.reason == "turn_detected"
+
+
+def _has_calls(output: object) -> bool:
+    items = cast("list[object]", output) if isinstance(output, list) else []
+    return any(isinstance(item, ev.FunctionCallItem) for item in items)
 
 
 def _sum(one: _S, other: _S) -> _S:

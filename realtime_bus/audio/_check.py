@@ -105,7 +105,7 @@ class _Trial:
 
 
 def _try(rule: _Rule, trial: _Trial, broken: list[str]) -> None:
-    if not isinstance(trial.sink, AudioSink):
+    if not _is_sink(trial.sink):
         broken[:] = [f"- {trial.sink!r} lacks a method or property of AudioSink"]
         return
     try:
@@ -115,6 +115,10 @@ def _try(rule: _Rule, trial: _Trial, broken: list[str]) -> None:
     except Exception as error:  # noqa: BLE001 - a sink may raise anything
         said = rule.__name__.strip("_").replace("_", " ")
         broken.append(f"- while {said} was tried, the sink raised {error!r}")
+
+
+def _is_sink(sink: object) -> bool:
+    return isinstance(sink, AudioSink)
 
 
 def _silence_at_first(trial: _Trial) -> None:

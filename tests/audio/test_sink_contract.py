@@ -84,7 +84,7 @@ def test_a_line_that_acknowledges_keeps_the_contract() -> None:
 
     check_sink(
         make_sink,
-        advance=lambda seconds: lines[-1].advance(seconds),
+        advance=lambda seconds: lines[-1].advance(seconds),  # noqa: PLW0108  # of the last one
         formats=(AudioPCM(), AudioPCMU()),
         tolerance_ms=20,
     )
