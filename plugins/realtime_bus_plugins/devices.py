@@ -180,7 +180,7 @@ class Microphone:
         self._device = device
         self._limit = max(1, round(limit_s * 1000 / _CHUNK_MS))
         self._slot = SessionSlot(self, "bus.connect(..., plugins=[Microphone()])")
-        self.dropped_chunks = 0
+        self.dropped_chunks: int = 0
 
     def attach(self, session: Session) -> None:
         """Stream into a session, one at a time.

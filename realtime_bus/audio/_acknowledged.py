@@ -62,13 +62,12 @@ class _Account:
         self.rest = b""
         self.played_ms = 0
 
-    @property
-    def written_ms(self) -> int:
-        return self.earlier_ms + bytes_to_ms(self.length, self.audio_format)
+    def end_ms(self, more_bytes: int = 0) -> int:
+        return self.earlier_ms + bytes_to_ms(self.length + more_bytes, self.audio_format)
 
     def use(self, audio_format: AudioFormat) -> None:
         if audio_format != self.audio_format:
-            self.earlier_ms, self.length, self.rest = self.written_ms, 0, b""
+            self.earlier_ms, self.length, self.rest = self.end_ms(), 0, b""
             self.audio_format = audio_format
 
 
@@ -136,22 +135,24 @@ class AcknowledgedSink:
         step = ms_to_bytes(self._piece_ms, self._format)
         for start in range(0, whole, step):
             piece = audio[start : min(start + step, whole)]
-            account.length += len(piece)
-            self._sent.append((part, account.written_ms))
+            end_ms = account.end_ms(len(piece))
             self._send(
                 AudioPiece(
                     audio=piece,
                     audio_format=self._format,
                     item_id=item_id,
                     content_index=content_index,
-                    end_ms=account.written_ms,
+                    end_ms=end_ms,
                 )
             )
+            account.length += len(piece)  # now: what could not be sent is not awaited
+            self._sent.append((part, end_ms))
 
     def on_played(self, item_id: str, ms: int, *, content_index: int = 0) -> None:
         """Take an acknowledgement: so many milliseconds of an item have been heard in all.
 
-        One that says less than an earlier one, or that comes too late, changes nothing.
+        Call it in the thread of the session. One that says less than an earlier one, or that
+        comes too late, changes nothing.
         """
         part = _Part(item_id, content_index)
         heard = [
@@ -180,7 +181,7 @@ class AcknowledgedSink:
                 item_id=part.item_id,
                 content_index=part.content_index,
                 played_ms=self._accounts[part].played_ms,
-                written_ms=self._accounts[part].written_ms,
+                written_ms=self._accounts[part].end_ms(),
             )
             for part in parts
         ]

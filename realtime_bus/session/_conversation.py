@@ -56,7 +56,7 @@ class ResponseState(msgspec.Struct, kw_only=True, eq=False):
     in_conversation: bool = False
     over: bool = False
     status: str | None = None
-    audio_format: ev.AudioFormat
+    audio_format: ev.AudioFormat = ev.AudioPCM()
     item_ids: list[str] = []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from realtime_bus.audio import AcknowledgedSink, AudioPiece, AudioSink
 from realtime_bus.events import AudioPCM, AudioPCMU
 
@@ -134,10 +136,27 @@ def test_a_line_that_cannot_be_cleared_loses_no_account() -> None:
 
     sink = AcknowledgedSink(send=lambda piece: None, clear=broken)
     sink.write(bytes(4800), item_id="a")
-    try:
+    with pytest.raises(OSError, match="the line is gone"):
         sink.flush()
-    except OSError:
-        assert [part.written_ms for part in sink.positions()] == [100]
+    assert [part.written_ms for part in sink.positions()] == [100]
+
+
+def test_what_could_not_be_sent_is_not_awaited() -> None:
+    """The line refuses audio: nothing of it counts as playing."""
+    refused: list[AudioPiece] = []
+
+    def send(piece: AudioPiece) -> None:
+        if piece.end_ms > 100:
+            refused.append(piece)
+            raise OSError("the line is gone")
+
+    sink = AcknowledgedSink(send=send, clear=lambda: None)
+    with pytest.raises(OSError, match="the line is gone"):
+        sink.write(bytes(48 * 300), item_id="a")
+    [part] = sink.positions()
+    assert (part.played_ms, part.written_ms, len(refused)) == (0, 100, 1)
+    sink.on_played("a", 100)
+    assert not sink.playing
 
 
 def test_accounts_of_heard_items_are_bounded() -> None:

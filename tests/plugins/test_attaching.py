@@ -10,6 +10,7 @@ from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import AcknowledgedSink, AudioPiece, PlayedItem, feed_sink
 from realtime_bus.events import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU
+from realtime_bus.server import RealtimeServer, Speech
 from realtime_bus_plugins.devices import Microphone, Speaker
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.sinks import NullSink, WavSink
@@ -222,3 +223,32 @@ async def test_a_phone_lines_marks_are_enough() -> None:
             sink.on_played(item_id, end_ms)  # the line returns the marks of what it threw away
         [cut] = wire.sent
         assert (cut.item_id, cut.audio_end_ms) == ("a", 300)
+
+
+class Talkative:
+    """Says two seconds of sound."""
+
+    async def respond(self, request: Any) -> Any:
+        """Speak."""
+        yield Speech(bytes(48 * 2000), "and so on")
+
+
+async def test_the_local_server_agrees_on_a_responses_own_format() -> None:
+    """A response in G.711, a session in PCM16: the server takes the truncation as it is sent."""
+    now_s = 0.0
+    sink = NullSink(clock=lambda: now_s)
+    interruption = Interruption(sink)
+    bus = Bus(plugins=[sink, interruption], raise_handler_errors=True)
+    errors: list[Any] = []
+    bus.on(ev.Error)(errors.append)
+    server = RealtimeServer(Talkative())
+    async with server.connect_memory() as transport, bus.session(transport) as session:
+        audio = ev.ResponseAudioRequest(output=ev.ResponseAudioOutputRequest(format=AudioPCMU()))
+        await session.respond(audio=audio)
+        truncated = session.wait_for(ev.ConversationItemTruncated, timeout_s=5)
+        now_s += 1.5
+        happening = interruption.interrupt(session)
+        assert (await truncated).audio_end_ms == 1500
+    assert happening is not None
+    assert [item.received_ms for item in happening.items] == [2000]
+    assert errors == []

@@ -14,22 +14,11 @@ from realtime_bus.events import AudioFormat, AudioPCMA, AudioPCMU
 from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted, PlaybackStarted
 from realtime_bus_plugins.sinks import NullSink, WavSink
 
-from ._wire import Wire, session_on
+from ._wire import Clock, Wire, session_on
 
 pytestmark = pytest.mark.anyio
 
 SECOND = bytes(48_000)
-
-
-class Clock:
-    """A clock that stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now_s
 
 
 @pytest.fixture
