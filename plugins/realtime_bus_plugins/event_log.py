@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, TextIO, TypeAlias, cast
 
 import structlog
@@ -21,8 +21,6 @@ import structlog
 from realtime_bus import Session
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
-
-from ._playback import PlaybackInterrupted, input_format, output_format
 
 __all__ = ["EventLog"]
 
@@ -60,6 +58,12 @@ _LEVELS_BY_STATUS: dict[str, _Level] = {"failed": "warning", "incomplete": "warn
 """Levels of ``response.done`` by the response's status."""
 
 _LEVEL_VARIES = (ev.Error, ev.ResponseDone)
+
+_INCOMING: tuple[type[ev.Event], ...] = (
+    *ev.REALTIME.server.values(),
+    *ev.TRANSLATION.server.values(),
+    *ev.BUS_EVENTS.values(),
+)
 
 _PLAIN = (
     "event_id", "response_id", "item_id", "previous_item_id", "call_id", "name", "output_index",
@@ -129,7 +133,7 @@ class EventLog:
             return event
 
         # a frame that nobody listens to is not even decoded: do not listen to what is not shown
-        session.on(*(cls for cls in _incoming() if self._shown(cls)))(received)
+        session.on(*(cls for cls in _INCOMING if self._shown(cls)))(received)
         session.intercept_outgoing(ev.ClientEvent, sent)
 
     def _shown(self, cls: type[ev.Event]) -> bool:
@@ -148,13 +152,6 @@ class EventLog:
             fields.update(_text(event))
         shown = {name: value for name, value in fields.items() if value not in (None, "")}
         self._logger.log(level, event.type, **shown)
-
-
-def _incoming() -> Iterator[type[ev.Event]]:
-    """Yield all that a session may receive, plugins' and applications' events among it."""
-    for protocol in ev.PROTOCOLS.values():
-        yield from protocol.server.values()
-    yield from ev.own_events()
 
 
 def _make_logger(render: str, level: _Level, file: TextIO) -> structlog.typing.FilteringBoundLogger:
@@ -210,11 +207,17 @@ def _nested(event: ev.Event) -> _Fields:
     return fields
 
 
+def _format(event: ev.ServerEvent, session: Session) -> ev.AudioFormat:
+    if isinstance(event, ev.ResponseOutputAudioDelta):
+        return session.conversation.audio_format_of(event.response_id)
+    return session.settings.output_format
+
+
 def _sizes(event: ev.Event, session: Session) -> _Fields:
     """Return how large the frame is, and how much audio it holds."""
     if isinstance(event, ev.InputAudioBufferAppend):
         length = len(event.audio)
-        return {"audio_bytes": length, "audio_ms": _ms(length, input_format(session.config))}
+        return {"audio_bytes": length, "audio_ms": _ms(length, session.settings.input_format)}
     if isinstance(event, ev.UnknownEvent | ev.InvalidFrame):
         return {"frame_bytes": len(event.frame)}
     if not isinstance(event, ev.ServerEvent):
@@ -222,7 +225,7 @@ def _sizes(event: ev.Event, session: Session) -> _Fields:
     fields: _Fields = {"frame_bytes": len(session.frame)}
     if field := _AUDIO.get(event.type):
         length = _base64_bytes(session.frame, field)
-        fields |= {"audio_bytes": length, "audio_ms": _ms(length, output_format(session.config))}
+        fields |= {"audio_bytes": length, "audio_ms": _ms(length, _format(event, session))}
     return fields
 
 
@@ -276,7 +279,7 @@ def _failure(event: ev.HandlerFailed) -> _Fields:
     return {"error": _safe(repr(event.error))}
 
 
-def _interrupted(event: PlaybackInterrupted) -> _Fields:
+def _interrupted(event: ev.PlaybackInterrupted) -> _Fields:
     return {
         "items": [item.item_id for item in event.items],
         "actions": [item.action for item in event.items],
@@ -289,6 +292,6 @@ _SPECIAL: dict[type[ev.Event], tuple[Callable[[Any], _Fields], ...]] = {
     ev.ResponseDone: (_usage, _details),
     ev.Error: (_message,),
     ev.HandlerFailed: (_failure,),
-    PlaybackInterrupted: (_interrupted,),
+    ev.PlaybackInterrupted: (_interrupted,),
 }
 """What some events say beside the tables above."""

@@ -9,7 +9,7 @@
     async def show(turn: TurnCompleted) -> None:
         print(turn.heard_s, turn.interrupted, turn.usage)
 
-The rules are in ``_turns/_log.py``.
+The rules are in ``_turns.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from realtime_bus import Session
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_per_ms
 
-from ._playback import PlaybackInterrupted, PlaybackStarted, output_format
+from ._playback import PlaybackInterrupted, PlaybackStarted
 from ._turns import TurnCompleted, TurnLog, TurnOrigin
 
 __all__ = ["TurnCompleted", "TurnMetrics", "TurnOrigin"]
@@ -102,7 +102,7 @@ class _Attached:
         self._log.input_ended("commit", self._now_s())
 
     def _create(self, event: ev.ConversationItemCreate) -> None:
-        if getattr(event.item, "role", None) == "user":
+        if isinstance(event.item, ev.MessageItem) and event.item.role == "user":
             self._log.input_ended("text", self._now_s(), event.item.id)
 
     def _respond(self, event: ev.ResponseCreate) -> None:
@@ -121,23 +121,25 @@ class _Attached:
         self._log.committed(event.item_id)
 
     def _created(self, event: ev.ResponseCreated) -> None:
-        response_id = _str(event.response, "id")
-        if response_id is not None and response_id == self._session.active_response_id:
+        response_id = _id(event.response)
+        if self._session.conversation.has_response(response_id):
             self._log.response_created(response_id, self._frame_s())
 
     def _done(self, event: ev.ResponseDone) -> None:
+        response_id = _id(event.response)
         self._log.response_done(
-            _str(event.response, "id") or "",
+            response_id,
             event.response,
             self._frame_s(),
-            in_conversation=_str(event.response, "conversation_id") is not None,
+            in_conversation=self._session.conversation.has_response(response_id),
         )
 
     def _text(self, event: ev.ResponseOutputTextDelta) -> None:
         self._log.text(event.response_id, self._frame_s())
 
     def _audio(self, event: ev.ResponseOutputAudioDelta) -> None:
-        length_s = len(event.delta) / bytes_per_ms(output_format(self._session.config)) / 1000
+        audio_format = self._session.conversation.audio_format_of(event.response_id)
+        length_s = len(event.delta) / bytes_per_ms(audio_format) / 1000
         self._log.audio(event.response_id, event.item_id, length_s, self._frame_s())
 
     def _heard(self, event: PlaybackStarted) -> None:
@@ -189,6 +191,10 @@ _MAY_END = (
 )
 
 
-def _str(thing: object, name: str) -> str | None:
-    found = getattr(thing, name, None)  # read leniently: any part of it may be raw data
-    return found if isinstance(found, str) else None
+def _id(response: object) -> str:
+    """Return a response's id; empty where it has none, or was read as raw data."""
+    match response:
+        case ev.Response(id=str(response_id)):
+            return response_id
+        case _:
+            return ""

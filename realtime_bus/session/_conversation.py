@@ -48,7 +48,8 @@ class ResponseState(msgspec.Struct, kw_only=True, eq=False):
         done: Whether ``response.done`` was seen.
         over: Whether it is not active any more: done, superseded, or presumed lost.
         status: How it ended; None while it is active, and where the server did not say.
-        audio_format: The format of its own that the server announced for its audio, or None.
+        audio_format: How its audio is encoded: as the server announced for it, else as the
+            session's was when it began. A later change of the session's does not touch it.
         item_ids: Its items, in the order in which they were first seen.
     """
 
@@ -57,7 +58,7 @@ class ResponseState(msgspec.Struct, kw_only=True, eq=False):
     done: bool = False
     over: bool = False
     status: str | None = None
-    audio_format: ev.AudioFormat | None = None
+    audio_format: ev.AudioFormat = ev.AudioPCM()
     item_ids: list[str] = []
 
 
@@ -101,6 +102,7 @@ class Conversation:
         self.active_response: ResponseState | None = None
         self.user_speaking = False
         self._names_conversations = False
+        self._output_format: ev.AudioFormat = ActiveSettings().output_format
 
     @property
     def active_response_id(self) -> str | None:
@@ -116,6 +118,11 @@ class Conversation:
         """Tell whether an item is in the conversation now, as the server has confirmed."""
         found = self.items.get(item_id or "")
         return found is not None and found.confirmed and not found.deleted
+
+    def audio_format_of(self, response_id: str | None) -> ev.AudioFormat:
+        """Return how a response's audio is encoded; of one that is not known, as the session's."""
+        found = self.responses.get(response_id or "")
+        return self._output_format if found is None else found.audio_format
 
     def see(self, event: ev.Event) -> None:
         """Take note of one of the events in `SEEN`."""
@@ -193,7 +200,10 @@ class Conversation:
 
     def _response(self, response_id: str) -> ResponseState:
         return _known(
-            self.responses, response_id, _MAX_RESPONSES, lambda: ResponseState(id=response_id)
+            self.responses,
+            response_id,
+            _MAX_RESPONSES,
+            lambda: ResponseState(id=response_id, audio_format=self._output_format),
         )
 
     def _created(self, event: ev.ResponseCreated) -> None:
@@ -268,7 +278,9 @@ class Conversation:
         self.user_speaking = False
 
     def _configured(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
-        if not ActiveSettings(event.session).detects_turns:
+        settings = ActiveSettings(event.session)
+        self._output_format = settings.output_format
+        if not settings.detects_turns:
             self.user_speaking = False
 
     SEEN: ClassVar[dict[type[ev.Event], Callable[[Conversation, Any], None]]] = {

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus_plugins._turns import TurnLog
-from realtime_bus_plugins.turn_metrics import TurnCompleted
+from realtime_bus_plugins._turns import TurnCompleted, TurnLog
 
 
 def response(status: str = "completed", *, calls: bool = False, **fields: Any) -> ev.Response:

@@ -14,23 +14,12 @@ from realtime_bus_plugins.sinks import NullSink
 from realtime_bus_plugins.turn_metrics import TurnCompleted, TurnMetrics
 
 from .._checked import checked_bus  # noqa: TID252  # tests are no package with a name of its own
-from ._wire import session_on
+from ._wire import Clock, session_on
 
 pytestmark = pytest.mark.anyio
 
 SECOND = bytes(48_000)
 STOPPED = ev.InputAudioBufferSpeechStopped(audio_end_ms=1000, item_id="u")
-
-
-class Clock:
-    """A clock that stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now_s
 
 
 @pytest.fixture

@@ -1,17 +1,17 @@
-"""What is said of playback: when an item is heard, and what became of it when it was cut off."""
+"""What is told of playback: when an item is first heard, and what was cut off."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+import msgspec
 
 from realtime_bus import events as ev
 
 __all__ = ["InterruptedItem", "PlaybackInterrupted", "PlaybackStarted"]
 
 
-class PlaybackStarted(ev.BusEvent, tag="bus.playback_started"):
+class PlaybackStarted(ev.BusEvent, frozen=True, kw_only=True, tag="bus.playback_started"):
     """The first audio of an item can be heard.
 
     Attributes:
@@ -23,7 +23,7 @@ class PlaybackStarted(ev.BusEvent, tag="bus.playback_started"):
     response_id: str
 
 
-class InterruptedItem(Struct, frozen=True, kw_only=True):
+class InterruptedItem(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one item when playback was interrupted.
 
     Attributes:
@@ -44,7 +44,7 @@ class InterruptedItem(Struct, frozen=True, kw_only=True):
     action: Literal["truncated", "deleted", "left"]
 
 
-class PlaybackInterrupted(ev.BusEvent, tag="bus.playback_interrupted"):
+class PlaybackInterrupted(ev.BusEvent, frozen=True, kw_only=True, tag="bus.playback_interrupted"):
     """Somebody spoke over the assistant, and the sink is silent.
 
     Attributes:

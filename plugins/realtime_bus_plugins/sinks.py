@@ -1,19 +1,40 @@
-"""Sinks whose speaker is a clock."""
+"""Sinks that play against a clock instead of on a device.
+
+`WavSink` keeps what a person would have heard, `NullSink` keeps only the account of it. Both are
+plugins: they play the session they are attached to.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+import wave
 from collections.abc import Callable
-from typing import Self
+from typing import Self, TypeAlias
+
+import msgspec
 
 from realtime_bus import Session
-from realtime_bus.audio import PlayedItem
+from realtime_bus.audio import PlayedItem, SessionSlot, feed_sink
 from realtime_bus.events import AudioFormat
-from realtime_bus_plugins._playback import RATE_HZ, FromSession, Timeline, feed_sink
 
-from ._wav import StrPath, Track, write_wav
+from ._playback import RATE_HZ, FromSession, Timeline
 
-__all__ = ["NullSink", "WavSink"]
+__all__ = ["NullSink", "Track", "WavSink", "write_stereo_wav", "write_wav"]
+
+_StrPath: TypeAlias = str | os.PathLike[str]
+
+
+class Track(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a conversation.
+
+    Attributes:
+        pcm: PCM16 little-endian mono.
+        start_s: When its first sample was heard or said, on a clock that both sides share.
+    """
+
+    pcm: bytes
+    start_s: float = 0.0
 
 
 class _ClockSink:
@@ -25,10 +46,19 @@ class _ClockSink:
         self._clock = clock
         self._origin_s: float | None = None
         self._timeline = Timeline(rate_hz=RATE_HZ)
-        self._converter = FromSession(counting_only=True)
+        self._converter = FromSession(counting_only=self._counting_only)
+        name = type(self).__name__
+        self._slot = SessionSlot(
+            self, f"bus.connect(..., plugins=[sink := {name}(), Interruption(sink)])"
+        )
 
     def attach(self, session: Session) -> None:
-        """Play a session's output audio. One session at a time: sounds are not mixed."""
+        """Play a session's output audio, one session at a time: sounds are not mixed.
+
+        Raises:
+            UsageError: It is attached to a session already.
+        """
+        self._slot.take(session)
         feed_sink(session, self)
         session.on_close(self.close)
 
@@ -39,8 +69,7 @@ class _ClockSink:
             MissingExtra: The format must be decoded, and audioop-lts is missing (Python 3.13).
         """
         self._now()
-        if audio_format != self._converter.audio_format:
-            self._converter = FromSession(audio_format, counting_only=self._counting_only)
+        self._converter.use(audio_format)
 
     def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
         """Queue audio of an item behind what is already queued."""
@@ -49,6 +78,7 @@ class _ClockSink:
 
     def flush(self) -> list[PlayedItem]:
         """Fall silent now, and return every item that was playing or queued, in order."""
+        self._converter.forget()
         return self._timeline.flush(self._now())
 
     def positions(self) -> list[PlayedItem]:
@@ -111,7 +141,7 @@ class WavSink(_ClockSink):
     _counting_only = False
 
     def __init__(
-        self, path: StrPath | None = None, *, clock: Callable[[], float] = time.perf_counter
+        self, path: _StrPath | None = None, *, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         super().__init__(clock=clock)
         self.path = path
@@ -128,9 +158,8 @@ class WavSink(_ClockSink):
 
     def flush(self) -> list[PlayedItem]:
         """Fall silent now, and return every item that was playing or queued, in order."""
-        now = self._now()
-        del self._ribbon[2 * now :]
-        return self._timeline.flush(now)
+        del self._ribbon[2 * self._now() :]
+        return super().flush()
 
     @property
     def heard(self) -> bytes:
@@ -152,3 +181,44 @@ class WavSink(_ClockSink):
         super().close()
         if self.path is not None:
             write_wav(self.path, bytes(self._ribbon))
+
+
+def write_wav(path: _StrPath, pcm: bytes, *, rate_hz: int = 24_000, channels: int = 1) -> None:
+    """Write PCM16 as a WAV file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with wave.open(os.fspath(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(pcm)
+
+
+def write_stereo_wav(path: _StrPath, left: Track, right: Track, *, rate_hz: int = 24_000) -> None:
+    """Write both sides of a conversation into one WAV file, each at its own time.
+
+    The file starts with whichever track starts first, and ends with whichever ends last.
+
+    Args:
+        path: Where to.
+        left: By custom the person.
+        right: By custom the assistant.
+        rate_hz: Sample rate of both.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    zero_s = min(left.start_s, right.start_s)
+    sides: list[bytes] = []
+    for track in (left, right):
+        silence = bytes(2 * round((track.start_s - zero_s) * rate_hz))
+        sides.append(silence + track.pcm[: len(track.pcm) // 2 * 2])
+    mixed = bytearray(2 * max(map(len, sides)))
+    for channel, side in enumerate(sides):
+        full = side.ljust(len(mixed) // 2, b"\0")
+        # byte by byte, so that it does not depend on the machine's own byte order
+        mixed[2 * channel :: 4] = full[0::2]
+        mixed[2 * channel + 1 :: 4] = full[1::2]
+    write_wav(path, bytes(mixed), rate_hz=rate_hz, channels=2)
