@@ -12,7 +12,7 @@ from realtime_bus import events as ev
 from realtime_bus.cli._bench import _socket
 from realtime_bus.cli._bench._figures import Figure, Section, figure
 from realtime_bus.cli._bench._processes import Sender
-from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted
 from realtime_bus_plugins.sinks import NullSink
 
 from . import _peers
@@ -68,8 +68,8 @@ async def _interruptions(sender: Sender, count: int) -> list[float]:
     async def play(_: ev.ResponseOutputAudioDelta) -> None:
         await anyio.sleep(0.005)
 
-    @bus.on(ev.PlaybackInterrupted)
-    def interrupted(event: ev.PlaybackInterrupted) -> None:
+    @bus.on(PlaybackInterrupted)
+    def interrupted(event: PlaybackInterrupted) -> None:
         found.append(event.latency_s)
         if len(found) == count:
             all_of_them.set()

@@ -18,7 +18,8 @@ from realtime_bus.cli._bench._bare import bare_decoder
 from realtime_bus.cli._bench._figures import Figure, Section, interleaved_async
 from realtime_bus.cli._bench._frames import audio_frames, small_frames
 from realtime_bus.codec import Decoder
-from realtime_bus.transport import PushTransport, client_connection, server_connection
+from realtime_bus.transport import PushTransport
+from realtime_bus.transport._handshake import client_connection, server_connection
 
 __all__ = ["section"]
 
@@ -50,7 +51,6 @@ async def _measure(rounds: int, progress: Callable[[], object]) -> dict[str, dic
             "audio cut out unparsed": _uncut(),
             "audio decoded when read": _read_at_once(),
             "events the collector skips": _collected(),
-            "decode as a closure": _method(),
             "unheard types by their head": await _unheard(stack),
             "messages past the parser": _parsed(),
         }
@@ -96,30 +96,6 @@ def _read_at_once() -> _Trick:
 
 def _collected() -> _Trick:
     return bare_decoder(collected=False)[0], bare_decoder()[0], _SMALL
-
-
-class _Method:
-    """`Decoder.decode` as the method that it would otherwise be."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decode = decoder._decode  # noqa: SLF001  # the same parts
-        self._finish = decoder._finish  # noqa: SLF001  # the same
-        self._large_bytes = 2048
-
-    def decode(self, frame: bytes) -> Any:
-        if type(frame) is not bytes or len(frame) > self._large_bytes:
-            raise NotImplementedError
-        try:
-            event: Any = self._decode(frame)
-            finish = self._finish[type(event)]
-            return event if finish is None else finish(event, frame)
-        except (ValueError, RecursionError):
-            raise NotImplementedError from None
-
-
-def _method() -> _Trick:
-    decoder = _warm(_SMALL)
-    return decoder.decode, _Method(decoder).decode, _SMALL
 
 
 async def _unheard(stack: AsyncExitStack) -> _Trick:

@@ -40,13 +40,13 @@ __all__ = [
     "InvalidURL",
     "MissingExtra",
     "RealtimeBusError",
-    "UsageError",
     "RequestError",
     "RequestRejected",
     "RequestTimeout",
     "SessionClosed",
     "TransportClosed",
     "UpgradeRefused",
+    "UsageError",
 ]
 
 
@@ -64,6 +64,9 @@ class CloseInfo(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     clean: bool = True
     error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.reason})" if self.reason else str(self.code)
 
 
 class RealtimeBusError(Exception):

@@ -17,7 +17,7 @@ PLUGINS = CORE.parent / "plugins" / "realtime_bus_plugins"
 MAY_IMPORT = {
     "_errors": set[str](),
     "_tasks": set[str](),
-    "events": set[str](),
+    "events": {"_errors"},
     "codec": {"_errors", "events"},
     "audio": {"events"},
     "_bus": {"_errors", "events", "codec"},

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from realtime_bus.events import ClientEvent
-from realtime_bus.events._vocabulary import REALTIME
+from realtime_bus.events._registry import REALTIME
 
 from ._audio import cut_audio
-from ._json import NotAnObject, parse_object
-from ._names import wire_name
-from ._table import table_of
+from ._decode import table_of
+from ._frame import NotAnObject, parse_object, wire_name
 from ._walk import Problem, shown, walk
 
 __all__ = ["NotAnObject", "read_client"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from ._base import OptionalAudio, UnknownObject, lazy_audio
-from ._limits import Status
-from ._variant import Variant
+from ._audio import OptionalAudio, lazy_audio
+from ._base import UnknownObject, Variant
+from ._common import Status
 
 __all__ = [
     "AudioPart",

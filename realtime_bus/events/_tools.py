@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from ._base import UnknownObject
-from ._variant import Variant
+from ._base import UnknownObject, Variant
 
 __all__ = [
     "FunctionTool",

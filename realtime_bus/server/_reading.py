@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from realtime_bus import events as ev
-from realtime_bus.codec import MAX_APPEND_BYTES, NotAnObject, Problem, read_client
+from realtime_bus.codec import MAX_APPEND_BYTES, Problem
+from realtime_bus.codec._read_client import NotAnObject, read_client
 
 from ._refusals import Refusal, bad_value, of_problem
 

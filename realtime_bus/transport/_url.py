@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from websockets.uri import WebSocketURI
 
-from realtime_bus._errors import InvalidURL
+from realtime_bus.errors import InvalidURL
 
 __all__ = ["parse_url", "show_url"]
 

@@ -143,7 +143,7 @@ def test_a_missing_portaudio_is_told_from_a_missing_package(
     def fail(name: str) -> ModuleType:
         raise OSError(f"PortAudio library not found for {name}")
 
-    monkeypatch.setattr("realtime_bus_plugins.devices._open.importlib.import_module", fail)
+    monkeypatch.setattr("realtime_bus_plugins.devices.importlib.import_module", fail)
     with pytest.raises(NoSoundDevice, match=r"PortAudio library not found.*install PortAudio"):
         Speaker().open()
 

@@ -11,6 +11,7 @@ import structlog
 
 from realtime_bus import events as ev
 from realtime_bus_plugins.event_log import EventLog
+from realtime_bus_plugins.interruption import InterruptedItem, PlaybackInterrupted
 
 from ._wire import session_on
 
@@ -174,11 +175,11 @@ async def test_a_finished_response_says_how_it_ended() -> None:
 async def test_the_buss_own_happenings_are_logged() -> None:
     """An interruption tells what became of which item; an unknown event its name and length."""
     lines = Lines()
-    item = ev.InterruptedItem(
+    item = InterruptedItem(
         item_id="a", played_ms=10, received_ms=30, discarded_ms=20, action="truncated"
     )
     async with session_on(lines.plugin) as (session, wire):
-        session.emit(ev.PlaybackInterrupted(items=[item], latency_s=0.001))
+        session.emit(PlaybackInterrupted(items=[item], latency_s=0.001))
         session.emit(ev.HandlerFailed(handler="h", event_type="t", error=ValueError("broken")))
         wire.transport.feed(b'{"type":"brand.new"}')
     line = lines.of("bus.playback_interrupted")

@@ -18,6 +18,7 @@ from realtime_bus_plugins.history import (
     Prices,
     TokenCounts,
 )
+from realtime_bus_plugins.interruption import InterruptedItem, PlaybackInterrupted
 
 from ._wire import session_on
 
@@ -225,11 +226,11 @@ def test_parts_of_all_kinds() -> None:
 # what was heard
 
 
-def interrupted(action: Any = "truncated", **fields: Any) -> ev.PlaybackInterrupted:
+def interrupted(action: Any = "truncated", **fields: Any) -> PlaybackInterrupted:
     """Return the interruption of item a, of which half was heard."""
     cut = {"played_ms": 1000, "received_ms": 2000, "discarded_ms": 1000, **fields}
-    return ev.PlaybackInterrupted(
-        items=[ev.InterruptedItem(item_id="a", action=action, **cut)], latency_s=0.001
+    return PlaybackInterrupted(
+        items=[InterruptedItem(item_id="a", action=action, **cut)], latency_s=0.001
     )
 
 

@@ -12,7 +12,7 @@ from realtime_bus import InvalidEvent
 from realtime_bus import events as ev
 from realtime_bus.server import RealtimeServer, Text
 from realtime_bus_plugins.interruption import Interruption
-from realtime_bus_plugins.protocol_check import ProtocolCheck, RuleBroken
+from realtime_bus_plugins.protocol_check import ProtocolCheck, ProtocolViolation, RuleBroken
 from realtime_bus_plugins.sinks import NullSink
 
 from .._checked import checked_bus  # noqa: TID252  # tests are no package with a name of its own
@@ -26,8 +26,8 @@ DELETE = ev.ConversationItemDelete(item_id="nothing")
 async def test_a_violation_is_reported_before_it_is_sent() -> None:
     """The event tells the rule; the client event goes out all the same."""
     async with session_on(ProtocolCheck()) as (session, wire):
-        seen: list[tuple[ev.ProtocolViolation, int]] = []
-        session.on(ev.ProtocolViolation)(lambda event: seen.append((event, len(wire.sent))))
+        seen: list[tuple[ProtocolViolation, int]] = []
+        session.on(ProtocolViolation)(lambda event: seen.append((event, len(wire.sent))))
         session.send_nowait(DELETE)
         assert wire.sent == [DELETE]
     [(violation, sent_before)] = seen
@@ -45,7 +45,7 @@ async def test_a_violation_may_be_refused() -> None:
     answer = ev.FunctionCallOutputItem(call_id="c", output="")
     async with session_on(ProtocolCheck("refuse")) as (session, wire):
         seen: list[str] = []
-        session.on(ev.ProtocolViolation)(lambda event: seen.append(event.rule))
+        session.on(ProtocolViolation)(lambda event: seen.append(event.rule))
         early = ev.ConversationItemCreate(item=answer)
         session.send_nowait(early)
         wire.feed(ev.ConversationItemAdded(item=call))
@@ -69,7 +69,7 @@ async def test_every_broken_rule_is_reported() -> None:
     """One event may break several."""
     async with session_on(ProtocolCheck()) as (session, _):
         seen: list[str] = []
-        session.on(ev.ProtocolViolation)(lambda event: seen.append(event.rule))
+        session.on(ProtocolViolation)(lambda event: seen.append(event.rule))
         session.send_nowait(
             ev.ConversationItemTruncate(item_id="x", content_index=0, audio_end_ms=0)
         )

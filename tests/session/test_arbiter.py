@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from realtime_bus._session._arbiter import AT_ONCE, STALE_S
-from realtime_bus._session._response_task import MARK
+from realtime_bus.session._arbiter import AT_ONCE, STALE_S
+from realtime_bus.session._arbiter import MARK
 
 from ._arbitration import Desk, response
 

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from anyio.abc import ByteStream
 
-from realtime_bus._errors import (
+from realtime_bus.errors import (
     AuthenticationError,
     ConnectError,
     HostUnreachable,
     InvalidURL,
     UpgradeRefused,
 )
-from realtime_bus.transport import Dial, Refusal
+from realtime_bus.transport import Dial
+from realtime_bus.transport._handshake import HttpRefusal
 from realtime_bus.transport._url import parse_url, show_url
 
 KEY = "sk-proj-0123456789abcdef"
@@ -59,7 +60,7 @@ async def test_a_refused_upgrade(
     caplog.set_level(logging.DEBUG)
     kind = AuthenticationError if status in {401, 403} else UpgradeRefused
     body = body.replace(b"%s", KEY.encode())
-    async with serve(refusal=Refusal(status=status, body=body)) as server:
+    async with serve(refusal=HttpRefusal(status=status, body=body)) as server:
         with pytest.raises(UpgradeRefused) as caught:
             await dial(server.url, headers=HEADERS, subprotocols=SUBPROTOCOLS)
     error = caught.value

@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
-from realtime_bus._errors import MissingExtra, RegistrationError
-from realtime_bus.transport import (
-    Connection,
-    Dial,
-    Settings,
+from realtime_bus.errors import MissingExtra, UsageError
+from realtime_bus.transport import Dial, dial, dial_picows
+from realtime_bus.transport._connection import Connection
+from realtime_bus.transport._handshake import (
+    ConnectionOptions,
     client_connection,
-    dial,
-    dial_picows,
     server_connection,
 )
 
@@ -69,8 +67,8 @@ ENDS = [b"", raw(8), raw(8, Close(1000, "bye").serialize()), *BROKEN.values(), r
 
 def opened(*, cutting: bool) -> Connection:
     """Return a client's connection after the handshake, with or without the short cut."""
-    limits = Settings(max_frame_bytes=LIMIT)
-    client, server = client_connection(URI, settings=limits), server_connection()
+    limits = ConnectionOptions(max_frame_bytes=LIMIT)
+    client, server = client_connection(URI, options=limits), server_connection()
     server.receive(b"".join(client.outgoing()))
     client.receive(b"".join(server.outgoing()))
     assert client._cutting
@@ -179,7 +177,7 @@ async def test_picows_is_not_fed_behind_a_broken_frame(
     listen: Any, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes after a failure is discarded: picows gets no more than one turn's reading."""
-    from realtime_bus.transport._picows_reader import _Reader
+    from realtime_bus.transport._picows import _Reader
 
     fed: list[int] = []
     feed = _Reader.buffer_updated
@@ -230,7 +228,7 @@ def test_handlers_may_use_anyio_under_plain_asyncio(serve: Any, dialled: Dial) -
 @pytest.mark.anyio
 async def test_picows_on_trio_says_so() -> None:
     """On trio, the error names what to use."""
-    with pytest.raises(RegistrationError, match="asyncio only"):
+    with pytest.raises(UsageError, match="asyncio only"):
         await dial_picows("ws://127.0.0.1:1")
 
 
@@ -238,6 +236,6 @@ async def test_picows_on_trio_says_so() -> None:
 @pytest.mark.anyio
 async def test_without_picows_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package, the install command is told."""
-    monkeypatch.setattr("realtime_bus.transport._picows.find_spec", lambda _name: None)
+    monkeypatch.setattr("realtime_bus.transport._dial.find_spec", lambda _name: None)
     with pytest.raises(MissingExtra, match=r"realtime-bus\[picows\]"):
         await dial_picows("ws://127.0.0.1:1")

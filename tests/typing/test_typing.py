@@ -65,4 +65,4 @@ def test_type_checkers_accept_what_is_right_and_find_what_is_wrong(
 def test_the_generated_types_are_current() -> None:
     """`_typed.py` is what the generator writes from the vocabulary."""
     written = _generate.PATH.read_text(encoding="utf-8")
-    assert written == _generate.render(), "run python -m realtime_bus._bus._generate"
+    assert written == _generate.render(), "run python -m realtime_bus.routing._generate"

@@ -41,6 +41,7 @@ import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_to_ms
+from realtime_bus_plugins._playback import InterruptedItem
 
 from ._ledger import ItemState, Ledger
 
@@ -50,7 +51,7 @@ SEEN = tuple(Ledger.SEEN)
 """The events that the machine wants to see, beside audio and interruptions."""
 
 _Action: TypeAlias = Literal["truncated", "deleted", "left"]
-_ItemCut: TypeAlias = tuple[ev.InterruptedItem, int]
+_ItemCut: TypeAlias = tuple[InterruptedItem, int]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
         send: What to send, in order.
     """
 
-    items: list[ev.InterruptedItem]
+    items: list[InterruptedItem]
     send: list[ev.ClientEvent]
 
 
@@ -158,7 +159,7 @@ class BargeIn:
         received_ms = part.written_ms if length is None else self._to_ms(length)
         heard_ms = min(part.played_ms, received_ms)
         end_ms = min(heard_ms, received_ms - self._margin_ms)
-        cut = ev.InterruptedItem(
+        cut = InterruptedItem(
             item_id=part.item_id,
             content_index=part.content_index,
             played_ms=heard_ms,

@@ -2,7 +2,7 @@
 
 The rules
 ---------
-* A turn begins where the person's input ends: see `events.TurnCompleted` for each origin's zero
+* A turn begins where the person's input ends: see `TurnCompleted` for each origin's zero
   point. A ``response.create`` begins one only if no turn waits for a response.
 * A response of the default conversation belongs to the latest turn; so do those that answer
   after tool calls, and they count as round trips. Responses out of band belong to no turn.
@@ -21,9 +21,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
-from realtime_bus import events as ev
-
-from ._turn import Turn
+from ._turn import Turn, TurnCompleted, TurnOrigin
 
 __all__ = ["TurnLog"]
 
@@ -40,7 +38,7 @@ class TurnLog:
 
     # what begins a turn
 
-    def input_ended(self, origin: ev.TurnOrigin, at_s: float, item_id: str | None = None) -> None:
+    def input_ended(self, origin: TurnOrigin, at_s: float, item_id: str | None = None) -> None:
         """Begin a turn."""
         for turn in self._open:
             turn.awaits_tools = False
@@ -127,18 +125,18 @@ class TurnLog:
         ends = (turn.plays_until_s for turn in self._open if turn.answered)
         return min((end_s for end_s in ends if end_s < inf), default=None)
 
-    def settle(self, now_s: float) -> list[ev.TurnCompleted]:
+    def settle(self, now_s: float) -> list[TurnCompleted]:
         """Return the turns that are over, and forget them."""
         excess = self._open[:-_MOST_OPEN]
         return self._take(
             lambda turn: turn in excess or (turn.answered and turn.plays_until_s <= now_s)
         )
 
-    def close(self) -> list[ev.TurnCompleted]:
+    def close(self) -> list[TurnCompleted]:
         """Return all turns that got a response: the session has ended."""
         return self._take(lambda turn: bool(turn.response_ids))
 
-    def _take(self, is_over: Callable[[Turn], bool]) -> list[ev.TurnCompleted]:
+    def _take(self, is_over: Callable[[Turn], bool]) -> list[TurnCompleted]:
         over = [turn for turn in self._open if is_over(turn)]
         if not over:
             return []

@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
 from realtime_bus import events as ev
 
-__all__ = ["Turn"]
+__all__ = ["Turn", "TurnCompleted", "TurnOrigin"]
 
 _S = TypeVar("_S")
+
+
+TurnOrigin = Literal["speech", "commit", "text", "request", "idle"]
+"""What a turn began with; see `TurnCompleted`."""
+
+
+class TurnCompleted(ev.BusEvent, tag="bus.turn_completed"):
+    """A turn is over: the answer is complete, and has been played or was interrupted.
+
+    Times are in seconds. The zero point is the end of the person's input, which `origin` names:
+    ``speech``, the arrival of ``input_audio_buffer.speech_stopped``; ``commit``, the sending of
+    ``input_audio_buffer.commit``; ``text``, the sending of the last user message;
+    ``request``, the sending of a ``response.create`` that nobody's input came before;
+    ``idle``, the arrival of ``input_audio_buffer.timeout_triggered``.
+
+    Attributes:
+        origin: What the turn began with.
+        item_id: The person's item, if there is one and its id is known.
+        response_ids: The responses that answered, in order; more than one after tool calls.
+        status: How the last of them ended.
+        first_audio_s: From the zero point to the arrival of the first audio.
+        audio_to_heard_s: From there to its being heard.
+        heard_s: From the zero point to the first audio's being heard.
+        first_text_s: From the zero point to the first written text (not transcripts).
+        interrupted: Whether somebody spoke over the answer.
+        barge_in_latency_s: From the arrival of ``speech_started`` to silence at the sink.
+        usage: Tokens of all these responses together.
+        tool_round_trips: How often a response waited for tools' outputs.
+    """
+
+    origin: TurnOrigin
+    item_id: str | None = None
+    response_ids: list[str]
+    status: str | None = None
+    first_audio_s: float | None = None
+    audio_to_heard_s: float | None = None
+    heard_s: float | None = None
+    first_text_s: float | None = None
+    interrupted: bool = False
+    barge_in_latency_s: float | None = None
+    usage: ev.Usage | None = None
+    tool_round_trips: int = 0
 
 
 class Turn:
@@ -34,8 +76,8 @@ class Turn:
         tool_round_trips: How often something did.
     """
 
-    def __init__(self, origin: ev.TurnOrigin, zero_s: float, item_id: str | None) -> None:
-        self.origin: ev.TurnOrigin = origin
+    def __init__(self, origin: TurnOrigin, zero_s: float, item_id: str | None) -> None:
+        self.origin: TurnOrigin = origin
         self.zero_s = zero_s
         self.item_id = item_id
         self.response_ids: list[str] = []
@@ -100,9 +142,9 @@ class Turn:
         if self.barge_in_latency_s is None:
             self.barge_in_latency_s = latency_s
 
-    def completed(self) -> ev.TurnCompleted:
+    def completed(self) -> TurnCompleted:
         """Return what there is to tell."""
-        return ev.TurnCompleted(
+        return TurnCompleted(
             origin=self.origin,
             item_id=self.item_id,
             response_ids=self.response_ids,

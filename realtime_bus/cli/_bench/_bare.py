@@ -15,7 +15,7 @@ from websockets.frames import Frame
 from websockets.uri import WebSocketURI, parse_uri
 
 from realtime_bus import events as ev
-from realtime_bus.events._vocabulary import REALTIME
+from realtime_bus.events._registry import REALTIME
 
 from ._handler import Backlog, Tally
 

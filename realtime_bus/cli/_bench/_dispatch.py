@@ -16,9 +16,9 @@ import anyio
 
 from realtime_bus import Bus, HandlerOptions
 from realtime_bus import events as ev
-from realtime_bus.events._vocabulary import REALTIME
+from realtime_bus.events._registry import REALTIME
 from realtime_bus.transport import PushTransport
-from realtime_bus.transport._callbacks import asyncio_in_callbacks
+from realtime_bus.transport._asyncio import asyncio_in_callbacks
 
 from ._figures import Figure, Section, interleaved_async
 

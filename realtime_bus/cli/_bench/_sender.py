@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from itertools import cycle
 from typing import Any, cast
 
-from realtime_bus.transport import server_connection
+from realtime_bus.transport._handshake import server_connection
 
 from ._frames import (
     audio_frames,

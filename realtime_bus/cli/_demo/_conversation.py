@@ -9,6 +9,7 @@ from realtime_bus import events as ev
 from realtime_bus._errors import RealtimeBusError
 from realtime_bus._session._session import Session
 from realtime_bus.audio import AudioSink
+from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 from ._lines import Lines
 from ._person import Person
@@ -40,12 +41,12 @@ async def hold_conversation(
         DemoFailed: Something that should have happened did not, within 20 s.
     """
     await anyio.sleep(_PAUSE_S)  # a person breathes before speaking
-    started = session.wait_for(ev.PlaybackStarted)
+    started = session.wait_for(PlaybackStarted)
     await person.say(speech.question)
     await _expect("the assistant to answer", started)
 
     await _listen(sink, lines.interrupt_after_s)
-    interrupted = session.wait_for(ev.PlaybackInterrupted)
+    interrupted = session.wait_for(PlaybackInterrupted)
     answered = session.wait_for(ev.ResponseDone, where=_is_complete)
     await person.say(speech.interruption)
     await _expect("the assistant to be interrupted", interrupted)

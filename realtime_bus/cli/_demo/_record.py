@@ -10,6 +10,7 @@ from typing import Any, cast
 from realtime_bus import events as ev
 from realtime_bus._bus._bus import Bus
 from realtime_bus.audio import PlayedItem
+from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["Line", "Record", "Said"]
 
@@ -80,7 +81,7 @@ class Record:
         self.counts: Counter[str] = Counter()
         self.lines: deque[Line] = deque(maxlen=_KEPT_LINES)
         self.said: list[Said] = []
-        self.interruptions: list[ev.PlaybackInterrupted] = []
+        self.interruptions: list[PlaybackInterrupted] = []
         self.truncated: list[ev.ConversationItemTruncated] = []
         self.errors: list[ev.ErrorDetails] = []
         self.failures: list[ev.HandlerFailed] = []
@@ -99,8 +100,8 @@ class Record:
         bus.on(ev.ConversationItemInputAudioTranscriptionCompleted)(self._heard_person)
         bus.on(ev.InputAudioBufferSpeechStarted, ev.InputAudioBufferSpeechStopped)(self._speech)
         bus.on(ev.InputAudioBufferCommitted)(self._turn)
-        bus.on(ev.PlaybackStarted)(lambda event: self.started.append(event.item_id))
-        bus.on(ev.PlaybackInterrupted)(self._interrupted)
+        bus.on(PlaybackStarted)(lambda event: self.started.append(event.item_id))
+        bus.on(PlaybackInterrupted)(self._interrupted)
         bus.on(ev.ConversationItemTruncated)(self.truncated.append)
         bus.on(ev.ResponseDone)(lambda event: self.responses.append(event.response))
         bus.on(ev.Error)(lambda event: self.errors.append(event.error))
@@ -136,7 +137,7 @@ class Record:
         self.turns += 1
         self._of("person", event.item_id)
 
-    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
         self.interruptions.append(event)
         for item in event.items:
             said = self._of("assistant", item.item_id)
@@ -166,7 +167,7 @@ def _detail(event: Any) -> str:
 _SHOWN = ("audio_start_ms", "audio_end_ms", "item_id", "transcript", "code", "reason", "handler")
 
 
-def _interruption(event: ev.PlaybackInterrupted) -> str:
+def _interruption(event: PlaybackInterrupted) -> str:
     heard = ", ".join(f"{item.played_ms} of {item.received_ms} ms heard" for item in event.items)
     return f"{heard}; silent after {event.latency_s * 1000:.2f} ms"
 
@@ -186,7 +187,7 @@ def _words(event: ev.ResponseOutputAudioTranscriptDelta) -> str:
 
 
 _DETAILS: dict[type[ev.Event], Callable[[Any], str]] = {
-    ev.PlaybackInterrupted: _interruption,
+    PlaybackInterrupted: _interruption,
     ev.ResponseCreated: _response,
     ev.ResponseDone: _response,
     ev.Error: _error,

@@ -95,7 +95,7 @@ class Model:
     def created(self, response_id: str = "r", *, conversation_id: str | None = "conv") -> None:
         """Start a response."""
         response = ev.Response(
-            id=response_id, conversation_id=conversation_id, status="in_progress"
+            id=response_id, conversation_id=conversation_id, status="in_progress", metadata=None
         )
         self.say(ev.ResponseCreated(response=response))
 
@@ -131,7 +131,11 @@ class Model:
     ) -> None:
         """End a response."""
         response = ev.Response(
-            id=response_id, conversation_id=conversation_id, status=status, output=list(items)
+            id=response_id,
+            conversation_id=conversation_id,
+            status=status,
+            output=list(items),
+            metadata=None,
         )
         self.say(ev.ResponseDone(response=response))
 
