@@ -95,6 +95,7 @@ class ProtocolCheck:
         def sending(event: ev.ClientEvent, session: Session) -> ev.ClientEvent | None:
             if not isinstance(event, ev.InputAudioBufferAppend):
                 encode(event)  # what is refused anyway, with InvalidEvent, must not count as sent
+            observed.refused(session.last_error)
             broken = broken_rules(self._rules, event, observed)
             if not self._passes(event, broken, session):
                 return None

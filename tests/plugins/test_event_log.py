@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 import structlog
 
+from realtime_bus import UsageError
 from realtime_bus import events as ev
 from realtime_bus_plugins.event_log import EventLog
 from realtime_bus_plugins.interruption import InterruptedItem, PlaybackInterrupted
@@ -119,10 +120,10 @@ async def test_what_is_not_shown_is_not_even_decoded() -> None:
     """At level info nobody listens to deltas, so their frames are only counted."""
     lines = Lines("info")
     async with session_on(lines.plugin) as (session, wire):
-        before = session.statistics().frames_unheard
+        before = session.statistics().frames_skipped
         wire.feed(ev.ResponseOutputAudioDelta(**PLACE, delta=bytes(480)))
         await session.append_audio(bytes(960))
-        assert session.statistics().frames_unheard == before + 1
+        assert session.statistics().frames_skipped == before + 1
     names = [line["event"] for line in lines.all]
     assert "response.output_audio.delta" not in names
     assert "input_audio_buffer.append" not in names
@@ -214,5 +215,5 @@ async def test_a_logger_of_ones_own_is_used() -> None:
 
 def test_an_unknown_rendering_is_refused() -> None:
     """The error says what can be had."""
-    with pytest.raises(ValueError, match="'json' or 'console'"):
+    with pytest.raises(UsageError, match="'json' or 'console'"):
         EventLog(render="xml")  # type: ignore[arg-type]  # the mistake under test

@@ -22,7 +22,7 @@ from realtime_bus import events as ev
 from realtime_bus.transport import PushTransport
 from realtime_bus_plugins.tools import Inject, Tools
 
-from ._model import Model, State, call, model_with
+from ._model import Model, call, model_with
 
 pytestmark = pytest.mark.anyio
 
@@ -410,7 +410,7 @@ async def test_a_state_that_is_missing_is_told_before_anything_is_sent() -> None
     for state, found in ((None, "there is none"), (Guest("Al"), "it is a Guest")):
         wanted = rf"'cook': parameter 'kitchen' gets a Kitchen from session.state, and {found}"
         with pytest.raises(UsageError, match=wanted):
-            async with Bus(plugins=[State(state), tools]).session(PushTransport(send=print)):
+            async with Bus(plugins=[tools]).session(PushTransport(send=print), state=state):
                 pass
     tools.remove("cook")
 
@@ -575,7 +575,7 @@ async def test_a_session_that_ends_takes_its_calls_along() -> None:
 
     @tools.tool
     async def after_the_end(session: Session) -> None:
-        await session.closed()
+        await session.wait_closed()
 
     with structlog.testing.capture_logs() as logs:
         async with model_with(tools) as (session, model):
