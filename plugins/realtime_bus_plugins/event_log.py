@@ -21,6 +21,7 @@ import structlog
 from realtime_bus import Session
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
+from realtime_bus_plugins._playback import PlaybackInterrupted
 
 __all__ = ["EventLog"]
 
@@ -279,7 +280,7 @@ def _failure(event: ev.HandlerFailed) -> _Fields:
     return {"error": _safe(repr(event.error))}
 
 
-def _interrupted(event: ev.PlaybackInterrupted) -> _Fields:
+def _interrupted(event: PlaybackInterrupted) -> _Fields:
     return {
         "items": [item.item_id for item in event.items],
         "actions": [item.action for item in event.items],
@@ -292,6 +293,6 @@ _SPECIAL: dict[type[ev.Event], tuple[Callable[[Any], _Fields], ...]] = {
     ev.ResponseDone: (_usage, _details),
     ev.Error: (_message,),
     ev.HandlerFailed: (_failure,),
-    ev.PlaybackInterrupted: (_interrupted,),
+    PlaybackInterrupted: (_interrupted,),
 }
 """What some events say beside the tables above."""

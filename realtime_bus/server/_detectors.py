@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from realtime_bus._errors import MissingExtra
+from realtime_bus.errors import MissingExtra
 
 from ._pcm import level_dbfs
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_bus._errors import MissingExtra
+from realtime_bus.errors import MissingExtra
 
 __all__ = ["VoiceSettings", "speak"]
 

@@ -14,7 +14,7 @@ import warnings
 from array import array
 from functools import cache
 
-from realtime_bus._errors import MissingExtra
+from realtime_bus.errors import MissingExtra
 
 with warnings.catch_warnings():
     # audioop left the standard library in 3.13, and says so in 3.11 and 3.12: we know

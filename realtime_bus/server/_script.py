@@ -28,7 +28,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from realtime_bus._errors import RealtimeBusError
+from realtime_bus.errors import RealtimeBusError
 
 from ._responder import Output, ResponderRequest, ToolCall, say
 from ._voice import Voice

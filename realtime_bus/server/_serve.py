@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 
 from ._bound import BoundServer
 from ._options import ServerOptions
@@ -29,17 +29,17 @@ def responder_named(name: str, *, script: str | Path | None = None) -> Responder
         script: The file of turns, for ``"script"``.
 
     Raises:
-        RegistrationError: There is no such responder, or the script is missing.
+        UsageError: There is no such responder, or the script is missing.
         ScriptError: The script cannot be read.
     """
     if name == "script":
         if script is None:
-            raise RegistrationError("the script responder needs a file of turns")
+            raise UsageError("the script responder needs a file of turns")
         return ScriptResponder.from_file(script)
     makers: dict[str, Callable[[], Responder]] = {"voice": VoiceResponder, "echo": EchoResponder}
     if name not in makers:
         known = ", ".join(RESPONDERS)
-        raise RegistrationError(f"there is no responder named {name!r}; known are {known}")
+        raise UsageError(f"there is no responder named {name!r}; known are {known}")
     return makers[name]()
 
 
@@ -64,7 +64,7 @@ async def serve_forever(
 
     Raises:
         OSError: The address cannot be listened at.
-        RegistrationError: There is no such responder.
+        UsageError: There is no such responder.
     """
     responder = responder_named(responder_name, script=script)
     async with RealtimeServer(responder, options=options).serve(host, port=port) as bound:

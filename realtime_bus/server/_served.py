@@ -24,7 +24,7 @@ import structlog
 from anyio import CancelScope, create_task_group, current_time, to_thread
 
 from realtime_bus import events as ev
-from realtime_bus._errors import TransportClosed
+from realtime_bus.errors import TransportClosed
 
 from ._frames import to_frame
 from ._machine import Machine
@@ -35,7 +35,7 @@ from ._responder import Output, Responder, Transcriber
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from realtime_bus._errors import CloseInfo
+    from realtime_bus.errors import CloseInfo
     from realtime_bus.transport import Transport
 
 __all__ = ["ServedSession"]

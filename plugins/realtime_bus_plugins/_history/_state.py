@@ -24,6 +24,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from realtime_bus import events as ev
+from realtime_bus_plugins._playback import InterruptedItem, PlaybackInterrupted
 
 from ._items import (
     FunctionCall,
@@ -251,7 +252,7 @@ class HistoryState:
 
         self._change(event.item_id, event.content_index, cut)
 
-    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
         for item in event.items:
             if item.item_id in self._items and (item.discarded_ms or item.action != "left"):
                 self._set(item, heard_ms=item.played_ms, generated_ms=item.received_ms)
@@ -301,6 +302,6 @@ class HistoryState:
         ev.ResponseOutputTextDone: _written,
         ev.ResponseFunctionCallArgumentsDone: _arguments,
         ev.ResponseDone: _response_done,
-        ev.PlaybackInterrupted: _interrupted,
+        PlaybackInterrupted: _interrupted,
     }
     """What each event changes."""
