@@ -68,6 +68,7 @@ def test_a_peer_that_is_not_installed_is_told_from_one_that_is() -> None:
     assert not is_installed("no_such_package.at_all")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_every_frame_comes_through_the_socket() -> None:
     """Sender and clients are processes; each row gets the same frames and loses none."""

@@ -242,6 +242,7 @@ def _check_story(events: list[ev.ServerEvent]) -> None:
     assert len({event.event_id for event in events}) == len(events)
 
 
+@pytest.mark.slow
 def test_an_hour_of_conversation_in_seconds() -> None:
     """On a virtual clock an hour of turns, replies and interruptions takes seconds."""
     world = World(*(spoken(4000, f"Answer {i}.") for i in range(1000)), words="turn {}".format)
