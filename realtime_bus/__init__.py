@@ -10,7 +10,7 @@ from ._bus._options import HandlerOptions
 from ._bus._plugin import Plugin, load_plugin
 from ._bus._selectors import Pattern, pattern
 from ._bus._subscription import HandlerStatistics
-from ._errors import (
+from .errors import (
     AuthenticationError,
     CloseInfo,
     ConnectError,
@@ -21,6 +21,7 @@ from ._errors import (
     MissingExtra,
     RealtimeBusError,
     RegistrationError,
+    UsageError,
     RequestError,
     RequestRejected,
     RequestTimeout,
@@ -33,6 +34,8 @@ from ._session._fields import SessionFields
 from ._session._reply import Reply
 from ._session._session import Session
 from ._session._waiting import EventStream
+from .session._conversation import Conversation, ItemState, ResponseState
+from .session._settings import ActiveSettings
 from .codec import (
     Decoder,
     decode,
@@ -43,6 +46,10 @@ from .codec import (
 )
 
 __all__ = [
+    "ActiveSettings",
+    "Conversation",
+    "ItemState",
+    "ResponseState",
     "AuthenticationError",
     "Bus",
     "BusStatistics",
@@ -61,6 +68,7 @@ __all__ = [
     "Plugin",
     "RealtimeBusError",
     "RegistrationError",
+    "UsageError",
     "Reply",
     "RequestError",
     "RequestRejected",

@@ -10,7 +10,7 @@ from weakref import WeakSet
 import msgspec
 from typing_extensions import Unpack
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 from realtime_bus.events._vocabulary import REALTIME, TRANSLATION
 
 from ._options import HandlerOptions
@@ -78,7 +78,7 @@ class Bus:
         session)``; a plain function runs inline, an async one from a mailbox of its own.
 
         Raises:
-            RegistrationError: A selector, an option or the handler cannot work.
+            UsageError: A selector, an option or the handler cannot work.
         """
         once: OnFor
         """Register a handler that is taken out after its first event."""
@@ -92,7 +92,7 @@ class Bus:
             session)``; a plain function runs inline, an async one from a mailbox of its own.
 
             Raises:
-                RegistrationError: A selector, an option or the handler cannot work.
+                UsageError: A selector, an option or the handler cannot work.
             """
             return self._register(selectors, where, options, once=False)
 
@@ -123,11 +123,11 @@ class Bus:
         """Take out every registration of a handler; events in its mailboxes are still handled.
 
         Raises:
-            RegistrationError: It is not registered.
+            UsageError: It is not registered.
         """
         found = [entry for entry in self.subscriptions if entry.handler == handler]
         if not found:
-            raise RegistrationError(f"{handler_name(handler)} is not registered with this bus")
+            raise UsageError(f"{handler_name(handler)} is not registered with this bus")
         for subscription in found:
             self.forget(subscription)
 
@@ -226,7 +226,7 @@ class Bus:
             **fields: Settings, sent as ``session.update`` and confirmed before the block begins.
 
         Raises:
-            RegistrationError: The connection has no methods that we could use.
+            UsageError: The connection has no methods that we could use.
         """
         from realtime_bus._session._open import SessionContext  # noqa: PLC0415  # as in connect
         from realtime_bus.transport import adapt  # noqa: PLC0415  # as above

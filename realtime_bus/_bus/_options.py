@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 import msgspec
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 
 __all__ = ["DEFAULT_MAX_PENDING", "HandlerOptions", "Mode", "OverflowPolicy", "RunOptions"]
 
@@ -59,10 +59,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Fill in the defaults and refuse what cannot work.
 
         Raises:
-            RegistrationError: The option at fault, and what to write instead.
+            UsageError: The option at fault, and what to write instead.
         """
         for complaint in _complaints(options, is_async=is_async):
-            raise RegistrationError(f"{handler}: {complaint}")
+            raise UsageError(f"{handler}: {complaint}")
         mode = options.get("mode", "queue" if is_async else "inline")
         limit = options.get("limit", 8) if mode == "parallel" else 1
         latest = mode == "latest"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 
 if TYPE_CHECKING:
     from realtime_bus._session._session import Session
@@ -34,14 +34,14 @@ def check_plugin(plugin: object) -> Plugin:
     """Return the plugin, or say what is missing.
 
     Raises:
-        RegistrationError: It has no ``attach``, or is a class.
+        UsageError: It has no ``attach``, or is a class.
     """
     if isinstance(plugin, type):
-        raise RegistrationError(
+        raise UsageError(
             f"{plugin.__name__} is a class; give the bus an instance: {plugin.__name__}(...)"
         )
     if not isinstance(plugin, Plugin):
-        raise RegistrationError(f"{plugin!r} is not a plugin: it has no attach(session) method")
+        raise UsageError(f"{plugin!r} is not a plugin: it has no attach(session) method")
     return plugin
 
 
@@ -51,10 +51,10 @@ def load_plugin(name: str) -> Any:
     Looks in the entry-point group ``realtime_bus.plugins``; nothing is loaded unasked.
 
     Raises:
-        RegistrationError: Nothing is published under that name; lists what is.
+        UsageError: Nothing is published under that name; lists what is.
     """
     published = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in published:
         known = ", ".join(sorted(published)) or "none"
-        raise RegistrationError(f"no plugin {name!r} is installed; installed are: {known}")
+        raise UsageError(f"no plugin {name!r} is installed; installed are: {known}")
     return published[name].load()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 from realtime_bus.codec._names import frame_heads
 from realtime_bus.events import Event
 from realtime_bus.events._vocabulary import BUS_EVENTS
@@ -76,11 +76,11 @@ class Router:
         """Take out every registration of a handler.
 
         Raises:
-            RegistrationError: There is none.
+            UsageError: There is none.
         """
         found = [subscription for subscription in self._runners if subscription.handler == handler]
         if not found:
-            raise RegistrationError(f"{handler_name(handler)} is not registered here")
+            raise UsageError(f"{handler_name(handler)} is not registered here")
         for subscription in found:
             self.remove(subscription)
 
@@ -88,7 +88,7 @@ class Router:
         """Let a function see events of some classes before their handlers do.
 
         Raises:
-            RegistrationError: It is not a plain function of (event, session).
+            UsageError: It is not a plain function of (event, session).
         """
         check_interceptor(interceptor)
         self._interceptors.append((classes, interceptor))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 from realtime_bus.events import Event
 
 from ._subscription import HandlerStatistics, Subscription
@@ -188,10 +188,10 @@ def _refuse(result: Coroutine[Any, Any, Any], subscription: Subscription) -> Non
     """Say that a plain function cannot hand over work that must be awaited.
 
     Raises:
-        RegistrationError: Always.
+        UsageError: Always.
     """
     result.close()
-    raise RegistrationError(
+    raise UsageError(
         f"{subscription.name} is a plain function that returned a coroutine, which nobody "
         "awaits; register an async function"
     )

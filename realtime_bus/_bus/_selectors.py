@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import cast
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 from realtime_bus.events import BusEvent, ClientEvent, Event, ServerEvent
 from realtime_bus.events._vocabulary import BUS_EVENTS, REALTIME, TRANSLATION
 
@@ -52,13 +52,13 @@ def resolve(selectors: Iterable[object], names: _Names = INCOMING) -> _Classes:
     """Return the event classes that selectors stand for.
 
     Raises:
-        RegistrationError: A selector stands for nothing; the message says what was meant.
+        UsageError: A selector stands for nothing; the message says what was meant.
     """
     found: set[type[Event]] = set()
     for selector in selectors:
         found |= _resolve_one(selector, names)
     if not found:
-        raise RegistrationError(
+        raise UsageError(
             "give at least one event: a class such as events.ResponseDone, a wire name such as "
             "'response.done', a pattern such as 'response.*.done', or '*' for everything"
         )
@@ -74,11 +74,11 @@ def _resolve_one(selector: object, names: _Names) -> _Classes:
     if members:
         return _Classes().union(*(_resolve_one(member, names) for member in members))
     if callable(selector):
-        raise RegistrationError(
+        raise UsageError(
             f"{selector!r} is not an event; write @bus.on(EventClass) above the handler, "
             "with the event in parentheses"
         )
-    raise RegistrationError(f"{selector!r} is neither an event class nor a wire name")
+    raise UsageError(f"{selector!r} is neither an event class nor a wire name")
 
 
 def _union_members(selector: object) -> tuple[object, ...]:
@@ -98,8 +98,8 @@ def _resolve_text(text: str, names: _Names) -> _Classes:
         ]
         if found:
             return frozenset(found)
-        raise RegistrationError(f"the pattern {text!r} matches no event{_hint(text, names)}")
-    raise RegistrationError(f"there is no event {text!r}{_hint(text, names)}")
+        raise UsageError(f"the pattern {text!r} matches no event{_hint(text, names)}")
+    raise UsageError(f"there is no event {text!r}{_hint(text, names)}")
 
 
 def _hint(text: str, names: _Names) -> str:
@@ -120,7 +120,7 @@ def _resolve_class(cls: type, names: _Names) -> _Classes:
     if not found and issubclass(cls, BusEvent) and names is INCOMING:
         found = frozenset[type[Event]]({cls})  # a plugin's own happening
     if not found:
-        raise RegistrationError(f"{cls.__name__} {_why_not(cls)}")
+        raise UsageError(f"{cls.__name__} {_why_not(cls)}")
     return found
 
 

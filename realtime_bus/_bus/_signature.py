@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 from realtime_bus.events import Event
 
 from ._selectors import resolve
@@ -35,17 +35,17 @@ def examine(handler: Callable[..., Any], classes: frozenset[type[Event]]) -> Han
     """Look at a handler, and refuse one that could not be called with these events.
 
     Raises:
-        RegistrationError: What is wrong with it, and how it should look.
+        UsageError: What is wrong with it, and how it should look.
     """
     name = handler_name(handler)
     if not callable(handler):
-        raise RegistrationError(
+        raise UsageError(
             f"{handler!r} is not callable; a handler takes (event) or (event, session)"
         )
     if inspect.isclass(handler):
-        raise RegistrationError(f"{name} is a class; register an instance or a function")
+        raise UsageError(f"{name} is a class; register an instance or a function")
     if inspect.isgeneratorfunction(_innermost(handler)) or _is_async_generator(handler):
-        raise RegistrationError(
+        raise UsageError(
             f"{name} is a generator, which nobody would iterate; leave out yield"
         )
     parameters = _positional(handler, name)
@@ -59,22 +59,22 @@ def check_interceptor(interceptor: Callable[..., Any]) -> None:
     """Refuse an interceptor that could not be called with (event, session).
 
     Raises:
-        RegistrationError: What is wrong with it, and how it should look.
+        UsageError: What is wrong with it, and how it should look.
     """
     name = handler_name(interceptor)
     if not callable(interceptor):
-        raise RegistrationError(
+        raise UsageError(
             f"{interceptor!r} is not callable; give a function of (event, session)"
         )
     if _is_async(interceptor):
-        raise RegistrationError(
+        raise UsageError(
             f"{name} is async, and nothing may be awaited on an event's way; to delay an event, "
             "keep it, return None and call session.inject(event) later"
         )
     try:
         inspect.signature(interceptor).bind("event", "session")
     except (TypeError, ValueError):
-        raise RegistrationError(f"{name} cannot be called with (event, session)") from None
+        raise UsageError(f"{name} cannot be called with (event, session)") from None
 
 
 def _innermost(handler: Any) -> Any:
@@ -98,7 +98,7 @@ def _positional(handler: Callable[..., Any], name: str) -> list[inspect.Paramete
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):
-        raise RegistrationError(
+        raise UsageError(
             f"{name} has no signature that can be read; wrap it: lambda event: {name}(event)"
         ) from None
     for attempt in (("event", "session"), ("event",)):
@@ -107,7 +107,7 @@ def _positional(handler: Callable[..., Any], name: str) -> list[inspect.Paramete
         except TypeError:
             continue
         return _first_parameters(signature, len(attempt))
-    raise RegistrationError(
+    raise UsageError(
         f"{name}{signature} cannot be called with (event) or (event, session); "
         "a handler takes one or both, in this order, and nothing else without a default"
     )
@@ -148,15 +148,15 @@ def _check_annotation(
         return
     try:
         accepted = resolve([annotation])
-    except RegistrationError as error:
-        raise RegistrationError(
+    except UsageError as error:
+        raise UsageError(
             f"{name}: its parameter {parameter.name!r} is annotated with {error}"
         ) from None
     missing = classes - accepted
     if missing:
         names = ", ".join(sorted(cls.__name__ for cls in missing))
         shown = getattr(annotation, "__name__", str(annotation))
-        raise RegistrationError(
+        raise UsageError(
             f"{name} is registered for {names}, but its parameter {parameter.name!r} is "
             f"annotated with {shown}; make the two agree"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 from realtime_bus.events import Event
 
 from ._options import HandlerOptions, RunOptions
@@ -87,7 +87,7 @@ class Subscription:
     ) -> None:
         shape = examine(handler, classes)
         if where is not None and not callable(where):
-            raise RegistrationError(
+            raise UsageError(
                 f"{shape.name}: where={where!r} must be a function of the event"
             )
         self.handler = handler

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from realtime_bus._errors import AuthenticationError, InvalidURL
+from realtime_bus.errors import AuthenticationError, InvalidURL
 from realtime_bus.events._vocabulary import REALTIME, TRANSLATION, Vocabulary
 
 __all__ = ["API_KEY_VARIABLE", "Secret", "address", "find_key", "vocabulary_of"]

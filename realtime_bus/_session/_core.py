@@ -28,7 +28,7 @@ from realtime_bus._bus._runner import failure_of
 from realtime_bus._bus._selectors import OUTGOING, resolve
 from realtime_bus._bus._signature import check_interceptor
 from realtime_bus._bus._subscription import HandlerStatistics, Subscription
-from realtime_bus._errors import CloseInfo, SessionClosed
+from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._names import HEAD, MAX_HEAD_BYTES
 from realtime_bus.transport._callbacks import asyncio_in_callbacks, on_asyncio
@@ -253,7 +253,7 @@ class SessionCore:
                 it, return None, and call `inject` later, with ``behind=`` this function.
 
         Raises:
-            RegistrationError: The selector stands for nothing.
+            UsageError: The selector stands for nothing.
         """
         self._router.intercept(resolve([selector]), interceptor)
 

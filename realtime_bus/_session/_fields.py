@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from realtime_bus import events as ev
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import UsageError
 
 __all__ = ["SessionFields", "session_request"]
 
@@ -80,7 +80,7 @@ def session_request(fields: SessionFields) -> ev.RealtimeSessionRequest:
     """Build the nested request that the protocol wants.
 
     Raises:
-        RegistrationError: A field has no such name; the message lists those there are.
+        UsageError: A field has no such name; the message lists those there are.
     """
     given: dict[str, Any] = dict(fields)
     _refuse_unknown(given)
@@ -99,14 +99,14 @@ def _refuse_unknown(given: dict[str, Any]) -> None:
     known = SessionFields.__annotations__
     for name in given:
         if name not in known:
-            raise RegistrationError(
+            raise UsageError(
                 f"there is no session field {name!r}; known are {', '.join(sorted(known))}"
             )
 
 
 def _format(name: str, value: str) -> ev.AudioFormat:
     if value not in _FORMATS:
-        raise RegistrationError(
+        raise UsageError(
             f"{name}={value!r} is not known; choose one of {', '.join(_FORMATS)}"
         )
     return _FORMATS[value]

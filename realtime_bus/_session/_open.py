@@ -11,7 +11,7 @@ from anyio import get_cancelled_exc_class
 from anyio.abc import TaskGroup
 
 from realtime_bus import events as ev
-from realtime_bus._errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
+from realtime_bus.errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
 from realtime_bus.events._vocabulary import Vocabulary
 from realtime_bus.transport import dial as default_dial
 

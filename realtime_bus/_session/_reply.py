@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import anyio
 
 from realtime_bus import events as ev
-from realtime_bus._errors import RequestTimeout
+from realtime_bus.errors import RequestTimeout
 
 from ._response_task import ResponseTask
 from ._waiting import EventStream

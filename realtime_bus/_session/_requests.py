@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from realtime_bus import events as ev
-from realtime_bus._errors import CloseInfo, RequestRejected, SessionClosed
+from realtime_bus.errors import CloseInfo, RequestRejected, SessionClosed
 
 __all__ = [
     "CONFIRMING",

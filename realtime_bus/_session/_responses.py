@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from realtime_bus import events as ev
-from realtime_bus._errors import CloseInfo, RegistrationError, RequestRejected, SessionClosed
+from realtime_bus.errors import CloseInfo, UsageError, RequestRejected, SessionClosed
 from realtime_bus.codec import encode
 
 from ._arbiter import Arbiter
@@ -112,13 +112,13 @@ class Responses(Verbs):
 
         Raises:
             InvalidEvent: The request would be refused; nothing was sent.
-            RegistrationError: Both an object and fields were given.
+            UsageError: Both an object and fields were given.
             SessionClosed: The session has ended.
         """
         if self._close is not None:
             raise self.closed_error("respond")
         if params is not None and fields:
-            raise RegistrationError("respond() takes a params object or single fields, not both")
+            raise UsageError("respond() takes a params object or single fields, not both")
         request_id = self.next_event_id()
         wanted = mark_request(params or ev.ResponseCreateParams(**fields), request_id)
         task = ResponseTask(ev.ResponseCreate(event_id=request_id, response=wanted))

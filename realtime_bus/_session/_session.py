@@ -11,7 +11,10 @@ from realtime_bus import events as ev
 from realtime_bus._bus._options import HandlerOptions
 from realtime_bus._bus._selectors import resolve
 from realtime_bus._bus._subscription import Subscription
-from realtime_bus._errors import CloseInfo
+from realtime_bus.errors import CloseInfo
+
+from realtime_bus.session._conversation import Conversation
+from realtime_bus.session._settings import ActiveSettings
 
 from ._log_errors import log_error
 from ._requests import error_details
@@ -42,6 +45,9 @@ class Session(Responses):
         super().__init__(bus, transport, vocabulary)
         self.id: str | None = None
         self.config: Any = None
+        self.settings = ActiveSettings()
+        self.conversation = Conversation()
+        self._watch(self.conversation.see, *Conversation.SEEN)
         self.last_error: ev.ErrorDetails | None = None
         self._created = anyio.Event()
         self._close_waiters.append(self._see_end)
@@ -51,11 +57,13 @@ class Session(Responses):
 
     def _see_created(self, event: Any) -> None:
         self.config = event.session
+        self.settings = ActiveSettings(event.session)
         self.id = getattr(event.session, "id", None)
         self._created.set()
 
     def _see_updated(self, event: Any) -> None:
         self.config = event.session
+        self.settings = ActiveSettings(event.session)
 
     def _see_error(self, event: ev.Error) -> None:
         self.last_error = error_details(event)
@@ -122,6 +130,6 @@ class Session(Responses):
         One that is registered with the bus is taken out of this session alone.
 
         Raises:
-            RegistrationError: It is not registered here.
+            UsageError: It is not registered here.
         """
         self._router.off(handler)

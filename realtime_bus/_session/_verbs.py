@@ -12,7 +12,7 @@ import msgspec
 from typing_extensions import Unpack
 
 from realtime_bus import events as ev
-from realtime_bus._errors import RegistrationError, RequestError, RequestTimeout
+from realtime_bus.errors import UsageError, RequestError, RequestTimeout
 from realtime_bus.codec import MAX_APPEND_BYTES
 from realtime_bus.events import translation
 from realtime_bus.events._vocabulary import TRANSLATION
@@ -104,12 +104,12 @@ class Verbs(SessionCore):
 
         Raises:
             RequestRejected: The server refused; nothing changed.
-            RegistrationError: There is no such field, or both an object and fields were given.
+            UsageError: There is no such field, or both an object and fields were given.
         """
         if session is not None and fields:
-            raise RegistrationError("update() takes a session object or single fields, not both")
+            raise UsageError("update() takes a session object or single fields, not both")
         if self._vocabulary is TRANSLATION:
-            raise RegistrationError("this session only translates; use update_translation()")
+            raise UsageError("this session only translates; use update_translation()")
         request = session if session is not None else session_request(fields)
         return await self._ask(ev.SessionUpdate(session=request), ev.SessionUpdated)
 

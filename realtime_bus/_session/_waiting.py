@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 
 from realtime_bus._bus._selectors import resolve
 from realtime_bus._bus._subscription import Subscription
-from realtime_bus._errors import CloseInfo, SessionClosed
+from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.events import Event
 
 if TYPE_CHECKING:

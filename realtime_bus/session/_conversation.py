@@ -1,0 +1,300 @@
+"""The one view of the conversation: which responses and items are of it, what is active, who speaks.
+
+Pure: events go in, facts come out. A session feeds its own with every server event in `SEEN`,
+before interceptors and handlers, so that whoever handles an event finds the state after it.
+
+Rules (Realtime protocol, "flows", "out-of-band responses"; `DIALECTS.md` for servers that say less):
+
+1. A response is of the default conversation if it names a conversation, or if a
+   ``conversation.item`` event told of one of its items. That is proof, whenever it comes.
+2. Without proof, a response that answers a request of ours is where that request asked for it.
+3. Failing that, ``conversation_id: null`` means out of band where this server names the
+   conversation of others, or where the response carries metadata, which only requests have. An
+   absent ``conversation_id`` tells nothing: such a response counts as the default conversation's.
+4. One response of the conversation is active at a time: a newer one ends an older one whose
+   ``response.done`` never came. A response that has ended does not begin again.
+5. ``response.done`` without ``response.created`` is a response that ended at once.
+6. An item is confirmed when a ``conversation.item`` event or a commit told of it; until it is
+   deleted, it may be truncated and deleted. Items of responses out of band are never confirmed.
+7. Somebody speaks from ``speech_started`` until ``speech_stopped``, a commit, a clear, or until
+   turn detection is switched off.
+
+Bounds: the last 128 responses and the last 4096 items; what is active stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from realtime_bus import events as ev
+
+from ._settings import ActiveSettings
+
+__all__ = ["Conversation", "ItemState", "ResponseState"]
+
+_MAX_RESPONSES, _MAX_ITEMS = 128, 4096
+_T = TypeVar("_T")
+
+
+class ResponseState(msgspec.Struct, kw_only=True, eq=False):
+    """What is known of a response.
+
+    Attributes:
+        id: Its id.
+        in_conversation: Whether it is of the default conversation.
+        over: Whether it has ended, or a newer one has taken its place.
+        status: How it ended; None while it is active, and where the server did not say.
+        audio_format: The format of its own that the server announced for its audio, or None.
+        item_ids: Its items, in the order in which they were first seen.
+    """
+
+    id: str
+    in_conversation: bool = False
+    over: bool = False
+    status: str | None = None
+    audio_format: ev.AudioFormat | None = None
+    item_ids: list[str] = []
+
+
+class ItemState(msgspec.Struct, kw_only=True, eq=False):
+    """What is known of an item.
+
+    Attributes:
+        id: Its id.
+        type: Such as ``"message"`` or ``"function_call"``; None if it was only committed so far.
+        role: Of a message.
+        call_id: Of a function call or its output.
+        response_id: The response that generated it, or None.
+        confirmed: Whether the server said that it is in the conversation.
+        deleted: Whether it was taken out again.
+        truncated: Whether its audio was cut.
+    """
+
+    id: str
+    type: str | None = None
+    role: str | None = None
+    call_id: str | None = None
+    response_id: str | None = None
+    confirmed: bool = False
+    deleted: bool = False
+    truncated: bool = False
+
+
+class Conversation:
+    """The default conversation of one session, as far as its client can know it.
+
+    Attributes:
+        responses: By id, oldest first, those out of band included.
+        items: By id, oldest first, those out of band and those deleted included.
+        user_speaking: Whether the server's turn detection hears somebody.
+    """
+
+    def __init__(self) -> None:
+        self.responses: dict[str, ResponseState] = {}
+        self.items: dict[str, ItemState] = {}
+        self.user_speaking = False
+        self._names_conversations = False
+
+    @property
+    def active_response_id(self) -> str | None:
+        """The response of the conversation that is being generated, or None."""
+        active = self.active_response
+        return None if active is None else active.id
+
+    @property
+    def active_response(self) -> ResponseState | None:
+        """The same as a state."""
+        return next(
+            (r for r in reversed(self.responses.values()) if r.in_conversation and not r.over), None
+        )
+
+    def has_response(self, response_id: str | None) -> bool:
+        """Tell whether a response is of the conversation, active or ended."""
+        found = self.responses.get(response_id or "")
+        return found is not None and found.in_conversation
+
+    def has_item(self, item_id: str | None) -> bool:
+        """Tell whether an item is in the conversation now, as the server has confirmed."""
+        found = self.items.get(item_id or "")
+        return found is not None and found.confirmed and not found.deleted
+
+    def see(self, event: ev.Event) -> None:
+        """Take note of one of the events in `SEEN`."""
+        self.SEEN[type(event)](self, event)
+
+    # --- responses ---------------------------------------------------------------------------
+
+    def created(self, response: Any, *, out_of_band: bool | None = None) -> ResponseState | None:
+        """See a response begin.
+
+        Args:
+            response: As in ``response.created``; None is returned if it has no id.
+            out_of_band: Where the request that it answers asked for it; None if nobody knows.
+        """
+        response_id = _text(response, "id")
+        if response_id is None:
+            return None
+        state = self._response(response_id)
+        names = _text(response, "conversation_id") is not None
+        self._names_conversations |= names
+        if names or not self._is_out_of_band(response, out_of_band):
+            self._include(state)
+        own = getattr(getattr(getattr(response, "audio", None), "output", None), "format", None)
+        if isinstance(own, ev.AudioFormat):
+            state.audio_format = own
+        return state
+
+    def done(self, response: Any, *, out_of_band: bool | None = None) -> ResponseState | None:
+        """See a response end, whether or not its beginning was seen; see `created`."""
+        response_id = _text(response, "id")
+        if response_id is None:
+            return None
+        known = self.responses.get(response_id)
+        state = known or self.created(response, out_of_band=out_of_band)
+        if state is not None:
+            state.over = True
+            state.status = _text(response, "status")
+        return state
+
+    def presume_active(self, response_id: str) -> None:
+        """Learn from a refusal which response is active, although nobody saw it begin."""
+        if response_id not in self.responses:
+            self._include(self._response(response_id))
+
+    def presume_over(self) -> None:
+        """Give up on the active response: no sign of life came for too long."""
+        if (active := self.active_response) is not None:
+            active.over = True
+
+    def _is_out_of_band(self, response: Any, asked: bool | None) -> bool:
+        """Apply rules 2 and 3 to a response that names no conversation."""
+        if asked is not None:
+            return asked
+        if getattr(response, "conversation_id", None) is not None:  # UNSET: the key is absent
+            return False
+        return self._names_conversations or bool(getattr(response, "metadata", None))
+
+    def _include(self, state: ResponseState) -> None:
+        if state.in_conversation:
+            return
+        if not state.over:  # rule 4
+            for older in self.responses.values():
+                older.over |= older.in_conversation
+        state.in_conversation = True
+
+    def _response(self, response_id: str) -> ResponseState:
+        return _known(
+            self.responses, response_id, _MAX_RESPONSES, lambda: ResponseState(id=response_id)
+        )
+
+    def _created(self, event: ev.ResponseCreated) -> None:
+        self.created(event.response)
+
+    def _done(self, event: ev.ResponseDone) -> None:
+        self.done(event.response)
+
+    # --- items -------------------------------------------------------------------------------
+
+    def _item(self, item_id: str) -> ItemState:
+        return _known(self.items, item_id, _MAX_ITEMS, lambda: ItemState(id=item_id))
+
+    def _read(self, item: Any) -> ItemState | None:
+        item_id = _text(item, "id")
+        if item_id is None:
+            return None
+        state = self._item(item_id)
+        state.type = _text(item, "type") or state.type
+        state.role = _text(item, "role") or state.role
+        state.call_id = _text(item, "call_id") or state.call_id
+        return state
+
+    def _output_item(self, event: ev.ResponseOutputItemAdded | ev.ResponseOutputItemDone) -> None:
+        state, response_id = self._read(event.item), _text(event, "response_id")
+        if state is None or response_id is None:
+            return
+        state.response_id = response_id
+        if response_id not in self.responses:  # begun unseen: where, its items will tell
+            self._include(self._response(response_id))
+        response = self.responses[response_id]
+        if state.id not in response.item_ids:
+            response.item_ids.append(state.id)
+        if state.confirmed:
+            self._include(response)
+
+    def _conversation_item(
+        self,
+        event: ev.ConversationItemAdded | ev.ConversationItemCreated | ev.ConversationItemDone,
+    ) -> None:
+        state = self._read(event.item)
+        if state is None:
+            return
+        if not isinstance(event, ev.ConversationItemDone):
+            state.deleted = state.truncated = False  # added anew under an id of its own
+        state.confirmed = True
+        response = self.responses.get(state.response_id or "")
+        if response is not None:
+            self._include(response)
+
+    def _committed(self, event: ev.InputAudioBufferCommitted) -> None:
+        self.user_speaking = False
+        if (item_id := _text(event, "item_id")) is not None:
+            self._item(item_id).confirmed = True
+
+    def _deleted(self, event: ev.ConversationItemDeleted) -> None:
+        if (item_id := _text(event, "item_id")) in self.items:
+            self.items[item_id].deleted = True
+
+    def _truncated(self, event: ev.ConversationItemTruncated) -> None:
+        if (item_id := _text(event, "item_id")) in self.items:
+            self.items[item_id].truncated = True
+
+    # --- who speaks --------------------------------------------------------------------------
+
+    def _speech_started(self, _event: ev.InputAudioBufferSpeechStarted) -> None:
+        self.user_speaking = True
+
+    def _speech_ended(
+        self, _event: ev.InputAudioBufferSpeechStopped | ev.InputAudioBufferCleared
+    ) -> None:
+        self.user_speaking = False
+
+    def _configured(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
+        if not ActiveSettings(event.session).detects_turns:
+            self.user_speaking = False
+
+    SEEN: ClassVar[dict[type[ev.Event], Callable[[Conversation, Any], None]]] = {
+        ev.ResponseCreated: _created,
+        ev.ResponseDone: _done,
+        ev.ResponseOutputItemAdded: _output_item,
+        ev.ResponseOutputItemDone: _output_item,
+        ev.ConversationItemAdded: _conversation_item,
+        ev.ConversationItemCreated: _conversation_item,
+        ev.ConversationItemDone: _conversation_item,
+        ev.ConversationItemDeleted: _deleted,
+        ev.ConversationItemTruncated: _truncated,
+        ev.InputAudioBufferCommitted: _committed,
+        ev.InputAudioBufferSpeechStarted: _speech_started,
+        ev.InputAudioBufferSpeechStopped: _speech_ended,
+        ev.InputAudioBufferCleared: _speech_ended,
+        ev.SessionCreated: _configured,
+        ev.SessionUpdated: _configured,
+    }
+    """What is noted of each event that is looked at."""
+
+
+def _text(thing: object, name: str) -> Any:
+    """Return a text field; None where it is missing, null, or was read as something else."""
+    found = getattr(thing, name, None)
+    return found if isinstance(found, str) else None
+
+
+def _known(known: dict[str, _T], key: str, limit: int, make: Callable[[], _T]) -> _T:
+    """Return the entry for a key, made if need be; the oldest makes room."""
+    if key not in known:
+        if len(known) >= limit:
+            del known[next(iter(known))]
+        known[key] = make()
+    return known[key]
