@@ -1,6 +1,6 @@
 """This checkout beside another one: `python -m benchmarks.compare /path/to/other --rounds 7`.
 
-Socket to handler at full speed and at real-time pace, as `full_speed` and `paced` measure them. One
+Socket to handler at full speed and at real-time pace, as in the suite. One
 sender serves both sides and both run the receiver below, so that only the library differs; it uses
 nothing but `Bus`, `Bus.connect` and event classes. Each round has a fresh process of each side,
 under the checkout's own `.venv` if it has one; within a round they take turns, tenths of a second
@@ -154,7 +154,7 @@ ROWS = {
 
 def compare(other: Path, *, rounds: int) -> dict[str, tuple[list[float], list[float]]]:
     """Return the figures of this checkout and of the other one, by row."""
-    from realtime_bus.cli._bench._processes import Sender  # noqa: PLC0415  # not in a receiver
+    from realtime_bus.cli.bench import Sender  # noqa: PLC0415  # not in a receiver
 
     figures: dict[str, tuple[list[float], list[float]]] = {row: ([], []) for row in ROWS}
     with Sender() as sender:
