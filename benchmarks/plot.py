@@ -54,7 +54,7 @@ def plot(sections: list[dict[str, Any]], path: Path) -> None:
 def _bars(ratios: dict[str, float], y: int, lines: list[str]) -> int:
     """Draw one section from `y` downwards, and return where it ends."""
     rows = sorted(ratios.items(), key=lambda pair: -pair[1])
-    low, high = min(0.5, *ratios.values()), max(2.0, *ratios.values())
+    low, high = 0.7 * min(1.0, *ratios.values()), max(2.0, *ratios.values())
     scale = (_WIDTH - _LEFT - _RIGHT) / math.log(high / low)
     one = round(_LEFT + scale * math.log(1 / low))
     for row, ratio in rows:
