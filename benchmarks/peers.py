@@ -16,12 +16,8 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from realtime_bus import events as ev
-from realtime_bus.cli._bench._bare import bare_decoder, sans_io_taker
-from realtime_bus.cli._bench._handler import Backlog, Row, Tally
-from realtime_bus.cli._bench._rows import rows as own_rows
-
-from . import decode
+from realtime_bus.cli import bench
+from realtime_bus.cli.bench import Backlog, DecodeRow, Row, Tally, playing_taker, tallying_taker
 
 __all__ = ["AGENTS", "AZURE", "LIVEKIT", "PICOWS", "PIPECAT", "decode_rows", "rows"]
 
@@ -33,10 +29,8 @@ _SPEECH = "input_audio_buffer.speech_started"
 
 
 @asynccontextmanager
-async def picows(url: str, tally: Tally) -> AsyncGenerator[None]:
+async def _picows(url: str, take) -> AsyncGenerator[None]:
     from picows import WSListener, ws_connect
-
-    take = sans_io_taker(tally)
 
     class Listener(WSListener):
         def on_ws_frame(self, transport, frame):  # noqa: ARG002  # picows calls it so
@@ -48,32 +42,15 @@ async def picows(url: str, tally: Tally) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
+async def picows(url: str, tally: Tally) -> AsyncGenerator[None]:
+    async with _picows(url, tallying_taker(tally)):
+        yield
+
+
+@asynccontextmanager
 async def picows_slow(url: str, backlog: Backlog) -> AsyncGenerator[None]:
-    import pybase64
-    from picows import WSListener, ws_connect
-
-    decode, plain = bare_decoder()
-    audio, speech = plain[ev.ResponseOutputAudioDelta], plain[ev.InputAudioBufferSpeechStarted]
-    queue = asyncio.Queue()
-
-    async def play() -> None:
-        while True:
-            raw = (await queue.get()).delta
-            await backlog.audio(pybase64.b64decode(memoryview(raw)[1:-1], validate=True))
-
-    class Listener(WSListener):
-        def on_ws_frame(self, transport, frame):  # noqa: ARG002  # picows calls it so
-            event = decode(frame.get_payload_as_bytes())
-            if type(event) is audio:
-                queue.put_nowait(event)
-            elif type(event) is speech:
-                backlog.speech(event.event_id)
-
-    task = asyncio.create_task(play())
-    transport, _ = await ws_connect(Listener, url)
-    yield
-    transport.disconnect()
-    task.cancel()
+    async with playing_taker(backlog) as take, _picows(url, take):
+        yield
 
 
 @asynccontextmanager
@@ -250,7 +227,7 @@ async def pipecat_slow(url: str, backlog: Backlog) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def _azure(url: str, take) -> AsyncGenerator[None]:
+async def azure_slow(url: str, backlog: Backlog) -> AsyncGenerator[None]:
     from azure.ai.voicelive.aio import connect
     from azure.core.credentials import AzureKeyCredential
 
@@ -259,45 +236,39 @@ async def _azure(url: str, take) -> AsyncGenerator[None]:
 
         async def read() -> None:
             async for event in connection:
-                await take(event)
+                if event.type in {_AUDIO, "response.audio.delta"}:
+                    delta = event["delta"]
+                    is_text = isinstance(delta, str)
+                    await backlog.audio(base64.b64decode(delta) if is_text else delta)
+                elif event.type == _SPEECH:
+                    backlog.speech(event.event_id)
 
         task = asyncio.create_task(read())
         yield
         task.cancel()
 
 
-@asynccontextmanager
-async def azure_slow(url: str, backlog: Backlog) -> AsyncGenerator[None]:
-    async def take(event) -> None:
-        if event.type in {_AUDIO, "response.audio.delta"}:
-            delta = event["delta"]
-            await backlog.audio(base64.b64decode(delta) if isinstance(delta, str) else delta)
-        elif event.type == _SPEECH:
-            backlog.speech(event.event_id)
-
-    async with _azure(url, take):
-        yield
-
-
-def decode_rows() -> list[decode.Row]:
-    """Return the decoders of other frameworks that stand by themselves, if installed."""
-    try:
-        from pipecat.services.openai.realtime.events import parse_server_event
-    except ImportError:
-        return []
+def _pipecat_reader():
+    from pipecat.services.openai.realtime.events import parse_server_event
 
     def read(frame: bytes) -> object:
         event = parse_server_event(frame)
         return base64.b64decode(event.delta) if event.type == _AUDIO else event
 
+    return read
+
+
+def decode_rows() -> list[DecodeRow]:
+    """Return every way to decode, ours and theirs: only Pipecat's stands by itself."""
     rule = "parse_server_event; audio by base64.b64decode"
-    return [decode.Row(PIPECAT, rule, parse_server_event, read)]
+    needs = "pipecat.services.openai.realtime.events"
+    return [*bench.decode_rows(), DecodeRow(PIPECAT, rule, needs, _pipecat_reader)]
 
 
 def rows() -> list[Row]:
     """Return every row, ours and theirs."""
     return [
-        *own_rows(),
+        *bench.rows(),
         Row(
             PICOWS,
             "picows' listener, 46 plain structs, pybase64; no pings, no back-pressure, no session",

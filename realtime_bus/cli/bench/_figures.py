@@ -1,4 +1,4 @@
-"""What benchmarks result in, and timing that a busy machine does not distort.
+"""What a benchmark results in, how it is timed, and how it is shown.
 
 Rounds are interleaved, so that all rows see the same machine; ratios come first, for absolute
 times say more about the machine; minima are the steadiest, for noise only ever adds.
@@ -9,10 +9,32 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from importlib.util import find_spec
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Figure", "Section", "figure", "interleaved", "interleaved_async"]
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "Figure",
+    "Progress",
+    "Section",
+    "figure",
+    "interleaved",
+    "interleaved_async",
+    "is_installed",
+    "no_progress",
+    "show",
+]
+
+Progress = Callable[[], object]
+"""Called after each step."""
+
+
+def no_progress() -> None:
+    """Show none."""
 
 
 class Figure(NamedTuple):
@@ -66,6 +88,14 @@ class Section(NamedTuple):
         return self._asdict() | {"unit": self.unit[0], "scale": self.unit[1], "figures": columns}
 
 
+def is_installed(module: str | None) -> bool:
+    """Tell whether a row's module can be imported; a row that needs none always can."""
+    try:
+        return module is None or find_spec(module) is not None
+    except ModuleNotFoundError:  # its package is missing
+        return False
+
+
 def figure(values: Iterable[float]) -> Figure:
     """Return the median and the minimum."""
     found = list(values)
@@ -101,3 +131,35 @@ async def interleaved_async(
 def _start() -> float:
     gc.collect()  # nobody pays for another's garbage; within a call, collection runs as usual
     return perf_counter()
+
+
+def show(console: Console, section: Section) -> None:
+    """Print a section: of each row and column the ratio to ours, then median and minimum."""
+    console.print()
+    console.print(Text(section.title, style="bold"))
+    console.print(_table(section))
+    for row, rule in section.rules.items():
+        if row not in section.left_out:
+            console.print(Text(f"  {row}: {rule}", style="dim"))
+    for row, why in section.left_out.items():
+        console.print(Text(f"  {row}: left out, {why}", style="yellow"))
+
+
+def _table(section: Section) -> Table:
+    unit, scale = section.unit
+    table = Table()
+    table.add_column("", min_width=len("realtime-bus,"))
+    for column in section.figures:
+        table.add_column(f"{column}\ntimes ours by {section.by}", justify="right")
+        table.add_column(f"{unit}\nmedian (min)".strip(), justify="right")
+    measured = {row for figures in section.figures.values() for row in figures}
+    for row in (row for row in section.rules if row in measured):
+        cells: list[str] = []
+        for column, figures in section.figures.items():
+            ratio, found = section.ratio(column, row), figures.get(row)
+            cells.append("" if ratio is None else f"{ratio:.2f}x")
+            cells.append(
+                f"{found.median * scale:.4g} ({found.minimum * scale:.4g})" if found else ""
+            )
+        table.add_row(row, *cells, style="bold" if row == section.ours else "")
+    return table

@@ -4,6 +4,7 @@ It is no model of a server: it writes frames that were made beforehand as fast a
 when, it is told to, so that its own cost stays out of what is measured. It answers
 ``session.update``, for some libraries wait for that. Orders come as lines of JSON on stdin; each
 is answered by a line on stdout when it is done. The end of stdin ends the process.
+Called with a certificate's file, it serves TLS.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from itertools import cycle
 from typing import Any, cast
 
-from realtime_bus.transport._handshake import server_connection
+from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
-from ._frames import (
+from ._work import (
     audio_frames,
     mixed_frames,
     opening_frames,
     session_frame,
+    small_frames,
     speech_frame,
     stamped,
 )
-
-__all__ = ["main"]
 
 _IDS = b"AbCdEfGhIjKlMnOpQrStU"
 
@@ -38,23 +40,27 @@ class _Peer(asyncio.Protocol):
 
     def __init__(self, peers: list[_Peer]) -> None:
         self._peers = peers
-        self._connection = server_connection()
-        self._greeted = False
+        self._protocol = ServerProtocol(
+            max_size=None, select_subprotocol=lambda _, offered: next(iter(offered), None)
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        messages = self._connection.receive(data)
-        self.transport.writelines(self._connection.outgoing())
-        if self._connection.is_open and not self._greeted:
-            self._greeted = True
-            self._peers.append(self)
-            self.write(session_frame("session.created"))
-        for message in messages:
-            if b'"session.update"' in message:
-                self.write(session_frame("session.updated"))
-        if self._connection.closing:
+        self._protocol.receive_data(data)
+        answers: list[bytes] = []
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._protocol.send_response(self._protocol.accept(event))
+                self._peers.append(self)
+                answers.append(session_frame("session.created"))
+            elif isinstance(event, Frame) and b'"session.update"' in event.data:
+                answers.append(session_frame("session.updated"))
+        self.transport.writelines(self._protocol.data_to_send())
+        for answer in answers:
+            self.write(answer)
+        if self._protocol.close_expected():
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
@@ -74,9 +80,13 @@ def _head(length: int) -> bytes:
     return b"\x81\x7f" + length.to_bytes(8, "big")
 
 
+def _mixed(small: int, audio: int) -> list[bytes]:
+    return mixed_frames(small_frames(small), audio_frames(audio))
+
+
 async def _burst(peers: list[_Peer], order: dict[str, Any]) -> None:
     """Write everything at once."""
-    frames = [*opening_frames(), *mixed_frames(order["small"], order["audio"])]
+    frames = [*opening_frames(), *_mixed(order["small"], order["audio"])]
     block = b"".join(_head(len(frame)) + frame for frame in frames)
     for peer in peers:
         peer.transport.write(block)
@@ -84,7 +94,7 @@ async def _burst(peers: list[_Peer], order: dict[str, Any]) -> None:
 
 async def _pace(peers: list[_Peer], order: dict[str, Any]) -> None:
     """Write frames at a steady rate to each peer, the peers evenly apart."""
-    frames = cycle(mixed_frames(43, 17))
+    frames = cycle(_mixed(43, 17))
     for peer in peers:
         for frame in opening_frames():
             peer.write(stamped(frame, time.perf_counter_ns()))
@@ -100,7 +110,7 @@ def _ticks(peers: list[_Peer], rate_hz: float, seconds: float) -> Iterator[_Peer
     """Yield the peer whose turn it is, or None while it is nobody's."""
     every_s = 1 / (rate_hz * len(peers))
     due_s = time.perf_counter()
-    for peer, _ in zip(cycle(list(peers)), range(int(seconds / every_s)), strict=False):
+    for peer, _ in zip(cycle([*peers]), range(int(seconds / every_s)), strict=False):
         while time.perf_counter() < due_s:
             yield None
         yield peer
@@ -155,10 +165,9 @@ def _say(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
-    """Serve on a free port of loopback until stdin ends; with TLS, given a certificate's file."""
+def _main() -> None:
     asyncio.run(_serve(sys.argv[1] if len(sys.argv) > 1 else None))
 
 
 if __name__ == "__main__":
-    main()
+    _main()
