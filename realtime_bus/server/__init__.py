@@ -8,9 +8,8 @@
 What answers is a `Responder`: an async generator of `Text`, `Speech` and `ToolCall`.
 """
 
-from ._bound import BoundServer, ServerStatistics
 from ._options import ServerOptions
-from ._responder import (
+from ._responders import (
     EchoResponder,
     Output,
     Responder,
@@ -21,9 +20,15 @@ from ._responder import (
     Transcriber,
     VoiceResponder,
 )
-from ._script import ScriptError, ScriptResponder, ScriptTool, ScriptTurn
-from ._serve import RESPONDERS, responder_named, serve_forever
-from ._shell import RealtimeServer
+from ._script import (
+    RESPONDERS,
+    ScriptError,
+    ScriptResponder,
+    ScriptTool,
+    ScriptTurn,
+    responder_named,
+)
+from ._server import BoundServer, RealtimeServer, ServerStatistics, serve_forever
 from ._vad import EnergyDetector, SileroDetector, SpeechDetector
 from ._voice import Spoken, Voice
 

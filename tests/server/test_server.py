@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus._errors import AuthenticationError, ConnectError, MissingExtra, UpgradeRefused
+from realtime_bus.errors import AuthenticationError, ConnectError, MissingExtra, UpgradeRefused
 from realtime_bus.server import (
     BoundServer,
     EnergyDetector,
@@ -19,7 +19,7 @@ from realtime_bus.server import (
     SpeechDetector,
     Text,
     VoiceResponder,
-    _shell,
+    _server,
     responder_named,
     serve_forever,
 )
@@ -374,7 +374,7 @@ async def test_reading_pauses_while_a_flood_is_handled() -> None:
 
 async def test_a_crowd_of_strangers_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far above the limit there is not even an HTTP answer."""
-    monkeypatch.setattr(_shell, "MAX_STRANGERS", 0)
+    monkeypatch.setattr(_server, "MAX_STRANGERS", 0)
     served = server(max_connections=1)
     async with served.serve() as bound, connected(bound.url_for("m")) as first:
         await first.get(ev.SessionCreated)

@@ -14,9 +14,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import anyio
+import msgspec
 import structlog
 from anyio import current_time, move_on_after
 from anyio.abc import SocketAttribute
@@ -32,22 +35,22 @@ from realtime_bus.transport import (
     server_connection,
 )
 
-from ._admission import Accepted, TurnedAway, admit
-from ._bound import BoundServer, ServerStatistics
-from ._defaults import SessionKind
-from ._frames import to_frame
-from ._machine import Machine
+from ._admission import PATH, Accepted, TurnedAway, admit
+from ._config import SessionKind
 from ._options import ServerOptions
-from ._responder import Responder, Transcriber, VoiceResponder
-from ._served import ServedSession
+from ._protocol import SessionProtocol
+from ._responders import Responder, Transcriber, VoiceResponder
+from ._script import responder_named
+from ._session import ServedSession
 from ._vad import SileroDetector, SpeechDetector
+from ._wire import to_frame
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
     from realtime_bus.transport import Transport
 
-__all__ = ["RealtimeServer"]
+__all__ = ["BoundServer", "RealtimeServer", "ServerStatistics", "serve_forever"]
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
 
@@ -57,6 +60,44 @@ GOODBYE_S = 1.0
 
 MAX_STRANGERS = 100
 """Connections beyond the limit that are still answered, with HTTP 503."""
+
+
+class BoundServer(msgspec.Struct, frozen=True):
+    """A server that listens.
+
+    Attributes:
+        host: Where.
+        port: At which port.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The address for clients, such as ``ws://127.0.0.1:8765/v1/realtime``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"ws://{host}:{self.port}{PATH}"
+
+    def url_for(self, model: str) -> str:
+        """Return the address with a model in it."""
+        return f"{self.url}?model={quote(model)}"
+
+
+class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server has seen.
+
+    Attributes:
+        open: Connections now.
+        served: Sessions that were opened, those that have ended included.
+        refused: Connections that got no session.
+        failed: Sessions that a fault of the server has ended.
+    """
+
+    open: int
+    served: int
+    refused: int
+    failed: int
 
 
 class RealtimeServer:
@@ -166,28 +207,38 @@ class RealtimeServer:
         opened = False
         with move_on_after(OPEN_TIMEOUT_S):
             opened = await transport.open()
-        await self._begin(transport, verdicts if opened else [])
-
-    async def _begin(
-        self, transport: StreamTransport, verdicts: list[Accepted | TurnedAway]
-    ) -> None:
-        """Start the session, or say why there is none."""
-        if verdicts and isinstance(accepted := verdicts[0], Accepted):
-            await self._serve_session(transport, accepted)
+        verdict = verdicts[0] if opened and verdicts else None
+        if isinstance(verdict, Accepted):
+            await self._serve_session(transport, verdict)
             return
         self._refused += 1
-        if verdicts and isinstance(away := verdicts[0], TurnedAway):
-            transport.send(to_frame(away.refusal.to_event(None), self._options))
-            await transport.aclose(away.close_code, away.reason)
-        else:
+        if verdict is None:
             await transport.aclose()
+        else:
+            transport.send(to_frame(verdict.refusal.to_event(None), self._options))
+            await transport.aclose(verdict.close_code, verdict.reason)
 
     async def _serve_session(self, transport: Transport, accepted: Accepted) -> None:
         """Run a session to its end, whatever it is; raises nothing."""
         self._served += 1
         code, reason = 1001, "the server is stopping"
         try:
-            info = await self._session(transport, accepted).run()
+            protocol = SessionProtocol(
+                self._options,
+                kind=accepted.kind,
+                model=accepted.model,
+                make_detector=self._detector_factory,
+                now_s=current_time(),
+                epoch_s=time.time(),
+            )
+            session = ServedSession(
+                protocol,
+                transport,
+                options=self._options,
+                responder=self._responder,
+                transcriber=self._transcriber,
+            )
+            info = await session.run()
             _log.debug("session ended", code=info.code, reason=info.reason)
             code, reason = 1000, ""
         except Exception:  # noqa: BLE001  # a fault in one session stays in it
@@ -198,19 +249,32 @@ class RealtimeServer:
             with move_on_after(GOODBYE_S, shield=True):
                 await transport.aclose(code, reason)
 
-    def _session(self, transport: Transport, accepted: Accepted) -> ServedSession:
-        machine = Machine(
-            self._options,
-            kind=accepted.kind,
-            model=accepted.model,
-            make_detector=self._detector_factory,
-            now_s=current_time(),
-            epoch_s=time.time(),
-        )
-        return ServedSession(
-            machine,
-            transport,
-            options=self._options,
-            responder=self._responder,
-            transcriber=self._transcriber,
-        )
+
+async def serve_forever(
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    responder_name: str = "voice",
+    *,
+    script: str | Path | None = None,
+    options: ServerOptions | None = None,
+    on_ready: Callable[[BoundServer], None] | None = None,
+) -> None:
+    """Serve until cancelled.
+
+    Args:
+        host: The address to listen at.
+        port: The port; 0 takes a free one.
+        responder_name: Who answers: ``"voice"``, ``"echo"`` or ``"script"``.
+        script: The file of turns, for ``"script"``.
+        options: The server's knobs.
+        on_ready: Called once it listens, with where.
+
+    Raises:
+        OSError: The address cannot be listened at.
+        UsageError: There is no such responder.
+    """
+    responder = responder_named(responder_name, script=script)
+    async with RealtimeServer(responder, options=options).serve(host, port=port) as bound:
+        if on_ready is not None:
+            on_ready(bound)
+        await anyio.sleep_forever()
