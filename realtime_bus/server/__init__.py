@@ -29,6 +29,7 @@ from ._script import (
     responder_named,
 )
 from ._server import BoundServer, RealtimeServer, ServerStatistics, serve_forever
+from ._tls import SelfSigned, self_signed
 from ._vad import EnergyDetector, SileroDetector, SpeechDetector
 from ._voice import Spoken, Voice
 
@@ -45,6 +46,7 @@ __all__ = [
     "ScriptResponder",
     "ScriptTool",
     "ScriptTurn",
+    "SelfSigned",
     "ServerOptions",
     "ServerStatistics",
     "SileroDetector",
@@ -57,5 +59,6 @@ __all__ = [
     "Voice",
     "VoiceResponder",
     "responder_named",
+    "self_signed",
     "serve_forever",
 ]

@@ -7,9 +7,11 @@ The rules
 * Null puts a setting back to its default, and turns turn detection off.
 * A new ``turn_detection`` object starts from its kind's defaults, not from what was in force.
 * Model and kind of the session never change; the voice not after the first audio; tracing not
-  once it is on.
+  once it is on. Where the address says ``any``, the first model that the client names is the one.
+* Transcription models that stream need turn detection off in a transcription session; in a
+  conversation they go beside it.
 * An update that is refused changes nothing.
-* The echo is everything in force.
+* The echo is everything in force; a transcription session's has nothing of responses in it.
 
 What a single value may be is checked before, where the frame is read. The defaults are those of
 recorded sessions (Realtime protocol, session and turn detection).
@@ -31,6 +33,7 @@ __all__ = ["SessionConfig", "SessionKind", "check_rate", "voice_is_fixed"]
 SessionKind = Literal["realtime", "transcription"]
 
 RATE_HZ = 24_000
+ANY_MODEL = "any"
 LONGEST_MS = 60_000
 """The most padding or silence that is accepted; the protocol states no limit."""
 
@@ -41,7 +44,7 @@ DEFAULT_INSTRUCTIONS = (
 
 _PCM = {"type": "audio/pcm", "rate": RATE_HZ}
 
-_TURN_DETECTION: dict[str, dict[str, Any]] = {
+_DETECTIONS: dict[str, dict[str, Any]] = {
     "server_vad": {
         "type": "server_vad",
         "threshold": 0.5,
@@ -58,19 +61,33 @@ _TURN_DETECTION: dict[str, dict[str, Any]] = {
         "interrupt_response": True,
     },
 }
-
-_INPUT = {
-    "format": _PCM,
-    "transcription": None,
-    "noise_reduction": None,
-    "turn_detection": _TURN_DETECTION["server_vad"],
+_OF_RESPONSES = ("create_response", "interrupt_response", "idle_timeout_ms")
+_TURN_DETECTION: dict[SessionKind, dict[str, dict[str, Any]]] = {
+    "realtime": _DETECTIONS,
+    "transcription": {
+        name: {key: value for key, value in detection.items() if key not in _OF_RESPONSES}
+        for name, detection in _DETECTIONS.items()
+    },
 }
+
+
+def _input_defaults(kind: SessionKind) -> dict[str, Any]:
+    return {
+        "format": _PCM,
+        "transcription": None,
+        "noise_reduction": None,
+        "turn_detection": _TURN_DETECTION[kind]["server_vad"],
+    }
+
 
 _DEFAULTS: dict[SessionKind, dict[str, Any]] = {
     "realtime": {
         "output_modalities": ["audio"],
         "instructions": DEFAULT_INSTRUCTIONS,
-        "audio": {"input": _INPUT, "output": {"format": _PCM, "voice": None, "speed": 1.0}},
+        "audio": {
+            "input": _input_defaults("realtime"),
+            "output": {"format": _PCM, "voice": None, "speed": 1.0},
+        },
         "include": None,
         "tools": [],
         "tool_choice": "auto",
@@ -79,7 +96,7 @@ _DEFAULTS: dict[SessionKind, dict[str, Any]] = {
         "tracing": None,
         "prompt": None,
     },
-    "transcription": {"audio": {"input": _INPUT}, "include": None},
+    "transcription": {"audio": {"input": _input_defaults("transcription")}, "include": None},
 }
 
 _ECHOES: dict[SessionKind, tuple[str, Any]] = {
@@ -132,21 +149,27 @@ class SessionConfig:
         self._plain = plain
         self._echo = msgspec.convert({**self._fixed, **plain}, _ECHOES[self.kind][1])
 
-    def update(self, request: dict[str, Any]) -> None:
-        """Change what the request names; it was read strictly before.
+    def update(self, request: dict[str, Any], plain: dict[str, Any] | None = None) -> None:
+        """Change what a request names.
+
+        Args:
+            request: The request, as its struct has it.
+            plain: The same as the client wrote it, nulls included that the struct has no place for.
 
         Raises:
             InvalidRequest: The change is not allowed; nothing was changed.
         """
-        changes = dict(request)
+        changes = _with_nulls(request, plain or {})
         if changes.pop("type", self.kind) != self.kind:
             raise invalid_value("session.type", f"This is a '{self.kind}' session and stays one.")
-        model = changes.pop("model", None)
-        if model is not None and model != self._fixed.get("model"):
+        model, fixed = changes.pop("model", None), self._fixed.get("model")
+        if model not in (None, fixed) and fixed != ANY_MODEL:
             raise invalid_value("session.model", "A session's model cannot be changed.")
-        plain = _merge(self._plain, changes, self._defaults)
-        self._check_change(plain)
-        self._use(plain)
+        merged = self._merge(self._plain, changes, self._defaults)
+        self._check_change(merged)
+        if model is not None:
+            self._fixed["model"] = model
+        self._use(merged)
 
     def _check_change(self, plain: dict[str, Any]) -> None:
         before, after = self._plain["audio"], plain["audio"]
@@ -164,9 +187,32 @@ class SessionConfig:
             check_rate(f"session.audio.{direction}.format.rate", wire.get("rate", RATE_HZ))
         transcription: dict[str, Any] = after["input"]["transcription"] or {}
         model = transcription.get("model")
-        if model in _NEEDS_NO_VAD and detection:
+        if self.kind == "transcription" and model in _NEEDS_NO_VAD and detection:
             message = f"'{model}' needs turn_detection null: the client commits."
             raise invalid_value("session.audio.input.turn_detection", message)
+
+    def _merge(
+        self,
+        base: dict[str, Any],
+        changes: dict[str, Any],
+        defaults: dict[str, Any],
+        path: str = "",
+    ) -> dict[str, Any]:
+        """Return base with the changes in it; neither is modified."""
+        merged = dict(base)
+        for key, value in changes.items():
+            at = f"{path}.{key}" if path else key
+            if value is None:
+                merged[key] = None if key == "turn_detection" else deepcopy(defaults.get(key))
+            elif at in _MERGED:
+                merged[key] = self._merge(base[key], value, defaults[key], at)
+            elif key == "turn_detection":
+                merged[key] = _TURN_DETECTION[self.kind][value["type"]] | _not_null(value)
+            elif key == "transcription":
+                merged[key] = {"language": None, "prompt": None} | _not_null(value)
+            else:
+                merged[key] = value
+        return merged
 
     # What is in force
 
@@ -221,29 +267,25 @@ class SessionConfig:
     @property
     def idle_timeout_ms(self) -> int | None:
         """After how much silence the model speaks up, or None."""
-        return getattr(self.turn_detection, "idle_timeout_ms", None)
+        timeout_ms = getattr(self.turn_detection, "idle_timeout_ms", None)
+        return timeout_ms if isinstance(timeout_ms, int) else None
 
 
 _MERGED = frozenset({"audio", "audio.input", "audio.output"})
 
 
-def _merge(
-    base: dict[str, Any], changes: dict[str, Any], defaults: dict[str, Any], path: str = ""
-) -> dict[str, Any]:
-    """Return base with the changes in it; neither is modified."""
-    merged = dict(base)
-    for key, value in changes.items():
+def _not_null(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: setting for name, setting in value.items() if setting is not None}
+
+
+def _with_nulls(request: dict[str, Any], plain: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Return the request with the nulls that the client wrote along the merged objects."""
+    changes = {key: None for key, value in plain.items() if value is None} | request
+    for key, value in request.items():
         at = f"{path}.{key}" if path else key
-        if at == "audio.input.turn_detection" and value is not None:
-            given = {name: setting for name, setting in value.items() if setting is not None}
-            merged[key] = {**_TURN_DETECTION[value["type"]], **given}
-        elif value is None and at != "audio.input.turn_detection":
-            merged[key] = deepcopy(defaults.get(key))
-        elif at in _MERGED:
-            merged[key] = _merge(base[key], cast("dict[str, Any]", value), defaults[key], at)
-        else:
-            merged[key] = value
-    return merged
+        if at in _MERGED and isinstance(value, dict):
+            changes[key] = _with_nulls(cast("dict[str, Any]", value), plain.get(key) or {}, at)
+    return changes
 
 
 # For sessions and responses alike

@@ -8,7 +8,7 @@ The rules
   cannot add assistant audio. Which part goes with which role is in a table.
 * Items are kept and shown without audio; only ``retrieved`` shows it. Of the model's audio the
   conversation keeps what was sent, which is all that a client can have heard.
-* Truncation is for the model's spoken messages: more than 0 ms, and no longer than the audio.
+* Truncation is for the model's spoken messages, once there is audio, and no longer than that.
   The transcript goes, for nobody knows how far it was heard.
 * What is kept has a bound: above it, the oldest audio goes. Truncation goes by lengths, which
   stay.
@@ -184,7 +184,8 @@ class DefaultConversation:
             message = f"The item with id '{after}' does not exist; nothing was added."
             raise invalid_value("previous_item_id", message)
         if stored.item_id in self._items:
-            raise invalid_value("item.id", f"Item with id '{stored.item_id}' already exists.")
+            message = f"Error adding item: an item with id '{stored.item_id}' already exists."
+            raise InvalidRequest("item_create_duplicate_item_id", message)
         place = len(self._order)
         if after is not None:
             place = 0 if after == "root" else self._order.index(after) + 1
@@ -237,22 +238,19 @@ class DefaultConversation:
             InvalidRequest: It is no such message, or not that long.
         """
         stored = self._existing("truncate", item_id)
-        if not stored.by_model or not stored.audio:
+        part = stored.audio.get(content_index)
+        if stored.by_model and stored.audio and part is None:
+            message = f"Item '{item_id}' has no audio at content index {content_index}."
+            raise invalid_value("content_index", message)
+        if not stored.by_model or part is None or not (part.length_bytes or stored.truncated):
             raise InvalidRequest(
                 "unsupported_content_type",
                 f"Only model output audio messages can be truncated; '{item_id}' is none.",
                 param="item_id",
             )
-        part = stored.audio.get(content_index)
-        if part is None:
-            message = f"Item '{item_id}' has no audio at content index {content_index}."
-            raise invalid_value("content_index", message)
         length_ms = max(0, part.length_ms - self._margin_ms)
         if audio_end_ms > length_ms:
             message = f"Audio content of {length_ms}ms is already shorter than {audio_end_ms}ms"
-            raise invalid_value("audio_end_ms", message)
-        if audio_end_ms <= 0:
-            message = "Nothing was heard of the item: delete it, truncation needs more than 0ms."
             raise invalid_value("audio_end_ms", message)
         before = len(part.audio)
         part.cut(audio_end_ms)

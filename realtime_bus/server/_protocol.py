@@ -30,7 +30,7 @@ from ._responders import Output
 from ._responses import ResponseTable
 from ._turns import Transcriptions, UserTurns
 from ._vad import SileroDetector, SpeechDetector
-from ._wire import Close, Command, InvalidRequest, Outgoing, invalid_value, random_id, read_event
+from ._wire import Close, Command, InvalidRequest, Outgoing, invalid_value, random_id, read_frame
 
 __all__ = ["SessionProtocol"]
 
@@ -107,7 +107,6 @@ class SessionProtocol:
             ev.InputAudioBufferAppend: lambda event: self._buffer.append(event.audio),
             ev.InputAudioBufferCommit: lambda _: self._turns.commit(),
             ev.InputAudioBufferClear: lambda _: self._turns.clear(),
-            ev.SessionUpdate: self._update,
             ev.ConversationItemCreate: self._create_item,
             ev.ConversationItemRetrieve: self._retrieve_item,
             ev.ConversationItemTruncate: self._truncate_item,
@@ -204,13 +203,16 @@ class SessionProtocol:
                 return
 
     def _handle(self, frame: bytes) -> None:
-        event, event_id = read_event(frame, lenient=self._options.lenient_fields)
+        read = read_frame(frame, lenient=self._options.lenient_fields)
         try:
-            if isinstance(event, InvalidRequest):
-                raise event
-            self._actions[type(event)](event)
+            if isinstance(read.event, InvalidRequest):
+                raise read.event
+            if isinstance(read.event, ev.SessionUpdate):
+                self._update(read.event, read.plain["session"])
+            else:
+                self._actions[type(read.event)](read.event)
         except InvalidRequest as refusal:
-            self._out.send(refusal.to_event(event_id))
+            self._out.send(refusal.to_event(read.event_id))
             if self._options.close_on_error:
                 self._close(Close(1008, f"invalid_request_error.{refusal.code}"))
 
@@ -222,8 +224,8 @@ class SessionProtocol:
 
     # What client events do: all of it, or `InvalidRequest` is raised and nothing was done
 
-    def _update(self, event: ev.SessionUpdate) -> None:
-        self._config.update(event.to_dict()["session"])
+    def _update(self, event: ev.SessionUpdate, plain: dict[str, Any]) -> None:
+        self._config.update(event.to_dict()["session"], plain)
         self._turns.settings_changed()
         self._out.send(ev.SessionUpdated(session=self._config.echo))
 

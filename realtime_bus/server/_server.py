@@ -4,16 +4,18 @@ The rules
 ---------
 * Each connection is a task of its own. Whatever goes wrong in it is logged and ends it with
   1011; the server and the other connections go on.
-* A client has `OPEN_TIMEOUT_S` to shake hands. Sessions are limited; so are connections that
-  have not shaken hands yet.
+* A client has `OPEN_TIMEOUT_S` to shake hands, TLS included. Sessions are limited; so are
+  connections that have not shaken hands yet.
 * When the server stops, every session is closed with 1001.
 """
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -23,6 +25,8 @@ import msgspec
 import structlog
 from anyio import current_time, move_on_after
 from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSStream
+from msgspec.structs import replace
 
 from realtime_bus._tasks import background_tasks
 from realtime_bus.transport import (
@@ -42,8 +46,9 @@ from ._protocol import SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
 from ._script import responder_named
 from ._session import ServedSession
+from ._tls import SelfSigned, self_signed, ssl_context_of
 from ._vad import SileroDetector, SpeechDetector
-from ._wire import to_frame
+from ._wire import random_id, to_frame
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -68,16 +73,20 @@ class BoundServer(msgspec.Struct, frozen=True):
     Attributes:
         host: Where.
         port: At which port.
+        secure: Whether it speaks TLS.
+        ca_file: What clients are to trust, if the certificate is one for development.
     """
 
     host: str
     port: int
+    secure: bool = False
+    ca_file: Path | None = None
 
     @property
     def url(self) -> str:
         """The address for clients, such as ``ws://127.0.0.1:8765/v1/realtime``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ws://{host}:{self.port}{PATH}"
+        return f"{'wss' if self.secure else 'ws'}://{host}:{self.port}{PATH}"
 
     def url_for(self, model: str) -> str:
         """Return the address with a model in it."""
@@ -136,24 +145,31 @@ class RealtimeServer:
 
     @asynccontextmanager
     async def serve(
-        self, host: str = "127.0.0.1", *, port: int = 0
+        self,
+        host: str = "127.0.0.1",
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | SelfSigned | None = None,
     ) -> AsyncGenerator[BoundServer, None]:
         """Listen as long as the context is open; leaving it ends all sessions.
 
         Args:
             host: The address to listen at.
             port: The port; 0 takes a free one.
+            tls: Speak ``wss`` with this; see `self_signed`.
 
         Raises:
             OSError: The address cannot be listened at.
             MissingExtra: The detector's package is not installed.
         """
         self._detector_factory()  # what is missing is told now, not to the first client
+        ca_file = tls.ca_file if isinstance(tls, SelfSigned) else None
+        ssl_context = tls.ssl_context if isinstance(tls, SelfSigned) else tls
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
         bound_port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # not Django's
         async with listener, background_tasks() as tasks:
-            tasks.start_soon(listener.serve, self._welcome)
-            yield BoundServer(host, bound_port)
+            tasks.start_soon(listener.serve, partial(self._welcome, ssl_context=ssl_context))
+            yield BoundServer(host, bound_port, tls is not None, ca_file)
 
     @asynccontextmanager
     async def connect_memory(
@@ -173,7 +189,7 @@ class RealtimeServer:
 
     # Behind it
 
-    async def _welcome(self, stream: ByteStream) -> None:
+    async def _welcome(self, stream: ByteStream, *, ssl_context: ssl.SSLContext | None) -> None:
         """Take one connection from the first byte to the last; raises nothing."""
         if self._open >= self._options.max_connections + MAX_STRANGERS:
             self._refused += 1
@@ -181,14 +197,14 @@ class RealtimeServer:
             return
         self._open += 1
         try:
-            await self._shake_hands(stream)
+            await self._shake_hands(stream, ssl_context)
         except Exception:  # noqa: BLE001  # a fault in one connection stays in it
             self._failed += 1
             _log.exception("connection failed before its session began")
         finally:
             self._open -= 1
 
-    async def _shake_hands(self, stream: ByteStream) -> None:
+    async def _shake_hands(self, stream: ByteStream, ssl_context: ssl.SSLContext | None) -> None:
         verdicts: list[Accepted | TurnedAway] = []
 
         def judge(request: UpgradeRequest) -> Refusal | None:
@@ -203,10 +219,17 @@ class RealtimeServer:
         connection = server_connection(
             process_request=judge, subprotocols=["realtime"], settings=settings
         )
-        transport = StreamTransport(stream, connection)
-        opened = False
-        with move_on_after(OPEN_TIMEOUT_S):
-            opened = await transport.open()
+        transport, opened = StreamTransport(stream, connection), False
+        try:
+            with move_on_after(OPEN_TIMEOUT_S):
+                if ssl_context is not None:
+                    secured = await TLSStream.wrap(
+                        stream, server_side=True, ssl_context=ssl_context, standard_compatible=False
+                    )
+                    transport = StreamTransport(secured, connection)
+                opened = await transport.open()
+        except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
+            _log.debug("TLS handshake failed", exc_info=True)
         verdict = verdicts[0] if opened and verdicts else None
         if isinstance(verdict, Accepted):
             await self._serve_session(transport, verdict)
@@ -215,7 +238,8 @@ class RealtimeServer:
         if verdict is None:
             await transport.aclose()
         else:
-            transport.send(to_frame(verdict.refusal.to_event(None), self._options))
+            error = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
+            transport.send(to_frame(error, self._options))
             await transport.aclose(verdict.close_code, verdict.reason)
 
     async def _serve_session(self, transport: Transport, accepted: Accepted) -> None:
@@ -250,13 +274,16 @@ class RealtimeServer:
                 await transport.aclose(code, reason)
 
 
-async def serve_forever(
+async def serve_forever(  # noqa: PLR0913  # each is an option of the command
     host: str = "127.0.0.1",
     port: int = 8765,
     responder_name: str = "voice",
     *,
     script: str | Path | None = None,
     options: ServerOptions | None = None,
+    certfile: str | Path | None = None,
+    keyfile: str | Path | None = None,
+    self_signed_in: str | Path | None = None,
     on_ready: Callable[[BoundServer], None] | None = None,
 ) -> None:
     """Serve until cancelled.
@@ -267,14 +294,25 @@ async def serve_forever(
         responder_name: Who answers: ``"voice"``, ``"echo"`` or ``"script"``.
         script: The file of turns, for ``"script"``.
         options: The server's knobs.
+        certfile: Speak ``wss`` with this certificate (PEM).
+        keyfile: Its key, if it is not in the same file.
+        self_signed_in: Speak ``wss`` with a certificate for development, made in this folder if
+            there is none; see `self_signed`.
         on_ready: Called once it listens, with where.
 
     Raises:
         OSError: The address cannot be listened at.
-        UsageError: There is no such responder.
+        UsageError: There is no such responder, or a key without a certificate.
+        MissingExtra: There is no certificate yet, and trustme is not installed.
     """
     responder = responder_named(responder_name, script=script)
-    async with RealtimeServer(responder, options=options).serve(host, port=port) as bound:
+    tls: ssl.SSLContext | SelfSigned | None = None
+    if self_signed_in is not None:
+        tls = self_signed(self_signed_in, host)
+    elif certfile is not None or keyfile is not None:
+        tls = ssl_context_of(certfile, keyfile)
+    server = RealtimeServer(responder, options=options)
+    async with server.serve(host, port=port, tls=tls) as bound:
         if on_ready is not None:
             on_ready(bound)
         await anyio.sleep_forever()

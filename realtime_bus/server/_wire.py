@@ -7,14 +7,18 @@ The rules
 * The first problem is the answer, a client that repairs one after the other gets there: an
   unknown field is ``unknown_parameter``, a missing one ``missing_required_parameter``,
   everything else ``invalid_value``.
+* A null that the schema has no place for counts as left out; where it is required, it is missing.
 * The client's ``event_id`` is found even where the rest is bad, so that the answer can carry it.
 * Events leave in the order in which they were sent, commands to the shell among them.
+* What is null at OpenAI is null here: a part of audio always has its ``transcript``.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -22,13 +26,14 @@ import pybase64
 from msgspec.structs import force_setattr
 
 from realtime_bus import events as ev
-from realtime_bus.codec import MAX_APPEND_BYTES, NotAnObject, read_client
+from realtime_bus.codec import MAX_APPEND_BYTES, NotAnObject, Problem, read_client, walk
 
 from ._options import ServerOptions
 from ._responders import ResponderRequest
 
 __all__ = [
     "CancelResponder",
+    "ClientFrame",
     "Close",
     "Command",
     "InvalidRequest",
@@ -37,7 +42,7 @@ __all__ = [
     "Transcribe",
     "invalid_value",
     "random_id",
-    "read_event",
+    "read_frame",
     "to_frame",
 ]
 
@@ -82,32 +87,62 @@ def invalid_value(param: str, message: str) -> InvalidRequest:
 _CODES = {"unknown_field": "unknown_parameter", "missing": "missing_required_parameter"}
 
 
-def read_event(
-    frame: bytes, *, lenient: bool = False
-) -> tuple[ev.ClientEvent | InvalidRequest, str | None]:
-    """Read a frame: the event or why it is none, and the client's ``event_id``.
+class ClientFrame(msgspec.Struct, frozen=True):
+    """What became of a client's frame.
 
-    Args:
-        frame: One WebSocket message.
-        lenient: Forgive unknown fields.
+    Attributes:
+        event: The event, or why it is none.
+        event_id: The client's own id, if it gave one that can be given back.
+        plain: The frame's object, without the audio of an append; empty if it is none.
     """
+
+    event: ev.ClientEvent | InvalidRequest
+    event_id: str | None = None
+    plain: dict[str, Any] = {}
+
+
+def read_frame(frame: bytes, *, lenient: bool = False) -> ClientFrame:
+    """Read one WebSocket message; `lenient` forgives unknown fields."""
     try:
         event, problems, plain = read_client(frame)
     except NotAnObject as reason:
-        return InvalidRequest("invalid_event", f"The frame is not an event: {reason}."), None
+        refusal = InvalidRequest("invalid_event", f"The frame is not an event: {reason}.")
+        return ClientFrame(refusal)
+    if event is not None and any(problem.kind == "wrong_type" for problem in problems):
+        event, problems = walk(_without_nulls_at(plain, problems), type(event))
     if lenient:
         problems = [problem for problem in problems if problem.kind != "unknown_field"]
     event_id = plain.get("event_id")
     event_id = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
     if event is not None and not problems:
-        return _beyond_limits(event) or event, event_id
-    first = problems[0]
-    if first.path == "type" and first.kind == "missing":
-        missing = InvalidRequest("invalid_event", "The event has no 'type'.", param="type")
-        return missing, event_id
-    code = _CODES.get(first.kind, "invalid_value")
-    message = f"Invalid event: '{first.path}': {first.message}."
-    return InvalidRequest(code, message, param=first.path or None), event_id
+        return ClientFrame(_beyond_limits(event) or event, event_id, plain)
+    return ClientFrame(_refusal_of(problems[0]), event_id, plain)
+
+
+def _without_nulls_at(plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    """Leave out what is null in an object, where that is the problem."""
+    plain = deepcopy(plain)
+    for problem in problems:
+        *steps, last = re.findall(r"[^.\[\]]+", problem.path)
+        place: Any = plain
+        try:
+            for step in steps:
+                place = place[int(step) if isinstance(place, list) else step]
+        except (LookupError, TypeError, ValueError):  # a key with a dot in it
+            continue
+        if isinstance(place, dict):
+            members = cast("dict[str, Any]", place)
+            if members.get(last, plain) is None:
+                del members[last]
+    return plain
+
+
+def _refusal_of(problem: Problem) -> InvalidRequest:
+    if problem.path == "type" and problem.kind == "missing":
+        return InvalidRequest("invalid_event", "The event has no 'type'.", param="type")
+    code = _CODES.get(problem.kind, "invalid_value")
+    message = f"Invalid event: '{problem.path}': {problem.message}."
+    return InvalidRequest(code, message, param=problem.path or None)
 
 
 def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
@@ -202,6 +237,8 @@ def to_frame(event: ev.ServerEvent, options: ServerOptions) -> bytes:
     """Return an event as the JSON text of one frame, with the oddities that options ask for."""
     if isinstance(event, ev.ResponseOutputAudioDelta):
         frame = _audio_frame(event)
+    elif isinstance(event, _SHOWING_ITEMS):
+        frame = msgspec.json.encode(_with_transcripts(event.to_dict()))
     else:
         frame = event.to_json()
     if options.omit_nulls:
@@ -218,6 +255,25 @@ def _audio_frame(event: ev.ResponseOutputAudioDelta) -> bytes:
     names = ("type", "event_id", "response_id", "item_id", "output_index", "content_index")
     head = msgspec.json.encode({name: getattr(event, name) for name in names})
     return head[:-1] + b',"delta":"%b"}' % pybase64.b64encode(event.delta)
+
+
+_SHOWING_ITEMS = (
+    ev.ConversationItemAdded,
+    ev.ConversationItemDone,
+    ev.ConversationItemRetrieved,
+    ev.ResponseOutputItemAdded,
+    ev.ResponseOutputItemDone,
+    ev.ResponseDone,
+)
+
+
+def _with_transcripts(plain: dict[str, Any]) -> dict[str, Any]:
+    """Say null for a transcript: the structs serve both directions, and leave out what is None."""
+    for item in [plain["item"]] if "item" in plain else plain["response"]["output"]:
+        for part in item.get("content", ()):
+            if part["type"] in ("input_audio", "output_audio"):
+                part.setdefault("transcript", None)
+    return plain
 
 
 def _without_nulls(value: Any) -> Any:

@@ -49,10 +49,12 @@ class World:
         manual: bool = False,
         words: Callable[[int], str | None] | None = None,
         kind: Any = "realtime",
+        model: str = "test-model",
         **options: Any,
     ) -> None:
         self.now_s = 100.0
         self.events: list[ev.ServerEvent] = []
+        self.wire: list[dict[str, Any]] = []
         self.started: list[StartResponder] = []
         self.cancelled: list[str] = []
         self.transcribe: list[Transcribe] = []
@@ -65,7 +67,7 @@ class World:
         self.protocol = SessionProtocol(
             self.options,
             kind=kind,
-            model="test-model",
+            model=model,
             make_detector=EnergyDetector,
             now_s=self.now_s,
             epoch_s=1_700_000_000.0,
@@ -135,6 +137,7 @@ class World:
         """Carry out what the protocol says; tell whether that gives it something to do."""
         if isinstance(happening, ev.ServerEvent):
             self.events.append(checked(happening, self.options))
+            self.wire.append(msgspec.json.decode(to_frame(happening, self.options)))
             return False
         return _COMMANDS[type(happening)](self, happening)
 
