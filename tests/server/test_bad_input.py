@@ -92,11 +92,11 @@ def test_an_append_above_the_limit_is_refused() -> None:
 def test_a_large_append_is_heard_in_stretches() -> None:
     """One tick hears a few seconds at most, and events behind the audio wait for it."""
     world = World()
-    world.machine.receive(msgspec.json.encode(ev.InputAudioBufferAppend(audio=silence(60_000))))
-    world.machine.receive(msgspec.json.encode(ev.InputAudioBufferCommit()))
+    world.protocol.receive(msgspec.json.encode(ev.InputAudioBufferAppend(audio=silence(60_000))))
+    world.protocol.receive(msgspec.json.encode(ev.InputAudioBufferCommit()))
     ticks = 0
-    while not (out := world.machine.drain()):
-        world.machine.tick(world.now_s)
+    while not (out := world.protocol.drain()):
+        world.protocol.tick(world.now_s)
         ticks += 1
     assert ticks > 10
     assert isinstance(out[0], ev.InputAudioBufferCommitted)

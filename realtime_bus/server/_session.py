@@ -1,14 +1,14 @@
-"""One session on its transport: a `Machine`, and the tasks that turn it.
+"""One session on its transport: a `SessionProtocol`, and the tasks that drive it.
 
 The rules
 ---------
-* Frames go into the machine as they come; one task, the pump, ticks it, sends what it says and
+* Frames go into the protocol as they come; one task, the pump, ticks it, sends what it says and
   carries out its commands, and rests until something comes or its next deadline is due.
 * Each responder and each transcription is a task of the session and ends with it. A responder
   waits while more than some seconds of its answer are unsent. One that raises fails its
   response, and nothing else.
 * Bounds: with more than `MAX_UNHANDLED_BYTES` received and not handled, reading pauses. With
-  more than ``max_outgoing_bytes`` unsent the machine is held: it handles and speaks nothing
+  more than ``max_outgoing_bytes`` unsent the protocol is held: it handles and speaks nothing
   until the client has read.
 """
 
@@ -26,11 +26,10 @@ from anyio import CancelScope, create_task_group, current_time, to_thread
 from realtime_bus import events as ev
 from realtime_bus.errors import TransportClosed
 
-from ._frames import to_frame
-from ._machine import Machine
 from ._options import ServerOptions
-from ._outbox import CancelResponder, Close, Happening, StartResponder, Transcribe
-from ._responder import Output, Responder, Transcriber
+from ._protocol import SessionProtocol
+from ._responders import Output, Responder, Transcriber
+from ._wire import CancelResponder, Close, StartResponder, Transcribe, to_frame
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -43,14 +42,14 @@ __all__ = ["ServedSession"]
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
 
 MAX_UNHANDLED_BYTES = 4 * 1024 * 1024
-"""Above it nothing is read until the machine has caught up; one frame may be larger."""
+"""Above it nothing is read until the protocol has caught up; one frame may be larger."""
 
 
 class ServedSession:
     """A session of the local server.
 
     Args:
-        machine: The session's rules.
+        protocol: The session's rules.
         transport: The client's connection, open.
         options: The server's knobs.
         responder: Who answers.
@@ -59,14 +58,14 @@ class ServedSession:
 
     def __init__(
         self,
-        machine: Machine,
+        protocol: SessionProtocol,
         transport: Transport,
         *,
         options: ServerOptions,
         responder: Responder,
         transcriber: Transcriber | None,
     ) -> None:
-        self._machine = machine
+        self._protocol = protocol
         self._transport = transport
         self._options = options
         self._responder = responder
@@ -77,10 +76,10 @@ class ServedSession:
         self._wake = anyio.Event()
         self._paused = False
         self._close: Close | None = None
-        self._commands: dict[type, Callable[[Any], None]] = {
+        self._commands: dict[type, Callable[[Any], object]] = {
             StartResponder: self._start_responder,
             CancelResponder: self._cancel_responder,
-            Transcribe: self._start_transcription,
+            Transcribe: lambda command: self._tasks.start_soon(self._transcribe, command),
             Close: self._order_close,
         }
 
@@ -94,8 +93,8 @@ class ServedSession:
         return ends[0]
 
     def _deliver(self, frame: bytes) -> None:
-        self._machine.receive(frame)
-        if self._machine.unhandled_bytes > MAX_UNHANDLED_BYTES and not self._paused:
+        self._protocol.receive(frame)
+        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES and not self._paused:
             self._paused = True
             self._transport.pause()
         self._wake.set()
@@ -111,39 +110,37 @@ class ServedSession:
         await self._transport.aclose(close.code, close.reason)
 
     def _turn(self) -> Close | None:
-        """Let the machine do what is due, and do what it says; return its order to close."""
-        self._machine.held = self._transport.buffered_bytes > self._options.max_outgoing_bytes
-        self._machine.tick(current_time())
-        for happening in self._machine.drain():
-            self._carry_out(happening)
-        if self._paused and self._machine.unhandled_bytes <= MAX_UNHANDLED_BYTES // 2:
+        """Let the protocol do what is due, and do what it says; return its order to close."""
+        self._protocol.held = self._transport.buffered_bytes > self._options.max_outgoing_bytes
+        self._protocol.tick(current_time())
+        for outgoing in self._protocol.drain():
+            if isinstance(outgoing, ev.ServerEvent):
+                self._transport.send(to_frame(outgoing, self._options))
+            else:
+                self._commands[type(outgoing)](outgoing)
+        if self._paused and self._protocol.unhandled_bytes <= MAX_UNHANDLED_BYTES // 2:
             self._paused = False
             self._transport.resume()
-        self._let_responders_go_on()
+        for response_id, may_go_on in self._waiting.items():
+            if self._protocol.responder_may_go_on(response_id):
+                may_go_on.set()
         return self._close
 
-    def _carry_out(self, happening: Happening) -> None:
-        if isinstance(happening, ev.ServerEvent):
-            self._transport.send(to_frame(happening, self._options))
-        else:
-            self._commands[type(happening)](happening)
-
     async def _rest(self) -> None:
-        """Wait for something to come in, or for the machine's next deadline."""
-        deadline_s = self._machine.next_deadline()
+        """Wait for something to come in, or for the protocol's next deadline."""
+        deadline_s = self._protocol.next_deadline()
         wait_s = None if deadline_s is None else deadline_s - current_time()
         if wait_s is not None and wait_s <= 0:
             await anyio.lowlevel.checkpoint()  # others first: a busy session must not stop the rest
             return
         with anyio.move_on_after(wait_s):
-            await (self._read_out() if self._machine.held else self._wake.wait())
+            if self._protocol.held:  # until the client has read what was sent
+                await self._transport.drain()
+                await anyio.lowlevel.checkpoint()  # others run, even where drain need not wait
+            else:
+                await self._wake.wait()
         if self._wake.is_set():
             self._wake = anyio.Event()
-
-    async def _read_out(self) -> None:
-        """Wait until the client has read what was sent."""
-        await self._transport.drain()
-        await anyio.lowlevel.checkpoint()  # a drain that need not wait does not let others run
 
     def _order_close(self, close: Close) -> None:
         self._close = close
@@ -162,54 +159,40 @@ class ServedSession:
         response_id = command.response_id
         try:
             with self._answers[response_id]:
-                await self._listen_to(response_id, self._responder.respond(command.request))
+                async with aclosing(_closable(self._responder.respond(command.request))) as outputs:
+                    async for output in outputs:
+                        self._protocol.responder_made(response_id, output)
+                        self._wake.set()
+                        await self._room_for_more(response_id)
+                self._protocol.responder_finished(response_id)
         except Exception as error:  # noqa: BLE001  # a responder is anybody's code
             _log.exception("responder failed", response_id=response_id)
             message = f"The responder failed: {type(error).__name__}."
-            self._machine.responder_failed(response_id, message)
+            self._protocol.responder_failed(response_id, message)
         finally:
             del self._answers[response_id]
         self._wake.set()
 
-    async def _listen_to(self, response_id: str, answer: AsyncIterator[Output]) -> None:
-        async with aclosing(_closable(answer)) as outputs:
-            async for output in outputs:
-                self._machine.responder_made(response_id, output)
-                self._wake.set()
-                await self._room_for_more(response_id)
-        self._machine.responder_finished(response_id)
-
     async def _room_for_more(self, response_id: str) -> None:
-        while not self._machine.responder_may_go_on(response_id):
+        while not self._protocol.responder_may_go_on(response_id):
             self._waiting[response_id] = anyio.Event()
             try:
                 await self._waiting[response_id].wait()
             finally:
                 del self._waiting[response_id]
 
-    def _let_responders_go_on(self) -> None:
-        for response_id, event in self._waiting.items():
-            if self._machine.responder_may_go_on(response_id):
-                event.set()
-
     # Transcription
 
-    def _start_transcription(self, command: Transcribe) -> None:
-        self._tasks.start_soon(self._transcribe, command)
-
     async def _transcribe(self, command: Transcribe) -> None:
-        self._machine.transcribed(command.item_id, await self._words_of(command))
-        self._wake.set()
-
-    async def _words_of(self, command: Transcribe) -> str | None:
-        if self._transcriber is None:
-            return None
-        write_down = self._transcriber.transcript
+        words: str | None = None
         try:
-            return await to_thread.run_sync(write_down, command.turn_index, command.audio)
+            if self._transcriber is not None:
+                write_down = self._transcriber.transcript
+                words = await to_thread.run_sync(write_down, command.turn_index, command.audio)
         except Exception:  # noqa: BLE001  # anybody's code again
             _log.exception("transcriber failed", item_id=command.item_id)
-            return None
+        self._protocol.transcribed(command.item_id, words)
+        self._wake.set()
 
 
 async def _closable(answer: AsyncIterator[Output]) -> AsyncGenerator[Output, None]:

@@ -18,31 +18,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from realtime_bus import events as ev
 
-from ._config import SessionConfig
-from ._conversation import Conversation
-from ._defaults import SessionKind
+from ._config import SessionConfig, SessionKind
+from ._conversation import DefaultConversation, client_item
 from ._input import InputBuffer
 from ._options import ServerOptions
-from ._outbox import Close, Happening, Outbox, random_id
-from ._reading import read_event
-from ._refusals import Refusal
-from ._responder import Output
-from ._responses import Responses
-from ._transcription import Transcriptions
-from ._turns import Turns
+from ._responders import Output
+from ._responses import ResponseTable
+from ._turns import Transcriptions, UserTurns
 from ._vad import SileroDetector, SpeechDetector
-from ._verbs import Verbs
+from ._wire import Close, Command, InvalidRequest, Outgoing, invalid_value, random_id, read_frame
 
-__all__ = ["Machine"]
+__all__ = ["SessionProtocol"]
 
 STEPS_PER_TICK = 16
 """Frames, or stretches of audio, that one tick handles before others get their turn."""
 
 
-class Machine:
+class SessionProtocol:
     """One session.
 
     Args:
@@ -76,7 +72,7 @@ class Machine:
         self._expires_s = now_s + options.session_life_s
         self._frames: deque[bytes] = deque()
         self._frame_bytes = 0
-        self._out = out = Outbox(new_id)
+        self._out = out = Outgoing(new_id)
         out.now_s = now_s
         self._config = config = SessionConfig(
             kind=kind,
@@ -85,8 +81,8 @@ class Machine:
             voice=options.voice,
             expires_at=int(epoch_s + options.session_life_s),
         )
-        self._conversation = conversation = Conversation(
-            new_id("conv"),
+        self._conversation = conversation = DefaultConversation(
+            out,
             max_items=options.max_items,
             max_audio_bytes=options.max_kept_audio_bytes,
             margin_ms=options.truncation_margin_ms,
@@ -97,9 +93,9 @@ class Machine:
             detection=config.turn_detection,
             max_bytes=options.max_buffer_bytes,
         )
-        self._responses = Responses(out, config, conversation, options)
-        self._transcriptions = Transcriptions(out, conversation, options)
-        self._turns = Turns(
+        self._responses = ResponseTable(out, config, conversation, options)
+        self._transcriptions = Transcriptions(out, options)
+        self._turns = UserTurns(
             out,
             config,
             buffer=self._buffer,
@@ -107,23 +103,22 @@ class Machine:
             responses=self._responses,
             transcriptions=self._transcriptions,
         )
-        self._verbs = Verbs(
-            out,
-            config,
-            buffer=self._buffer,
-            conversation=conversation,
-            responses=self._responses,
-            turns=self._turns,
-        )
-        self._greet()
-
-    def _greet(self) -> None:
-        self._out.send(ev.SessionCreated(session=self._config.echo))
-        if self._options.announce_conversation:
-            named = ev.Conversation(
-                id=self._conversation.conversation_id, object="realtime.conversation"
-            )
-            self._out.send(ev.ConversationCreated(conversation=named))
+        self._actions: dict[type, Callable[[Any], None]] = {
+            ev.InputAudioBufferAppend: lambda event: self._buffer.append(event.audio),
+            ev.InputAudioBufferCommit: lambda _: self._turns.commit(),
+            ev.InputAudioBufferClear: lambda _: self._turns.clear(),
+            ev.ConversationItemCreate: self._create_item,
+            ev.ConversationItemRetrieve: self._retrieve_item,
+            ev.ConversationItemTruncate: self._truncate_item,
+            ev.ConversationItemDelete: self._delete_item,
+            ev.ResponseCreate: lambda event: self._responses.create(event.response),
+            ev.ResponseCancel: lambda event: self._responses.cancel(event.response_id),
+            ev.OutputAudioBufferClear: self._clear_output,
+        }
+        out.send(ev.SessionCreated(session=config.echo))
+        if options.announce_conversation:
+            named = ev.Conversation(id=conversation.conversation_id, object="realtime.conversation")
+            out.send(ev.ConversationCreated(conversation=named))
 
     @property
     def session_id(self) -> str:
@@ -165,7 +160,7 @@ class Machine:
 
     # Out
 
-    def drain(self) -> list[Happening]:
+    def drain(self) -> list[ev.ServerEvent | Command]:
         """Return what is to be sent and done, in order, and forget it."""
         return self._out.drain()
 
@@ -177,34 +172,23 @@ class Machine:
             return self._expires_s
         if self._frames or self._buffer.behind:
             return float("-inf")
-        rooms = (self._responses, self._transcriptions, self._turns)
-        deadlines = [at for room in rooms if (at := room.next_deadline()) is not None]
+        parts = (self._responses, self._transcriptions, self._turns)
+        deadlines = [at for part in parts if (at := part.next_deadline()) is not None]
         return min(self._expires_s, *deadlines) if deadlines else self._expires_s
 
     def tick(self, now_s: float) -> None:
         """Handle what has come in and do what is due."""
         self._out.now_s = now_s
         if now_s >= self._expires_s and not self.closed:
-            self._expire()
+            minutes = self._options.session_life_s / 60
+            message = f"Your session hit the maximum duration of {minutes:g} minutes."
+            self._out.send(InvalidRequest("session_expired", message).to_event(None))
+            self._close(Close(1001, message))
         if not self.held and not self.closed:
             self._work()
             self._responses.advance()
             self._transcriptions.advance()
             self._turns.advance()
-
-    def _expire(self) -> None:
-        minutes = self._options.session_life_s / 60
-        message = f"Your session hit the maximum duration of {minutes:g} minutes."
-        self._out.send(Refusal("session_expired", message).to_event(None))
-        self._close(Close(1001, message))
-
-    def _close(self, close: Close) -> None:
-        self.closed = True
-        self._frames.clear()
-        self._frame_bytes = 0
-        self._out.order(close)
-
-    # Work
 
     def _work(self) -> None:
         for _ in range(STEPS_PER_TICK):
@@ -219,13 +203,58 @@ class Machine:
                 return
 
     def _handle(self, frame: bytes) -> None:
-        read = read_event(frame, lenient=self._options.lenient_fields)
+        read = read_frame(frame, lenient=self._options.lenient_fields)
         try:
-            self._verbs.carry_out(read.event_or_refusal())
-        except Refusal as refusal:
-            self._refuse(refusal, read.event_id)
+            if isinstance(read.event, InvalidRequest):
+                raise read.event
+            if isinstance(read.event, ev.SessionUpdate):
+                self._update(read.event, read.plain["session"])
+            else:
+                self._actions[type(read.event)](read.event)
+        except InvalidRequest as refusal:
+            self._out.send(refusal.to_event(read.event_id))
+            if self._options.close_on_error:
+                self._close(Close(1008, f"invalid_request_error.{refusal.code}"))
 
-    def _refuse(self, refusal: Refusal, event_id: str | None) -> None:
-        self._out.send(refusal.to_event(event_id))
-        if self._options.close_on_error:
-            self._close(Close(1008, f"invalid_request_error.{refusal.code}"))
+    def _close(self, close: Close) -> None:
+        self.closed = True
+        self._frames.clear()
+        self._frame_bytes = 0
+        self._out.order(close)
+
+    # What client events do: all of it, or `InvalidRequest` is raised and nothing was done
+
+    def _update(self, event: ev.SessionUpdate, plain: dict[str, Any]) -> None:
+        self._config.update(event.to_dict()["session"], plain)
+        self._turns.settings_changed()
+        self._out.send(ev.SessionUpdated(session=self._config.echo))
+
+    def _create_item(self, event: ev.ConversationItemCreate) -> None:
+        self._conversation.check_room()
+        stored = client_item(
+            event.item,
+            self._conversation,
+            new_id=self._out.new_id,
+            audio_format=self._config.input_format,
+        )
+        self._conversation.add(stored, after=event.previous_item_id)
+        self._conversation.done(stored, stored.item)
+
+    def _retrieve_item(self, event: ev.ConversationItemRetrieve) -> None:
+        item = self._conversation.retrieve(event.item_id)
+        self._out.send(ev.ConversationItemRetrieved(item=item))
+
+    def _truncate_item(self, event: ev.ConversationItemTruncate) -> None:
+        item_id, index, end_ms = event.item_id, event.content_index, event.audio_end_ms
+        self._conversation.truncate(item_id, index, end_ms)
+        self._out.send(
+            ev.ConversationItemTruncated(item_id=item_id, content_index=index, audio_end_ms=end_ms)
+        )
+
+    def _delete_item(self, event: ev.ConversationItemDelete) -> None:
+        self._conversation.delete(event.item_id)
+        self._out.send(ev.ConversationItemDeleted(item_id=event.item_id))
+
+    def _clear_output(self, _event: ev.OutputAudioBufferClear) -> None:
+        message = "Only WebRTC and SIP sessions have an output audio buffer at the server."
+        raise invalid_value("type", message)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime_bus import events as ev
-from realtime_bus.server import _pcm as pcm
+from realtime_bus.server import _audio as pcm
 
 from ._sounds import difference_db, loudness, noise, samples, sine
 

@@ -1,14 +1,25 @@
 """The server on real sockets, and in memory: who gets in, and what keeps it up."""
 
 import contextlib
+import ssl
+import sys
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus._errors import AuthenticationError, ConnectError, MissingExtra, UpgradeRefused
+from realtime_bus.errors import (
+    AuthenticationError,
+    ConnectError,
+    HostUnreachable,
+    MissingExtra,
+    UpgradeRefused,
+    UsageError,
+)
 from realtime_bus.server import (
     BoundServer,
     EnergyDetector,
@@ -19,8 +30,9 @@ from realtime_bus.server import (
     SpeechDetector,
     Text,
     VoiceResponder,
-    _shell,
+    _server,
     responder_named,
+    self_signed,
     serve_forever,
 )
 
@@ -213,6 +225,96 @@ async def test_bad_connects_are_told_and_closed_with_4000(
     assert [event.error.code for event in client.events] == [code]
 
 
+async def test_an_error_before_the_session_has_an_id_too() -> None:
+    """Clients that validate every event take one without for broken."""
+    async with server(api_key="k").serve() as bound, connected(bound.url_for("m")) as client:
+        await client.closed()
+    assert client.events[0].event_id.startswith("event_")
+
+
+# TLS
+
+
+async def test_a_certificate_for_development_is_made_once(tmp_path: Path) -> None:
+    """Clients that trust its authority talk over TLS; the next run uses the same files."""
+    made = self_signed(tmp_path / "new", "10.0.0.9")
+    trusting = ssl.create_default_context(cafile=made.ca_file)
+    assert made.cert_file.stat().st_mode & 0o077 == 0
+    async with (
+        server().serve(tls=made) as bound,
+        connected(bound.url_for("m"), ssl_context=trusting) as client,
+    ):
+        client.send(ev.ResponseCreate())
+        assert (await client.get(ev.ResponseDone)).response.status == "completed"
+    assert (bound.url.startswith("wss://127.0.0.1:"), bound.ca_file) == (True, made.ca_file)
+    before = made.cert_file.read_bytes()
+    assert self_signed(tmp_path / "new") == made
+    assert made.cert_file.read_bytes() == before
+
+
+async def test_who_fails_at_tls_troubles_nobody(tmp_path: Path) -> None:
+    """Somebody who does not trust it, one who speaks no TLS, and one who hangs up."""
+    made = self_signed(tmp_path)
+    trusting = ssl.create_default_context(cafile=made.ca_file)
+    served = server()
+    async with served.serve(tls=made.ssl_context) as bound:
+        with pytest.raises(HostUnreachable):
+            await connected(bound.url_for("m")).__aenter__()
+        with pytest.raises(HostUnreachable):
+            await connected(bound.url_for("m").replace("wss", "ws")).__aenter__()
+        await (await anyio.connect_tcp(bound.host, bound.port)).aclose()
+        async with connected(bound.url_for("m"), ssl_context=trusting) as client:
+            await client.get(ev.SessionCreated)
+    figures = served.statistics()
+    assert (figures.served, figures.refused, figures.failed, figures.open) == (1, 3, 0, 0)
+
+
+@pytest.mark.parametrize("keyfile", [None, "server.pem"])
+async def test_the_command_takes_a_certificate(tmp_path: Path, keyfile: str | None) -> None:
+    """Its key may be in the same file, or in one of its own."""
+    made = self_signed(tmp_path)
+    key = None if keyfile is None else tmp_path / keyfile
+    async with anyio.create_task_group() as tasks:
+        ready: list[BoundServer] = []
+        heard = anyio.Event()
+
+        def listening(bound: BoundServer) -> None:
+            ready.append(bound)
+            heard.set()
+
+        serve = partial(serve_forever, port=0, responder_name="echo", on_ready=listening)
+        tasks.start_soon(partial(serve, certfile=made.cert_file, keyfile=key))
+        await heard.wait()
+        trusting = ssl.create_default_context(cafile=made.ca_file)
+        async with connected(ready[0].url_for("m"), ssl_context=trusting) as client:
+            await client.get(ev.SessionCreated)
+        tasks.cancel_scope.cancel()
+
+
+async def test_the_command_makes_a_certificate(tmp_path: Path) -> None:
+    """In the folder that it is given, and says where what clients are to trust is."""
+    async with anyio.create_task_group() as tasks:
+
+        def listening(bound: BoundServer) -> None:
+            assert (bound.secure, bound.ca_file) == (True, tmp_path / "ca.pem")
+            tasks.cancel_scope.cancel()
+
+        await serve_forever(port=0, self_signed_in=tmp_path, on_ready=listening)
+
+
+async def test_a_key_without_a_certificate_is_misuse(tmp_path: Path) -> None:
+    """It says what is missing; so does a missing package."""
+    with pytest.raises(UsageError, match="give certfile too"):
+        await serve_forever(port=0, keyfile=tmp_path / "key.pem")
+
+
+def test_a_missing_trustme_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that is there already is used without it."""
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    with pytest.raises(MissingExtra, match=r"realtime-bus\[tls\]"):
+        self_signed(tmp_path)
+
+
 async def test_other_paths_are_404() -> None:
     """There is one path."""
     async with server().serve() as bound:
@@ -374,7 +476,7 @@ async def test_reading_pauses_while_a_flood_is_handled() -> None:
 
 async def test_a_crowd_of_strangers_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Far above the limit there is not even an HTTP answer."""
-    monkeypatch.setattr(_shell, "MAX_STRANGERS", 0)
+    monkeypatch.setattr(_server, "MAX_STRANGERS", 0)
     served = server(max_connections=1)
     async with served.serve() as bound, connected(bound.url_for("m")) as first:
         await first.get(ev.SessionCreated)

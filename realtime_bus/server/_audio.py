@@ -1,10 +1,13 @@
-"""Sample rates: a polyphase low-pass filter, a whole piece at a time in C.
+"""Samples: sample rates, G.711, and the wire's formats to and from those who listen or speak.
 
-The rates are as ``up`` to ``down`` in lowest terms. Seen at ``up`` times the input rate, an
-output sample is the low-pass laid over the input around its own place, ``down`` steps after
-the one before. Every ``up``-th output sample therefore meets the same taps, with the input
-``down`` samples further on: one phase. So a phase is worked out for a whole piece at once,
-tap by tap: every ``down``-th sample is scaled and added up by audioop.
+Everything is mono; PCM16 is signed, 16-bit, little-endian.
+
+Resampling is a polyphase low-pass, a whole piece at a time in C. The rates are as ``up`` to
+``down`` in lowest terms. Seen at ``up`` times the input rate, an output sample is the low-pass
+laid over the input around its own place, ``down`` steps after the one before. Every ``up``-th
+output sample therefore meets the same taps, with the input ``down`` samples further on: one
+phase. So a phase is worked out for a whole piece at once, tap by tap: every ``down``-th sample
+is scaled and added up by audioop.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from __future__ import annotations
 import math
 import warnings
 from array import array
+from collections.abc import Callable
 from functools import cache
 
+from realtime_bus import events as ev
 from realtime_bus.errors import MissingExtra
 
 with warnings.catch_warnings():
@@ -24,7 +29,18 @@ with warnings.catch_warnings():
     except ImportError as error:  # pragma: no cover  # only without the extra, from 3.13 on
         raise MissingExtra("audioop-lts", extra="server") from error
 
-__all__ = ["Resampler", "audioop"]
+__all__ = [
+    "InputConverter",
+    "OutputConverter",
+    "Resampler",
+    "alaw_decode",
+    "alaw_encode",
+    "level_dbfs",
+    "to_pcm24",
+    "ulaw_decode",
+    "ulaw_encode",
+    "wire_rate_hz",
+]
 
 ZERO_CROSSINGS = 10
 """Half-length of the low-pass, in zero crossings of its sinc: longer is steeper and slower."""
@@ -40,19 +56,15 @@ PASS_SHARE = 0.88
 def _low_pass(widest: int) -> tuple[float, ...]:
     """Return one side of a windowed sinc, its middle first."""
     reach = ZERO_CROSSINGS * widest
-    return tuple(_sinc(i * PASS_SHARE / widest) * _kaiser(i / reach) for i in range(reach + 1))
 
+    def sinc(x: float) -> float:
+        return math.sin(math.pi * x) / (math.pi * x) if x else 1.0
 
-def _sinc(x: float) -> float:
-    return math.sin(math.pi * x) / (math.pi * x) if x else 1.0
+    def kaiser(x: float) -> float:  # not scaled to 1: each phase is
+        bent = KAISER_BETA * math.sqrt(1 - x * x)
+        return math.fsum(((bent / 2) ** k / math.factorial(k)) ** 2 for k in range(16))
 
-
-def _kaiser(x: float) -> float:
-    return _bessel_i0(KAISER_BETA * math.sqrt(1 - x * x))  # each phase is scaled to 1 anyway
-
-
-def _bessel_i0(x: float) -> float:
-    return math.fsum(((x / 2) ** k / math.factorial(k)) ** 2 for k in range(16))
+    return tuple(sinc(i * PASS_SHARE / widest) * kaiser(i / reach) for i in range(reach + 1))
 
 
 class _Phase:
@@ -151,3 +163,111 @@ class Resampler:
         tail = self._take()[: 2 * wanted]
         self._restart()
         return tail
+
+
+_G711_HZ = 8_000
+
+
+def ulaw_encode(pcm: bytes) -> bytes:
+    """Return PCM16 as G.711 µ-law."""
+    return audioop.lin2ulaw(pcm, 2)
+
+
+def ulaw_decode(audio: bytes) -> bytes:
+    """Return G.711 µ-law as PCM16."""
+    return audioop.ulaw2lin(audio, 2)
+
+
+def alaw_encode(pcm: bytes) -> bytes:
+    """Return PCM16 as G.711 A-law."""
+    return audioop.lin2alaw(pcm, 2)
+
+
+def alaw_decode(audio: bytes) -> bytes:
+    """Return G.711 A-law as PCM16."""
+    return audioop.alaw2lin(audio, 2)
+
+
+def level_dbfs(pcm: bytes) -> float:
+    """Return how loud PCM16 is: RMS in dB below full scale, -100 for silence."""
+    rms = audioop.rms(pcm, 2)
+    return 20 * math.log10(rms / 32_768) if rms else -100.0
+
+
+_DECODERS: dict[type, Callable[[bytes], bytes]] = {
+    ev.AudioPCMU: ulaw_decode,
+    ev.AudioPCMA: alaw_decode,
+}
+_ENCODERS: dict[type, Callable[[bytes], bytes]] = {
+    ev.AudioPCMU: ulaw_encode,
+    ev.AudioPCMA: alaw_encode,
+}
+
+
+def wire_rate_hz(audio_format: ev.AudioFormat | None) -> int:
+    """Return the sample rate of a format: 8000 for G.711, 24000 for the protocol's PCM."""
+    if audio_format is None:
+        return 24_000
+    return audio_format.rate if isinstance(audio_format, ev.AudioPCM) else _G711_HZ
+
+
+class InputConverter:
+    """Wire audio in any of the protocol's formats to PCM16 at `to_hz`, piece by piece.
+
+    Pieces may end in the middle of a sample.
+
+    Args:
+        audio_format: What the wire carries; None is PCM16 at 24 kHz.
+        to_hz: The rate wanted.
+    """
+
+    def __init__(self, audio_format: ev.AudioFormat | None = None, *, to_hz: int = 16_000) -> None:
+        self._decode = _DECODERS.get(type(audio_format), self._whole_samples)
+        self._resampler = Resampler(wire_rate_hz(audio_format), to_hz)
+        self._odd = b""
+
+    def _whole_samples(self, audio: bytes) -> bytes:
+        """Keep the odd byte at the end for the next piece."""
+        if self._odd:
+            audio = self._odd + audio
+        odd = len(audio) % 2
+        self._odd = audio[-1:] if odd else b""
+        return audio[:-1] if odd else audio
+
+    def feed(self, audio: bytes) -> bytes:
+        """Take wire bytes, return PCM16."""
+        return self._resampler.feed(self._decode(audio))
+
+    def flush(self) -> bytes:
+        """Return what is still inside, less half a sample; the next feed starts anew."""
+        self._odd = b""
+        return self._resampler.flush()
+
+
+class OutputConverter:
+    """PCM16 at `from_hz` to wire audio in any of the protocol's formats, piece by piece.
+
+    Args:
+        audio_format: What the wire carries; None is PCM16 at 24 kHz.
+        from_hz: The rate of what is fed.
+    """
+
+    def __init__(
+        self, audio_format: ev.AudioFormat | None = None, *, from_hz: int = 24_000
+    ) -> None:
+        self._encode = _ENCODERS.get(type(audio_format), bytes)
+        self._resampler = Resampler(from_hz, wire_rate_hz(audio_format))
+
+    def feed(self, pcm: bytes) -> bytes:
+        """Take PCM16 in whole samples, return wire bytes."""
+        return self._encode(self._resampler.feed(pcm))
+
+    def flush(self) -> bytes:
+        """Return what is still inside; call it at the end of an item."""
+        return self._encode(self._resampler.flush())
+
+
+def to_pcm24(audio: bytes, audio_format: ev.AudioFormat | None = None) -> bytes:
+    """Return a whole stretch of wire audio as PCM16 at 24 kHz, what a responder is given."""
+    converter = InputConverter(audio_format, to_hz=24_000)
+    return converter.feed(audio) + converter.flush()
