@@ -24,41 +24,6 @@ from ._common import (
 )
 from ._tools import Tool, ToolChoice
 
-__all__ = [
-    "AudioConfig",
-    "AudioConfigRequest",
-    "AudioInputConfig",
-    "AudioInputConfigRequest",
-    "AudioOutputConfig",
-    "AudioOutputConfigRequest",
-    "CustomVoice",
-    "NoiseReduction",
-    "Prompt",
-    "PromptCacheBreakpoint",
-    "PromptFile",
-    "PromptImage",
-    "PromptText",
-    "PromptVariable",
-    "RealtimeSession",
-    "RealtimeSessionRequest",
-    "Reasoning",
-    "RetentionRatio",
-    "SemanticVad",
-    "ServerVad",
-    "SessionObject",
-    "SessionRequest",
-    "TokenLimits",
-    "TracingConfig",
-    "Transcription",
-    "TranscriptionAudioConfig",
-    "TranscriptionAudioConfigRequest",
-    "TranscriptionSession",
-    "TranscriptionSessionRequest",
-    "Truncation",
-    "TurnDetection",
-]
-
-
 # Settings that requests and echoes share
 
 

@@ -95,7 +95,7 @@ def _events(table: Any) -> list[tuple[str, str, str]]:
 
 
 def _objects(module: types.ModuleType, title: str) -> str:
-    bases = {ev.Event, ev.ServerEvent, ev.ClientEvent, ev.BusEvent}
+    bases = {ev.Event, ev.ServerEvent, ev.ClientEvent, ev.BusEvent, ev.AppEvent}
     rows: list[tuple[str, str]] = []
     for name in module.__all__:
         found = getattr(module, name)
