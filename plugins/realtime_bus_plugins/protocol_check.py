@@ -105,19 +105,11 @@ class ProtocolCheck:
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
 
     def _passes(self, event: ev.ClientEvent, broken: list[BrokenRule], session: Session) -> bool:
-        if broken and self._on_violation == "raise":
-            first = broken[0]
-            raise RuleBroken(_message(event, first), rule=first.rule.id, event_type=event.type)
-        for each in broken:
-            _report(event, each, session)
+        for rule, why in ((each.rule, each.why) for each in broken):
+            message = f"{event.type}: {why}; rule {rule.id}: {rule.text}"
+            if self._on_violation == "raise":
+                raise RuleBroken(message, rule=rule.id, event_type=event.type)
+            _log.warning("a rule of the protocol is broken", rule=rule.id, message=message)
+            violation = ProtocolViolation(rule=rule.id, message=message, event_type=event.type)
+            session.emit(violation)
         return not broken or self._on_violation == "report"
-
-
-def _report(event: ev.ClientEvent, broken: BrokenRule, session: Session) -> None:
-    rule, message = broken.rule.id, _message(event, broken)
-    _log.warning("a rule of the protocol is broken", rule=rule, message=message)
-    session.emit(ProtocolViolation(rule=rule, message=message, event_type=event.type))
-
-
-def _message(event: ev.ClientEvent, broken: BrokenRule) -> str:
-    return f"{event.type}: {broken.why}; rule {broken.rule.id}: {broken.rule.text}"

@@ -23,8 +23,9 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from realtime_bus import ActiveSettings
 from realtime_bus import events as ev
-from realtime_bus_plugins._playback import InterruptedItem, PlaybackInterrupted
+from realtime_bus_plugins._playback import PlaybackInterrupted
 
 from ._items import (
     FunctionCall,
@@ -260,12 +261,9 @@ class HistoryState:
     # models and what they use
 
     def _session(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
-        session: Any = event.session
-        source = getattr(getattr(session, "audio", None), "input", None)
-        model = getattr(session, "model", None)
-        transcriber = getattr(getattr(source, "transcription", None), "model", None)
-        self._model = model if isinstance(model, str) else self._model
-        self._transcriber = transcriber if isinstance(transcriber, str) else self._transcriber
+        settings = ActiveSettings(event.session)
+        self._model = settings.model or self._model
+        self._transcriber = settings.transcription_model or self._transcriber
 
     def _response_done(self, event: ev.ResponseDone) -> None:
         response: Any = event.response  # read leniently: any part of it may be raw data
