@@ -64,6 +64,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     send: list[ev.ClientEvent] = []
 
 
+_IN_TIME = Verdict()
+
+
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
     """What an interruption comes to.
 
@@ -120,10 +123,10 @@ class BargeIn:
     def received(self, event: ev.ResponseOutputAudioDelta) -> Verdict:
         """Judge arriving audio."""
         item = self._item(event)
-        if self.is_late(event.response_id):
+        if event.response_id in self._silenced:
             return Verdict(late=True, send=self._delete_unheard(event.item_id, item))
         _add(item.received, event)
-        return Verdict()
+        return _IN_TIME
 
     def delivered(self, event: ev.ResponseOutputAudioDelta) -> bool:
         """Note that audio has reached the handlers; tell whether it is the first of its item."""
@@ -138,12 +141,13 @@ class BargeIn:
             self._items[event.item_id].ended.add(event.content_index)
 
     def _item(self, event: ev.ResponseOutputAudioDelta) -> _Audio:
-        if event.item_id not in self._items:
+        item = self._items.get(event.item_id)
+        if item is None:
             if len(self._items) >= _MAX_ITEMS:
                 del self._items[next(iter(self._items))]
             audio_format = self._conversation.audio_format_of(event.response_id)
-            self._items[event.item_id] = _Audio(event.response_id, audio_format)
-        return self._items[event.item_id]
+            item = self._items[event.item_id] = _Audio(event.response_id, audio_format)
+        return item
 
     def _delete_unheard(self, item_id: str, item: _Audio) -> list[ev.ClientEvent]:
         """Return the deletion of an item whose audio came too late to be heard at all."""

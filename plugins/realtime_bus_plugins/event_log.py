@@ -27,6 +27,7 @@ import structlog
 from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
+from realtime_bus_plugins._playback import PlaybackInterrupted
 
 from ._playback import PlaybackInterrupted
 

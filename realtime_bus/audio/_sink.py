@@ -185,6 +185,7 @@ def feed_sink(session: AudioSession, sink: AudioSink) -> None:
         sink: What plays it.
     """
     current: AudioFormat | None = None
+    response_id: str | None = None  # whose format that is, if a response's: deltas come in rows
 
     def use(audio_format: AudioFormat) -> None:
         nonlocal current
@@ -193,10 +194,15 @@ def feed_sink(session: AudioSession, sink: AudioSink) -> None:
             sink.start(audio_format)
 
     def configured(event: SessionCreated | SessionUpdated) -> None:  # noqa: ARG001 - a handler
+        nonlocal response_id
+        response_id = None
         use(session.settings.output_format)
 
     def arrived(event: ResponseOutputAudioDelta) -> None:
-        use(session.conversation.audio_format_of(event.response_id))
+        nonlocal response_id
+        if event.response_id != response_id:
+            response_id = event.response_id
+            use(session.conversation.audio_format_of(response_id))
         sink.write(event.delta, item_id=event.item_id, content_index=event.content_index)
 
     if session.settings.echo is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from realtime_bus._errors import RealtimeBusError
+from realtime_bus.errors import RealtimeBusError
 
 __all__ = ["main"]
 

@@ -116,7 +116,7 @@ def bench(
     json: Annotated[Path | None, typer.Option(help="Also write the figures here.")] = None,
 ) -> None:
     """Measure on this machine: decoding, dispatch, socket to handler, and barge-in."""
-    from ._bench import run_bench  # noqa: PLC0415  # slow to import
+    from .bench import run_bench  # noqa: PLC0415  # slow to import
 
     run_bench(short=short, json_path=json)
 

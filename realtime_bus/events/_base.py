@@ -71,7 +71,12 @@ class ServerEvent(Event, frozen=True, kw_only=True):
     # safe, for they cannot be part of a cycle; audio can, by way of its decoder and session.
 
     event_id: str = ""
-    """Unique in its session; empty where a server leaves it out."""
+    """Unique in its session; empty where a server leaves it out, and then left out again."""
+
+    def to_json(self) -> bytes:
+        """Return the event as JSON text (UTF-8)."""
+        text = super().to_json()
+        return text if self.event_id else text.replace(b',"event_id":""', b"", 1)
 
 
 class ClientEvent(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,19 +14,6 @@ from realtime_bus.errors import UsageError
 
 from ._base import Event
 
-__all__ = [
-    "AppEvent",
-    "BusEvent",
-    "Closed",
-    "Connected",
-    "Drift",
-    "DriftKind",
-    "HandlerFailed",
-    "InvalidFrame",
-    "Overflow",
-    "UnknownEvent",
-]
-
 TAKEN_NAMES: set[str] = set()
 """Wire names of the protocols and of the bus; `_registry` fills it."""
 

@@ -12,20 +12,6 @@ from ._items import Item
 from ._response import ResponseCreateParams
 from ._session import SessionRequest
 
-__all__ = [
-    "ConversationItemCreate",
-    "ConversationItemDelete",
-    "ConversationItemRetrieve",
-    "ConversationItemTruncate",
-    "InputAudioBufferAppend",
-    "InputAudioBufferClear",
-    "InputAudioBufferCommit",
-    "OutputAudioBufferClear",
-    "ResponseCancel",
-    "ResponseCreate",
-    "SessionUpdate",
-]
-
 
 class SessionUpdate(ClientEvent, frozen=True, kw_only=True, tag="session.update"):
     """Change settings; answered by ``session.updated``.

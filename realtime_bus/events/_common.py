@@ -8,21 +8,6 @@ from msgspec import Meta
 
 from ._base import UnknownObject, Variant
 
-__all__ = [
-    "AudioFormat",
-    "AudioPCM",
-    "AudioPCMA",
-    "AudioPCMU",
-    "Include",
-    "MaxOutputTokens",
-    "Metadata",
-    "Modality",
-    "OneModality",
-    "Speed",
-    "Status",
-    "UnitInterval",
-]
-
 Modality = Literal["text", "audio"]
 """What a model answers with; audio always brings its transcript."""
 

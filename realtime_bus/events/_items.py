@@ -14,33 +14,6 @@ from ._audio import OptionalAudio, lazy_audio
 from ._base import UnknownObject, Variant
 from ._common import Status
 
-__all__ = [
-    "AudioPart",
-    "ContentPart",
-    "FunctionCallItem",
-    "FunctionCallOutputItem",
-    "InputAudio",
-    "InputImage",
-    "InputText",
-    "Item",
-    "ItemReference",
-    "McpApprovalRequestItem",
-    "McpApprovalResponseItem",
-    "McpCallError",
-    "McpCallItem",
-    "McpHttpError",
-    "McpListToolsItem",
-    "McpListedTool",
-    "McpProtocolError",
-    "McpToolExecutionError",
-    "MessageItem",
-    "OutputAudio",
-    "OutputText",
-    "ResponseInput",
-    "TextPart",
-]
-
-
 # Parts of messages
 
 

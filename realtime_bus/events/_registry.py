@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from types import ModuleType
+from typing import Literal, TypeVar
 
 from realtime_bus.errors import UsageError
 
 from . import _bus, _client, _server, translation  # pyright: ignore[reportPrivateUsage]  # rooms of this package
 
-# whole modules, to read the lists of their public names
+# whole modules, to find the classes in them
 from ._base import ClientEvent, Event, ServerEvent
 from ._bus import TAKEN_NAMES, AppEvent, BusEvent
 
@@ -52,9 +53,9 @@ class WireProtocol:
     old_names: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def _by_wire_name(module: Any, base: type[_E]) -> dict[str, type[_E]]:
-    """Return the classes among a module's public names that derive from `base`."""
-    public = (getattr(module, name) for name in module.__all__)
+def _by_wire_name(module: ModuleType, base: type[_E]) -> dict[str, type[_E]]:
+    """Return a module's public classes that derive from `base`."""
+    public = (found for name, found in vars(module).items() if not name.startswith("_"))
     classes = (found for found in public if isinstance(found, type) and issubclass(found, base))
     return {str(cls.__struct_config__.tag): cls for cls in classes if cls is not base}
 

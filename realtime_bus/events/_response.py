@@ -12,32 +12,6 @@ from ._items import Item, ResponseInput
 from ._session import CustomVoice, Prompt, Reasoning
 from ._tools import Tool, ToolChoice
 
-__all__ = [
-    "CachedTokensDetails",
-    "Conversation",
-    "DurationUsage",
-    "ErrorDetails",
-    "InputTokenDetails",
-    "LogProb",
-    "OutputTokenDetails",
-    "RateLimit",
-    "Response",
-    "ResponseAudio",
-    "ResponseAudioOutput",
-    "ResponseAudioOutputRequest",
-    "ResponseAudioRequest",
-    "ResponseCreateParams",
-    "StatusDetails",
-    "StatusError",
-    "TokenUsage",
-    "TranscriptionError",
-    "TranscriptionLanguage",
-    "TranscriptionTokenDetails",
-    "TranscriptionUsage",
-    "Usage",
-]
-
-
 # Responses
 
 

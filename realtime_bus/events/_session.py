@@ -24,41 +24,6 @@ from ._common import (
 )
 from ._tools import Tool, ToolChoice
 
-__all__ = [
-    "AudioConfig",
-    "AudioConfigRequest",
-    "AudioInputConfig",
-    "AudioInputConfigRequest",
-    "AudioOutputConfig",
-    "AudioOutputConfigRequest",
-    "CustomVoice",
-    "NoiseReduction",
-    "Prompt",
-    "PromptCacheBreakpoint",
-    "PromptFile",
-    "PromptImage",
-    "PromptText",
-    "PromptVariable",
-    "RealtimeSession",
-    "RealtimeSessionRequest",
-    "Reasoning",
-    "RetentionRatio",
-    "SemanticVad",
-    "ServerVad",
-    "SessionObject",
-    "SessionRequest",
-    "TokenLimits",
-    "TracingConfig",
-    "Transcription",
-    "TranscriptionAudioConfig",
-    "TranscriptionAudioConfigRequest",
-    "TranscriptionSession",
-    "TranscriptionSessionRequest",
-    "Truncation",
-    "TurnDetection",
-]
-
-
 # Settings that requests and echoes share
 
 
@@ -115,7 +80,7 @@ class Transcription(Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: Such as ``"gpt-4o-transcribe"`` or ``"whisper-1"``.
-        language: ISO 639-1 code of what is spoken.
+        language: ISO 639-1 code of what is spoken; None for whatever it is.
         languages: Codes of what may be spoken; at least one.
         keywords: Words to expect.
         prompt: Words to expect for whisper-1, free text for the gpt-4o models.
@@ -123,10 +88,10 @@ class Transcription(Struct, frozen=True, kw_only=True):
     """
 
     model: str | UnsetType = UNSET
-    language: str | UnsetType = UNSET
+    language: str | UnsetType | None = UNSET
     languages: Annotated[list[str], Meta(min_length=1)] | UnsetType = UNSET
     keywords: list[str] | UnsetType = UNSET
-    prompt: str | UnsetType = UNSET
+    prompt: str | UnsetType | None = UNSET
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] | UnsetType = UNSET
 
 
@@ -214,9 +179,11 @@ class PromptCacheBreakpoint(Struct, frozen=True, kw_only=True):
 
     Attributes:
         mode: Always the same.
+        ttl: For how long at least; the request's own time if absent.
     """
 
     mode: Literal["explicit"] = "explicit"
+    ttl: Literal["30m", "12h"] | UnsetType = UNSET
 
 
 class PromptText(Variant, frozen=True, kw_only=True, omit_defaults=True, tag="input_text"):

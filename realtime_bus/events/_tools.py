@@ -11,17 +11,6 @@ from msgspec import Meta, Struct
 
 from ._base import UnknownObject, Variant
 
-__all__ = [
-    "FunctionTool",
-    "McpApprovalFilter",
-    "McpTool",
-    "McpToolFilter",
-    "Tool",
-    "ToolChoice",
-    "ToolChoiceFunction",
-    "ToolChoiceMcp",
-]
-
 
 class FunctionTool(Variant, frozen=True, kw_only=True, omit_defaults=True, tag="function"):
     """A function that the client runs when the model calls it.

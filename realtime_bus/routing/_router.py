@@ -3,8 +3,9 @@
 Rules:
 
 1. Routes are compiled per event class when its first event comes after a change.
-2. Interceptors see an event before any handler, in the order of their registration. One that
-   returns None ends the event; what it returns otherwise goes on.
+2. Observers, parts of the session that only note what the server said, see an event first. Then
+   interceptors see it, in the order of their registration. One that returns None ends the event;
+   what it returns otherwise goes on.
 3. Handlers get an event in the order of their registration, whether inline or from mailboxes. The
    session's own parts are registered first.
 4. What an interceptor held back goes on behind it when it is injected.
@@ -45,6 +46,7 @@ _WIRE = frozenset(
 class _Route(NamedTuple):
     """What events of one class meet."""
 
+    observers: tuple[_Put, ...]
     interceptors: tuple[Interceptor, ...]
     puts: tuple[_Put, ...]
 
@@ -61,6 +63,7 @@ class Router:
         self.session: Any = None
         self._host = host
         self._eager = eager and EAGER_TASKS
+        self._observers: list[tuple[frozenset[type[Event]], _Put]] = []
         self._interceptors: list[tuple[Selection, Interceptor]] = []
         self._runners: dict[Subscription, Runner] = {}
         self._retired: list[Runner] = []  # removed, but perhaps still at work
@@ -73,8 +76,10 @@ class Router:
     # --- the way of an event -----------------------------------------------------------------
 
     def route(self, event: Event) -> None:
-        """Send an event through the interceptors to its handlers; never raises."""
+        """Send an event past the observers and interceptors to its handlers; never raises."""
         route = self._routes.get(type(event)) or self._compile(type(event))
+        for observe in route.observers:
+            observe(event)
         if route.interceptors:
             self._intercept(route.interceptors, event)
             return
@@ -132,6 +137,11 @@ class Router:
 
     # --- registration ------------------------------------------------------------------------
 
+    def observe(self, classes: Iterable[type[Event]], observer: _Put) -> None:
+        """Let a part of the session see events before interceptors and handlers."""
+        self._observers.append((frozenset(classes), observer))
+        self._changed(Selection(frozenset(classes)), +1)
+
     def intercept(self, selector: object, interceptor: Interceptor) -> None:
         """Let a function see events before their handlers do.
 
@@ -188,6 +198,7 @@ class Router:
 
     def _compile(self, cls: type[Event]) -> _Route:
         route = self._routes[cls] = _Route(
+            tuple(self._contained(see) for classes, see in self._observers if cls in classes),
             tuple(fn for selection, fn in self._interceptors if selection.matches(cls)),
             tuple(
                 self._put_of(runner)
@@ -196,6 +207,17 @@ class Router:
             ),
         )
         return route
+
+    def _contained(self, observe: _Put) -> _Put:
+        """Return an observer whose defects do not end the session."""
+
+        def observe_safely(event: Any) -> None:
+            try:
+                observe(event)
+            except Exception as error:  # noqa: BLE001  # a defect of ours: reported like a handler's
+                self._host.report_failure(handler_name(observe), event, error)
+
+        return observe_safely
 
     def _runner_of(self, subscription: Subscription) -> Runner:
         mode = subscription.options.mode

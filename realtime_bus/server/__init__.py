@@ -8,9 +8,8 @@
 What answers is a `Responder`: an async generator of `Text`, `Speech` and `ToolCall`.
 """
 
-from ._bound import BoundServer, ServerStatistics
 from ._options import ServerOptions
-from ._responder import (
+from ._responders import (
     EchoResponder,
     Output,
     Responder,
@@ -21,9 +20,16 @@ from ._responder import (
     Transcriber,
     VoiceResponder,
 )
-from ._script import ScriptError, ScriptResponder, ScriptTool, ScriptTurn
-from ._serve import RESPONDERS, responder_named, serve_forever
-from ._shell import RealtimeServer
+from ._script import (
+    RESPONDERS,
+    ScriptError,
+    ScriptResponder,
+    ScriptTool,
+    ScriptTurn,
+    responder_named,
+)
+from ._server import BoundServer, RealtimeServer, ServerStatistics, serve_forever
+from ._tls import SelfSigned, self_signed
 from ._vad import EnergyDetector, SileroDetector, SpeechDetector
 from ._voice import Spoken, Voice
 
@@ -40,6 +46,7 @@ __all__ = [
     "ScriptResponder",
     "ScriptTool",
     "ScriptTurn",
+    "SelfSigned",
     "ServerOptions",
     "ServerStatistics",
     "SileroDetector",
@@ -52,5 +59,6 @@ __all__ = [
     "Voice",
     "VoiceResponder",
     "responder_named",
+    "self_signed",
     "serve_forever",
 ]

@@ -23,15 +23,16 @@ import msgspec
 
 from realtime_bus.transport._handshake import HttpRefusal, UpgradeRequest
 
-from ._defaults import SessionKind
+from ._config import SessionKind
 from ._options import ServerOptions
-from ._refusals import Refusal
+from ._wire import InvalidRequest
 
 __all__ = ["PATH", "Accepted", "TurnedAway", "admit", "http_refusal"]
 
 PATH = "/v1/realtime"
 
 _KEY_PROTOCOL = "openai-insecure-api-key."
+_BETA_HEADER = "realtime=v1"
 _BETA_PROTOCOL = "openai-beta.realtime-v1"
 _KINDS: dict[str, SessionKind] = {"realtime": "realtime", "transcription": "transcription"}
 
@@ -56,7 +57,7 @@ class TurnedAway(msgspec.Struct, frozen=True):
         close_code: 3000 for keys, 4000 for the rest.
     """
 
-    refusal: Refusal
+    refusal: InvalidRequest
     close_code: int
 
     @property
@@ -81,52 +82,40 @@ def admit(request: UpgradeRequest, options: ServerOptions, *, crowded: bool = Fa
         return http_refusal(404, "not_found", f"There is nothing at this path; try {PATH}.")
     if crowded:
         return http_refusal(503, "too_many_connections", "The server is full; try again later.")
-    if not _key_is_good(request, options.api_key):
-        return _bad_key(options)
-    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    return _session(request, query)
+    if options.api_key is not None and not _has_key(request, options.api_key):
+        message = "Incorrect API key provided."
+        if options.bad_key == "http":
+            return http_refusal(401, "invalid_api_key", message)
+        return TurnedAway(InvalidRequest("invalid_api_key", message), 3000)
+    return _session(request, url.query)
 
 
-def _session(request: UpgradeRequest, query: dict[str, str]) -> Verdict:
-    if _is_beta(request):
+def _has_key(request: UpgradeRequest, api_key: str) -> bool:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        given = token.strip()
+    else:
+        keys = (name for name in request.subprotocols if name.startswith(_KEY_PROTOCOL))
+        given = next(keys, "").removeprefix(_KEY_PROTOCOL)
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), api_key.encode())
+
+
+def _session(request: UpgradeRequest, url_query: str) -> Verdict:
+    if _BETA_HEADER in request.headers.get("openai-beta", "") or (
+        _BETA_PROTOCOL in request.subprotocols
+    ):
         message = "The Realtime Beta API is no longer supported; drop the OpenAI-Beta header."
-        return TurnedAway(Refusal("beta_api_shape_disabled", message), 4000)
+        return TurnedAway(InvalidRequest("beta_api_shape_disabled", message), 4000)
+    query = {name: values[-1] for name, values in parse_qs(url_query).items()}
     kind = _KINDS.get(query.get("intent", "realtime"))
     if kind is None:
         message = f"Invalid intent; allowed are {', '.join(_KINDS)}."
-        return TurnedAway(Refusal("invalid_intent", message, param="intent"), 4000)
+        return TurnedAway(InvalidRequest("invalid_intent", message, param="intent"), 4000)
     model = query.get("model")
     if model is None and kind == "realtime":
         message = "You must provide a model parameter, such as ?model=gpt-realtime."
-        return TurnedAway(Refusal("missing_model", message, param="model"), 4000)
+        return TurnedAway(InvalidRequest("missing_model", message, param="model"), 4000)
     return Accepted(kind, model if kind == "realtime" else None)
-
-
-def _is_beta(request: UpgradeRequest) -> bool:
-    header = "realtime=v1" in request.headers.get("openai-beta", "")
-    return header or _BETA_PROTOCOL in request.subprotocols
-
-
-def _key_is_good(request: UpgradeRequest, api_key: str | None) -> bool:
-    if api_key is None:
-        return True
-    given = _given_key(request).encode("utf-8", "surrogateescape")
-    return hmac.compare_digest(given, api_key.encode())
-
-
-def _given_key(request: UpgradeRequest) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    keys = (name for name in request.subprotocols if name.startswith(_KEY_PROTOCOL))
-    return next(keys, "").removeprefix(_KEY_PROTOCOL)
-
-
-def _bad_key(options: ServerOptions) -> Verdict:
-    message = "Incorrect API key provided."
-    if options.bad_key == "http":
-        return http_refusal(401, "invalid_api_key", message)
-    return TurnedAway(Refusal("invalid_api_key", message), 3000)
 
 
 def http_refusal(status: int, code: str, message: str) -> HttpRefusal:

@@ -18,15 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_per_ms, bytes_to_ms, ms_to_bytes
 
-from ._refusals import bad_value, buffer_too_small
+from ._conversation import ItemAudio
 from ._vad import SpeechDetector, SpeechStarted, SpeechStopped, TurnDetector, TurnSettings
+from ._wire import InvalidRequest, invalid_value
 
-__all__ = ["Committed", "InputBuffer"]
+__all__ = ["InputBuffer"]
 
 HEARD_AT_ONCE_MS = 320
 """Ten looks of silero, some 20 ms of CPU: as long as others may have to wait."""
@@ -35,18 +34,6 @@ IDLE_MS = 30_000
 """Silence that stays in the buffer under turn detection, for whoever commits by hand."""
 
 SHORTEST_COMMIT_MS = 100
-
-
-class Committed(msgspec.Struct, frozen=True):
-    """Audio that left the buffer to become a user message.
-
-    Attributes:
-        audio: In the session's input format.
-        audio_format: That format.
-    """
-
-    audio: bytes
-    audio_format: ev.AudioFormat | None
 
 
 class InputBuffer:
@@ -102,23 +89,20 @@ class InputBuffer:
             self._settings = settings
             self._detector.configure(settings)
         if audio_format != self._format:
-            self._change_format(audio_format)
-
-    def _change_format(self, audio_format: ev.AudioFormat | None) -> None:
-        self.clear()
-        self._detector.use_format(audio_format)
-        self._format = audio_format
-        self._base_ms, self._dropped = self.audio_ms, 0
+            self.clear()
+            self._detector.use_format(audio_format)
+            self._format = audio_format
+            self._base_ms, self._dropped = self.audio_ms, 0
 
     def append(self, audio: bytes) -> None:
         """Take audio; `hear` has to be called while `behind`.
 
         Raises:
-            Refusal: The buffer would be above its limit.
+            InvalidRequest: The buffer would be above its limit.
         """
         if len(self._audio) + len(self._unheard) + len(audio) > self._max_bytes:
             message = f"The input buffer may hold {self._max_bytes} bytes; commit or clear it."
-            raise bad_value("audio", message)
+            raise invalid_value("audio", message)
         self._unheard += audio
 
     def hear(self) -> list[SpeechStarted | SpeechStopped]:
@@ -141,23 +125,28 @@ class InputBuffer:
         at = ms_to_bytes(at_ms - self._base_ms, self._format) - self._dropped
         return min(len(self._audio), max(0, at))
 
-    def take(self, start_ms: int, end_ms: int) -> Committed:
+    def take(self, start_ms: int, end_ms: int) -> ItemAudio:
         """Commit a stretch of the clock; what lies before it is gone too."""
         end = self._offset(end_ms)
         audio = bytes(self._audio[self._offset(start_ms) : end])
         self._drop(end)
         self._detector.commit(end_ms)
-        return Committed(audio, self._format)
+        return ItemAudio(audio, self._format)
 
-    def commit(self) -> Committed:
+    def commit(self) -> ItemAudio:
         """Commit everything, by hand.
 
         Raises:
-            Refusal: There are less than 100 ms.
+            InvalidRequest: There are less than 100 ms.
         """
         if bytes_to_ms(len(self._audio), self._format) < SHORTEST_COMMIT_MS:
-            raise buffer_too_small(len(self._audio) / bytes_per_ms(self._format))
-        committed = Committed(bytes(self._audio), self._format)
+            raise InvalidRequest(
+                "input_audio_buffer_commit_empty",
+                "Error committing input audio buffer: buffer too small. Expected at least 100ms "
+                f"of audio, but buffer only has {len(self._audio) / bytes_per_ms(self._format):.2f}"
+                "ms of audio.",
+            )
+        committed = ItemAudio(bytes(self._audio), self._format)
         self.clear()
         return committed
 

@@ -17,12 +17,12 @@ from collections import deque
 from itertools import cycle
 
 from realtime_bus import events as ev
-from realtime_bus.audio import bytes_to_ms, ms_to_bytes, sample_width
+from realtime_bus.audio import ms_to_bytes, sample_width
 
+from ._audio import OutputConverter
 from ._options import ServerOptions
-from ._pcm import OutputConverter
 
-__all__ = ["Draft", "Pace"]
+__all__ = ["DeltaTiming", "PendingMessage"]
 
 DELTA_MS = (50, 100, 200, 150, 250, 200)
 """Lengths of deltas, in turn: the first is short, so that the reply is heard early."""
@@ -30,45 +30,44 @@ DELTA_MS = (50, 100, 200, 150, 250, 200)
 MADE_UP_S = 0.05
 
 
-class Pace:
+class DeltaTiming:
     """When the next audio delta is due, and how long it is.
 
     Args:
         options: The server's knobs.
+
+    Attributes:
+        due_s: When the next delta is due.
+        length_ms: How long it is to be.
     """
 
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
-        self._due_s = float("-inf")
+        self.due_s = float("-inf")
         self._lengths_ms = cycle(DELTA_MS)
         self._sent_ms = 0
         self.length_ms = next(self._lengths_ms)
 
-    @property
-    def due_s(self) -> float:
-        """When the next delta is due."""
-        return self._due_s
-
     def sent(self, sent_ms: int, now_s: float) -> None:
         """Take note of a delta that was sent."""
-        wait_s = sent_ms / 1000 / self._options.pace + self._stall_s(sent_ms)
-        first = self._due_s == float("-inf")
-        self._due_s = (now_s if first else max(self._due_s, now_s - MADE_UP_S)) + wait_s
+        options = self._options
+        wait_s = sent_ms / 1000 / options.pace
+        before_ms, self._sent_ms = self._sent_ms, self._sent_ms + sent_ms
+        every_ms = options.stall_every_ms
+        if every_ms and self._sent_ms // every_ms > before_ms // every_ms:
+            wait_s += options.stall_s
+        first = self.due_s == float("-inf")
+        self.due_s = (now_s if first else max(self.due_s, now_s - MADE_UP_S)) + wait_s
         self.length_ms = next(self._lengths_ms)
 
-    def _stall_s(self, sent_ms: int) -> float:
-        before, self._sent_ms = self._sent_ms, self._sent_ms + sent_ms
-        every = self._options.stall_every_ms
-        return self._options.stall_s if every and self._sent_ms // every > before // every else 0
 
-
-class Draft:
+class PendingMessage:
     """A message as the responder makes it: its audio, and its text along the audio.
 
     Args:
-        audio_format: What the audio is to be encoded in; None with ``spoken`` false.
-        spoken: Whether audio is wanted; otherwise only the text is.
         options: The server's knobs.
+        spoken: Whether audio is wanted; otherwise only the text is.
+        audio_format: What the audio is to be encoded in.
 
     Attributes:
         closed: Whether nothing will be added any more.
@@ -133,7 +132,3 @@ class Draft:
         del self._audio[: len(audio)]
         self._taken += len(audio)
         return audio
-
-    def length_ms(self, audio: bytes) -> int:
-        """Return how long a piece plays."""
-        return bytes_to_ms(len(audio), self._format)

@@ -14,30 +14,28 @@ The rules
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from realtime_bus import events as ev
 
-from ._client_items import client_entry
-from ._config import SessionConfig
-from ._conversation import Conversation
-from ._desk import Desk
-from ._entries import Entry
+from ._audio import to_pcm24
+from ._config import RATE_HZ, SessionConfig, check_rate, voice_is_fixed
+from ._conversation import DefaultConversation, StoredItem, client_item
 from ._options import ServerOptions
-from ._outbox import CancelResponder, Outbox, StartResponder
-from ._pcm import to_pcm24
-from ._refusals import Refusal, bad_value, conversation_busy, nothing_to_cancel
-from ._reply import Reply
-from ._reply_settings import ReplySettings, given, reply_settings
-from ._responder import Output, ResponderRequest
+from ._output_items import ResponseContext
+from ._responders import Output, ResponderRequest
+from ._response import RunningResponse
 from ._usage import Meter
+from ._wire import CancelResponder, InvalidRequest, Outgoing, StartResponder, invalid_value
 
-__all__ = ["Responses"]
+__all__ = ["ResponseTable"]
+
+_T = TypeVar("_T")
 
 
-class Responses:
+class ResponseTable:
     """The responses of one session.
 
     Args:
@@ -52,19 +50,19 @@ class Responses:
 
     def __init__(
         self,
-        out: Outbox,
+        out: Outgoing,
         config: SessionConfig,
-        conversation: Conversation,
+        conversation: DefaultConversation,
         options: ServerOptions,
     ) -> None:
         self._out = out
         self._config = config
         self._conversation = conversation
         self._options = options
-        self._running: dict[str, Reply] = {}
-        self._active: Reply | None = None
+        self._running: dict[str, RunningResponse] = {}
+        self._active: RunningResponse | None = None
         self._started = 0
-        self.on_ended: Callable[[Reply], None] = _nobody
+        self.on_ended: Callable[[RunningResponse], None] = lambda _response: None
 
     @property
     def active_id(self) -> str | None:
@@ -77,77 +75,81 @@ class Responses:
         """Start a response.
 
         Raises:
-            Refusal: One is active already, or a setting cannot be.
+            InvalidRequest: One is active already, or a setting cannot be.
         """
         params = params or ev.ResponseCreateParams()
         in_conversation = params.conversation != "none"
-        self._check_free(in_conversation=in_conversation)
-        conversation_id = self._conversation.conversation_id if in_conversation else None
-        settings = reply_settings(params, self._config, conversation_id=conversation_id)
-        context = self._context(params)
-        instructions = given(params.instructions, self._config.realtime.instructions or "")
-        response_id = self._out.new_id("resp")
-        request = self._request(params, settings, context, instructions)
-        reply = Reply(self._desk(response_id, settings), settings, Meter(context, instructions))
-        self._running[response_id] = reply
-        if in_conversation:
-            self._active, self._started = reply, self._started + 1
-        self._out.order(StartResponder(response_id, request))
-
-    def _check_free(self, *, in_conversation: bool) -> None:
         if in_conversation and self._active is not None:
-            raise conversation_busy(self._active.response_id)
+            raise InvalidRequest(
+                "conversation_already_has_active_response",
+                "Conversation already has an active response in progress: "
+                f"{self._active.response_id}. "
+                "Wait until the response is finished before creating a new one.",
+            )
         if len(self._running) >= self._options.max_responses:
             message = f"{len(self._running)} responses are running, which is the most."
-            raise Refusal("rate_limit_exceeded", message)
-
-    def _context(self, params: ev.ResponseCreateParams) -> list[Entry]:
-        if isinstance(params.input, UnsetType):
-            return list(self._conversation)
-        return [self._resolve(item, index) for index, item in enumerate(params.input)]
-
-    def _resolve(self, item: ev.ResponseInput, index: int) -> Entry:
-        path = f"response.input[{index}]"
-        if not isinstance(item, ev.ItemReference):
-            return client_entry(
-                item,
-                self._conversation,
-                new_id=self._out.new_id,
-                audio_format=self._config.input_format,
-                path=path,
-            )
-        entry = self._conversation.find(item.id)
-        if entry is None:
-            raise bad_value(f"{path}.id", f"The item with id '{item.id}' does not exist.")
-        return entry
-
-    def _desk(self, response_id: str, settings: ReplySettings) -> Desk:
-        return Desk(
-            self._out,
-            self._options,
-            response_id=response_id,
-            conversation=self._conversation if settings.conversation_id else None,
-            audio_format=settings.audio_format,
-        )
-
-    def _request(
-        self,
-        params: ev.ResponseCreateParams,
-        settings: ReplySettings,
-        context: list[Entry],
-        instructions: str,
-    ) -> ResponderRequest:
-        voice = settings.voice
-        return ResponderRequest(
-            items=[entry.item for entry in context],
+            raise InvalidRequest("rate_limit_exceeded", message)
+        context = self._context(params)
+        items = list(self._conversation)
+        if not isinstance(params.input, UnsetType):
+            items = [self._resolve(item, index) for index, item in enumerate(params.input)]
+        session = self._config.realtime
+        instructions = _given(params.instructions, session.instructions or "")
+        voice = context.voice
+        request = ResponderRequest(
+            items=[stored.item for stored in items],
             instructions=instructions,
-            modalities=("audio",) if settings.spoken else ("text",),
-            tools=tuple(given(params.tools, self._config.realtime.tools or [])),
-            last_user_audio=_last_user_audio(context),
+            modalities=("audio",) if context.spoken else ("text",),
+            tools=tuple(_given(params.tools, session.tools or [])),
+            last_user_audio=_last_user_audio(items),
             voice=voice.id if isinstance(voice, ev.CustomVoice) else voice or "",
-            metadata=settings.metadata,
+            metadata=context.metadata,
             response_index=self._started,
             session_id=self._config.session_id,
+        )
+        response = RunningResponse(context, Meter(items, instructions))
+        self._running[context.response_id] = response
+        if in_conversation:
+            self._active, self._started = response, self._started + 1
+        self._out.order(StartResponder(context.response_id, request))
+
+    def _context(self, params: ev.ResponseCreateParams) -> ResponseContext:
+        """Put a request and the session's settings together."""
+        session = self._config.realtime
+        output = session.audio.output if session.audio else None
+        audio = UNSET if isinstance(params.audio, UnsetType) else params.audio.output
+        wanted = _given(audio, ev.ResponseAudioOutputRequest())
+        check_rate("response.audio.output.format.rate", getattr(wanted.format, "rate", RATE_HZ))
+        session_voice = output.voice if output else None
+        voice = _given(wanted.voice, session_voice)
+        if self._config.spoken and voice != session_voice:
+            raise voice_is_fixed("response.audio.output.voice")
+        return ResponseContext(
+            out=self._out,
+            options=self._options,
+            response_id=self._out.new_id("resp"),
+            conversation=None if params.conversation == "none" else self._conversation,
+            spoken=_given(params.output_modalities, session.output_modalities or []) == ["audio"],
+            audio_format=_given(wanted.format, output.format if output else None),
+            voice=voice,
+            max_output_tokens=_given(params.max_output_tokens, session.max_output_tokens),
+            metadata=_given(params.metadata, None),
+        )
+
+    def _resolve(self, item: ev.ResponseInput, index: int) -> StoredItem:
+        path = f"response.input[{index}]"
+        if isinstance(item, ev.ItemReference):
+            stored = self._conversation.find(item.id)
+            if stored is None:
+                message = f"The item with id '{item.id}' does not exist."
+                raise invalid_value(f"{path}.id", message)
+            return stored
+        return client_item(
+            item,
+            self._conversation,
+            new_id=self._out.new_id,
+            audio_format=self._config.input_format,
+            path=path,
         )
 
     # Ending
@@ -156,78 +158,84 @@ class Responses:
         """End a response because the client wants so.
 
         Raises:
-            Refusal: It is not running.
+            InvalidRequest: It is not running.
         """
-        reply = self._active if response_id is None else self._running.get(response_id)
-        if reply is None:
-            raise nothing_to_cancel(response_id)
-        self._cut(reply, "client_cancelled")
+        response = self._active if response_id is None else self._running.get(response_id)
+        if response is None:
+            which = "no active response found"
+            if response_id is not None:
+                which = f"{response_id} is not active"
+            raise InvalidRequest("response_cancel_not_active", f"Cancellation failed: {which}.")
+        self._cut(response, "client_cancelled")
 
     def interrupt(self) -> None:
         """End the default conversation's response, if there is one, because somebody speaks."""
         if self._active is not None:
             self._cut(self._active, "turn_detected")
 
-    def _cut(self, reply: Reply, reason: Literal["turn_detected", "client_cancelled"]) -> None:
-        reply.cancel(reason)
-        self._forget(reply)
+    def _cut(
+        self, response: RunningResponse, reason: Literal["turn_detected", "client_cancelled"]
+    ) -> None:
+        response.cancel(reason)
+        self._forget(response)
 
-    def _forget(self, reply: Reply) -> None:
+    def _forget(self, response: RunningResponse) -> None:
         """Let go of a response that has ended; its responder may still be running."""
-        del self._running[reply.response_id]
-        if not reply.complete:
-            self._out.order(CancelResponder(reply.response_id))
-        if self._active is reply:
+        del self._running[response.response_id]
+        if not response.complete:
+            self._out.order(CancelResponder(response.response_id))
+        if self._active is response:
             self._active = None
-            self.on_ended(reply)
+            self.on_ended(response)
 
     # The responders' side; whoever was cancelled is not listened to
 
     def feed(self, response_id: str, output: Output) -> None:
         """Take what a responder has made."""
-        if (reply := self._running.get(response_id)) is not None:
-            reply.feed(output)
+        if (response := self._running.get(response_id)) is not None:
+            response.feed(output)
 
     def finish(self, response_id: str) -> None:
         """Take note that a responder has made everything."""
-        if (reply := self._running.get(response_id)) is not None:
-            reply.finish()
+        if (response := self._running.get(response_id)) is not None:
+            response.finish()
 
     def fail(self, response_id: str, message: str) -> None:
         """Take note that a responder could not go on."""
-        if (reply := self._running.get(response_id)) is not None:
-            reply.fail(message)
-            self._forget(reply)
+        if (response := self._running.get(response_id)) is not None:
+            response.fail(message)
+            self._forget(response)
 
     def wants_more(self, response_id: str) -> bool:
         """Tell whether a responder may go on; also true for one that is to be stopped."""
-        reply = self._running.get(response_id)
-        return reply is None or reply.wants_more
+        response = self._running.get(response_id)
+        return response is None or response.wants_more
 
     # Time
 
     def next_deadline(self) -> float | None:
         """Return when the next audio is due."""
-        deadlines = (reply.next_deadline() for reply in self._running.values())
+        deadlines = (response.next_deadline() for response in self._running.values())
         return min((at for at in deadlines if at is not None), default=None)
 
     def advance(self) -> None:
         """Send what is due."""
-        for reply in list(self._running.values()):
-            reply.advance()
-            self._config.spoken = self._config.spoken or reply.audio_ms > 0
-            if reply.done:
-                self._forget(reply)
+        for response in list(self._running.values()):
+            response.advance()
+            self._config.spoken = self._config.spoken or response.audio_ms > 0
+            if response.done:
+                self._forget(response)
 
 
-def _last_user_audio(context: list[Entry]) -> bytes:
+def _given(value: _T | UnsetType, default: _T) -> _T:
+    """Return what a request gives, or the default."""
+    return default if isinstance(value, UnsetType) else value
+
+
+def _last_user_audio(items: list[StoredItem]) -> bytes:
     """Return the last thing that the user has said, as a responder is given it."""
-    for entry in reversed(context):
-        if entry.sounds and not entry.by_model:
-            sound = next(iter(entry.sounds.values()))
-            return to_pcm24(bytes(sound.audio), sound.audio_format)
+    for stored in reversed(items):
+        if stored.audio and not stored.by_model:
+            part = next(iter(stored.audio.values()))
+            return to_pcm24(bytes(part.audio), part.audio_format)
     return b""
-
-
-def _nobody(_reply: Reply) -> None:
-    """Be told of an ended response, and do nothing."""

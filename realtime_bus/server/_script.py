@@ -21,19 +21,34 @@ says something is said again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from realtime_bus._errors import RealtimeBusError
+from realtime_bus.errors import RealtimeBusError, UsageError
 
-from ._responder import Output, ResponderRequest, ToolCall, say
+from ._responders import (
+    EchoResponder,
+    Output,
+    Responder,
+    ResponderRequest,
+    ToolCall,
+    VoiceResponder,
+    say,
+)
 from ._voice import Voice
 
-__all__ = ["ScriptError", "ScriptResponder", "ScriptTool", "ScriptTurn"]
+__all__ = [
+    "RESPONDERS",
+    "ScriptError",
+    "ScriptResponder",
+    "ScriptTool",
+    "ScriptTurn",
+    "responder_named",
+]
 
 
 class ScriptError(RealtimeBusError, ValueError):
@@ -118,7 +133,10 @@ class ScriptResponder:
             async for output in outputs:
                 yield output
         for tool in [turn.tool, *turn.tools] if turn.tool else turn.tools:
-            yield ToolCall(tool.name, _arguments(tool), tool.call_id)
+            arguments = tool.arguments
+            if not isinstance(arguments, str):
+                arguments = msgspec.json.encode(arguments).decode()
+            yield ToolCall(tool.name, arguments, tool.call_id)
 
     def _turn(self, response_index: int) -> ScriptTurn:
         if response_index < len(self._turns):
@@ -134,7 +152,27 @@ class _Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     turns: Annotated[list[ScriptTurn], msgspec.Meta(min_length=1)]
 
 
-def _arguments(tool: ScriptTool) -> str:
-    if isinstance(tool.arguments, str):
-        return tool.arguments
-    return msgspec.json.encode(tool.arguments).decode()
+RESPONDERS = ("voice", "echo", "script")
+"""What a server can answer with; a script needs a file."""
+
+
+def responder_named(name: str, *, script: str | Path | None = None) -> Responder:
+    """Make a responder.
+
+    Args:
+        name: One of `RESPONDERS`.
+        script: The file of turns, for ``"script"``.
+
+    Raises:
+        UsageError: There is no such responder, or the script is missing.
+        ScriptError: The script cannot be read.
+    """
+    if name == "script":
+        if script is None:
+            raise UsageError("the script responder needs a file of turns")
+        return ScriptResponder.from_file(script)
+    makers: dict[str, Callable[[], Responder]] = {"voice": VoiceResponder, "echo": EchoResponder}
+    if name not in makers:
+        known = ", ".join(RESPONDERS)
+        raise UsageError(f"there is no responder named {name!r}; known are {known}")
+    return makers[name]()

@@ -1,4 +1,4 @@
-"""Whose turn it is: what speech, silence and commits do to the conversation.
+"""Whose turn it is: what speech, silence and commits do to the conversation, and transcription.
 
 The rules
 ---------
@@ -12,27 +12,35 @@ The rules
 * Idle: `idle_timeout_ms` after a response's end and the playing of its audio, if nobody spoke
   and nothing was started, ``timeout_triggered``, the silence is committed, and a response
   starts.
+* A committed turn is transcribed if the session asks for it at that moment. It takes its time:
+  the result may come before or long after the response, and turns may overtake each other.
+* One delta with the whole text, then ``completed`` with the duration as usage, as whisper-1
+  does; or ``failed``, and the session goes on. What was said is noted in the item.
 """
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+from itertools import count
+
+from msgspec.structs import replace
+
 from realtime_bus import events as ev
 
+from ._audio import to_pcm24
 from ._config import SessionConfig
-from ._conversation import Conversation
-from ._entries import Entry, Sound
-from ._input import Committed, InputBuffer
-from ._outbox import Outbox
-from ._refusals import Refusal
-from ._reply import Reply
-from ._responses import Responses
-from ._transcription import Transcriptions
+from ._conversation import DefaultConversation, ItemAudio, StoredItem
+from ._input import InputBuffer
+from ._options import ServerOptions
+from ._response import RunningResponse
+from ._responses import ResponseTable
 from ._vad import SpeechStarted, SpeechStopped
+from ._wire import InvalidRequest, Outgoing, Transcribe
 
-__all__ = ["Turns"]
+__all__ = ["Transcriptions", "UserTurns"]
 
 
-class Turns:
+class UserTurns:
     """The user's turns in one session.
 
     Args:
@@ -46,12 +54,12 @@ class Turns:
 
     def __init__(
         self,
-        out: Outbox,
+        out: Outgoing,
         config: SessionConfig,
         *,
         buffer: InputBuffer,
-        conversation: Conversation,
-        responses: Responses,
+        conversation: DefaultConversation,
+        responses: ResponseTable,
         transcriptions: Transcriptions,
     ) -> None:
         self._out = out
@@ -78,7 +86,7 @@ class Turns:
     def _started(self, start_ms: int) -> None:
         self._idle_from_s = None
         self._start_ms = start_ms
-        item_id = self._announced = self._conversation.fresh_id(self._out.new_id)
+        item_id = self._announced = self._conversation.fresh_id()
         self._out.send(ev.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=item_id))
         if self._config.interrupts_responses:
             self._responses.interrupt()
@@ -92,16 +100,16 @@ class Turns:
 
     def _take_id(self) -> str:
         announced, self._announced = self._announced, None
-        return self._conversation.fresh_id(self._out.new_id, wanted=announced)
+        return self._conversation.fresh_id(wanted=announced)
 
     def _respond(self) -> None:
         """Start a response nobody asked for; a refusal is told, but belongs to no event."""
         try:
             self._responses.create()
-        except Refusal as refusal:
+        except InvalidRequest as refusal:
             self._out.send(refusal.to_event(None))
 
-    def _make_item(self, item_id: str, committed: Committed) -> None:
+    def _make_item(self, item_id: str, audio: ItemAudio) -> None:
         item = ev.MessageItem(
             id=item_id,
             object="realtime.item",
@@ -109,25 +117,15 @@ class Turns:
             role="user",
             content=[ev.InputAudio()],
         )
-        entry = Entry(item, item_id)
-        entry.sounds[0] = Sound(committed.audio, committed.audio_format)
+        stored = StoredItem(item, item_id)
+        stored.audio[0] = audio
         last_id = self._conversation.last_id
         self._out.send(ev.InputAudioBufferCommitted(item_id=item_id, previous_item_id=last_id))
-        self.add(entry)
+        self._conversation.add(stored)
+        self._conversation.done(stored, item)
         if self._config.transcription is not None:
-            self._transcriptions.ask(item_id, self._count)
+            self._transcriptions.ask(stored, self._count)
         self._count += 1
-
-    def add(self, entry: Entry, *, after: str | None = None) -> None:
-        """Put a finished item into the conversation and tell.
-
-        Raises:
-            Refusal: It has no place there.
-        """
-        self._conversation.add(entry, after=after)
-        before = entry.previous_item_id
-        self._out.send(ev.ConversationItemAdded(item=entry.item, previous_item_id=before))
-        self._out.send(ev.ConversationItemDone(item=entry.item, previous_item_id=before))
 
     # By hand
 
@@ -135,7 +133,7 @@ class Turns:
         """Commit the buffer because the client says so.
 
         Raises:
-            Refusal: There is too little in it.
+            InvalidRequest: There is too little in it.
         """
         committed = self._buffer.commit()
         self._make_item(self._take_id(), committed)
@@ -154,8 +152,8 @@ class Turns:
 
     # Idle
 
-    def _response_ended(self, reply: Reply) -> None:
-        self._idle_from_s = self._out.now_s + reply.audio_ms / 1000
+    def _response_ended(self, response: RunningResponse) -> None:
+        self._idle_from_s = self._out.now_s + response.audio_ms / 1000
 
     def next_deadline(self) -> float | None:
         """Return when the model is to speak up, or None."""
@@ -172,9 +170,7 @@ class Turns:
             return
         self._idle_from_s = None
         end_ms = self._buffer.audio_ms
-        self._time_out(max(0, end_ms - timeout_ms), end_ms)
-
-    def _time_out(self, start_ms: int, end_ms: int) -> None:
+        start_ms = max(0, end_ms - timeout_ms)
         item_id = self._take_id()
         self._out.send(
             ev.InputAudioBufferTimeoutTriggered(
@@ -183,3 +179,68 @@ class Turns:
         )
         self._make_item(item_id, self._buffer.take(start_ms, end_ms))
         self._respond()
+
+
+class Transcriptions:
+    """The transcriptions that are under way in one session.
+
+    Args:
+        out: Where events and commands go.
+        options: The server's knobs.
+    """
+
+    def __init__(self, out: Outgoing, options: ServerOptions) -> None:
+        self._out = out
+        self._options = options
+        self._asked: dict[str, StoredItem] = {}
+        self._results: list[tuple[float, int, StoredItem, str | None]] = []
+        self._numbers = count()
+
+    def ask(self, stored: StoredItem, turn_index: int) -> None:
+        """Have a user turn written down."""
+        self._asked[stored.item_id] = stored
+        audio = to_pcm24(bytes(stored.audio[0].audio), stored.audio[0].audio_format)
+        self._out.order(Transcribe(stored.item_id, turn_index, audio))
+
+    def take(self, item_id: str, transcript: str | None) -> None:
+        """Take a result; None is a failure. The client is told after the configured delay."""
+        if (stored := self._asked.pop(item_id, None)) is not None:
+            due_s = self._out.now_s + self._options.transcription_delay_s
+            heappush(self._results, (due_s, next(self._numbers), stored, transcript))
+
+    def next_deadline(self) -> float | None:
+        """Return when the next result is to be told."""
+        return self._results[0][0] if self._results else None
+
+    def advance(self) -> None:
+        """Tell the results that are due."""
+        while self._results and self._results[0][0] <= self._out.now_s:
+            _, _, stored, transcript = heappop(self._results)
+            if transcript is None or self._options.transcription_fails:
+                self._failed(stored.item_id)
+            else:
+                self._completed(stored, transcript)
+
+    def _completed(self, stored: StoredItem, transcript: str) -> None:
+        if isinstance(stored.item, ev.MessageItem):
+            part = ev.InputAudio(transcript=transcript)
+            stored.item = replace(stored.item, content=[part])
+        item_id, seconds = stored.item_id, stored.audio[0].length_ms / 1000
+        self._out.send(
+            ev.ConversationItemInputAudioTranscriptionDelta(item_id=item_id, delta=transcript)
+        )
+        self._out.send(
+            ev.ConversationItemInputAudioTranscriptionCompleted(
+                item_id=item_id, transcript=transcript, usage=ev.DurationUsage(seconds=seconds)
+            )
+        )
+
+    def _failed(self, item_id: str) -> None:
+        error = ev.TranscriptionError(
+            type="transcription_error",
+            code="audio_unintelligible",
+            message="The audio could not be transcribed.",
+        )
+        self._out.send(
+            ev.ConversationItemInputAudioTranscriptionFailed(item_id=item_id, error=error)
+        )

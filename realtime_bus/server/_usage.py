@@ -1,4 +1,4 @@
-"""How many tokens things cost: an estimate, with the protocol's own rules of thumb.
+"""How many tokens a response costs: an estimate, with the protocol's own rules of thumb.
 
 A token is about 100 ms of audio going in, 50 ms of audio coming out, or 4 characters of text.
 Nothing is ever cached. Parts add up to their totals.
@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
-
 from realtime_bus import events as ev
 
-from ._entries import Entry
+from ._conversation import StoredItem
 
-__all__ = ["Meter", "no_usage", "text_of"]
+__all__ = ["CHARS_PER_TOKEN", "OUTPUT_MS_PER_TOKEN", "Meter"]
 
 CHARS_PER_TOKEN = 4
 INPUT_MS_PER_TOKEN = 100
 OUTPUT_MS_PER_TOKEN = 50
 IMAGE_TOKENS = 85
 """One image at low detail."""
-
-
-def _tokens(amount: int, per_token: int) -> int:
-    return -(-amount // per_token)
 
 
 class Meter:
@@ -35,13 +29,17 @@ class Meter:
         instructions: What it is told besides.
     """
 
-    def __init__(self, context: Iterable[Entry], instructions: str) -> None:
-        entries = list(context)
-        texts = [instructions, *(text for entry in entries for text in text_of(entry.item))]
-        sounds = [sound for entry in entries for sound in entry.sounds.values()]
-        self._text_in = sum(_tokens(len(text), CHARS_PER_TOKEN) for text in texts)
-        self._audio_in = sum(_tokens(s.length_ms, INPUT_MS_PER_TOKEN) for s in sounds)
-        self._images_in = IMAGE_TOKENS * sum(_images(entry.item) for entry in entries)
+    def __init__(self, context: Iterable[StoredItem], instructions: str) -> None:
+        self._text_in = _tokens(len(instructions), CHARS_PER_TOKEN)
+        self._audio_in = self._images_in = 0
+        for stored in context:
+            for text in _texts(stored.item):
+                self._text_in += _tokens(len(text), CHARS_PER_TOKEN)
+            for part in stored.audio.values():
+                self._audio_in += _tokens(part.length_ms, INPUT_MS_PER_TOKEN)
+            if isinstance(stored.item, ev.MessageItem):
+                images = [part for part in stored.item.content if isinstance(part, ev.InputImage)]
+                self._images_in += IMAGE_TOKENS * len(images)
         self._chars_out = 0
         self._ms_out = 0
 
@@ -54,11 +52,6 @@ class Meter:
         self._ms_out += length_ms
 
     @property
-    def output_tokens(self) -> int:
-        """What came out so far."""
-        return self._text_out + self._audio_out
-
-    @property
     def _text_out(self) -> int:
         return _tokens(self._chars_out, CHARS_PER_TOKEN)
 
@@ -66,60 +59,66 @@ class Meter:
     def _audio_out(self) -> int:
         return _tokens(self._ms_out, OUTPUT_MS_PER_TOKEN)
 
+    @property
+    def output_tokens(self) -> int:
+        """What came out so far."""
+        return self._text_out + self._audio_out
+
     def usage(self) -> ev.Usage:
         """Return everything counted."""
-        total_in = self._text_in + self._audio_in + self._images_in
-        return ev.Usage(
-            total_tokens=total_in + self.output_tokens,
-            input_tokens=total_in,
-            output_tokens=self.output_tokens,
-            input_token_details=_input_details(self._text_in, self._audio_in, self._images_in),
-            output_token_details=ev.OutputTokenDetails(
-                text_tokens=self._text_out, audio_tokens=self._audio_out
-            ),
+        return _usage(
+            self._text_in, self._audio_in, self._images_in, self._text_out, self._audio_out
         )
 
+    @staticmethod
+    def nothing() -> ev.Usage:
+        """Return what a response costs that was cancelled before its first output."""
+        return _usage(0, 0, 0, 0, 0)
 
-def _input_details(text: int, audio: int, images: int) -> ev.InputTokenDetails:
-    return ev.InputTokenDetails(
-        text_tokens=text,
-        audio_tokens=audio,
-        image_tokens=images,
-        cached_tokens=0,
-        cached_tokens_details=ev.CachedTokensDetails(text_tokens=0, audio_tokens=0, image_tokens=0),
-    )
+    def rate_limits(self) -> list[ev.RateLimit]:
+        """Return limits nobody reaches: this server has none."""
+        used = self.usage().total_tokens or 0
+        left, reset_s = 2_000_000 - used, used / 2e6
+        return [
+            ev.RateLimit(name="requests", limit=10_000, remaining=9_999, reset_seconds=0.006),
+            ev.RateLimit(name="tokens", limit=2_000_000, remaining=left, reset_seconds=reset_s),
+        ]
 
 
-def no_usage() -> ev.Usage:
-    """Return what a response costs that was cancelled before its first output: nothing."""
+def _tokens(amount: int, per_token: int) -> int:
+    return -(-amount // per_token)
+
+
+def _usage(text_in: int, audio_in: int, images_in: int, text_out: int, audio_out: int) -> ev.Usage:
+    total_in, total_out = text_in + audio_in + images_in, text_out + audio_out
     return ev.Usage(
-        total_tokens=0,
-        input_tokens=0,
-        output_tokens=0,
-        input_token_details=_input_details(0, 0, 0),
-        output_token_details=ev.OutputTokenDetails(text_tokens=0, audio_tokens=0),
+        total_tokens=total_in + total_out,
+        input_tokens=total_in,
+        output_tokens=total_out,
+        input_token_details=ev.InputTokenDetails(
+            text_tokens=text_in,
+            audio_tokens=audio_in,
+            image_tokens=images_in,
+            cached_tokens=0,
+            cached_tokens_details=ev.CachedTokensDetails(
+                text_tokens=0, audio_tokens=0, image_tokens=0
+            ),
+        ),
+        output_token_details=ev.OutputTokenDetails(text_tokens=text_out, audio_tokens=audio_out),
     )
 
 
-def text_of(item: ev.Item) -> list[str]:
+def _texts(item: ev.Item) -> list[str]:
     """Return the texts that a model reads of an item."""
-    if isinstance(item, ev.MessageItem):
-        return [text for part in item.content if (text := _text_of_part(part))]
     if isinstance(item, ev.FunctionCallItem):
         return [item.name, item.arguments]
-    return [item.output] if isinstance(item, ev.FunctionCallOutputItem) else []
-
-
-def _text_of_part(part: ev.ContentPart) -> str:
-    """A client's transcript of input audio is not shown to the model, the rest is."""
-    if isinstance(part, ev.InputAudio | ev.InputImage | ev.UnknownObject):
-        return ""
-    return (part.text if isinstance(part, _WRITTEN) else part.transcript) or ""
-
-
-_WRITTEN = (ev.InputText, ev.OutputText, ev.TextPart)
-
-
-def _images(item: ev.Item) -> int:
-    parts: list[msgspec.Struct] = list(item.content) if isinstance(item, ev.MessageItem) else []  # type: ignore[arg-type]  # a list of one union, read as one of its base
-    return sum(isinstance(part, ev.InputImage) for part in parts)
+    if isinstance(item, ev.FunctionCallOutputItem):
+        return [item.output]
+    parts = item.content if isinstance(item, ev.MessageItem) else []
+    texts: list[str] = []
+    for part in parts:  # a client's transcript of input audio is not shown to the model
+        if isinstance(part, ev.InputText | ev.OutputText | ev.TextPart):
+            texts.append(part.text or "")
+        elif isinstance(part, ev.OutputAudio | ev.AudioPart):
+            texts.append(part.transcript or "")
+    return texts

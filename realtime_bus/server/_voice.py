@@ -1,15 +1,28 @@
-"""A voice: text goes in, clauses and their sound come out, so that the two run in step."""
+"""A voice: text goes in, clauses and their sound come out, so that the two run in step.
+
+The voice is eSpeak NG through ctypes, from the library and the data that `espeakng-loader`
+carries. eSpeak is one object with global state in the whole process, and not safe to share: one
+lock is held from choosing the voice until the last sample.
+"""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import re
+import tempfile
+import threading
 from collections.abc import AsyncGenerator, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import msgspec
 
-from ._espeak import VoiceSettings, speak
-from ._resample import Resampler
+from realtime_bus.errors import MissingExtra
+
+from ._audio import Resampler
 
 __all__ = ["Spoken", "Voice", "split_text", "voice_named"]
 
@@ -43,6 +56,15 @@ class Spoken(msgspec.Struct, frozen=True):
     pcm: bytes
 
 
+class _Settings(msgspec.Struct, frozen=True):
+    """How eSpeak is to sound; see `Voice`."""
+
+    name: str
+    rate_wpm: int
+    pitch: int
+    pitch_range: int
+
+
 class Voice:
     """Somebody who can speak, by eSpeak NG.
 
@@ -67,12 +89,16 @@ class Voice:
         pitch: int = 50,
         pitch_range: int = 50,
     ) -> None:
-        _check("rate_wpm", rate_wpm, 80, 450)
-        _check("pitch", pitch, 0, 100)
-        _check("pitch_range", pitch_range, 0, 100)
-        self.settings = VoiceSettings(
-            name=_espeak_name(name), rate_wpm=rate_wpm, pitch=pitch, pitch_range=pitch_range
-        )
+        for what, value, least, most in (
+            ("rate_wpm", rate_wpm, 80, 450),
+            ("pitch", pitch, 0, 100),
+            ("pitch_range", pitch_range, 0, 100),
+        ):
+            if not least <= value <= most:
+                raise ValueError(f"{what} must be from {least} to {most}, not {value}")
+        language, plus, variant = name.partition("+")
+        language = "en" if language.lower() == "en-gb" else language  # as eSpeak files it
+        self.settings = _Settings(language + plus + variant, rate_wpm, pitch, pitch_range)
 
     def __repr__(self) -> str:
         return f"Voice({self.settings.name!r})"
@@ -98,20 +124,9 @@ class Voice:
         words = _UNSPEAKABLE.sub(" ", clause).strip()
         if not words:
             return Spoken(clause, b"")
-        pcm, rate_hz = speak(words, self.settings)
+        pcm, rate_hz = _speak(words, self.settings)
         resampler = Resampler(rate_hz, _RATE_HZ)
         return Spoken(clause, resampler.feed(pcm) + resampler.flush())
-
-
-def _espeak_name(name: str) -> str:
-    """Return what eSpeak calls a voice; it files British English under ``en``."""
-    language, plus, variant = name.partition("+")
-    return {"en-gb": "en"}.get(language.lower(), language) + plus + variant
-
-
-def _check(name: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
 
 
 _VOICES: dict[str, Voice] = {
@@ -140,3 +155,95 @@ def split_text(text: str) -> list[str]:
     """Split a text into clauses of some seconds each; joined, they are the text again."""
     clauses: list[str] = _CLAUSE.findall(text)
     return [piece for clause in clauses for piece in _SHORT_ENOUGH.findall(clause)]
+
+
+# eSpeak
+
+# constants of speak_lib.h
+_OUTPUT_SYNCHRONOUS = 2
+_DO_NOT_EXIT = 0x8000  # without it, eSpeak ends the process when it finds no data
+_TEXT_IS_UTF8 = 1
+_RATE, _PITCH, _RANGE = 1, 3, 4
+
+_LONGEST_DATA_PATH = 120
+"""eSpeak keeps the path of its data in 160 bytes, file names included, and cuts what is longer."""
+
+_LOCK = threading.Lock()
+
+
+def _speak(text: str, settings: _Settings) -> tuple[bytes, int]:
+    """Return a text as PCM16 mono, and its sample rate in Hz.
+
+    Raises:
+        MissingExtra: espeakng-loader is not installed, or does not work here.
+        ValueError: eSpeak has no voice of this name.
+    """
+    with _LOCK:
+        engine = _engine()
+        engine.use(settings)
+        return engine.say(text), engine.rate_hz
+
+
+class _Engine:
+    """The library, started; hold the lock."""
+
+    def __init__(self, library: Any, data_path: str) -> None:
+        self._library = library
+        self._samples = bytearray()
+        size, flags, count, pointer = ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p
+        library.espeak_Initialize.argtypes = [count, count, ctypes.c_char_p, count]
+        library.espeak_Synth.argtypes = [
+            ctypes.c_char_p, size, flags, count, flags, flags, pointer, pointer,
+        ]  # fmt: skip  # one line as in speak_lib.h
+        self.rate_hz: int = library.espeak_Initialize(
+            _OUTPUT_SYNCHRONOUS, 0, data_path.encode(), _DO_NOT_EXIT
+        )
+        if self.rate_hz <= 0:
+            raise OSError(f"eSpeak NG did not start with its data in {data_path}")
+        # kept, because C holds no reference to it
+        self._callback = _SYNTH_CALLBACK(self._collect)
+        library.espeak_SetSynthCallback(self._callback)
+
+    def _collect(self, samples: int | None, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            self._samples += ctypes.string_at(samples, count * 2)
+        return 0  # go on
+
+    def use(self, settings: _Settings) -> None:
+        if self._library.espeak_SetVoiceByName(settings.name.encode()) != 0:
+            raise ValueError(f"eSpeak NG has no voice {settings.name!r}; try 'en-us' or 'en-us+f3'")
+        self._library.espeak_SetParameter(_RATE, settings.rate_wpm, 0)
+        self._library.espeak_SetParameter(_PITCH, settings.pitch, 0)
+        self._library.espeak_SetParameter(_RANGE, settings.pitch_range, 0)
+
+    def say(self, text: str) -> bytes:
+        self._samples.clear()
+        encoded = text.encode("utf-8", "replace")
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _TEXT_IS_UTF8, None, None)
+        self._library.espeak_Synchronize()
+        return bytes(self._samples)
+
+
+_SYNTH_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+@cache
+def _engine() -> _Engine:
+    try:
+        import espeakng_loader  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]  # optional; ships no types
+
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        return _Engine(library, _short_path(espeakng_loader.get_data_path()))
+    except (ImportError, OSError, RuntimeError) as error:
+        raise MissingExtra("espeakng-loader", extra="server") from error
+
+
+def _short_path(data_path: str) -> str:
+    """Return a path that eSpeak can hold: a link to the data, if their own path is too long."""
+    if len(data_path.encode()) <= _LONGEST_DATA_PATH:
+        return data_path
+    folder = tempfile.TemporaryDirectory(prefix="espeak-")
+    atexit.register(folder.cleanup)  # eSpeak opens dictionaries as it needs them
+    link = Path(folder.name) / "data"
+    link.symlink_to(data_path, target_is_directory=True)
+    return str(link)

@@ -47,6 +47,7 @@ AT_ONCE = 3
 MARK = "realtime_bus_request"
 """The metadata key that carries a request's id to its response."""
 
+_RECENT = 64  # how many responses are remembered
 _MAX_METADATA = 16  # pairs that a response may have (Realtime protocol, "limits")
 _LOST_RACE = "conversation_already_has_active_response"
 
@@ -119,7 +120,7 @@ class Arbiter:
     Args:
         send: Sends a request.
         cancel: Sends a ``response.cancel`` for a response's id.
-        conversation: Told of every response; knows which one is active.
+        conversation: Sees every event first; knows which response is active.
     """
 
     def __init__(
@@ -137,6 +138,8 @@ class Arbiter:
         self._created: dict[str, ResponseRequest] = {}  # by response id
         self._blocked = False  # the server says that something is active, but not what
         self._echoes = False  # a mark has come back
+        self._seen: deque[str | None] = deque(maxlen=_RECENT)  # responses whose start was seen
+        self._ended: deque[str | None] = deque(maxlen=_RECENT)
         self._cancelled_id: str | None = None
         self._sign_of_life_s = 0.0
 
@@ -157,6 +160,11 @@ class Arbiter:
     def request_of(self, response_id: str | None) -> ResponseRequest | None:
         """Return the request that an active response answers, or None."""
         return self._created.get(response_id or "")
+
+    def asked_out_of_band(self, response: ev.Response) -> bool | None:
+        """Tell whether a response answers a request for one out of band; None if it answers none."""
+        request = self.request_of(response.id) or self._owner(response)
+        return None if request is None else request.out_of_band
 
     # --- what we want ------------------------------------------------------------------------
 
@@ -221,9 +229,8 @@ class Arbiter:
         if request is not None:
             self._forget(request)
             self._created[response.id or ""] = request
-        asked = None if request is None else request.out_of_band
-        state = self._conversation.created(response, out_of_band=asked)
-        if state is not None and state is self._conversation.active_response:
+        self._seen.append(response.id)
+        if response.id is not None and response.id == self.active_id:
             self._blocked = False
             self._sign_of_life_s = now_s
         if request is not None:
@@ -245,12 +252,10 @@ class Arbiter:
 
     def done(self, response: ev.Response, now_s: float) -> None:
         """See a response end, whether or not its start was seen."""
-        known = self._conversation.responses.get(response.id or "")
         request = self._created.pop(response.id or "", None)
-        if request is None and response.id != self.active_id and not (known and known.done):
+        if request is None and response.id not in (*self._seen, *self._ended):
             request = self._owner(response)
-        asked = None if request is None else request.out_of_band
-        self._conversation.done(response, out_of_band=asked)
+        self._ended.append(response.id)
         if request is not None:
             self._forget(request)
             if request.response_id is None:

@@ -104,7 +104,7 @@ class SessionContext(Generic[StateT]):
         def see(_event: object) -> None:
             created.set()
 
-        pipeline.observe((ev.SessionCreated, translation.SessionCreated), see)
+        pipeline.handle((ev.SessionCreated, translation.SessionCreated), see)
         pipeline.lifecycle.on_end(see)
         pipeline.lifecycle.read(pipeline.deliver)
         if self._wait_created:

@@ -1,7 +1,7 @@
 """The one view of the conversation: which responses and items are of it, what is active, who speaks.
 
 Pure: events go in, facts come out. A session feeds its own with every server event in `SEEN`,
-behind the interceptors, so that every handler of an event finds the state after it.
+before interceptors and handlers, so that whoever is given an event finds the state after it.
 
 Rules (Realtime protocol, "flows", "out-of-band responses"; `DIALECTS.md` for servers that say less):
 
@@ -89,6 +89,10 @@ class ItemState(msgspec.Struct, kw_only=True, eq=False):
 class Conversation:
     """The default conversation of one session, as far as its client can know it.
 
+    Args:
+        asked_out_of_band: Tells of a response that names no conversation whether the request that
+            it answers asked for it out of band; None if nobody knows. See rule 2.
+
     Attributes:
         responses: By id, oldest first, those out of band included.
         items: By id, oldest first, those out of band and those deleted included.
@@ -96,7 +100,10 @@ class Conversation:
         user_speaking: Whether the server's turn detection hears somebody.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, asked_out_of_band: Callable[[ev.Response], bool | None] | None = None
+    ) -> None:
+        self._asked_out_of_band = asked_out_of_band
         self.responses: dict[str, ResponseState] = {}
         self.items: dict[str, ItemState] = {}
         self.active_response: ResponseState | None = None
@@ -130,37 +137,33 @@ class Conversation:
 
     # --- responses ---------------------------------------------------------------------------
 
-    def created(self, response: Any, *, out_of_band: bool | None = None) -> ResponseState | None:
-        """See a response begin.
+    def _created(self, event: ev.ResponseCreated) -> None:
+        self._begin(event.response)
 
-        Args:
-            response: As in ``response.created``; None is returned if it has no id.
-            out_of_band: Where the request that it answers asked for it; None if nobody knows.
-        """
+    def _done(self, event: ev.ResponseDone) -> None:
+        response: Any = event.response
+        is_new = _text(response, "id") not in self.responses
+        state = self._begin(response, over=True) if is_new else self.responses[response.id]
+        if state is not None:
+            state.done = state.over = True
+            state.status = _text(response, "status")
+            if state is self.active_response:
+                self.active_response = None
+
+    def _begin(self, response: Any, *, over: bool = False) -> ResponseState | None:
+        """Note a response, as read in whatever state; None if it has no id."""
         response_id = _text(response, "id")
         if response_id is None:
             return None
         state = self._response(response_id)
+        state.over |= over
         names = _text(response, "conversation_id") is not None
         self._names_conversations |= names
-        if names or not self._is_out_of_band(response, out_of_band):
+        if names or not self._is_out_of_band(response):
             self._include(state)
         own = getattr(getattr(getattr(response, "audio", None), "output", None), "format", None)
         if isinstance(own, ev.AudioFormat):
             state.audio_format = own
-        return state
-
-    def done(self, response: Any, *, out_of_band: bool | None = None) -> ResponseState | None:
-        """See a response end, whether or not its beginning was seen; see `created`."""
-        response_id = _text(response, "id")
-        if response_id is None:
-            return None
-        known = self.responses.get(response_id)
-        state = known or self.created(response, out_of_band=out_of_band)
-        if state is not None:
-            state.done = True
-            state.status = _text(response, "status")
-            self._end(state)
         return state
 
     def presume_active(self, response_id: str) -> None:
@@ -173,15 +176,12 @@ class Conversation:
     def presume_over(self) -> None:
         """Give up on the active response: no sign of life came for too long."""
         if self.active_response is not None:
-            self._end(self.active_response)
-
-    def _end(self, state: ResponseState) -> None:
-        state.over = True
-        if state is self.active_response:
+            self.active_response.over = True
             self.active_response = None
 
-    def _is_out_of_band(self, response: Any, asked: bool | None) -> bool:
+    def _is_out_of_band(self, response: Any) -> bool:
         """Apply rules 2 and 3 to a response that names no conversation."""
+        asked = None if self._asked_out_of_band is None else self._asked_out_of_band(response)
         if asked is not None:
             return asked
         if getattr(response, "conversation_id", None) is not None:  # UNSET: the key is absent
@@ -205,12 +205,6 @@ class Conversation:
             _MAX_RESPONSES,
             lambda: ResponseState(id=response_id, audio_format=self._output_format),
         )
-
-    def _created(self, event: ev.ResponseCreated) -> None:
-        self.created(event.response)
-
-    def _done(self, event: ev.ResponseDone) -> None:
-        self.done(event.response)
 
     # --- items -------------------------------------------------------------------------------
 

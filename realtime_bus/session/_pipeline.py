@@ -181,9 +181,13 @@ class Pipeline:
     def observe(
         self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]
     ) -> None:
-        """Let a part of the session see events: before any handler, if asked for first."""
+        """Let a part of the session note what the server said, before interceptors see it."""
+        self.router.observe(classes, observer)
+
+    def handle(self, classes: Iterable[type[ev.Event]], handler: Callable[[Any], None]) -> None:
+        """Let a part of the session handle events, before the handlers that are added later."""
         wanted = Selection(frozenset(classes))
-        self.add(Subscription(observer, wanted, where=None, options={}, internal=True))
+        self.add(Subscription(handler, wanted, where=None, options={}, internal=True))
 
     def add(self, subscription: Subscription) -> None:
         """Let a handler take part from now on."""

@@ -107,6 +107,10 @@ class Responses:
         event_id = self._next_event_id()
         self._channel.send_nowait(ev.ResponseCancel(event_id=event_id, response_id=response_id))
 
+    def asked_out_of_band(self, response: ev.Response) -> bool | None:
+        """Tell where the request that a response answers asked for it; see `Conversation`."""
+        return self._arbiter.asked_out_of_band(response)
+
     def take_back(self, request: ResponseRequest) -> bool:
         """Take a request out of the queue; return False if it has been sent already."""
         return self._arbiter.withdraw(request)

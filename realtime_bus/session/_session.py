@@ -2,8 +2,8 @@
 
 A facade: its parts are `Pipeline` (frames in, events to handlers, commands out), `Lifecycle` (tasks
 and the end), `Requests` (who waits for which answer), `Responses` (the arbiter of
-``response.create``), `Conversation` and `ActiveSettings` (what is known). They see an event behind
-the interceptors and before any handler, in this order: settings, conversation, requests, responses.
+``response.create``), `Conversation` and `ActiveSettings` (what is known). The conversation sees an
+event first of all; settings, requests and responses behind the interceptors, before any handler.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Session(Generic[StateT]):
         self.state: StateT = state
         self.config: Any = None
         self.settings = ActiveSettings()
-        self.conversation = Conversation()
+        self.conversation = Conversation(self._asked_out_of_band)
         self.last_error: ev.ErrorDetails | None = None
         self._kind: SessionKind = kind
         # others may talk in the same conversation (a call's sideband), or it may be restored
@@ -125,18 +125,14 @@ class Session(Generic[StateT]):
         self._observe()
 
     def _observe(self) -> None:
-        """Let the parts see events before any handler, in this order."""
-        observe = self._pipeline.observe
-        observe(
-            (ev.SessionCreated, ev.SessionUpdated)
-            + (translation.SessionCreated, translation.SessionUpdated),
-            self._see_settings,
-        )
-        observe((ev.Error,), self._see_error)
-        told_by_arbiter = {ev.ResponseCreated, ev.ResponseDone}
-        observe(Conversation.SEEN.keys() - told_by_arbiter, self.conversation.see)
-        observe(ANSWERS, self._requests.observe)
-        observe(Responses.SEEN, self._responses.see)
+        """Let the parts see events: the conversation at once, the others before any handler."""
+        self._pipeline.observe(Conversation.SEEN, self.conversation.see)
+        settings = (ev.SessionCreated, ev.SessionUpdated)
+        of_translation = (translation.SessionCreated, translation.SessionUpdated)
+        self._pipeline.handle((*settings, *of_translation), self._see_settings)
+        self._pipeline.handle((ev.Error,), self._see_error)
+        self._pipeline.handle(ANSWERS, self._requests.observe)
+        self._pipeline.handle(Responses.SEEN, self._responses.see)
         self._pipeline.on_sent(ANSWERED, self._requests.sent)
         self._lifecycle.on_end(self._requests.fail_all)
         self._lifecycle.on_end(self._responses.fail_all)
@@ -166,6 +162,9 @@ class Session(Generic[StateT]):
             event_id=error.event_id,
             error_type=error.type,
         )
+
+    def _asked_out_of_band(self, response: ev.Response) -> bool | None:
+        return self._responses.asked_out_of_band(response)
 
     # --- handlers of this session alone ------------------------------------------------------
 

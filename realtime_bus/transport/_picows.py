@@ -10,7 +10,8 @@ Rules, beside those of `AsyncioTransport`, which this is:
   transport does: it joins fragments, answers pings, closes. One place judges for both.
 * What picows finds broken or too large, it wants to answer with a close frame. It is given a
   transport that writes nothing, but fails the connection with that code and reason: a little
-  later, for picows still has the frame before that one to deliver.
+  later, for picows still has the frame before that one to deliver. What the socket brings from
+  then on is discarded.
 * Only what comes next after a ping has to be noticed byte by byte, so only then does anything in
   Python stand between: the `_ActivityProbe`.
 
@@ -59,6 +60,8 @@ class PicowsTransport(AsyncioTransport, picows.WSListener):
         close_timeout_s: Seconds that the peer has to finish the closing handshake.
     """
 
+    _reader: _Reader | None = None
+
     async def _create_connection(self, **options: Any) -> None:
         await aiofastnet.create_connection(self._loop, lambda: self, **options)
 
@@ -85,11 +88,18 @@ class PicowsTransport(AsyncioTransport, picows.WSListener):
             except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
                 self._crashed(exc)
         else:
-            self.data_received(_whole(frame))
+            super().data_received(_whole(frame))
+
+    def data_received(self, data: bytes) -> None:
+        """Read the handshake; discard what comes once picows has failed."""
+        if self._reader is None:
+            super().data_received(data)
 
     def picows_failed(self, close_frame: bytes) -> None:
         """Fail the connection with what picows wanted to send."""
         self._connection.cutter.ended = True  # nothing goes past the connection any more
+        if self._transport is not None:  # the loop may have more for picows in this very turn
+            self._transport.set_protocol(self)
         with asyncio_in_callbacks():
             self._loop.call_soon(self._fail_with, close_frame)
 
@@ -98,15 +108,14 @@ class PicowsTransport(AsyncioTransport, picows.WSListener):
         code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode("utf-8", "replace")
         self._connection.fail(code, reason)
         self._flush()
-        if self._transport is not None:  # picows would keep what still comes: we discard it
-            self._transport.set_protocol(self)
 
     def _tick(self) -> None:
         super()._tick()
-        if self._transport is not None and self._connection.is_open:
-            self._transport.set_protocol(
-                _ActivityProbe(self._reader, self._connection, self._transport)
-            )
+        reader, transport = self._reader, self._transport
+        if reader is None or transport is None or self._connection.cutter.ended:
+            return
+        if self._connection.is_open:
+            transport.set_protocol(_ActivityProbe(reader, self._connection, transport))
 
 
 class _Reader(_WSProtocol):  # type: ignore[misc]  # the base class has no type
@@ -136,15 +145,15 @@ class _Reader(_WSProtocol):  # type: ignore[misc]  # the base class has no type
             16 * 1024,  # read buffer; it grows
         )
         self._owner = owner
-        null = _NullTransport(transport, owner.picows_failed)
-        self.connection_made(null)
-        key = re.search(rb"Sec-WebSocket-Key: (\S+)", null.written[0])
+        self._null = _NullTransport(transport, owner.picows_failed)
+        self.connection_made(self._null)
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", self._null.written[0])
         assert key is not None  # noqa: S101 - picows made the request
         self.feed(_ANSWER.format(accept_key(key[1].decode())).encode())
 
     def feed(self, data: bytes | bytearray) -> None:
-        """Give picows bytes that were read by somebody else."""
-        while data:
+        """Give picows bytes that were read by somebody else, unless it has failed."""
+        while data and len(self._null.written) < 2:
             space: memoryview = self.get_buffer(-1)
             size = min(len(space), len(data))
             space[:size] = data[:size]

@@ -16,6 +16,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_demo_goes_as_it_should(tmp_path: Path, backend: str) -> None:
     """The short demo passes all its own checks, and writes both sides as heard."""

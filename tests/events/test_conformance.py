@@ -166,6 +166,7 @@ EXCEPTIONS: dict[str, str] = {
     f"{_TR_ECHO}.audio": _SESSION,
     "RealtimeResponse.audio.output.voice": "what was asked for may be a custom voice",
     "PromptCacheBreakpointConfig.mode": "there is only one value",
+    "PromptCacheBreakpointConfig.ttl": "the SDK has it",
     "conversation.item.input_audio_transcription.completed.usage": "the beta lacks it",
     "response.function_call_arguments.done.name": "the beta lacks it",
     "response.content_part.added.part": "both spellings of parts occur",

@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 
 from realtime_bus import events as ev
-from realtime_bus._errors import CloseInfo
 from realtime_bus.codec import decode, encode
+from realtime_bus.errors import CloseInfo
 from realtime_bus.transport import Transport, dial
 
 PATIENCE_S = 20

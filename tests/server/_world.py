@@ -9,9 +9,8 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.codec import decode, encode
 from realtime_bus.server import EnergyDetector, ServerOptions, Speech, Text, ToolCall
-from realtime_bus.server._frames import to_frame
-from realtime_bus.server._machine import Machine
-from realtime_bus.server._outbox import CancelResponder, Close, StartResponder, Transcribe
+from realtime_bus.server._protocol import SessionProtocol
+from realtime_bus.server._wire import CancelResponder, Close, StartResponder, Transcribe, to_frame
 
 LOUD = (b"\x00\x30" + b"\x00\xd0") * 12  # 1 ms of a 12 kHz square wave, PCM16 at 24 kHz
 QUIET = bytes(48)
@@ -36,7 +35,7 @@ def spoken(ms: int, text: str = "La la.") -> list[Speech]:
 
 
 class World:
-    """A machine, its clock and its responder.
+    """A session protocol, its clock and its responder.
 
     Args:
         answers: What the responder makes, response by response, or a function that finds it;
@@ -50,10 +49,12 @@ class World:
         manual: bool = False,
         words: Callable[[int], str | None] | None = None,
         kind: Any = "realtime",
+        model: str = "test-model",
         **options: Any,
     ) -> None:
         self.now_s = 100.0
         self.events: list[ev.ServerEvent] = []
+        self.wire: list[dict[str, Any]] = []
         self.started: list[StartResponder] = []
         self.cancelled: list[str] = []
         self.transcribe: list[Transcribe] = []
@@ -63,10 +64,10 @@ class World:
         self._words = words
         self._counts: dict[str, int] = defaultdict(int)
         self.options = ServerOptions(**options)
-        self.machine = Machine(
+        self.protocol = SessionProtocol(
             self.options,
             kind=kind,
-            model="test-model",
+            model=model,
             make_detector=EnergyDetector,
             now_s=self.now_s,
             epoch_s=1_700_000_000.0,
@@ -84,7 +85,7 @@ class World:
         """Send events, and return what the server says at once."""
         before = len(self.events)
         for event in events:
-            self.machine.receive(_frame(event))
+            self.protocol.receive(_frame(event))
             self._settle()
         return self.events[before:]
 
@@ -103,7 +104,7 @@ class World:
     def run(self, seconds: float = 60.0) -> list[ev.ServerEvent]:
         """Let time pass, from one deadline to the next."""
         before, end_s = len(self.events), self.now_s + seconds
-        while (at := self.machine.next_deadline()) is not None and at <= end_s:
+        while (at := self.protocol.next_deadline()) is not None and at <= end_s:
             self.now_s = max(self.now_s, at)
             self._settle()
         self.now_s = end_s
@@ -114,7 +115,7 @@ class World:
         """Let time pass until an event of this class has come."""
         before, end_s = len(self.events), self.now_s + seconds
         while not any(isinstance(event, wanted) for event in self.events[before:]):
-            at = self.machine.next_deadline()
+            at = self.protocol.next_deadline()
             assert at is not None, "nothing will happen any more"
             assert at <= end_s, "it did not happen in time"
             self.now_s = max(self.now_s, at)
@@ -126,16 +127,17 @@ class World:
     def _settle(self, *, once: bool = False) -> None:
         """Tick while there is something to do now."""
         while True:
-            self.machine.tick(self.now_s)
-            more = [self._take(happening) for happening in self.machine.drain()]
-            at = self.machine.next_deadline()
+            self.protocol.tick(self.now_s)
+            more = [self._take(happening) for happening in self.protocol.drain()]
+            at = self.protocol.next_deadline()
             if at is None or once or (at > self.now_s and not any(more)):
                 return
 
     def _take(self, happening: Any) -> bool:
-        """Carry out what the machine says; tell whether that gives it something to do."""
+        """Carry out what the protocol says; tell whether that gives it something to do."""
         if isinstance(happening, ev.ServerEvent):
             self.events.append(checked(happening, self.options))
+            self.wire.append(msgspec.json.decode(to_frame(happening, self.options)))
             return False
         return _COMMANDS[type(happening)](self, happening)
 
@@ -145,8 +147,8 @@ class World:
             return False
         answer = self._answers.pop(0) if self._answers else [Speech(b"", "Hm.")]
         for output in answer:
-            self.machine.responder_made(command.response_id, output)
-        self.machine.responder_finished(command.response_id)
+            self.protocol.responder_made(command.response_id, output)
+        self.protocol.responder_finished(command.response_id)
         return True
 
     def _cancel(self, command: CancelResponder) -> bool:
@@ -157,7 +159,7 @@ class World:
         self.transcribe.append(command)
         if self._words is None:
             return False
-        self.machine.transcribed(command.item_id, self._words(command.turn_index))
+        self.protocol.transcribed(command.item_id, self._words(command.turn_index))
         return True
 
     def _close(self, command: Close) -> bool:

@@ -92,11 +92,11 @@ def test_an_append_above_the_limit_is_refused() -> None:
 def test_a_large_append_is_heard_in_stretches() -> None:
     """One tick hears a few seconds at most, and events behind the audio wait for it."""
     world = World()
-    world.machine.receive(msgspec.json.encode(ev.InputAudioBufferAppend(audio=silence(60_000))))
-    world.machine.receive(msgspec.json.encode(ev.InputAudioBufferCommit()))
+    world.protocol.receive(msgspec.json.encode(ev.InputAudioBufferAppend(audio=silence(60_000))))
+    world.protocol.receive(msgspec.json.encode(ev.InputAudioBufferCommit()))
     ticks = 0
-    while not (out := world.machine.drain()):
-        world.machine.tick(world.now_s)
+    while not (out := world.protocol.drain()):
+        world.protocol.tick(world.now_s)
         ticks += 1
     assert ticks > 10
     assert isinstance(out[0], ev.InputAudioBufferCommitted)
@@ -242,6 +242,7 @@ def _check_story(events: list[ev.ServerEvent]) -> None:
     assert len({event.event_id for event in events}) == len(events)
 
 
+@pytest.mark.slow
 def test_an_hour_of_conversation_in_seconds() -> None:
     """On a virtual clock an hour of turns, replies and interruptions takes seconds."""
     world = World(*(spoken(4000, f"Answer {i}.") for i in range(1000)), words="turn {}".format)

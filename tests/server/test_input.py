@@ -3,7 +3,7 @@
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.server._pcm import OutputConverter
+from realtime_bus.server._audio import OutputConverter
 
 from ._world import World, only_error, silence, speech, spoken, types, user_message
 

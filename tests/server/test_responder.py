@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.server._responder import (
+from realtime_bus.server._responders import (
     EchoResponder,
     Output,
     Responder,

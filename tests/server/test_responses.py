@@ -4,7 +4,7 @@ import pytest
 
 from realtime_bus import events as ev
 from realtime_bus.server import Speech, Text, ToolCall
-from realtime_bus.server._pcm import OutputConverter
+from realtime_bus.server._audio import OutputConverter
 
 from ._world import World, only_error, speech, spoken, types, user_message
 
@@ -64,9 +64,9 @@ def test_what_a_cancelled_responder_makes_is_not_heard() -> None:
     world.send(ev.ResponseCreate())
     response_id = world.started[0].response_id
     world.send(ev.ResponseCancel())
-    world.machine.responder_made(response_id, Text("late"))
-    world.machine.responder_finished(response_id)
-    world.machine.responder_failed(response_id, "late")
+    world.protocol.responder_made(response_id, Text("late"))
+    world.protocol.responder_finished(response_id)
+    world.protocol.responder_failed(response_id, "late")
     assert world.run(5) == []
 
 
@@ -75,9 +75,9 @@ def test_a_failed_responder_fails_the_response() -> None:
     world = World(manual=True)
     world.send(ev.ResponseCreate())
     first = world.started[0].response_id
-    world.machine.responder_made(first, Speech(bytes(4800), "Half a"))
+    world.protocol.responder_made(first, Speech(bytes(4800), "Half a"))
     world.run(1)
-    world.machine.responder_failed(first, "out of words")
+    world.protocol.responder_failed(first, "out of words")
     world.run(1)
     response = world.last(ev.ResponseDone).response
     assert response.status == "failed"
@@ -144,13 +144,13 @@ def test_stalls() -> None:
 
 
 def test_a_client_that_does_not_read_is_not_spoken_to() -> None:
-    """A machine that is held says nothing, and does not make up for it in a burst."""
+    """A session that is held says nothing, and does not make up for it in a burst."""
     world = World(spoken(20_000))
     world.send(ev.ResponseCreate())
     world.run(0.5)
-    world.machine.held = True
+    world.protocol.held = True
     assert world.run(3) == []
-    world.machine.held = False
+    world.protocol.held = False
     resumed_s = world.now_s
     burst = [e for e in world.run(0.1) if isinstance(e, DELTA)]
     assert sum(len(e.delta) for e in burst) <= (0.1 + 0.05) * 4 * 48_000 + 250 * 48
@@ -163,12 +163,12 @@ def test_a_fast_responder_has_to_wait() -> None:
     world.send(ev.ResponseCreate())
     response_id = world.started[0].response_id
     made = 0
-    while world.machine.responder_may_go_on(response_id):
-        world.machine.responder_made(response_id, Speech(bytes(48_000)))
+    while world.protocol.responder_may_go_on(response_id):
+        world.protocol.responder_made(response_id, Speech(bytes(48_000)))
         made += 1
     assert made == 10
     world.run(1)
-    assert world.machine.responder_may_go_on(response_id)
+    assert world.protocol.responder_may_go_on(response_id)
 
 
 def test_the_transcript_goes_with_the_audio() -> None:

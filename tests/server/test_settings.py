@@ -101,14 +101,6 @@ def test_empty_values_clear() -> None:
             "invalid_value",
             "session.audio.input.turn_detection.idle_timeout_ms",
         ),
-        (
-            {
-                "type": "realtime",
-                "audio": {"input": {"transcription": {"model": "gpt-realtime-whisper"}}},
-            },
-            "invalid_value",
-            "session.audio.input.turn_detection",
-        ),
     ],
 )
 def test_a_refused_update_names_the_field_and_changes_nothing(

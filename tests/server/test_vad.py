@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from realtime_bus import MissingExtra
 from realtime_bus import events as ev
-from realtime_bus.server._pcm import OutputConverter
+from realtime_bus.server._audio import OutputConverter
 from realtime_bus.server._vad import (
     EnergyDetector,
     SileroDetector,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime_bus import MissingExtra
-from realtime_bus.server import _espeak
-from realtime_bus.server._pcm import level_dbfs
+from realtime_bus.server import _voice
+from realtime_bus.server._audio import level_dbfs
 from realtime_bus.server._voice import Spoken, Voice, split_text, voice_named
 
 TEXT = "Good evening. First, boil the water; then add salt!\nReady?"
@@ -170,9 +170,9 @@ def test_a_missing_espeak_names_the_extra(fault: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: "/nowhere.so")
     else:
         monkeypatch.setattr(espeakng_loader, "get_data_path", no_data)
-    engine = _espeak._engine
+    engine = _voice._engine
     with monkeypatch.context() as patch:
-        patch.setattr(_espeak, "_engine", engine.__wrapped__)  # the real one is started already
+        patch.setattr(_voice, "_engine", engine.__wrapped__)  # the real one is started already
         with pytest.raises(MissingExtra, match=r"realtime-bus\[server\]"):
             spoken_by(Voice())
 
@@ -208,4 +208,4 @@ def test_a_long_installation_path_is_no_obstacle(tmp_path: Path) -> None:
 def test_broken_data_do_not_end_the_process(tmp_path: Path) -> None:
     """Missing data of eSpeak are an exception like any other, not the end of the server."""
     finished = run_far_away(tmp_path)
-    assert "realtime_bus._errors.MissingExtra" in finished.stderr
+    assert "realtime_bus.errors.MissingExtra" in finished.stderr

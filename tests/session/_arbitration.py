@@ -38,7 +38,8 @@ class Desk:
         self.settled: list[str] = []
         self.tasks: dict[str, ResponseRequest] = {}
         self.refuse: Exception | None = None
-        self.arbiter = Arbiter(self._send, self.cancelled.append, Conversation())
+        self.conversation = Conversation(lambda found: self.arbiter.asked_out_of_band(found))
+        self.arbiter = Arbiter(self._send, self.cancelled.append, self.conversation)
 
     def _send(self, event: ev.ResponseCreate) -> None:
         if self.refuse is not None:
@@ -61,7 +62,7 @@ class Desk:
         metadata = self.tasks[name].metadata if name is not None else None
         metadata = metadata if echoes else msgspec.UNSET
         found = response(response_id, metadata=metadata, **more)
-        self.arbiter.created(found, self.now_s)
+        self.hear_created(found)
 
     def done(
         self, response_id: str | None, name: str | None = None, *, echoes: bool = True
@@ -70,6 +71,16 @@ class Desk:
         metadata = self.tasks[name].metadata if name is not None else None
         metadata = metadata if echoes else msgspec.UNSET
         found = response(response_id, metadata=metadata)
+        self.hear_done(found)
+
+    def hear_created(self, found: ev.Response) -> None:
+        """Pass ``response.created`` on, as a session does."""
+        self.conversation.see(ev.ResponseCreated(response=found))
+        self.arbiter.created(found, self.now_s)
+
+    def hear_done(self, found: ev.Response) -> None:
+        """Pass ``response.done`` on, as a session does."""
+        self.conversation.see(ev.ResponseDone(response=found))
         self.arbiter.done(found, self.now_s)
 
     def error(

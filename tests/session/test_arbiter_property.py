@@ -67,8 +67,7 @@ class Conversation(RuleBasedStateMachine):
         if what == "error":
             self.desk.error(*about[0], message=about[1])
         else:
-            see = getattr(self.desk.arbiter, what)
-            see(about, self.desk.now_s)
+            getattr(self.desk, f"hear_{what}")(about)
 
     # --- the server ---
 

@@ -65,9 +65,7 @@ async def cancelled(transport: Any) -> None:
             await transport.aclose(1001, "cancelled")
 
 
-async def test_a_cancelled_owner_still_says_goodbye(
-    dial: Any, serve: Any, sockets_to: Any
-) -> None:
+async def test_a_cancelled_owner_still_says_goodbye(dial: Any, serve: Any, sockets_to: Any) -> None:
     """The peer gets the close frame, and when the owner is out the socket is closed."""
     async with serve() as server:
         transport = await dial(server.url)

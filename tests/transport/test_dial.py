@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from anyio.abc import ByteStream
+from websockets.uri import parse_uri
 
 from realtime_bus.errors import (
     AuthenticationError,
@@ -18,8 +19,14 @@ from realtime_bus.errors import (
     UpgradeRefused,
 )
 from realtime_bus.transport import Dial
-from realtime_bus.transport._handshake import HttpRefusal
-from realtime_bus.transport._url import parse_url, show_url
+from realtime_bus.transport._handshake import (
+    HttpRefusal,
+    Secrets,
+    client_connection,
+    refused,
+    server_connection,
+)
+from realtime_bus.transport._url import is_loopback, parse_url, show_url
 
 KEY = "sk-proj-0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {KEY}", "api-key": KEY}
@@ -205,6 +212,8 @@ async def test_no_answer_in_time(dial: Any, listen: Any) -> None:
         ("wss://host:99999/", "check its host and port"),
         ("wss://host:abc/", "check its host and port"),
         ("wss://[::1/", "check its host and port"),
+        ("wss://[bad/", "check its host and port"),
+        ("wss://[bad]/", "check its host and port"),
         ("wss://me:secret@host/", "send them in a header"),
         ("wss://host/a#b", "leave it out"),
         ("wss://a..b/", "no valid host name"),
@@ -235,6 +244,40 @@ def test_a_url_is_read_and_shown(url: str, shown: str, resource: str | None) -> 
     uri = parse_url(url)
     assert show_url(uri) == shown
     assert uri.resource_name == (resource or "/%C3%A4%20b?q=%C3%BC&r=%20")
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("127.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("0.0.0.0", False),  # noqa: S104 - nobody listens here
+        ("10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_what_is_local(host: str, local: bool) -> None:
+    """Only addresses of the loopback network and the name localhost are this machine."""
+    assert is_loopback(host) is local
+
+
+def test_a_refusal_is_cleaned_before_it_is_cut() -> None:
+    """No part of the key is left where the server's text was shortened."""
+    for before in range(280, 300):
+        body = b"x" * before + KEY.encode() + b"y" * 100
+        client = client_connection(parse_uri("ws://h/"), headers=HEADERS)
+        server = server_connection(process_request=lambda _: HttpRefusal(status=400, body=body))  # noqa: B023 - called in this round
+        server.receive(b"".join(client.outgoing()))
+        client.receive(b"".join(server.outgoing()))
+        error = refused(client, url="ws://h/", secrets=Secrets(HEADERS, ()))
+        assert "sk-" not in str(error) + getattr(error, "body", "")
 
 
 @pytest.mark.anyio

@@ -8,7 +8,6 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import ByteStream
-
 from websockets.uri import parse_uri
 from websockets.utils import apply_mask
 

@@ -47,6 +47,7 @@ def run_pyright(_cache: Path) -> Found:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", [run_mypy, run_pyright])
 def test_type_checkers_accept_what_is_right_and_find_what_is_wrong(

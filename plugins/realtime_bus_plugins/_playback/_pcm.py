@@ -49,14 +49,13 @@ def _rate_hz(audio_format: AudioFormat) -> int:
 class _Source:
     """How far one item's audio has been converted: deltas of two items may take turns."""
 
-    __slots__ = ("audio_format", "counted", "half", "resampler", "total")
+    __slots__ = ("half", "made", "resampler", "taken")
 
-    def __init__(self, audio_format: AudioFormat) -> None:
-        self.audio_format = audio_format
+    def __init__(self) -> None:
         self.half = b""
         self.resampler: Any = None
-        self.total = 0  # samples that came
-        self.counted = 0  # samples at 24 kHz that they have made so far
+        self.taken = 0  # samples that came
+        self.made = 0  # samples at 24 kHz that they have made
 
 
 class FromSession:
@@ -70,7 +69,7 @@ class FromSession:
 
     def __init__(self, *, counting_only: bool = False) -> None:
         self._counting_only = counting_only
-        self._sources: dict[object, _Source] = {}
+        self._by_format: dict[AudioFormat, dict[object, _Source]] = {}
         self.use(AudioPCM())
 
     def use(self, audio_format: AudioFormat) -> None:
@@ -80,6 +79,7 @@ class FromSession:
             MissingExtra: The format needs audioop-lts, and it is not installed.
         """
         self._format = audio_format
+        self._sources = self._by_format.setdefault(audio_format, {})
         self._width = sample_width(audio_format)
         self._rate_hz = _rate_hz(audio_format)
         needed = not self._counting_only and (self._width == 1 or self._rate_hz != RATE_HZ)
@@ -87,12 +87,14 @@ class FromSession:
 
     def forget(self) -> None:
         """Forget all sources: what follows begins anew."""
-        self._sources.clear()
+        for sources in self._by_format.values():
+            sources.clear()
 
     def samples(self, audio: bytes, source: object) -> int:
         """Return how many samples at 24 kHz the audio makes, without converting it."""
-        state, whole = self._whole(audio, source)
-        return self._due(state, len(whole) // self._width)
+        state = self._source(source)
+        samples = len(self._whole(audio, state)) // self._width
+        return samples if self._rate_hz == RATE_HZ else self._due(state, samples)
 
     def convert(self, audio: bytes, source: object) -> bytes:
         """Return the audio as PCM16 at 24 kHz.
@@ -101,7 +103,8 @@ class FromSession:
             audio: Audio in the session's format.
             source: What it belongs to; each source is converted on its own.
         """
-        state, whole = self._whole(audio, source)
+        state = self._source(source)
+        whole = self._whole(audio, state)
         if self._audioop is None:
             return whole
         decoder = _DECODERS.get(type(self._format))
@@ -116,24 +119,27 @@ class FromSession:
         missing = 2 * self._due(state, len(pcm) // 2) - len(made) if first else 0
         return bytes(max(0, missing)) + bytes(made)
 
-    def _whole(self, audio: bytes, source: object) -> tuple[_Source, bytes]:
-        """Return whole samples, and keep the half that is left over."""
+    def _source(self, source: object) -> _Source:
         state = self._sources.get(source)
-        if state is None or state.audio_format != self._format:
-            if len(self._sources) >= _REMEMBERED_SOURCES and source not in self._sources:
+        if state is None:
+            if len(self._sources) >= _REMEMBERED_SOURCES:
                 del self._sources[next(iter(self._sources))]
-            state = self._sources[source] = _Source(self._format)
+            state = self._sources[source] = _Source()
+        return state
+
+    def _whole(self, audio: bytes, state: _Source) -> bytes:
+        """Return whole samples, and keep the half that is left over."""
         if state.half:
             audio = state.half + audio
         odd = len(audio) % self._width
         state.half = audio[-odd:] if odd else b""
-        return state, audio[:-odd] if odd else audio
+        return audio[:-odd] if odd else audio
 
     def _due(self, state: _Source, samples: int) -> int:
         """Return what so many more samples make at 24 kHz; fractions add up."""
-        state.total += samples
-        due = state.total * RATE_HZ // self._rate_hz - state.counted
-        state.counted += due
+        state.taken += samples
+        due = state.taken * RATE_HZ // self._rate_hz - state.made
+        state.made += due
         return due
 
 

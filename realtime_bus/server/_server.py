@@ -1,0 +1,318 @@
+"""The local server's sockets: who connects, and what becomes of it.
+
+The rules
+---------
+* Each connection is a task of its own. Whatever goes wrong in it is logged and ends it with
+  1011; the server and the other connections go on.
+* A client has `OPEN_TIMEOUT_S` to shake hands, TLS included. Sessions are limited; so are
+  connections that have not shaken hands yet.
+* When the server stops, every session is closed with 1001.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import anyio
+import msgspec
+import structlog
+from anyio import current_time, move_on_after
+from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSStream
+from msgspec.structs import replace
+
+from realtime_bus._tasks import background_tasks
+from realtime_bus.transport import (
+    MemoryTransport,
+    Refusal,
+    Settings,
+    StreamTransport,
+    UpgradeRequest,
+    memory_transport_pair,
+    server_connection,
+)
+
+from ._admission import PATH, Accepted, TurnedAway, admit
+from ._config import SessionKind
+from ._options import ServerOptions
+from ._protocol import SessionProtocol
+from ._responders import Responder, Transcriber, VoiceResponder
+from ._script import responder_named
+from ._session import ServedSession
+from ._tls import SelfSigned, self_signed, ssl_context_of
+from ._vad import SileroDetector, SpeechDetector
+from ._wire import random_id, to_frame
+
+if TYPE_CHECKING:
+    from anyio.abc import ByteStream
+
+    from realtime_bus.transport import Transport
+
+__all__ = ["BoundServer", "RealtimeServer", "ServerStatistics", "serve_forever"]
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
+
+OPEN_TIMEOUT_S = 10.0
+GOODBYE_S = 1.0
+"""How long a client may take to agree that the server stops."""
+
+MAX_STRANGERS = 100
+"""Connections beyond the limit that are still answered, with HTTP 503."""
+
+
+class BoundServer(msgspec.Struct, frozen=True):
+    """A server that listens.
+
+    Attributes:
+        host: Where.
+        port: At which port.
+        secure: Whether it speaks TLS.
+        ca_file: What clients are to trust, if the certificate is one for development.
+    """
+
+    host: str
+    port: int
+    secure: bool = False
+    ca_file: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The address for clients, such as ``ws://127.0.0.1:8765/v1/realtime``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'wss' if self.secure else 'ws'}://{host}:{self.port}{PATH}"
+
+    def url_for(self, model: str) -> str:
+        """Return the address with a model in it."""
+        return f"{self.url}?model={quote(model)}"
+
+
+class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server has seen.
+
+    Attributes:
+        open: Connections now.
+        served: Sessions that were opened, those that have ended included.
+        refused: Connections that got no session.
+        failed: Sessions that a fault of the server has ended.
+    """
+
+    open: int
+    served: int
+    refused: int
+    failed: int
+
+
+class RealtimeServer:
+    """A server that speaks the Realtime protocol, for tests, demos and work without a key.
+
+    Args:
+        responder: Who answers; None is a voice that talks about what it was told.
+        options: The knobs.
+        detector_factory: Makes what tells speech from silence, one for each session.
+        transcriber: Who writes down what was said; None is the responder, if it can.
+    """
+
+    def __init__(
+        self,
+        responder: Responder | None = None,
+        *,
+        options: ServerOptions | None = None,
+        detector_factory: Callable[[], SpeechDetector] = SileroDetector,
+        transcriber: Transcriber | None = None,
+    ) -> None:
+        self._responder = responder if responder is not None else VoiceResponder()
+        if transcriber is None and isinstance(self._responder, Transcriber):
+            transcriber = self._responder
+        self._transcriber = transcriber
+        self._options = options or ServerOptions()
+        self._detector_factory = detector_factory
+        self._open = self._served = self._refused = self._failed = 0
+
+    def statistics(self) -> ServerStatistics:
+        """Return what the server has seen so far."""
+        return ServerStatistics(
+            open=self._open, served=self._served, refused=self._refused, failed=self._failed
+        )
+
+    # In front of the socket
+
+    @asynccontextmanager
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | SelfSigned | None = None,
+    ) -> AsyncGenerator[BoundServer, None]:
+        """Listen as long as the context is open; leaving it ends all sessions.
+
+        Args:
+            host: The address to listen at.
+            port: The port; 0 takes a free one.
+            tls: Speak ``wss`` with this; see `self_signed`.
+
+        Raises:
+            OSError: The address cannot be listened at.
+            MissingExtra: The detector's package is not installed.
+        """
+        self._detector_factory()  # what is missing is told now, not to the first client
+        ca_file = tls.ca_file if isinstance(tls, SelfSigned) else None
+        ssl_context = tls.ssl_context if isinstance(tls, SelfSigned) else tls
+        listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
+        bound_port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # not Django's
+        async with listener, background_tasks() as tasks:
+            tasks.start_soon(listener.serve, partial(self._welcome, ssl_context=ssl_context))
+            yield BoundServer(host, bound_port, tls is not None, ca_file)
+
+    @asynccontextmanager
+    async def connect_memory(
+        self, model: str = "local", *, kind: SessionKind = "realtime"
+    ) -> AsyncGenerator[MemoryTransport, None]:
+        """Open a session without a socket; yields the client's end of it.
+
+        Args:
+            model: What the URL would name.
+            kind: Conversation, or transcription only.
+        """
+        ours, theirs = memory_transport_pair()
+        accepted = Accepted(kind, model if kind == "realtime" else None)
+        async with background_tasks() as tasks:
+            tasks.start_soon(self._serve_session, ours, accepted)
+            yield theirs
+
+    # Behind it
+
+    async def _welcome(self, stream: ByteStream, *, ssl_context: ssl.SSLContext | None) -> None:
+        """Take one connection from the first byte to the last; raises nothing."""
+        if self._open >= self._options.max_connections + MAX_STRANGERS:
+            self._refused += 1
+            await anyio.aclose_forcefully(stream)
+            return
+        self._open += 1
+        try:
+            await self._shake_hands(stream, ssl_context)
+        except Exception:  # noqa: BLE001  # a fault in one connection stays in it
+            self._failed += 1
+            _log.exception("connection failed before its session began")
+        finally:
+            self._open -= 1
+
+    async def _shake_hands(self, stream: ByteStream, ssl_context: ssl.SSLContext | None) -> None:
+        verdicts: list[Accepted | TurnedAway] = []
+
+        def judge(request: UpgradeRequest) -> Refusal | None:
+            crowded = self._open > self._options.max_connections
+            verdict = admit(request, self._options, crowded=crowded)
+            if isinstance(verdict, Refusal):
+                return verdict
+            verdicts.append(verdict)
+            return None
+
+        settings = Settings(max_frame_bytes=self._options.max_frame_bytes)
+        connection = server_connection(
+            process_request=judge, subprotocols=["realtime"], settings=settings
+        )
+        transport, opened = StreamTransport(stream, connection), False
+        try:
+            with move_on_after(OPEN_TIMEOUT_S):
+                if ssl_context is not None:
+                    secured = await TLSStream.wrap(
+                        stream, server_side=True, ssl_context=ssl_context, standard_compatible=False
+                    )
+                    transport = StreamTransport(secured, connection)
+                opened = await transport.open()
+        except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
+            _log.debug("TLS handshake failed", exc_info=True)
+        verdict = verdicts[0] if opened and verdicts else None
+        if isinstance(verdict, Accepted):
+            await self._serve_session(transport, verdict)
+            return
+        self._refused += 1
+        if verdict is None:
+            await transport.aclose()
+        else:
+            error = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
+            transport.send(to_frame(error, self._options))
+            await transport.aclose(verdict.close_code, verdict.reason)
+
+    async def _serve_session(self, transport: Transport, accepted: Accepted) -> None:
+        """Run a session to its end, whatever it is; raises nothing."""
+        self._served += 1
+        code, reason = 1001, "the server is stopping"
+        try:
+            protocol = SessionProtocol(
+                self._options,
+                kind=accepted.kind,
+                model=accepted.model,
+                make_detector=self._detector_factory,
+                now_s=current_time(),
+                epoch_s=time.time(),
+            )
+            session = ServedSession(
+                protocol,
+                transport,
+                options=self._options,
+                responder=self._responder,
+                transcriber=self._transcriber,
+            )
+            info = await session.run()
+            _log.debug("session ended", code=info.code, reason=info.reason)
+            code, reason = 1000, ""
+        except Exception:  # noqa: BLE001  # a fault in one session stays in it
+            self._failed += 1
+            _log.exception("session failed")
+            code, reason = 1011, "internal error"
+        finally:
+            with move_on_after(GOODBYE_S, shield=True):
+                await transport.aclose(code, reason)
+
+
+async def serve_forever(  # noqa: PLR0913  # each is an option of the command
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    responder_name: str = "voice",
+    *,
+    script: str | Path | None = None,
+    options: ServerOptions | None = None,
+    certfile: str | Path | None = None,
+    keyfile: str | Path | None = None,
+    self_signed_in: str | Path | None = None,
+    on_ready: Callable[[BoundServer], None] | None = None,
+) -> None:
+    """Serve until cancelled.
+
+    Args:
+        host: The address to listen at.
+        port: The port; 0 takes a free one.
+        responder_name: Who answers: ``"voice"``, ``"echo"`` or ``"script"``.
+        script: The file of turns, for ``"script"``.
+        options: The server's knobs.
+        certfile: Speak ``wss`` with this certificate (PEM).
+        keyfile: Its key, if it is not in the same file.
+        self_signed_in: Speak ``wss`` with a certificate for development, made in this folder if
+            there is none; see `self_signed`.
+        on_ready: Called once it listens, with where.
+
+    Raises:
+        OSError: The address cannot be listened at.
+        UsageError: There is no such responder, or a key without a certificate.
+        MissingExtra: There is no certificate yet, and trustme is not installed.
+    """
+    responder = responder_named(responder_name, script=script)
+    tls: ssl.SSLContext | SelfSigned | None = None
+    if self_signed_in is not None:
+        tls = self_signed(self_signed_in, host)
+    elif certfile is not None or keyfile is not None:
+        tls = ssl_context_of(certfile, keyfile)
+    server = RealtimeServer(responder, options=options)
+    async with server.serve(host, port=port, tls=tls) as bound:
+        if on_ready is not None:
+            on_ready(bound)
+        await anyio.sleep_forever()

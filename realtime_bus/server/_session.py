@@ -1,0 +1,206 @@
+"""One session on its transport: a `SessionProtocol`, and the tasks that drive it.
+
+The rules
+---------
+* Frames go into the protocol as they come; one task, the pump, ticks it, sends what it says and
+  carries out its commands, and rests until something comes or its next deadline is due.
+* Each responder and each transcription is a task of the session and ends with it. A responder
+  waits while more than some seconds of its answer are unsent. One that raises fails its
+  response, and nothing else.
+* Bounds: with more than `MAX_UNHANDLED_BYTES` received and not handled, reading pauses. With
+  more than ``max_outgoing_bytes`` unsent the protocol is held: it handles and speaks nothing
+  until the client has read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import structlog
+from anyio import CancelScope, create_task_group, current_time, to_thread
+
+from realtime_bus import events as ev
+from realtime_bus.errors import TransportClosed
+
+from ._options import ServerOptions
+from ._protocol import SessionProtocol
+from ._responders import Output, Responder, Transcriber
+from ._wire import CancelResponder, Close, StartResponder, Transcribe, to_frame
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from realtime_bus.errors import CloseInfo
+    from realtime_bus.transport import Transport
+
+__all__ = ["ServedSession"]
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
+
+MAX_UNHANDLED_BYTES = 4 * 1024 * 1024
+"""Above it nothing is read until the protocol has caught up; one frame may be larger."""
+
+
+class ServedSession:
+    """A session of the local server.
+
+    Args:
+        protocol: The session's rules.
+        transport: The client's connection, open.
+        options: The server's knobs.
+        responder: Who answers.
+        transcriber: Who writes down what was said; None fails every transcription.
+    """
+
+    def __init__(
+        self,
+        protocol: SessionProtocol,
+        transport: Transport,
+        *,
+        options: ServerOptions,
+        responder: Responder,
+        transcriber: Transcriber | None,
+    ) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._options = options
+        self._responder = responder
+        self._transcriber = transcriber
+        self._tasks: TaskGroup
+        self._answers: dict[str, CancelScope] = {}
+        self._waiting: dict[str, anyio.Event] = {}
+        self._wake = anyio.Event()
+        self._paused = False
+        self._close: Close | None = None
+        self._commands: dict[type, Callable[[Any], object]] = {
+            StartResponder: self._start_responder,
+            CancelResponder: self._cancel_responder,
+            Transcribe: lambda command: self._tasks.start_soon(self._transcribe, command),
+            Close: self._order_close,
+        }
+
+    async def run(self) -> CloseInfo:
+        """Serve until the connection has ended; tell how it did."""
+        ends: list[CloseInfo] = []
+        async with create_task_group() as self._tasks:
+            self._tasks.start_soon(self._pump)
+            ends.append(await self._transport.run(self._deliver))
+            self._tasks.cancel_scope.cancel()
+        return ends[0]
+
+    def _deliver(self, frame: bytes) -> None:
+        self._protocol.receive(frame)
+        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES and not self._paused:
+            self._paused = True
+            self._transport.pause()
+        self._wake.set()
+
+    # The pump
+
+    async def _pump(self) -> None:
+        try:
+            while (close := self._turn()) is None:
+                await self._rest()
+        except TransportClosed:
+            return  # the reader knows it too, and ends the session
+        await self._transport.aclose(close.code, close.reason)
+
+    def _turn(self) -> Close | None:
+        """Let the protocol do what is due, and do what it says; return its order to close."""
+        self._protocol.held = self._transport.buffered_bytes > self._options.max_outgoing_bytes
+        self._protocol.tick(current_time())
+        for outgoing in self._protocol.drain():
+            if isinstance(outgoing, ev.ServerEvent):
+                self._transport.send(to_frame(outgoing, self._options))
+            else:
+                self._commands[type(outgoing)](outgoing)
+        if self._paused and self._protocol.unhandled_bytes <= MAX_UNHANDLED_BYTES // 2:
+            self._paused = False
+            self._transport.resume()
+        for response_id, may_go_on in self._waiting.items():
+            if self._protocol.responder_may_go_on(response_id):
+                may_go_on.set()
+        return self._close
+
+    async def _rest(self) -> None:
+        """Wait for something to come in, or for the protocol's next deadline."""
+        deadline_s = self._protocol.next_deadline()
+        wait_s = None if deadline_s is None else deadline_s - current_time()
+        if wait_s is not None and wait_s <= 0:
+            await anyio.lowlevel.checkpoint()  # others first: a busy session must not stop the rest
+            return
+        with anyio.move_on_after(wait_s):
+            if self._protocol.held:  # until the client has read what was sent
+                await self._transport.drain()
+                await anyio.lowlevel.checkpoint()  # others run, even where drain need not wait
+            else:
+                await self._wake.wait()
+        if self._wake.is_set():
+            self._wake = anyio.Event()
+
+    def _order_close(self, close: Close) -> None:
+        self._close = close
+
+    # Responders
+
+    def _start_responder(self, command: StartResponder) -> None:
+        self._answers[command.response_id] = CancelScope()
+        self._tasks.start_soon(self._answer, command)
+
+    def _cancel_responder(self, command: CancelResponder) -> None:
+        if (scope := self._answers.get(command.response_id)) is not None:
+            scope.cancel()
+
+    async def _answer(self, command: StartResponder) -> None:
+        response_id = command.response_id
+        try:
+            with self._answers[response_id]:
+                async with aclosing(_closable(self._responder.respond(command.request))) as outputs:
+                    async for output in outputs:
+                        self._protocol.responder_made(response_id, output)
+                        self._wake.set()
+                        await self._room_for_more(response_id)
+                self._protocol.responder_finished(response_id)
+        except Exception as error:  # noqa: BLE001  # a responder is anybody's code
+            _log.exception("responder failed", response_id=response_id)
+            message = f"The responder failed: {type(error).__name__}."
+            self._protocol.responder_failed(response_id, message)
+        finally:
+            del self._answers[response_id]
+        self._wake.set()
+
+    async def _room_for_more(self, response_id: str) -> None:
+        while not self._protocol.responder_may_go_on(response_id):
+            self._waiting[response_id] = anyio.Event()
+            try:
+                await self._waiting[response_id].wait()
+            finally:
+                del self._waiting[response_id]
+
+    # Transcription
+
+    async def _transcribe(self, command: Transcribe) -> None:
+        words: str | None = None
+        try:
+            if self._transcriber is not None:
+                write_down = self._transcriber.transcript
+                words = await to_thread.run_sync(write_down, command.turn_index, command.audio)
+        except Exception:  # noqa: BLE001  # anybody's code again
+            _log.exception("transcriber failed", item_id=command.item_id)
+        self._protocol.transcribed(command.item_id, words)
+        self._wake.set()
+
+
+async def _closable(answer: AsyncIterator[Output]) -> AsyncGenerator[Output, None]:
+    """Wrap what may be any async iterator into a generator, which can be closed."""
+    try:
+        async for output in answer:
+            yield output
+    finally:
+        close = getattr(answer, "aclose", None)
+        if close is not None:
+            await close()

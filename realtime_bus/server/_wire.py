@@ -1,0 +1,285 @@
+"""The wire of one session: client frames read strictly, server events and commands queued.
+
+The rules
+---------
+* What is no JSON object, or has no ``type``, is an ``invalid_event``.
+* A type that does not exist is an ``invalid_value`` of ``type``; the message lists those that do.
+* The first problem is the answer, a client that repairs one after the other gets there: an
+  unknown field is ``unknown_parameter``, a missing one ``missing_required_parameter``,
+  everything else ``invalid_value``.
+* A null that the schema has no place for counts as left out; where it is required, it is missing.
+* The client's ``event_id`` is found even where the rest is bad, so that the answer can carry it.
+* Events leave in the order in which they were sent, commands to the shell among them.
+* What is null at OpenAI is null here: a part of audio always has its ``transcript``.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Any, TypeAlias, cast
+
+import msgspec
+import pybase64
+from msgspec.structs import force_setattr
+
+from realtime_bus import events as ev
+from realtime_bus.codec import MAX_APPEND_BYTES, NotAnObject, Problem, read_client, walk
+
+from ._options import ServerOptions
+from ._responders import ResponderRequest
+
+__all__ = [
+    "CancelResponder",
+    "ClientFrame",
+    "Close",
+    "Command",
+    "InvalidRequest",
+    "Outgoing",
+    "StartResponder",
+    "Transcribe",
+    "invalid_value",
+    "random_id",
+    "read_frame",
+    "to_frame",
+]
+
+MAX_EVENT_ID_CHARS = 512
+
+# In
+
+
+class InvalidRequest(Exception):  # noqa: N818  # an answer, not a failure of ours
+    """A client event that is answered with an ``error`` event; whoever raises it changed nothing.
+
+    Attributes:
+        code: The error's code, None for those that have none.
+        message: What happened and what to do.
+        param: The field at fault.
+    """
+
+    def __init__(self, code: str | None, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+
+    def to_event(self, event_id: str | None) -> ev.Error:
+        """Return the event that tells the client, `event_id` being the client's own."""
+        return ev.Error(
+            error=ev.ErrorDetails(
+                type="invalid_request_error",
+                code=self.code,
+                message=self.message,
+                param=self.param,
+                event_id=event_id,
+            )
+        )
+
+
+def invalid_value(param: str, message: str) -> InvalidRequest:
+    """Refuse a value; `message` says which and what is allowed."""
+    return InvalidRequest("invalid_value", message, param=param)
+
+
+_CODES = {"unknown_field": "unknown_parameter", "missing": "missing_required_parameter"}
+
+
+class ClientFrame(msgspec.Struct, frozen=True):
+    """What became of a client's frame.
+
+    Attributes:
+        event: The event, or why it is none.
+        event_id: The client's own id, if it gave one that can be given back.
+        plain: The frame's object, without the audio of an append; empty if it is none.
+    """
+
+    event: ev.ClientEvent | InvalidRequest
+    event_id: str | None = None
+    plain: dict[str, Any] = {}
+
+
+def read_frame(frame: bytes, *, lenient: bool = False) -> ClientFrame:
+    """Read one WebSocket message; `lenient` forgives unknown fields."""
+    try:
+        event, problems, plain = read_client(frame)
+    except NotAnObject as reason:
+        refusal = InvalidRequest("invalid_event", f"The frame is not an event: {reason}.")
+        return ClientFrame(refusal)
+    if event is not None and any(problem.kind == "wrong_type" for problem in problems):
+        event, problems = walk(_without_nulls_at(plain, problems), type(event))
+    if lenient:
+        problems = [problem for problem in problems if problem.kind != "unknown_field"]
+    event_id = plain.get("event_id")
+    event_id = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
+    if event is not None and not problems:
+        return ClientFrame(_beyond_limits(event) or event, event_id, plain)
+    return ClientFrame(_refusal_of(problems[0]), event_id, plain)
+
+
+def _without_nulls_at(plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    """Leave out what is null in an object, where that is the problem."""
+    plain = deepcopy(plain)
+    for problem in problems:
+        *steps, last = re.findall(r"[^.\[\]]+", problem.path)
+        place: Any = plain
+        try:
+            for step in steps:
+                place = place[int(step) if isinstance(place, list) else step]
+        except (LookupError, TypeError, ValueError):  # a key with a dot in it
+            continue
+        if isinstance(place, dict):
+            members = cast("dict[str, Any]", place)
+            if members.get(last, plain) is None:
+                del members[last]
+    return plain
+
+
+def _refusal_of(problem: Problem) -> InvalidRequest:
+    if problem.path == "type" and problem.kind == "missing":
+        return InvalidRequest("invalid_event", "The event has no 'type'.", param="type")
+    code = _CODES.get(problem.kind, "invalid_value")
+    message = f"Invalid event: '{problem.path}': {problem.message}."
+    return InvalidRequest(code, message, param=problem.path or None)
+
+
+def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
+    """Refuse what no single field's type forbids."""
+    if len(event.event_id or "") > MAX_EVENT_ID_CHARS:
+        return invalid_value("event_id", f"An id has at most {MAX_EVENT_ID_CHARS} characters.")
+    if isinstance(event, ev.InputAudioBufferAppend):
+        if len(event.audio) <= MAX_APPEND_BYTES:
+            return None
+        message = f"An append holds at most {MAX_APPEND_BYTES} bytes (15 MiB); send several."
+        return invalid_value("audio", message)
+    try:  # what JSON can say and we could not say back, such as integers beyond 64 bits
+        event.to_json()
+    except (OverflowError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        message = f"The event holds a value that is out of range: {error}."
+        return InvalidRequest("invalid_value", message)
+    return None
+
+
+# Out
+
+
+class StartResponder(msgspec.Struct, frozen=True):
+    """Run the responder; feed its output in, and say when it has ended."""
+
+    response_id: str
+    request: ResponderRequest
+
+
+class CancelResponder(msgspec.Struct, frozen=True):
+    """Stop the responder of a response; nothing that it says is wanted any more."""
+
+    response_id: str
+
+
+class Transcribe(msgspec.Struct, frozen=True):
+    """Write down a user turn (PCM16, 24 kHz), and feed the words in."""
+
+    item_id: str
+    turn_index: int
+    audio: bytes
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the connection, once what was said before is sent."""
+
+    code: int
+    reason: str
+
+
+Command: TypeAlias = StartResponder | CancelResponder | Transcribe | Close
+
+
+def random_id(kind: str) -> str:
+    """Return an id nobody else has, such as ``item_5f0c…``."""
+    return f"{kind}_{secrets.token_hex(10)}"
+
+
+class Outgoing:
+    """One session's events and commands, in order, until the shell takes them.
+
+    Every part of the session holds it. It also carries what they share: the time of what is
+    being handled, and the making of ids.
+
+    Attributes:
+        now_s: The clock, as the shell gave it last.
+        new_id: Makes an id of a kind (``"item"``, ``"resp"``, ``"event"`` …).
+    """
+
+    def __init__(self, new_id: Callable[[str], str] = random_id) -> None:
+        self.now_s = 0.0
+        self.new_id = new_id
+        self._queue: list[ev.ServerEvent | Command] = []
+
+    def send(self, event: ev.ServerEvent) -> None:
+        """Stamp an event with its id and queue it."""
+        # nobody else has seen the struct yet: it is still being made, so frozen is kept
+        force_setattr(event, "event_id", self.new_id("event"))
+        self._queue.append(event)
+
+    def order(self, command: Command) -> None:
+        """Queue a command."""
+        self._queue.append(command)
+
+    def drain(self) -> list[ev.ServerEvent | Command]:
+        """Return what was queued, and forget it."""
+        queue, self._queue = self._queue, []
+        return queue
+
+
+def to_frame(event: ev.ServerEvent, options: ServerOptions) -> bytes:
+    """Return an event as the JSON text of one frame, with the oddities that options ask for."""
+    if isinstance(event, ev.ResponseOutputAudioDelta):
+        frame = _audio_frame(event)
+    elif isinstance(event, _SHOWING_ITEMS):
+        frame = msgspec.json.encode(_with_transcripts(event.to_dict()))
+    else:
+        frame = event.to_json()
+    if options.omit_nulls:
+        frame = msgspec.json.encode(_without_nulls(msgspec.json.decode(frame)))
+    if options.obfuscation and event.type.endswith(".delta"):
+        # padding of random length, so that its size tells nothing about the text
+        padding = secrets.token_hex(1 + secrets.randbelow(8)).encode()
+        frame = frame[:-1] + b',"obfuscation":"%b"}' % padding
+    return frame
+
+
+def _audio_frame(event: ev.ResponseOutputAudioDelta) -> bytes:
+    """Encode nearly all of a session's bytes: pybase64 is faster than msgspec's own base64."""
+    names = ("type", "event_id", "response_id", "item_id", "output_index", "content_index")
+    head = msgspec.json.encode({name: getattr(event, name) for name in names})
+    return head[:-1] + b',"delta":"%b"}' % pybase64.b64encode(event.delta)
+
+
+_SHOWING_ITEMS = (
+    ev.ConversationItemAdded,
+    ev.ConversationItemDone,
+    ev.ConversationItemRetrieved,
+    ev.ResponseOutputItemAdded,
+    ev.ResponseOutputItemDone,
+    ev.ResponseDone,
+)
+
+
+def _with_transcripts(plain: dict[str, Any]) -> dict[str, Any]:
+    """Say null for a transcript: the structs serve both directions, and leave out what is None."""
+    for item in [plain["item"]] if "item" in plain else plain["response"]["output"]:
+        for part in item.get("content", ()):
+            if part["type"] in ("input_audio", "output_audio"):
+                part.setdefault("transcript", None)
+    return plain
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nulls(element) for element in cast("Iterable[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    entries = cast("dict[str, Any]", value).items()
+    return {key: _without_nulls(entry) for key, entry in entries if entry is not None}
