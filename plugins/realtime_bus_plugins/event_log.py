@@ -29,8 +29,6 @@ from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
 from realtime_bus_plugins._playback import PlaybackInterrupted
 
-from ._playback import PlaybackInterrupted
-
 __all__ = ["EventLog"]
 
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -260,10 +258,8 @@ def _sizes(event: ev.Event, session: Session) -> _Fields:
     fields: _Fields = {"frame_bytes": len(session.frame)}
     if field := _AUDIO.get(event.type):
         length = _base64_bytes(session.frame, field)
-        response = session.conversation.responses.get(getattr(event, "response_id", ""))
-        own = None if response is None else response.audio_format
-        audio_ms = bytes_to_ms(length, own or session.settings.output_format)
-        fields |= {"audio_bytes": length, "audio_ms": audio_ms}
+        audio_format = session.conversation.audio_format_of(getattr(event, "response_id", None))
+        fields |= {"audio_bytes": length, "audio_ms": bytes_to_ms(length, audio_format)}
     return fields
 
 

@@ -247,8 +247,8 @@ class Observed:
             place = (event.item_id, event.content_index)
             self._voiced.add(event.item_id)
             self._received[place] = self._received.get(place, 0) + len(event.delta)
-            own = None if response is None else response.audio_format
-            self._formats[event.item_id] = own or self.settings.output_format
+            audio_format = self.conversation.audio_format_of(event.response_id)
+            self._formats[event.item_id] = audio_format
 
     def _deleted(self, event: ev.ConversationItemDeleted) -> None:
         self._leaving.discard(event.item_id)

@@ -170,7 +170,9 @@ async def test_a_raising_tool_is_answered_and_reported() -> None:
     assert reported.keys() == {"tool burn", "tool odd"}
     assert isinstance(reported["tool burn"], ValueError)
     [burnt] = [line for line in logs if line.get("tool") == "burn"]
-    assert burnt["exc_info"] is reported["tool burn"]
+    assert burnt["error"] == "ValueError: the oven is cold"
+    assert "in burn\n" in burnt["traceback"]
+    assert "exc_info" not in burnt, "a renderer would show the local variables"
     assert [figures.failed for figures in tools.statistics()] == [1, 1]
 
 
@@ -273,6 +275,30 @@ async def test_a_plain_wrapper_of_an_async_function_is_a_tool() -> None:
         model.respond(call("a", "double", '{"number": 2}'), call("b", "lazy"))
         await model.until(lambda: model.creates == 1)
         assert sorted(model.outputs) == [("a", "4"), ("b", "null")]
+
+
+async def test_arguments_are_not_logged() -> None:
+    """Above debug a line says which call came to nothing, and not what was in it."""
+    tools = Tools(timeout_s=0.001)
+    tools.tool(name="pay")(_pay)
+    with structlog.testing.capture_logs() as logs:
+        async with model_with(tools) as (_, model):
+            model.respond(
+                call("a", "pay", '{"card": "4111", "cents": "many"}'),
+                call("b", "pay", '{"card": "4111", "cents": 100}'),
+                call("c", "4111"),
+            )
+            await model.until(lambda: model.creates == 1)
+    shown = [line for line in logs if line["log_level"] != "debug"]
+    assert [line.get("reason") for line in shown if line.get("tool") == "pay"] == [
+        "invalid",
+        "timed_out",
+    ]
+    assert "4111" not in str([line for line in shown if line.get("call_id") != "c"])
+
+
+async def _pay(card: str, cents: int) -> None:
+    await anyio.sleep_forever()
 
 
 async def test_an_unknown_tool_is_answered_with_those_there_are() -> None:
