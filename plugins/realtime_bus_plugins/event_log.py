@@ -100,10 +100,11 @@ _SECRET = re.compile(
     r"|\b(?:Bearer|Basic)\s+[^\s\"',;]+"
     r"|\beyJ[\w-]+\.[\w.-]+"
     r"|\b[\w-]*(?:api[-_]?key|secret|token|password|passwd|authorization)"
-    r"[\"']?\s*[:=]\s*(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;}]+)",
+    r"[\"']?\s*[:=]\s*(?:(?:Bearer|Basic)\s+)?(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;}]+)",
     re.IGNORECASE,
 )
 _SHORT = 80
+_LOOKED_AT = 1000  # of a text; what comes later is cut off anyway
 _SCALARS = (str, int, float, bool)
 _OURS = frozenset({"event", "level", "timestamp", "way", "session"})  # what every line has
 _QUERY = frozenset({"model", "intent", "deployment", "api-version"})
@@ -282,7 +283,7 @@ def _safe(value: str | float) -> str | float:
     """Shorten a text, and blot out whatever looks like a key."""
     if not isinstance(value, str):
         return value
-    text = _SECRET.sub("[secret]", value)
+    text = _SECRET.sub("[secret]", value[:_LOOKED_AT])
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
