@@ -17,7 +17,7 @@ import sniffio
 import structlog.testing
 import trio
 
-from realtime_bus import Bus, Session, UsageError
+from realtime_bus import Bus, RequestRejected, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.transport import PushTransport
 from realtime_bus_plugins.tools import Inject, Tools
@@ -469,6 +469,38 @@ async def test_the_server_is_told_of_tools_and_of_those_that_come_later() -> Non
         assert model.output("b") == "late"
     tools.tool(name="third")(lambda: None)
     assert len(model.tool_lists) == 3, "a session that is over is told nothing"
+
+
+async def test_the_update_with_the_tools_confirms_nobody_elses() -> None:
+    """The first session.updated answers it; a setting that is refused afterwards raises."""
+    tools = Tools()
+    tools.tool(name="first")(lambda: None)
+    async with model_with(tools) as (session, model):
+        failures: list[str] = []
+
+        async def configure() -> None:
+            try:
+                await session.update(speed=1.5)
+            except RequestRejected as error:
+                failures.append(str(error.code))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(configure)
+            await model.until(lambda: len(model.heard) == 2)
+            model.say(ev.SessionUpdated(session=ev.RealtimeSession(id="sess")))
+            await anyio.wait_all_tasks_blocked()
+            assert failures == []
+            model.say(
+                ev.Error(
+                    error=ev.ErrorDetails(
+                        type="invalid_request_error",
+                        code="invalid_value",
+                        param="session.audio.output.speed",
+                        message="No.",
+                    )
+                )
+            )
+        assert failures == ["invalid_value"]
 
 
 async def test_a_session_without_tools_is_told_nothing() -> None:
