@@ -302,8 +302,6 @@ def _details(event: ev.ResponseDone) -> _Fields:
 
 
 def _address(event: ev.Connected) -> _Fields:
-    if not isinstance(event.url, str):
-        return {}
     parts = urlsplit(event.url)
     query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in _QUERY])
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="")

@@ -264,7 +264,7 @@ class Observed:
             self._truncated.discard(item.id)
 
         def undo() -> None:
-            self._created.pop(item.id, None)
+            self._created.pop(item.id or "", None)
             self.answered.discard(call_id or "")
 
         return undo
