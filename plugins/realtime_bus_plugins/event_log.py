@@ -124,7 +124,7 @@ class EventLog:
         file: Where to write, standard error by default. Only without ``logger``.
 
     Raises:
-        UsageError: There is no such rendering or level.
+        UsageError: There is no such rendering or level, or the logger does not filter.
     """
 
     def __init__(
@@ -136,6 +136,11 @@ class EventLog:
         texts: bool = False,
         file: TextIO | None = None,
     ) -> None:
+        if logger is not None and not hasattr(logger, "is_enabled_for"):
+            raise UsageError(
+                f"logger={logger!r} has no is_enabled_for; give a structlog logger whose "
+                "wrapper class is structlog.make_filtering_bound_logger(level)"
+            )
         self._logger = logger or _make_logger(render, level, file or sys.stderr)
         self._texts = texts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from typing import Any, Literal
 
 import pytest
@@ -294,6 +295,12 @@ async def test_audio_is_measured_in_its_responses_format() -> None:
         wire.feed(ev.ResponseCreated(response=ev.Response(id="r", audio=own)))
         wire.feed(ev.ResponseOutputAudioDelta(**PLACE, delta=bytes(800)))
     assert lines.of("response.output_audio.delta")["audio_ms"] == 100
+
+
+def test_a_logger_that_does_not_filter_is_refused() -> None:
+    """The standard library's has another interface."""
+    with pytest.raises(UsageError, match="make_filtering_bound_logger"):
+        EventLog(logging.getLogger("x"))  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_an_unknown_level_is_refused() -> None:
