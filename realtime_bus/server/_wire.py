@@ -26,7 +26,9 @@ import pybase64
 from msgspec.structs import force_setattr
 
 from realtime_bus import events as ev
-from realtime_bus.codec import MAX_APPEND_BYTES, NotAnObject, Problem, read_client, walk
+from realtime_bus.codec import MAX_APPEND_BYTES, Problem
+from realtime_bus.codec._read_client import NotAnObject, read_client
+from realtime_bus.codec._walk import walk
 
 from ._options import ServerOptions
 from ._responders import ResponderRequest

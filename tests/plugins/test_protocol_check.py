@@ -149,11 +149,11 @@ async def test_a_session_with_the_local_server_keeps_the_rules() -> None:
         assert response.status == "completed"
         await session.respond(conversation="none", output_modalities=["text"])
         await session.append_audio(bytes(48_000))
-        committed = await session.commit()
+        committed = await session.commit_input()
         await session.retrieve_item(committed.item_id)
-        await session.clear()
+        await session.clear_input()
         await session.delete_item(str(item.id))
-        await session.cancel()
+        await session.cancel_response()
         with pytest.raises(RuleBroken, match="commit-100-ms"):
-            await session.commit()
+            await session.commit_input()
     assert errors == []

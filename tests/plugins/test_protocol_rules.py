@@ -124,8 +124,8 @@ class Session:
     """Feeds the conversation and what is observed, in a session's order."""
 
     def __init__(self) -> None:
-        self.observed = Observed(Conversation())
         self._free = 0
+        self.observed = Observed(Conversation(lambda _: True if self._free else None))  # as an arbiter
 
     def happen(self, event: ev.Event) -> None:
         """Send or receive an event."""
@@ -135,9 +135,7 @@ class Session:
             return
         assert isinstance(event, ev.ServerEvent)
         conversation = self.observed.conversation
-        if isinstance(event, ev.ResponseCreated) and self._free:
-            conversation.created(event.response, out_of_band=True)  # as the arbiter knows
-        elif isinstance(event, ev.Error) and "resp_" in str(event.error.message):
+        if isinstance(event, ev.Error) and "resp_" in str(event.error.message):
             conversation.presume_active("resp_1")
         elif type(event) in Conversation.SEEN:
             conversation.see(event)

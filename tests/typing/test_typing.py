@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mypy import api
 
-from realtime_bus._bus import _generate
+from realtime_bus.routing import _generate
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

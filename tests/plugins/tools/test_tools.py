@@ -575,7 +575,7 @@ async def test_a_session_that_ends_takes_its_calls_along() -> None:
 
     @tools.tool
     async def after_the_end(session: Session) -> None:
-        await session.closed()
+        await session.wait_closed()
 
     with structlog.testing.capture_logs() as logs:
         async with model_with(tools) as (session, model):
