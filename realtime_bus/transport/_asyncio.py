@@ -6,7 +6,8 @@ own wake-up, and waking a task costs more than decoding the frame. Rules:
 * `data_received` parses, delivers, then writes what is due, all in the loop's own callback.
 * Nothing is read before `run` (a server may greet in the handshake's segment: that is held), nor
   while paused. Nor is silence judged then: the keepalive starts again on resuming.
-* Once closing has begun, the peer has ``close_timeout_s``, then the connection is cut.
+* Once closing has begun, the peer has ``close_timeout_s``, then the connection is cut; at once if
+  it has answered no ping.
 * Timers are the only thing that lives beside the socket; they end with it in `connection_lost`.
 * `run` may be cancelled: the connection stays open until `aclose`.
 * Handlers that run in a callback may use anyio, although there is no task. Where sniffio is
@@ -360,8 +361,11 @@ class AsyncioTransport(asyncio.Protocol):
     def _tick(self) -> None:
         if self._frames.paused:  # we do not read, so that we cannot judge
             self._connection.start_keepalive(self._loop.time())
+        was_open = self._connection.is_open
         self._connection.tick(self._loop.time())
         self._flush()
+        if was_open and not self._connection.is_open:
+            self._abort()  # a peer that answers no ping answers no close
         self._watch()
 
     def _abort(self) -> None:
