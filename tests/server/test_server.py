@@ -303,9 +303,15 @@ async def test_the_command_makes_a_certificate(tmp_path: Path) -> None:
 
 
 async def test_a_key_without_a_certificate_is_misuse(tmp_path: Path) -> None:
-    """It says what is missing; so does a missing package."""
+    """It says what is missing; so does a file that is not there, or is something else."""
     with pytest.raises(UsageError, match="give certfile too"):
         await serve_forever(port=0, keyfile=tmp_path / "key.pem")
+    with pytest.raises(UsageError, match=r"in .*nowhere.pem: .*No such file"):
+        await serve_forever(port=0, certfile=tmp_path / "nowhere.pem")
+    other = tmp_path / "other.pem"
+    other.write_text("nonsense")
+    with pytest.raises(UsageError, match=r"other.pem and .*other.pem"):
+        await serve_forever(port=0, certfile=other, keyfile=other)
 
 
 def test_a_missing_trustme_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
