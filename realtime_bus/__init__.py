@@ -25,7 +25,6 @@ from .errors import (
     UpgradeRefused,
     UsageError,
 )
-from .errors import RegistrationError as RegistrationError
 from .routing import (
     EventStream,
     HandlerGroup,
@@ -77,7 +76,6 @@ __all__ = [
     "Pattern",
     "Plugin",
     "RealtimeBusError",
-    "RegistrationError",
     "Reply",
     "RequestError",
     "RequestRejected",

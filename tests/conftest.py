@@ -1,6 +1,8 @@
 """Fixtures that every test may use, and how the suite is spread over processes."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +15,15 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each async test on both backends."""
     backend: str = request.param
     return backend
+
+
+@pytest.fixture(autouse=True)
+def log_everything() -> Iterator[None]:
+    """Let the library's log pass every level, as an application may."""
+    logger = logging.getLogger("realtime_bus")
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.setLevel(logging.NOTSET)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

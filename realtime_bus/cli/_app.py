@@ -77,7 +77,7 @@ def demo(
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913  # each is an option of the command
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 8765,
@@ -91,6 +91,16 @@ def serve(
     pace: Annotated[
         float, typer.Option(help="How many times faster than real time audio is sent.")
     ] = 4.0,
+    certfile: Annotated[
+        Path | None, typer.Option(help="Speak wss with this certificate (PEM).")
+    ] = None,
+    keyfile: Annotated[
+        Path | None, typer.Option(help="Its key, if it is not in the same file.")
+    ] = None,
+    self_signed: Annotated[
+        Path | None,
+        typer.Option(help="Speak wss with a certificate for development, made in this folder."),
+    ] = None,
 ) -> None:
     """Run the local server: the Realtime protocol's other side, without a key or a network."""
     from realtime_bus.server import ServerOptions, serve_forever  # noqa: PLC0415  # slow to import
@@ -98,7 +108,16 @@ def serve(
     options = ServerOptions(api_key=api_key, pace=pace)
     name = answer.value if script is None else "script"
     run = functools.partial(
-        serve_forever, host, port, name, script=script, options=options, on_ready=_say_where
+        serve_forever,
+        host,
+        port,
+        name,
+        script=script,
+        options=options,
+        certfile=certfile,
+        keyfile=keyfile,
+        self_signed_in=self_signed,
+        on_ready=_say_where,
     )
     try:
         anyio.run(run)
@@ -123,3 +142,5 @@ def bench(
 
 def _say_where(bound: BoundServer) -> None:
     typer.echo(f"listening at {bound.url_for('any')} (end with Ctrl-C)")
+    if bound.ca_file is not None:
+        typer.echo(f"clients are to trust {bound.ca_file} (NODE_EXTRA_CA_CERTS, SSL_CERT_FILE)")

@@ -29,6 +29,7 @@ from ._script import (
     responder_named,
 )
 from ._server import BoundServer, RealtimeServer, ServerStatistics, serve_forever
+from ._session import ServerSession
 from ._tls import SelfSigned, self_signed
 from ._vad import EnergyDetector, SileroDetector, SpeechDetector
 from ._voice import Spoken, Voice
@@ -48,6 +49,7 @@ __all__ = [
     "ScriptTurn",
     "SelfSigned",
     "ServerOptions",
+    "ServerSession",
     "ServerStatistics",
     "SileroDetector",
     "Speech",

@@ -9,6 +9,7 @@ The rules
   with 3000, as OpenAI does; or refused with HTTP 401.
 * The beta shape is told ``beta_api_shape_disabled``, an unknown intent ``invalid_intent``, and
   a conversation without a model ``missing_model``; these close with 4000.
+* ``call_id`` joins a running session, whatever else is asked for; HTTP 404 if there is none.
 * ``intent=transcription`` is a session that only transcribes; it needs no model.
 
 Source: Realtime protocol, connection, authentication and closing.
@@ -17,6 +18,7 @@ Source: Realtime protocol, connection, authentication and closing.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Container
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -27,7 +29,7 @@ from ._config import SessionKind
 from ._options import ServerOptions
 from ._wire import InvalidRequest
 
-__all__ = ["PATH", "Accepted", "TurnedAway", "admit", "http_refusal"]
+__all__ = ["PATH", "Accepted", "Joining", "TurnedAway", "admit", "http_refusal"]
 
 PATH = "/v1/realtime"
 
@@ -66,15 +68,32 @@ class TurnedAway(msgspec.Struct, frozen=True):
         return f"invalid_request_error.{self.refusal.code}"
 
 
-Verdict = Accepted | TurnedAway | HttpRefusal
+class Joining(msgspec.Struct, frozen=True):
+    """A client joins a running session.
+
+    Attributes:
+        call_id: Which.
+    """
+
+    call_id: str
 
 
-def admit(request: UpgradeRequest, options: ServerOptions, *, crowded: bool = False) -> Verdict:
+Verdict = Accepted | Joining | TurnedAway | HttpRefusal
+
+
+def admit(
+    request: UpgradeRequest,
+    options: ServerOptions,
+    *,
+    calls: Container[str] = (),
+    crowded: bool = False,
+) -> Verdict:
     """Judge an upgrade request.
 
     Args:
         request: What the client asked for.
         options: The server's knobs.
+        calls: The ids of the running sessions.
         crowded: Whether there are as many connections as there may be.
     """
     url = urlsplit(request.path)
@@ -87,7 +106,8 @@ def admit(request: UpgradeRequest, options: ServerOptions, *, crowded: bool = Fa
         if options.bad_key == "http":
             return http_refusal(401, "invalid_api_key", message)
         return TurnedAway(InvalidRequest("invalid_api_key", message), 3000)
-    return _session(request, url.query)
+    query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+    return _session(request, query, calls)
 
 
 def _has_key(request: UpgradeRequest, api_key: str) -> bool:
@@ -100,13 +120,16 @@ def _has_key(request: UpgradeRequest, api_key: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), api_key.encode())
 
 
-def _session(request: UpgradeRequest, url_query: str) -> Verdict:
+def _session(request: UpgradeRequest, query: dict[str, str], calls: Container[str]) -> Verdict:
     if _BETA_HEADER in request.headers.get("openai-beta", "") or (
         _BETA_PROTOCOL in request.subprotocols
     ):
         message = "The Realtime Beta API is no longer supported; drop the OpenAI-Beta header."
         return TurnedAway(InvalidRequest("beta_api_shape_disabled", message), 4000)
-    query = {name: values[-1] for name, values in parse_qs(url_query).items()}
+    if (call_id := query.get("call_id")) is not None:
+        message = f"There is no call with the id '{call_id}'."
+        missing = http_refusal(404, "call_id_not_found", message)
+        return Joining(call_id) if call_id in calls else missing
     kind = _KINDS.get(query.get("intent", "realtime"))
     if kind is None:
         message = f"Invalid intent; allowed are {', '.join(_KINDS)}."

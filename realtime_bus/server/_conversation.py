@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms, ms_to_bytes
 
-from ._wire import InvalidRequest, Outgoing, invalid_value
+from ._wire import EventWriter, InvalidRequest, invalid_value
 
 __all__ = ["DefaultConversation", "ItemAudio", "StoredItem", "client_item"]
 
@@ -120,7 +120,7 @@ class DefaultConversation:
 
     def __init__(
         self,
-        out: Outgoing,
+        out: EventWriter,
         *,
         max_items: int = 10_000,
         max_audio_bytes: int = 64 * 1024 * 1024,

@@ -24,7 +24,7 @@ from realtime_bus.audio import bytes_to_ms
 from ._conversation import DefaultConversation, ItemAudio, StoredItem
 from ._options import ServerOptions
 from ._responders import ToolCall
-from ._wire import Outgoing
+from ._wire import EventWriter
 
 __all__ = [
     "CallWriter",
@@ -61,7 +61,7 @@ class ResponseContext:
         output: The items so far, as ``response.done`` will show them.
     """
 
-    out: Outgoing
+    out: EventWriter
     options: ServerOptions
     response_id: str
     conversation: DefaultConversation | None = None

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from realtime_bus import events as ev
@@ -30,7 +31,15 @@ from ._responders import Output
 from ._responses import ResponseTable
 from ._turns import Transcriptions, UserTurns
 from ._vad import SileroDetector, SpeechDetector
-from ._wire import Close, Command, InvalidRequest, Outgoing, invalid_value, random_id, read_frame
+from ._wire import (
+    Close,
+    EventWriter,
+    InvalidRequest,
+    Outgoing,
+    invalid_value,
+    random_id,
+    read_frame,
+)
 
 __all__ = ["SessionProtocol"]
 
@@ -70,9 +79,9 @@ class SessionProtocol:
         self.held = False
         self._options = options
         self._expires_s = now_s + options.session_life_s
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[tuple[bytes, object]] = deque()
         self._frame_bytes = 0
-        self._out = out = Outgoing(new_id)
+        self._out = out = EventWriter(new_id)
         out.now_s = now_s
         self._config = config = SessionConfig(
             kind=kind,
@@ -115,7 +124,7 @@ class SessionProtocol:
             ev.ResponseCancel: lambda event: self._responses.cancel(event.response_id),
             ev.OutputAudioBufferClear: self._clear_output,
         }
-        out.send(ev.SessionCreated(session=config.echo))
+        self.greet()
         if options.announce_conversation:
             named = ev.Conversation(id=conversation.conversation_id, object="realtime.conversation")
             out.send(ev.ConversationCreated(conversation=named))
@@ -127,10 +136,15 @@ class SessionProtocol:
 
     # In
 
-    def receive(self, frame: bytes) -> None:
-        """Take a frame from the client; `tick` handles it."""
+    def receive(self, frame: bytes, sender: object = None) -> None:
+        """Take a frame from a client; `tick` handles it.
+
+        Args:
+            frame: One WebSocket message.
+            sender: Who gets the error, if it is at fault; None for all.
+        """
         if not self.closed:
-            self._frames.append(frame)
+            self._frames.append((frame, sender))
             self._frame_bytes += len(frame)
 
     @property
@@ -160,7 +174,18 @@ class SessionProtocol:
 
     # Out
 
-    def drain(self) -> list[ev.ServerEvent | Command]:
+    def greet(self, client: object = None) -> None:
+        """Say ``session.created``, to a client that joins too."""
+        self._out.send(ev.SessionCreated(session=self._config.echo), to=client)
+
+    def send(self, event: ev.ServerEvent | bytes) -> None:
+        """Say what somebody else has made up; an event without an id gets one."""
+        if isinstance(event, bytes):
+            self._out.order(event)
+        else:
+            self._out.send(copy(event))
+
+    def drain(self) -> list[Outgoing]:
         """Return what is to be sent and done, in order, and forget it."""
         return self._out.drain()
 
@@ -196,13 +221,13 @@ class SessionProtocol:
                 for happened in self._buffer.hear():
                     self._turns.heard(happened)
             elif self._frames and not self.closed:
-                frame = self._frames.popleft()
+                frame, sender = self._frames.popleft()
                 self._frame_bytes -= len(frame)
-                self._handle(frame)
+                self._handle(frame, sender)
             else:
                 return
 
-    def _handle(self, frame: bytes) -> None:
+    def _handle(self, frame: bytes, sender: object) -> None:
         read = read_frame(frame, lenient=self._options.lenient_fields)
         try:
             if isinstance(read.event, InvalidRequest):
@@ -212,7 +237,7 @@ class SessionProtocol:
             else:
                 self._actions[type(read.event)](read.event)
         except InvalidRequest as refusal:
-            self._out.send(refusal.to_event(read.event_id))
+            self._out.send(refusal.to_event(read.event_id), to=sender)
             if self._options.close_on_error:
                 self._close(Close(1008, f"invalid_request_error.{refusal.code}"))
 

@@ -28,7 +28,7 @@ from ._output_items import ResponseContext
 from ._responders import Output, ResponderRequest
 from ._response import RunningResponse
 from ._usage import Meter
-from ._wire import CancelResponder, InvalidRequest, Outgoing, StartResponder, invalid_value
+from ._wire import CancelResponder, EventWriter, InvalidRequest, StartResponder, invalid_value
 
 __all__ = ["ResponseTable"]
 
@@ -50,7 +50,7 @@ class ResponseTable:
 
     def __init__(
         self,
-        out: Outgoing,
+        out: EventWriter,
         config: SessionConfig,
         conversation: DefaultConversation,
         options: ServerOptions,

@@ -29,6 +29,7 @@ from anyio.streams.tls import TLSStream
 from msgspec.structs import replace
 
 from realtime_bus._tasks import background_tasks
+from realtime_bus.errors import CloseInfo
 from realtime_bus.transport import (
     MemoryTransport,
     Refusal,
@@ -39,13 +40,13 @@ from realtime_bus.transport import (
     server_connection,
 )
 
-from ._admission import PATH, Accepted, TurnedAway, admit
+from ._admission import PATH, Accepted, Joining, TurnedAway, admit
 from ._config import SessionKind
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
 from ._script import responder_named
-from ._session import ServedSession
+from ._session import ServerSession
 from ._tls import SelfSigned, self_signed, ssl_context_of
 from ._vad import SileroDetector, SpeechDetector
 from ._wire import random_id, to_frame
@@ -92,6 +93,10 @@ class BoundServer(msgspec.Struct, frozen=True):
         """Return the address with a model in it."""
         return f"{self.url}?model={quote(model)}"
 
+    def url_for_call(self, call_id: str) -> str:
+        """Return the address that joins a running session; see `ServerSession.call_id`."""
+        return f"{self.url}?call_id={quote(call_id)}"
+
 
 class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What a server has seen.
@@ -133,7 +138,13 @@ class RealtimeServer:
         self._transcriber = transcriber
         self._options = options or ServerOptions()
         self._detector_factory = detector_factory
+        self._sessions: dict[str, ServerSession] = {}
         self._open = self._served = self._refused = self._failed = 0
+
+    @property
+    def sessions(self) -> tuple[ServerSession, ...]:
+        """The open sessions, the oldest first."""
+        return tuple(self._sessions.values())
 
     def statistics(self) -> ServerStatistics:
         """Return what the server has seen so far."""
@@ -205,11 +216,11 @@ class RealtimeServer:
             self._open -= 1
 
     async def _shake_hands(self, stream: ByteStream, ssl_context: ssl.SSLContext | None) -> None:
-        verdicts: list[Accepted | TurnedAway] = []
+        verdicts: list[Accepted | Joining | TurnedAway] = []
 
         def judge(request: UpgradeRequest) -> Refusal | None:
             crowded = self._open > self._options.max_connections
-            verdict = admit(request, self._options, crowded=crowded)
+            verdict = admit(request, self._options, calls=self._sessions, crowded=crowded)
             if isinstance(verdict, Refusal):
                 return verdict
             verdicts.append(verdict)
@@ -231,7 +242,7 @@ class RealtimeServer:
         except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
             _log.debug("TLS handshake failed", exc_info=True)
         verdict = verdicts[0] if opened and verdicts else None
-        if isinstance(verdict, Accepted):
+        if isinstance(verdict, Accepted | Joining):
             await self._serve_session(transport, verdict)
             return
         self._refused += 1
@@ -242,27 +253,11 @@ class RealtimeServer:
             transport.send(to_frame(error, self._options))
             await transport.aclose(verdict.close_code, verdict.reason)
 
-    async def _serve_session(self, transport: Transport, accepted: Accepted) -> None:
+    async def _serve_session(self, transport: Transport, accepted: Accepted | Joining) -> None:
         """Run a session to its end, whatever it is; raises nothing."""
-        self._served += 1
         code, reason = 1001, "the server is stopping"
         try:
-            protocol = SessionProtocol(
-                self._options,
-                kind=accepted.kind,
-                model=accepted.model,
-                make_detector=self._detector_factory,
-                now_s=current_time(),
-                epoch_s=time.time(),
-            )
-            session = ServedSession(
-                protocol,
-                transport,
-                options=self._options,
-                responder=self._responder,
-                transcriber=self._transcriber,
-            )
-            info = await session.run()
+            info = await self._run_session(transport, accepted)
             _log.debug("session ended", code=info.code, reason=info.reason)
             code, reason = 1000, ""
         except Exception:  # noqa: BLE001  # a fault in one session stays in it
@@ -272,6 +267,34 @@ class RealtimeServer:
         finally:
             with move_on_after(GOODBYE_S, shield=True):
                 await transport.aclose(code, reason)
+
+    async def _run_session(self, transport: Transport, accepted: Accepted | Joining) -> CloseInfo:
+        if isinstance(accepted, Joining):
+            running = self._sessions.get(accepted.call_id)
+            if running is not None:
+                return await running.join(transport)
+            return CloseInfo(code=1001, reason="the session has ended", clean=True)
+        self._served += 1
+        protocol = SessionProtocol(
+            self._options,
+            kind=accepted.kind,
+            model=accepted.model,
+            make_detector=self._detector_factory,
+            now_s=current_time(),
+            epoch_s=time.time(),
+        )
+        session = ServerSession(
+            protocol,
+            transport,
+            options=self._options,
+            responder=self._responder,
+            transcriber=self._transcriber,
+        )
+        self._sessions[session.call_id] = session
+        try:
+            return await session.run()
+        finally:
+            del self._sessions[session.call_id]
 
 
 async def serve_forever(  # noqa: PLR0913  # each is an option of the command

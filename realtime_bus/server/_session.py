@@ -7,6 +7,8 @@ The rules
 * Each responder and each transcription is a task of the session and ends with it. A responder
   waits while more than some seconds of its answer are unsent. One that raises fails its
   response, and nothing else.
+* Other clients may join (a sideband): they see every event, but for the errors of others, and
+  what they send is handled like the first one's. They go when the first has gone.
 * Bounds: with more than `MAX_UNHANDLED_BYTES` received and not handled, reading pauses. With
   more than ``max_outgoing_bytes`` unsent the protocol is held: it handles and speaks nothing
   until the client has read.
@@ -15,45 +17,53 @@ The rules
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import structlog
 from anyio import CancelScope, create_task_group, current_time, to_thread
 
 from realtime_bus import events as ev
-from realtime_bus.errors import TransportClosed
+from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.transport import MemoryTransport, StreamTransport
 
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
 from ._responders import Output, Responder, Transcriber
-from ._wire import CancelResponder, Close, StartResponder, Transcribe, to_frame
+from ._wire import (
+    CancelResponder,
+    Close,
+    SendTo,
+    StartResponder,
+    Transcribe,
+    random_id,
+    to_frame,
+)
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from realtime_bus.errors import CloseInfo
     from realtime_bus.transport import Transport
 
-__all__ = ["ServedSession"]
+__all__ = ["ServerSession"]
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
+
+_CUT = 1006
 
 MAX_UNHANDLED_BYTES = 4 * 1024 * 1024
 """Above it nothing is read until the protocol has caught up; one frame may be larger."""
 
 
-class ServedSession:
-    """A session of the local server.
+class ServerSession:
+    """An open session of the local server, and what a test may do to it.
 
-    Args:
-        protocol: The session's rules.
-        transport: The client's connection, open.
-        options: The server's knobs.
-        responder: Who answers.
-        transcriber: Who writes down what was said; None fails every transcription.
+    Attributes:
+        call_id: What `BoundServer.url_for_call` takes.
     """
 
     def __init__(
@@ -65,8 +75,11 @@ class ServedSession:
         responder: Responder,
         transcriber: Transcriber | None,
     ) -> None:
+        self.call_id = random_id("rtc")
         self._protocol = protocol
         self._transport = transport
+        self._joined: list[Transport] = []
+        self._ended = anyio.Event()
         self._options = options
         self._responder = responder
         self._transcriber = transcriber
@@ -80,23 +93,90 @@ class ServedSession:
             StartResponder: self._start_responder,
             CancelResponder: self._cancel_responder,
             Transcribe: lambda command: self._tasks.start_soon(self._transcribe, command),
+            SendTo: lambda command: self._send(to_frame(command.event, options), command.client),
             Close: self._order_close,
         }
+
+    @property
+    def session_id(self) -> str:
+        """The session's id, as in ``session.created``."""
+        return self._protocol.session_id
+
+    # For tests
+
+    def send(self, event: ev.ServerEvent | dict[str, Any] | bytes) -> None:
+        """Send an event that the server would not, or not now; plain data and bytes go as they are.
+
+        Raises:
+            UsageError: The session has ended.
+        """
+        if self._ended.is_set():
+            raise UsageError(f"session {self.session_id} has ended: nothing can be sent any more")
+        self._protocol.send(msgspec.json.encode(event) if isinstance(event, dict) else event)
+        self._wake.set()
+
+    def fail(self, message: str = "The server had an error.", *, code: str | None = None) -> None:
+        """End the session with an ``error`` of type ``server_error``, and close with 1011."""
+        details = ev.ErrorDetails(type="server_error", message=message, code=code)
+        self.send(ev.Error(error=details))
+        self.close(1011, "server_error")
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection, once what was said before is sent."""
+        self._order_close(Close(code, reason))
+
+    def drop(self) -> None:
+        """Cut the connection without a word, as a network does: clients see 1006."""
+        self._order_close(Close(_CUT, ""))
+
+    # For the server
 
     async def run(self) -> CloseInfo:
         """Serve until the connection has ended; tell how it did."""
         ends: list[CloseInfo] = []
-        async with create_task_group() as self._tasks:
-            self._tasks.start_soon(self._pump)
-            ends.append(await self._transport.run(self._deliver))
-            self._tasks.cancel_scope.cancel()
+        try:
+            async with create_task_group() as self._tasks:
+                self._tasks.start_soon(self._pump)
+                ends.append(await self._transport.run(partial(self._deliver, self._transport)))
+                self._tasks.cancel_scope.cancel()
+            if not ends:
+                await self._cut()
+        finally:
+            self._ended.set()
+        return ends[0] if ends else CloseInfo(code=_CUT, reason="dropped", clean=False)
+
+    async def _cut(self) -> None:
+        if isinstance(self._transport, StreamTransport):
+            await self._transport.abort()
+        elif isinstance(self._transport, MemoryTransport):
+            self._transport.sever()
+
+    async def join(self, transport: Transport) -> CloseInfo:
+        """Serve one more client, until its connection or the session has ended."""
+        ends: list[CloseInfo] = []
+        self._joined.append(transport)
+        self._protocol.greet(transport)
+        self._wake.set()
+        try:
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._close_with_session, transport)
+                ends.append(await transport.run(partial(self._deliver, transport)))
+                tasks.cancel_scope.cancel()
+        finally:
+            self._joined.remove(transport)
         return ends[0]
 
-    def _deliver(self, frame: bytes) -> None:
-        self._protocol.receive(frame)
+    async def _close_with_session(self, transport: Transport) -> None:
+        await self._ended.wait()
+        close = self._close if self._close and self._close.code != _CUT else Close(1000, "")
+        await transport.aclose(close.code, close.reason)
+
+    def _deliver(self, sender: Transport, frame: bytes) -> None:
+        self._protocol.receive(frame, sender)
         if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES and not self._paused:
             self._paused = True
-            self._transport.pause()
+            for transport in (self._transport, *self._joined):
+                transport.pause()
         self._wake.set()
 
     # The pump
@@ -107,7 +187,10 @@ class ServedSession:
                 await self._rest()
         except TransportClosed:
             return  # the reader knows it too, and ends the session
-        await self._transport.aclose(close.code, close.reason)
+        if close.code == _CUT:
+            self._tasks.cancel_scope.cancel()
+        else:
+            await self._transport.aclose(close.code, close.reason)
 
     def _turn(self) -> Close | None:
         """Let the protocol do what is due, and do what it says; return its order to close."""
@@ -115,16 +198,27 @@ class ServedSession:
         self._protocol.tick(current_time())
         for outgoing in self._protocol.drain():
             if isinstance(outgoing, ev.ServerEvent):
-                self._transport.send(to_frame(outgoing, self._options))
+                self._send(to_frame(outgoing, self._options))
+            elif isinstance(outgoing, bytes):
+                self._send(outgoing)
             else:
                 self._commands[type(outgoing)](outgoing)
         if self._paused and self._protocol.unhandled_bytes <= MAX_UNHANDLED_BYTES // 2:
             self._paused = False
-            self._transport.resume()
+            for transport in (self._transport, *self._joined):
+                transport.resume()
         for response_id, may_go_on in self._waiting.items():
             if self._protocol.responder_may_go_on(response_id):
                 may_go_on.set()
         return self._close
+
+    def _send(self, frame: bytes, client: object = None) -> None:
+        if client in (None, self._transport):
+            self._transport.send(frame)
+        for transport in self._joined:
+            if client in (None, transport):
+                with suppress(TransportClosed):  # its own reader knows it too
+                    transport.send(frame)
 
     async def _rest(self) -> None:
         """Wait for something to come in, or for the protocol's next deadline."""
@@ -144,6 +238,7 @@ class ServedSession:
 
     def _order_close(self, close: Close) -> None:
         self._close = close
+        self._wake.set()
 
     # Responders
 

@@ -68,11 +68,14 @@ def ssl_context_of(
         keyfile: Its key; None if it is in `certfile`.
 
     Raises:
-        UsageError: A key without a certificate.
-        OSError: The files cannot be read, or are not what they should be.
+        UsageError: A key without a certificate; or the files are not what they should be.
     """
     if certfile is None:
         raise UsageError("a key needs a certificate: give certfile too")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certfile, keyfile)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except OSError as error:  # `ssl.SSLError` is one
+        files = f"{certfile}" if keyfile is None else f"{certfile} and {keyfile}"
+        raise UsageError(f"no certificate and key in {files}: {error}") from error
     return context

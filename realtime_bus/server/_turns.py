@@ -35,7 +35,7 @@ from ._options import ServerOptions
 from ._response import RunningResponse
 from ._responses import ResponseTable
 from ._vad import SpeechStarted, SpeechStopped
-from ._wire import InvalidRequest, Outgoing, Transcribe
+from ._wire import EventWriter, InvalidRequest, Transcribe
 
 __all__ = ["Transcriptions", "UserTurns"]
 
@@ -54,7 +54,7 @@ class UserTurns:
 
     def __init__(
         self,
-        out: Outgoing,
+        out: EventWriter,
         config: SessionConfig,
         *,
         buffer: InputBuffer,
@@ -189,7 +189,7 @@ class Transcriptions:
         options: The server's knobs.
     """
 
-    def __init__(self, out: Outgoing, options: ServerOptions) -> None:
+    def __init__(self, out: EventWriter, options: ServerOptions) -> None:
         self._out = out
         self._options = options
         self._asked: dict[str, StoredItem] = {}

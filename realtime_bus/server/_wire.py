@@ -26,7 +26,9 @@ import pybase64
 from msgspec.structs import force_setattr
 
 from realtime_bus import events as ev
-from realtime_bus.codec import MAX_APPEND_BYTES, NotAnObject, Problem, read_client, walk
+from realtime_bus.codec import MAX_APPEND_BYTES, Problem
+from realtime_bus.codec._read_client import NotAnObject, read_client
+from realtime_bus.codec._walk import walk
 
 from ._options import ServerOptions
 from ._responders import ResponderRequest
@@ -36,8 +38,10 @@ __all__ = [
     "ClientFrame",
     "Close",
     "Command",
+    "EventWriter",
     "InvalidRequest",
     "Outgoing",
+    "SendTo",
     "StartResponder",
     "Transcribe",
     "invalid_value",
@@ -186,14 +190,23 @@ class Transcribe(msgspec.Struct, frozen=True):
     audio: bytes
 
 
+class SendTo(msgspec.Struct, frozen=True):
+    """Send an event to one client of the session, and to no other."""
+
+    event: ev.ServerEvent
+    client: object
+
+
 class Close(msgspec.Struct, frozen=True):
-    """Close the connection, once what was said before is sent."""
+    """Close the connection, once what was said before is sent; 1006 cuts it."""
 
     code: int
     reason: str
 
 
-Command: TypeAlias = StartResponder | CancelResponder | Transcribe | Close
+Command: TypeAlias = StartResponder | CancelResponder | Transcribe | SendTo | Close
+Outgoing: TypeAlias = ev.ServerEvent | Command | bytes
+"""What comes out of a session: events, commands, and frames as they are."""
 
 
 def random_id(kind: str) -> str:
@@ -201,7 +214,7 @@ def random_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(10)}"
 
 
-class Outgoing:
+class EventWriter:
     """One session's events and commands, in order, until the shell takes them.
 
     Every part of the session holds it. It also carries what they share: the time of what is
@@ -215,19 +228,20 @@ class Outgoing:
     def __init__(self, new_id: Callable[[str], str] = random_id) -> None:
         self.now_s = 0.0
         self.new_id = new_id
-        self._queue: list[ev.ServerEvent | Command] = []
+        self._queue: list[Outgoing] = []
 
-    def send(self, event: ev.ServerEvent) -> None:
-        """Stamp an event with its id and queue it."""
-        # nobody else has seen the struct yet: it is still being made, so frozen is kept
-        force_setattr(event, "event_id", self.new_id("event"))
-        self._queue.append(event)
+    def send(self, event: ev.ServerEvent, *, to: object = None) -> None:
+        """Stamp an event with its id and queue it, for one client or (None) for all."""
+        if not event.event_id:
+            # nobody else has seen the struct yet: it is still being made, so frozen is kept
+            force_setattr(event, "event_id", self.new_id("event"))
+        self._queue.append(event if to is None else SendTo(event, to))
 
-    def order(self, command: Command) -> None:
-        """Queue a command."""
+    def order(self, command: Command | bytes) -> None:
+        """Queue a command, or a frame."""
         self._queue.append(command)
 
-    def drain(self) -> list[ev.ServerEvent | Command]:
+    def drain(self) -> list[Outgoing]:
         """Return what was queued, and forget it."""
         queue, self._queue = self._queue, []
         return queue

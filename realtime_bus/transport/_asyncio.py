@@ -6,7 +6,8 @@ own wake-up, and waking a task costs more than decoding the frame. Rules:
 * `data_received` parses, delivers, then writes what is due, all in the loop's own callback.
 * Nothing is read before `run` (a server may greet in the handshake's segment: that is held), nor
   while paused. Nor is silence judged then: the keepalive starts again on resuming.
-* Once closing has begun, the peer has ``close_timeout_s``, then the connection is cut.
+* Once closing has begun, the peer has ``close_timeout_s``, then the connection is cut; at once if
+  it has answered no ping.
 * Timers are the only thing that lives beside the socket; they end with it in `connection_lost`.
 * `run` may be cancelled: the connection stays open until `aclose`.
 * Handlers that run in a callback may use anyio, although there is no task. Where sniffio is
@@ -20,10 +21,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import contextmanager, suppress
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from anyio import CancelScope, Event, create_task_group, move_on_after
+from anyio import CancelScope
 
 from realtime_bus.errors import TransportClosed
 
@@ -38,10 +38,7 @@ if TYPE_CHECKING:
 
     from ._connection import Connection
 
-__all__ = ["AsyncioTransport", "asyncio_in_callbacks", "connect_socket", "on_asyncio"]
-
-_NEXT_ADDRESS_S: Final = 0.25
-"""How long one address of a host has before the next is tried beside it."""
+__all__ = ["AsyncioTransport", "asyncio_in_callbacks", "on_asyncio"]
 
 
 def on_asyncio() -> bool:
@@ -66,53 +63,6 @@ def asyncio_in_callbacks() -> Generator[None]:
         yield
     finally:
         library.reset(token)
-
-
-async def connect_socket(host: str, port: int) -> socket.socket:
-    """Connect to whichever of a host's addresses answers first (RFC 8305, happy eyeballs).
-
-    asyncio's own way loses the winner's socket when it is cancelled, and uvloop has none.
-
-    Raises:
-        OSError: There is no such host, or nobody answers at any of its addresses.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    # The families take turns, the resolver's favourite first.
-    first = [info for info in found if info[0] == found[0][0]]
-    second = [info for info in found if info[0] != found[0][0]]
-    turns = [info for pair in zip_longest(first, second) for info in pair if info is not None]
-    winner: socket.socket | None = None
-    errors: list[OSError] = []
-
-    async def attempt(sock: socket.socket, address: Any, failed: Event) -> None:
-        nonlocal winner
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
-            winner = winner or sock
-            tasks.cancel_scope.cancel()
-        except OSError as exc:
-            errors.append(exc)
-            failed.set()
-        finally:
-            if sock is not winner:
-                sock.close()
-
-    try:
-        async with create_task_group() as tasks:
-            for family, kind, protocol, _, address in turns:
-                failed = Event()
-                tasks.start_soon(attempt, socket.socket(family, kind, protocol), address, failed)
-                with move_on_after(_NEXT_ADDRESS_S):
-                    await failed.wait()
-    except BaseException:
-        if winner is not None:
-            winner.close()
-        raise
-    if winner is None:
-        raise errors[0] if len(errors) == 1 else OSError("; ".join(map(str, errors)))
-    return winner
 
 
 async def _turns() -> None:
@@ -360,8 +310,11 @@ class AsyncioTransport(asyncio.Protocol):
     def _tick(self) -> None:
         if self._frames.paused:  # we do not read, so that we cannot judge
             self._connection.start_keepalive(self._loop.time())
+        was_open = self._connection.is_open
         self._connection.tick(self._loop.time())
         self._flush()
+        if was_open and not self._connection.is_open:
+            self._abort()  # a peer that answers no ping answers no close
         self._watch()
 
     def _abort(self) -> None:

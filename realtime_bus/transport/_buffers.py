@@ -100,21 +100,6 @@ class DeliveryQueue:
         self._held.extend(frames)
         self.flush()
 
-    def push_one(self, frame: bytes) -> None:
-        """Add one frame; without a queue if it may be delivered at once, as nearly always."""
-        deliver = self._deliver
-        if deliver is None or self.paused or self._delivering or self._held:
-            self._held.append(frame)
-            self.flush()
-            return
-        self._delivering = True
-        try:
-            deliver(frame)
-        finally:
-            self._delivering = False
-        if self._held:  # ``deliver`` had more come in
-            self.flush()
-
     def flush(self) -> None:
         """Deliver what is held, until paused; what ``deliver`` raises comes out here."""
         deliver, held = self._deliver, self._held

@@ -7,11 +7,13 @@ TLS certificates and host names are verified. Nothing is logged.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio import to_thread
@@ -24,7 +26,7 @@ from realtime_bus.errors import (
     UsageError,
 )
 
-from ._asyncio import AsyncioTransport, connect_socket, on_asyncio
+from ._asyncio import AsyncioTransport, on_asyncio
 from ._handshake import ConnectionOptions, Secrets, client_connection, refused
 from ._stream import StreamTransport
 from ._transport import (
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from ._transport import Transport
 
 __all__ = ["dial", "dial_picows"]
+
+_NEXT_ADDRESS_S: Final = 0.25
+"""How long one address of a host has before the next is tried beside it."""
 
 
 async def dial(  # noqa: PLR0913 - each is an option that somebody needs
@@ -164,7 +169,7 @@ async def _dial(
         try:
             # TCP_NODELAY: asyncio and anyio set it on every TCP connection.
             if on_asyncio():
-                sock = await connect_socket(uri.host, uri.port)
+                sock = await _connect_socket(uri.host, uri.port)
                 transport = asyncio_transport(connection, close_timeout_s=close_timeout_s)
                 await transport.connect(sock, tls, uri.host)
             else:
@@ -184,6 +189,53 @@ async def _dial(
             await transport.abort()
         raise refused(connection, url=shown, secrets=Secrets(headers, subprotocols))
     raise HostUnreachable(f"{shown}: no answer within {open_timeout_s:g} s", url=shown)
+
+
+async def _connect_socket(host: str, port: int) -> socket.socket:
+    """Connect to whichever of a host's addresses answers first (RFC 8305, happy eyeballs).
+
+    asyncio's own way loses the winner's socket when it is cancelled, and uvloop has none.
+
+    Raises:
+        OSError: There is no such host, or nobody answers at any of its addresses.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # The families take turns, the resolver's favourite first.
+    first = [info for info in found if info[0] == found[0][0]]
+    second = [info for info in found if info[0] != found[0][0]]
+    turns = [info for pair in zip_longest(first, second) for info in pair if info is not None]
+    winner: socket.socket | None = None
+    errors: list[OSError] = []
+
+    async def attempt(sock: socket.socket, address: Any, failed: anyio.Event) -> None:
+        nonlocal winner
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            winner = winner or sock
+            tasks.cancel_scope.cancel()
+        except OSError as exc:
+            errors.append(exc)
+            failed.set()
+        finally:
+            if sock is not winner:
+                sock.close()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for family, kind, protocol, _, address in turns:
+                failed = anyio.Event()
+                tasks.start_soon(attempt, socket.socket(family, kind, protocol), address, failed)
+                with anyio.move_on_after(_NEXT_ADDRESS_S):
+                    await failed.wait()
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        raise
+    if winner is None:
+        raise errors[0] if len(errors) == 1 else OSError("; ".join(map(str, errors)))
+    return winner
 
 
 async def _connect_stream(uri: WebSocketURI, tls: ssl.SSLContext | None) -> ByteStream:

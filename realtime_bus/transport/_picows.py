@@ -84,7 +84,7 @@ class PicowsTransport(AsyncioTransport, picows.WSListener):
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3 or cutter.joining or cutter.ended)
         ):
             try:
-                self._frames.push_one(frame.get_payload_as_bytes())
+                self._frames.push([frame.get_payload_as_bytes()])
             except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
                 self._crashed(exc)
         else:

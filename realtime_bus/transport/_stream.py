@@ -6,7 +6,8 @@ Rules:
 * Nothing is awaited between the bytes and ``deliver``.
 * While frames are held (paused, or nobody runs yet) nothing is read.
 * Once either side has begun to close, the peer has ``close_timeout_s`` to end the stream. Then it
-  is cut, and `run` returns. Frames that came before the end are delivered first.
+  is cut, and `run` returns; a peer that has answered no ping is cut at once. Frames that came
+  before the end are delivered first, and our close frame gets out although the peer half-closed.
 * A write that was cut off in the middle of a frame (its task was cancelled) cannot be followed by
   a close frame: then the stream is just closed.
 * `run` may be cancelled; then the stream stays open until `aclose`, which still says goodbye
@@ -20,7 +21,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
-from anyio import CancelScope, EndOfStream, aclose_forcefully, create_task_group, current_time
+from anyio import (
+    CancelScope,
+    EndOfStream,
+    aclose_forcefully,
+    create_task_group,
+    current_time,
+    move_on_after,
+)
 from anyio.abc import SocketStream
 
 from realtime_bus.errors import TransportClosed
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamTransport"]
 
 _READ_BYTES = 64 * 1024
+_LAST_WORDS_S = 0.1  # for a close frame to a peer that has fallen silent
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
@@ -223,8 +232,13 @@ class StreamTransport:
             await anyio.sleep_until(deadline)
             if self._frames.paused:  # we do not read, so that we cannot judge
                 self._connection.start_keepalive(current_time())
+            was_open = self._connection.is_open
             self._connection.tick(current_time())
             self._flush()
+            if was_open and not self._connection.is_open:  # it answers no close, either
+                with move_on_after(_LAST_WORDS_S):
+                    await self._unsent.drain(below_bytes=0)
+                self._stop_reading()
 
     # Small steps
 

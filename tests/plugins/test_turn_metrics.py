@@ -168,7 +168,7 @@ async def test_a_commit_by_hand_with_the_local_server() -> None:
     async with server.connect_memory() as transport, bus.session(transport) as session:
         await session.update(output_modalities=["text"], turn_detection=None)
         await session.append_audio(SECOND)
-        committed = await session.commit()
+        committed = await session.commit_input()
         await session.respond()
     [turn] = turns
     assert (turn.origin, turn.item_id) == ("commit", committed.item_id)

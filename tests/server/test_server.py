@@ -303,9 +303,15 @@ async def test_the_command_makes_a_certificate(tmp_path: Path) -> None:
 
 
 async def test_a_key_without_a_certificate_is_misuse(tmp_path: Path) -> None:
-    """It says what is missing; so does a missing package."""
+    """It says what is missing; so does a file that is not there, or is something else."""
     with pytest.raises(UsageError, match="give certfile too"):
         await serve_forever(port=0, keyfile=tmp_path / "key.pem")
+    with pytest.raises(UsageError, match=r"in .*nowhere.pem: .*No such file"):
+        await serve_forever(port=0, certfile=tmp_path / "nowhere.pem")
+    other = tmp_path / "other.pem"
+    other.write_text("nonsense")
+    with pytest.raises(UsageError, match=r"other.pem and .*other.pem"):
+        await serve_forever(port=0, certfile=other, keyfile=other)
 
 
 def test_a_missing_trustme_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -584,3 +590,126 @@ async def test_a_detector_that_is_missing_is_told_at_once() -> None:
     with pytest.raises(MissingExtra, match="server"):
         async with RealtimeServer(detector_factory=missing).serve():
             pytest.fail("it must not listen")
+
+
+# What a test may do to a session
+
+
+async def test_a_session_sends_what_it_is_told() -> None:
+    """Any event, with an id if it has none, plain data, and bytes that are no event at all."""
+    served = server()
+    async with served.connect_memory() as transport, client_on(transport) as client:
+        await client.get(ev.SessionCreated)
+        (session,) = served.sessions
+        cleared = ev.OutputAudioBufferCleared(response_id="resp_x")
+        session.send(cleared)
+        session.send({"type": "of.tomorrow", "event_id": "event_x"})
+        session.send(b"nonsense")
+        await client.get(ev.InvalidFrame)
+        (unknown,) = client.all(ev.UnknownEvent)
+        assert (unknown.event_type, cleared.event_id) == ("of.tomorrow", "")
+        assert (await client.get(ev.OutputAudioBufferCleared)).event_id.startswith("event_")
+        assert created_id(client) == session.session_id
+    with pytest.raises(UsageError, match="has ended"):
+        session.send(b"{}")
+    assert served.sessions == ()
+
+
+def created_id(client: Any) -> str:
+    """Return the id of a client's session."""
+    return client.all(ev.SessionCreated)[0].session.id
+
+
+@pytest.mark.parametrize("over", ["socket", "memory"])
+async def test_a_session_that_is_dropped(over: str) -> None:
+    """The connection is cut in the middle of everything, without a close frame."""
+    served = server(Endless(), pace=1)
+    async with connected_to(served, over) as client:
+        client.send(ev.ResponseCreate())
+        await client.get(ev.ResponseOutputAudioDelta)
+        served.sessions[0].drop()
+        assert (await client.closed()).code == 1006
+    assert (served.statistics().served, served.statistics().failed) == (1, 0)
+
+
+@contextlib.asynccontextmanager
+async def connected_to(served: RealtimeServer, over: str) -> AsyncIterator[Any]:
+    """Be a client over a socket or in memory."""
+    if over == "memory":
+        async with served.connect_memory() as transport, client_on(transport) as client:
+            yield client
+    else:
+        async with served.serve() as bound, connected(bound.url_for("m")) as client:
+            yield client
+
+
+async def test_a_session_that_is_closed() -> None:
+    """With any code, once what was said before is sent."""
+    served = server()
+    async with connected_to(served, "socket") as client:
+        await client.get(ev.SessionCreated)
+        served.sessions[0].send({"type": "last.words"})
+        served.sessions[0].close(4321, "so there")
+        close = await client.closed()
+    assert (close.code, close.reason) == (4321, "so there")
+    assert client.events[-1].event_type == "last.words"
+
+
+async def test_a_session_that_fails() -> None:
+    """The server's own fault: an error that names no field, then 1011."""
+    served = server()
+    async with connected_to(served, "socket") as client:
+        await client.get(ev.SessionCreated)
+        served.sessions[0].fail("Out of order.")
+        close = await client.closed()
+    error = client.all(ev.Error)[0].error
+    assert (error.type, error.code, error.message) == ("server_error", None, "Out of order.")
+    assert (close.code, close.reason) == (1011, "server_error")
+
+
+# More clients of one session
+
+
+async def test_a_sideband_joins_the_running_session() -> None:
+    """It sees what happens there and acts on it; errors go to whoever made them."""
+    served = server(Fixed(Text("Yes.")))
+    async with (
+        served.serve() as bound,
+        connected(bound.url_for("m")) as caller,
+    ):
+        await caller.get(ev.SessionCreated)
+        (session,) = served.sessions
+        async with connected(bound.url_for_call(session.call_id)) as sideband:
+            created = await sideband.get(ev.SessionCreated)
+            assert created.session.id == created_id(caller)
+            settings = ev.RealtimeSessionRequest(instructions="Be brief.")
+            sideband.send(ev.SessionUpdate(session=settings))
+            assert (await caller.get(ev.SessionUpdated)).session.instructions == "Be brief."
+            caller.send(ev.ResponseCreate())
+            assert (await sideband.get(ev.ResponseDone)).response.status == "completed"
+            sideband.send(ev.ResponseCancel(event_id="theirs"))
+            assert (await sideband.get(ev.Error)).error.event_id == "theirs"
+            caller.send(ev.ResponseCancel(event_id="ours"))
+            assert (await caller.get(ev.Error)).error.event_id == "ours"
+        caller.send(ev.ResponseCreate())
+        await caller.get(ev.ResponseDone, nth=2)
+    for client in (caller, sideband):
+        assert [len(client.all(kind)) for kind in (ev.SessionCreated, ev.Error)] == [1, 1]
+    assert served.statistics().served == 1
+
+
+async def test_a_sideband_goes_with_its_session() -> None:
+    """When the caller has gone there is nothing left to hear; nor is there when it is closed."""
+    served = server()
+    async with served.serve() as bound:
+        async with connected(bound.url_for("m")) as caller:
+            await caller.get(ev.SessionCreated)
+            joining = bound.url_for_call(served.sessions[0].call_id)
+            async with connected(joining) as first, connected(joining) as second:
+                await first.get(ev.SessionCreated)
+                await second.transport.aclose()
+                await caller.transport.aclose()
+                assert (await first.closed()).code == 1000
+        with pytest.raises(UpgradeRefused) as caught:
+            await connected(joining).__aenter__()
+    assert caught.value.status == 404

@@ -188,6 +188,27 @@ async def test_no_such_host(dial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
+async def test_every_address_of_a_host_is_tried(
+    dial: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that answers at its second address is reached; if none answers, that is told."""
+    hosts = ["127.0.0.2", "127.0.0.1"]
+
+    def addresses(_host: object, port: int, *_args: object, **_options: object) -> list[Any]:
+        inet, stream, tcp = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+        return [(inet, stream, tcp, "", (host, port)) for host in hosts]
+
+    async with serve() as server:
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        url = f"ws://two.example:{server.port}/"
+        transport = await dial(url)
+        await transport.aclose()
+        hosts[1] = "127.0.0.3"
+        with pytest.raises(HostUnreachable, match=r"nobody answers at two.example"):
+            await dial(url)
+
+
+@pytest.mark.anyio
 async def test_no_answer_in_time(dial: Any, listen: Any) -> None:
     """A server that accepts and stays silent is given up after the timeout."""
     import anyio

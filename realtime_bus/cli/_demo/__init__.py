@@ -17,9 +17,9 @@ import msgspec
 from rich.console import Console
 
 from realtime_bus import events as ev
-from realtime_bus._bus._bus import Bus
-from realtime_bus._session._fields import SessionFields
-from realtime_bus._session._session import Session
+from realtime_bus import Bus
+from realtime_bus.session._settings import SessionSettings
+from realtime_bus.session import Session
 from realtime_bus._tasks import background_tasks
 from realtime_bus.server import RealtimeServer, ScriptResponder, ScriptTurn, Voice
 
@@ -118,8 +118,8 @@ def _application(options: DemoOptions) -> tuple[Bus, Any, Any]:
     return Bus(plugins=[sink, Interruption(sink)], log_errors=False), sink, heard
 
 
-def _settings(options: DemoOptions) -> SessionFields:
-    fields: SessionFields = {
+def _settings(options: DemoOptions) -> SessionSettings:
+    fields: SessionSettings = {
         "turn_detection": ev.ServerVad(silence_duration_ms=400),
         "transcription": ev.Transcription(model="gpt-4o-mini-transcribe"),
     }

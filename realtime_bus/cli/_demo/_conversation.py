@@ -7,7 +7,7 @@ from anyio.lowlevel import checkpoint
 
 from realtime_bus import events as ev
 from realtime_bus.errors import RealtimeBusError
-from realtime_bus._session._session import Session
+from realtime_bus.session import Session
 from realtime_bus.audio import AudioSink
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 

@@ -8,7 +8,7 @@ from time import perf_counter
 import anyio
 
 from realtime_bus.errors import SessionClosed
-from realtime_bus._session._session import Session
+from realtime_bus.session import Session
 
 __all__ = ["Person"]
 

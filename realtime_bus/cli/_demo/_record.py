@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, cast
 
 from realtime_bus import events as ev
-from realtime_bus._bus._bus import Bus
+from realtime_bus import Bus
 from realtime_bus.audio import PlayedItem
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 

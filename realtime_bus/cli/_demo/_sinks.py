@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from realtime_bus._session._session import Session
+from realtime_bus.session import Session
 from realtime_bus.audio import AudioSink, PlayedItem
 from realtime_bus.events import AudioFormat
 

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from realtime_bus._session._session import Session
+from realtime_bus.session import Session
 from realtime_bus.audio import AudioSink
 
 from ._person import Person
