@@ -4,6 +4,8 @@ Frames of the OpenAI Realtime protocol become typed events, which are routed to 
 handlers; plugins interrupt playback, sequence responses, run tools, record and log.
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from . import audio, events
 from ._bus._bus import Bus, BusStatistics
 from ._bus._options import HandlerOptions
@@ -89,3 +91,15 @@ __all__ = [
     "load_plugin",
     "pattern",
 ]
+
+__version__: str
+
+if not _TYPE_CHECKING:  # where type checkers see it, every mistyped name would be fine
+
+    def __getattr__(name: str) -> str:
+        """Read the version when it is asked for: that takes longer than it takes to import a room."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("realtime-bus")
