@@ -4,7 +4,7 @@ Frames of the OpenAI Realtime protocol become typed events, which are routed to 
 handlers; plugins interrupt playback, sequence responses, run tools, record and log.
 """
 
-from typing import TYPE_CHECKING
+import typing
 
 from . import audio, events
 from ._bus._bus import Bus, BusStatistics
@@ -94,7 +94,7 @@ __all__ = [
 
 __version__: str
 
-if not TYPE_CHECKING:  # if type checkers saw it, every mistyped name would be fine with them
+if not typing.TYPE_CHECKING:  # if type checkers saw it, every mistyped name would be fine with them
 
     def __getattr__(name: str) -> str:
         """Read the version when it is asked for: reading it takes 2 ms."""
