@@ -29,8 +29,6 @@ from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
 from realtime_bus_plugins._playback import PlaybackInterrupted
 
-from ._playback import PlaybackInterrupted
-
 __all__ = ["EventLog"]
 
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -102,10 +100,11 @@ _SECRET = re.compile(
     r"|\b(?:Bearer|Basic)\s+[^\s\"',;]+"
     r"|\beyJ[\w-]+\.[\w.-]+"
     r"|\b[\w-]*(?:api[-_]?key|secret|token|password|passwd|authorization)"
-    r"[\"']?\s*[:=]\s*(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;}]+)",
+    r"[\"']?\s*[:=]\s*(?:(?:Bearer|Basic)\s+)?(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;}]+)",
     re.IGNORECASE,
 )
 _SHORT = 80
+_LOOKED_AT = 1000  # of a text; what comes later is cut off anyway
 _SCALARS = (str, int, float, bool)
 _OURS = frozenset({"event", "level", "timestamp", "way", "session"})  # what every line has
 _QUERY = frozenset({"model", "intent", "deployment", "api-version"})
@@ -125,7 +124,7 @@ class EventLog:
         file: Where to write, standard error by default. Only without ``logger``.
 
     Raises:
-        UsageError: There is no such rendering or level.
+        UsageError: There is no such rendering or level, or the logger does not filter.
     """
 
     def __init__(
@@ -137,6 +136,11 @@ class EventLog:
         texts: bool = False,
         file: TextIO | None = None,
     ) -> None:
+        if logger is not None and not hasattr(logger, "is_enabled_for"):
+            raise UsageError(
+                f"logger={logger!r} has no is_enabled_for; give a structlog logger whose "
+                "wrapper class is structlog.make_filtering_bound_logger(level)"
+            )
         self._logger = logger or _make_logger(render, level, file or sys.stderr)
         self._texts = texts
 
@@ -260,10 +264,8 @@ def _sizes(event: ev.Event, session: Session) -> _Fields:
     fields: _Fields = {"frame_bytes": len(session.frame)}
     if field := _AUDIO.get(event.type):
         length = _base64_bytes(session.frame, field)
-        response = session.conversation.responses.get(getattr(event, "response_id", ""))
-        own = None if response is None else response.audio_format
-        audio_ms = bytes_to_ms(length, own or session.settings.output_format)
-        fields |= {"audio_bytes": length, "audio_ms": audio_ms}
+        audio_format = session.conversation.audio_format_of(getattr(event, "response_id", None))
+        fields |= {"audio_bytes": length, "audio_ms": bytes_to_ms(length, audio_format)}
     return fields
 
 
@@ -286,7 +288,7 @@ def _safe(value: str | float) -> str | float:
     """Shorten a text, and blot out whatever looks like a key."""
     if not isinstance(value, str):
         return value
-    text = _SECRET.sub("[secret]", value)
+    text = _SECRET.sub("[secret]", value[:_LOOKED_AT])
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
@@ -305,8 +307,6 @@ def _details(event: ev.ResponseDone) -> _Fields:
 
 
 def _address(event: ev.Connected) -> _Fields:
-    if not isinstance(event.url, str):
-        return {}
     parts = urlsplit(event.url)
     query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in _QUERY])
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="")

@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar, Literal
 
-import structlog
-
 from realtime_bus import InvalidEvent, Session, UsageError, encode
 from realtime_bus import events as ev
+from realtime_bus._logging import get_logger
 
 from ._rules import RULES, BrokenRule, Observed, Rule, broken_rules
 
 __all__ = ["ProtocolCheck", "ProtocolViolation", "RuleBroken"]
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.protocol_check")
+_log = get_logger("realtime_bus.protocol_check")
 _Reaction = Literal["report", "raise", "refuse"]
 
 
@@ -95,6 +94,7 @@ class ProtocolCheck:
         def sending(event: ev.ClientEvent, session: Session) -> ev.ClientEvent | None:
             if not isinstance(event, ev.InputAudioBufferAppend):
                 encode(event)  # what is refused anyway, with InvalidEvent, must not count as sent
+            observed.refused(session.last_error)
             broken = broken_rules(self._rules, event, observed)
             if not self._passes(event, broken, session):
                 return None
@@ -109,7 +109,8 @@ class ProtocolCheck:
             message = f"{event.type}: {why}; rule {rule.id}: {rule.text}"
             if self._on_violation == "raise":
                 raise RuleBroken(message, rule=rule.id, event_type=event.type)
-            _log.warning("a rule of the protocol is broken", rule=rule.id, message=message)
+            log = _log.bind(session_id=session.id)
+            log.warning("a rule of the protocol is broken", rule=rule.id, message=message)
             violation = ProtocolViolation(rule=rule.id, message=message, event_type=event.type)
             session.emit(violation)
         return not broken or self._on_violation == "report"

@@ -223,7 +223,7 @@ class Conversation:
 
     def _output_item(self, event: ev.ResponseOutputItemAdded | ev.ResponseOutputItemDone) -> None:
         state, response_id = self._read(event.item), _text(event, "response_id")
-        if state is None or response_id is None:
+        if state is None or not response_id:  # left out: nobody knows whose it is
             return
         state.response_id = response_id
         if response_id not in self.responses:  # begun unseen: where, its items will tell

@@ -125,7 +125,8 @@ class Session:
 
     def __init__(self) -> None:
         self._free = 0
-        self.observed = Observed(Conversation(lambda _: True if self._free else None))  # as an arbiter
+        # as the arbiter knows
+        self.observed = Observed(Conversation(lambda _: True if self._free else None))
 
     def happen(self, event: ev.Event) -> None:
         """Send or receive an event."""

@@ -85,8 +85,9 @@ class HistoryState:
         self._model = self._transcriber = ""
 
     def see(self, event: ev.Event) -> None:
-        """Take note of one of the events in `SEEN`."""
-        self.SEEN[type(event)](self, event)
+        """Take note of an event; those that are not in `SEEN` change nothing."""
+        if type(event) in self.SEEN:
+            self.SEEN[type(event)](self, event)
 
     def __iter__(self) -> Iterator[HistoryItem]:
         return iter([self._items[item_id] for item_id in self._order])

@@ -63,7 +63,6 @@ class Observed:
         spoken: Whether there was any output audio.
         event_ids: The ids that were used and not refused.
         answered: Ids of the calls whose output was sent.
-        asked: Requests for a response of the conversation that were not answered yet.
         buffer_ms: At most so much audio is in the input buffer.
     """
 
@@ -73,11 +72,12 @@ class Observed:
         self.started = self.output_buffer = self.spoken = False
         self.event_ids: dict[str, None] = {}
         self.answered: set[str] = set()
-        self.asked: list[ev.ResponseCreate] = []
+        self._asked: list[ev.ResponseCreate] = []
         self.buffer_ms = 0.0
         self._sent_ms = 0.0
         self._asked_free: list[ev.ResponseCreate] = []
-        self._begun: set[str] = set()  # responses whose beginning was seen
+        self._answers: set[str] = set()  # responses that a request was taken off for
+        self._last_error: object = None
         self._updates: list[ev.SessionUpdate] = []  # not confirmed yet
         self._created: dict[str, Any] = {}  # items of ours, not confirmed yet
         self._leaving: set[str] = set()  # items that we have deleted, likewise
@@ -152,33 +152,40 @@ class Observed:
         responses = self.conversation.responses.values()
         return [r.id for r in responses if not r.in_conversation and not r.over]
 
-    def _response_created(self, event: ev.ResponseCreated) -> None:
-        response_id = find(event.response, "id")
-        self._begun.add(response_id)
-        free = not self.conversation.has_response(response_id)
-        del (self._asked_free if free else self.asked)[:1]
-
-    def _response_done(self, event: ev.ResponseDone) -> None:
-        response_id = find(event.response, "id")
-        if response_id not in self._begun:
-            del self.asked[:1]  # killed before it was seen to start: it may have been ours
-        self._begun.discard(response_id)
+    @property
+    def asked(self) -> list[ev.ResponseCreate]:
+        """Requests for a response of the conversation that were not answered yet."""
+        for response in self.conversation.responses.values():
+            if response.id not in self._answers:
+                self._answers.add(response.id)
+                del (self._asked if response.in_conversation else self._asked_free)[:1]
+        return self._asked
 
     def _create_response(self, event: ev.ResponseCreate) -> _Undo:
-        asked = self._asked_free if is_out_of_band(event) else self.asked
+        own = self.asked
+        asked = self._asked_free if is_out_of_band(event) else own
         asked.append(event)
         return lambda: _remove(asked, event)
 
-    def _refused(self, event: ev.Error) -> None:
-        event_id = find(event.error, "event_id")
+    def refused(self, error: object) -> None:
+        """Take note of the last error, once; an answer to it may go out before `see` is called."""
+        if error is self._last_error:
+            return
+        self._last_error = error
+        event_id = find(error, "event_id")
         if isinstance(event_id, str):
             self.event_ids.pop(event_id, None)
             self._undo.pop(event_id, _nothing)()
         else:
             for blamed in (*self.asked[:1], *self._asked_free[:1]):
                 self.event_ids.pop(blamed.event_id or "", None)
-            del self.asked[:1]
+            del self._asked[:1]
             del self._asked_free[:1]
+
+    def _error(self, event: ev.Error) -> None:
+        error: Any = event.error
+        if isinstance(error, ev.ErrorDetails):  # raw data is another object in each reading
+            self.refused(error)
 
     # items
 
@@ -240,8 +247,8 @@ class Observed:
             place = (event.item_id, event.content_index)
             self._voiced.add(event.item_id)
             self._received[place] = self._received.get(place, 0) + len(event.delta)
-            own = None if response is None else response.audio_format
-            self._formats[event.item_id] = own or self.settings.output_format
+            audio_format = self.conversation.audio_format_of(event.response_id)
+            self._formats[event.item_id] = audio_format
 
     def _deleted(self, event: ev.ConversationItemDeleted) -> None:
         self._leaving.discard(event.item_id)
@@ -257,7 +264,7 @@ class Observed:
             self._truncated.discard(item.id)
 
         def undo() -> None:
-            self._created.pop(item.id, None)
+            self._created.pop(item.id or "", None)
             self.answered.discard(call_id or "")
 
         return undo
@@ -303,8 +310,8 @@ class Observed:
         ev.InputAudioBufferSpeechStopped: _turn_ended,
         ev.InputAudioBufferTimeoutTriggered: _turn_ended,
         ev.InputAudioBufferCommitted: _told,
-        ev.ResponseCreated: _response_created,
-        ev.ResponseDone: _response_done,
+        ev.ResponseCreated: _told,
+        ev.ResponseDone: _told,
         ev.ResponseOutputItemAdded: _item,
         ev.ResponseOutputItemDone: _item,
         ev.ResponseContentPartAdded: _part,
@@ -317,7 +324,7 @@ class Observed:
         ev.OutputAudioBufferStarted: _call,
         ev.OutputAudioBufferStopped: _call,
         ev.OutputAudioBufferCleared: _call,
-        ev.Error: _refused,
+        ev.Error: _error,
     }
     """What is noted of each event that is looked at."""
 

@@ -111,15 +111,21 @@ def read_parameters(function: Callable[..., Any], *, tool: str) -> tuple[Paramet
         UsageError: Which parameter cannot be filled in, and what to do about it.
     """
     try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise UsageError(
+            f"tool {tool}: {error}; wrap it in a function with annotated parameters"
+        ) from error
+    try:
         target = inspect.unwrap(target_of(function))
         hints = typing.get_type_hints(target, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise UsageError(
             f"tool {tool}: {error}; a tool's annotations are read when it is registered, so what "
             "they name must be there at run time, in the tool's module"
         ) from error
     found: list[Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
         if parameter.kind in _KINDS:
             raise UsageError(
                 f"tool {tool}: parameter {parameter.name!r} {_KINDS[parameter.kind]}; "

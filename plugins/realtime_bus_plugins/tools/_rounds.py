@@ -195,9 +195,11 @@ class Rounds:
         return [action for key in held for action in (*self._include(key), *self._judge(key))]
 
     def _item_done(self, event: ev.ResponseOutputItemDone) -> list[Action]:
-        actions = self._include(event.response_id)
-        self._take(event.response_id, event.item)
-        return [*actions, *self._judge(event.response_id)]
+        # where the server leaves the id out, it can only be the active response's
+        key = event.response_id or self._conversation.active_response_id or ""
+        actions = self._include(key)
+        self._take(key, event.item)
+        return [*actions, *self._judge(key)]
 
     def _done(self, event: Any) -> list[Action]:
         response = event.response

@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import anyio
 import anyio.lowlevel
 import msgspec
-import structlog
 
 from realtime_bus import RealtimeBusError, Reply, Session, SessionClosed
 from realtime_bus import events as ev
+from realtime_bus._logging import describe, get_logger
 
 from ._follow_up import Call
 from ._rounds import Action, Decline, FollowUp, Interrupt, Rounds, Run
@@ -25,7 +25,7 @@ from ._tool import Outcome, Tool, declined, interrupted, unknown_tool
 
 __all__ = ["SessionTools"]
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.tools")
+_log = get_logger("realtime_bus.tools")
 
 
 class SessionTools:
@@ -50,6 +50,7 @@ class SessionTools:
     ) -> None:
         self.state = session.state
         self._session = session
+        self._log = _log
         self._tools = tools
         self._hosted = hosted
         self._follow_up = follow_up
@@ -68,8 +69,9 @@ class SessionTools:
 
     # telling the server which tools there are
 
-    def _begin(self, event: ev.Connected) -> None:  # noqa: ARG002 - the handler of an event
+    def _begin(self, _event: ev.Connected) -> None:
         self._connected = True
+        self._log = _log.bind(session_id=self._session.id)
         if self._tools or self._hosted:
             self.announce()
 
@@ -91,7 +93,7 @@ class SessionTools:
             names = {getattr(tool, "name", None) for tool in listed}
             lost = [name for name in self._tools if name not in names]
             if lost:
-                _log.warning(
+                self._log.warning(
                     "this session.update replaces the tools of the Tools plugin; "
                     "give it the others with Tools(hosted=[...]), and functions with @tools.tool",
                     lost=lost,
@@ -147,7 +149,9 @@ class SessionTools:
         except SessionClosed:
             return
         except RealtimeBusError as error:
-            _log.warning("the model was not asked to go on; it will be again", error=str(error))
+            self._log.warning(
+                "the model was not asked to go on; it will be again", error=str(error)
+            )
             well = False
         self._act(self._rounds.followed_up(calls, well=well))
 
@@ -173,7 +177,9 @@ class SessionTools:
         """Run a call, and return what it is answered with; raises nothing."""
         tool = self._tools.get(call.name)
         if tool is None:
-            _log.warning("the model called an unknown tool", tool=call.name, call_id=call.call_id)
+            self._log.warning(
+                "the model called an unknown tool", tool=call.name, call_id=call.call_id
+            )
             return unknown_tool(call.name, self._tools)
         outcome = Outcome("interrupted", interrupted(tool.name))
         figures = tool.statistics
@@ -195,7 +201,11 @@ class SessionTools:
     def _report(self, tool: Tool, call: Call, outcome: Outcome) -> None:
         about: dict[str, Any] = {"tool": tool.name, "call_id": call.call_id}
         if outcome.error is not None:
-            _log.error("a tool failed", **about, exc_info=outcome.error)
+            try:
+                described = describe(outcome.error)
+            except Exception:  # noqa: BLE001 - anybody's exception: its text may fail, too
+                described = {"error": type(outcome.error).__name__}
+            self._log.error("a tool failed", **about, **described)
             failed = ev.HandlerFailed(
                 handler=f"tool {tool.name}",
                 event_type="response.output_item.done",
@@ -203,9 +213,9 @@ class SessionTools:
             )
             self._session.emit(failed)
         elif outcome.kind in ("invalid", "timed_out"):
-            _log.warning("a tool call came to nothing", **about, reason=outcome.kind)
+            self._log.warning("a tool call came to nothing", **about, reason=outcome.kind)
             # it may quote the arguments, which are nobody's business by default
-            _log.debug("the model was told why", **about, output=outcome.output)
+            self._log.debug("the model was told why", **about, output=outcome.output)
 
     # sending
 

@@ -135,6 +135,8 @@ class Tool:
         if unknown := options.keys() - ToolOptions.__annotations__.keys():
             known = ", ".join(ToolOptions.__annotations__)
             raise UsageError(f"a tool has no option {min(unknown)!r}; it has {known}")
+        if inspect.isclass(function) or not callable(function):
+            raise UsageError(f"{function!r} cannot be a tool; give a function or a method")
         given: dict[str, Any] = {"timeout_s": timeout_s, **options}
         target = target_of(function)
         self.options = _Options(**given)

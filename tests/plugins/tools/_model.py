@@ -150,16 +150,6 @@ def _label(tool: Any) -> str:
     return str(getattr(tool, "name", None) or tool.server_label)
 
 
-class State:
-    """Until session(state=...) is there."""
-
-    def __init__(self, state: Any) -> None:
-        self.state = state
-
-    def attach(self, session: Session) -> None:
-        session.state = self.state
-
-
 @asynccontextmanager
 async def model_with(
     *plugins: Any, opened: Any = None, state: Any = None
@@ -169,6 +159,6 @@ async def model_with(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(model.listen)
         model.begin(opened)
-        async with Bus(plugins=[State(state), *plugins]).session(model.client) as session:
+        async with Bus(plugins=plugins).session(model.client, state=state) as session:
             yield session, model
         tasks.cancel_scope.cancel()

@@ -128,6 +128,15 @@ def test_a_call_that_has_not_started_belongs_to_who_names_it_last() -> None:
     assert rounds.finished(run.call) == [FollowUp((run.call,))]
 
 
+def test_an_item_that_names_no_response_is_the_active_ones() -> None:
+    """A server that leaves the id out is understood, and its call run once."""
+    rounds = Machine()
+    rounds.see(created())
+    assert rounds.see(item_done(A, "")) == [RUN_A]
+    assert rounds.see(done(A)) == []
+    assert rounds.finished(RUN_A.call) == [FollowUp((RUN_A.call,))]
+
+
 # what the model is owed
 
 

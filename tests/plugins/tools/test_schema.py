@@ -386,6 +386,10 @@ def _unresolvable(x: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
     pass
 
 
+def _malformed(x: "int |") -> None:  # type: ignore[syntax]  # noqa: F722  # the point
+    pass
+
+
 async def _stream(x: int) -> Any:
     yield x
 
@@ -400,6 +404,10 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (_positional, {}, "is positional-only"),
     (_unsupported, {}, r"cannot be described to the model: .*Annotated\[T, Inject\]"),
     (_unresolvable, {}, "'Nowhere' is not defined"),
+    (_malformed, {}, "read when it is registered"),
+    (max, {}, "wrap it in a function"),
+    ("no function", {}, "'no function' cannot be a tool"),
+    (Kitchen, {}, "give a function or a method"),
     (_stream, {}, "is a generator"),
     (_async, {"in_thread": True}, "plain functions only"),
     (_async, {"timeout_s": 0}, "timeout_s=0 must be positive"),

@@ -17,12 +17,12 @@ import sniffio
 import structlog.testing
 import trio
 
-from realtime_bus import Bus, Session, UsageError
+from realtime_bus import Bus, RequestRejected, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.transport import PushTransport
 from realtime_bus_plugins.tools import Inject, Tools
 
-from ._model import Model, State, call, model_with
+from ._model import Model, call, model_with
 
 pytestmark = pytest.mark.anyio
 
@@ -170,7 +170,9 @@ async def test_a_raising_tool_is_answered_and_reported() -> None:
     assert reported.keys() == {"tool burn", "tool odd"}
     assert isinstance(reported["tool burn"], ValueError)
     [burnt] = [line for line in logs if line.get("tool") == "burn"]
-    assert burnt["exc_info"] is reported["tool burn"]
+    assert burnt["error"] == "ValueError: the oven is cold"
+    assert "in burn\n" in burnt["traceback"]
+    assert "exc_info" not in burnt, "a renderer would show the local variables"
     assert [figures.failed for figures in tools.statistics()] == [1, 1]
 
 
@@ -273,6 +275,30 @@ async def test_a_plain_wrapper_of_an_async_function_is_a_tool() -> None:
         model.respond(call("a", "double", '{"number": 2}'), call("b", "lazy"))
         await model.until(lambda: model.creates == 1)
         assert sorted(model.outputs) == [("a", "4"), ("b", "null")]
+
+
+async def test_arguments_are_not_logged() -> None:
+    """Above debug a line says which call came to nothing, and not what was in it."""
+    tools = Tools(timeout_s=0.001)
+    tools.tool(name="pay")(_pay)
+    with structlog.testing.capture_logs() as logs:
+        async with model_with(tools) as (_, model):
+            model.respond(
+                call("a", "pay", '{"card": "4111", "cents": "many"}'),
+                call("b", "pay", '{"card": "4111", "cents": 100}'),
+                call("c", "4111"),
+            )
+            await model.until(lambda: model.creates == 1)
+    shown = [line for line in logs if line["log_level"] != "debug"]
+    assert [line.get("reason") for line in shown if line.get("tool") == "pay"] == [
+        "invalid",
+        "timed_out",
+    ]
+    assert "4111" not in str([line for line in shown if line.get("call_id") != "c"])
+
+
+async def _pay(card: str, cents: int) -> None:
+    await anyio.sleep_forever()
 
 
 async def test_an_unknown_tool_is_answered_with_those_there_are() -> None:
@@ -410,7 +436,7 @@ async def test_a_state_that_is_missing_is_told_before_anything_is_sent() -> None
     for state, found in ((None, "there is none"), (Guest("Al"), "it is a Guest")):
         wanted = rf"'cook': parameter 'kitchen' gets a Kitchen from session.state, and {found}"
         with pytest.raises(UsageError, match=wanted):
-            async with Bus(plugins=[State(state), tools]).session(PushTransport(send=print)):
+            async with Bus(plugins=[tools]).session(PushTransport(send=print), state=state):
                 pass
     tools.remove("cook")
 
@@ -443,6 +469,38 @@ async def test_the_server_is_told_of_tools_and_of_those_that_come_later() -> Non
         assert model.output("b") == "late"
     tools.tool(name="third")(lambda: None)
     assert len(model.tool_lists) == 3, "a session that is over is told nothing"
+
+
+async def test_the_update_with_the_tools_confirms_nobody_elses() -> None:
+    """The first session.updated answers it; a setting that is refused afterwards raises."""
+    tools = Tools()
+    tools.tool(name="first")(lambda: None)
+    async with model_with(tools) as (session, model):
+        failures: list[str] = []
+
+        async def configure() -> None:
+            try:
+                await session.update(speed=1.5)
+            except RequestRejected as error:
+                failures.append(str(error.code))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(configure)
+            await model.until(lambda: len(model.heard) == 2)
+            model.say(ev.SessionUpdated(session=ev.RealtimeSession(id="sess")))
+            await anyio.wait_all_tasks_blocked()
+            assert failures == []
+            model.say(
+                ev.Error(
+                    error=ev.ErrorDetails(
+                        type="invalid_request_error",
+                        code="invalid_value",
+                        param="session.audio.output.speed",
+                        message="No.",
+                    )
+                )
+            )
+        assert failures == ["invalid_value"]
 
 
 async def test_a_session_without_tools_is_told_nothing() -> None:
