@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from realtime_bus import RealtimeBusError, Session, SessionClosed
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
-from realtime_bus.events import PlaybackInterrupted, PlaybackStarted
+from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["FULL", "SHORT", "DemoFailed", "Lines", "Person", "Speech", "hold_conversation"]
 

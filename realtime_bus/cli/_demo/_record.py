@@ -9,7 +9,7 @@ from typing import Any
 from realtime_bus import Bus
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
-from realtime_bus.events import PlaybackInterrupted, PlaybackStarted
+from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["Line", "Record", "Said"]
 
