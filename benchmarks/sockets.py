@@ -12,6 +12,7 @@ from realtime_bus import Bus
 from realtime_bus import events as ev
 from realtime_bus.cli import bench
 from realtime_bus.cli.bench import FLOOR, OURS, Certificate, Row, Section, Sender, figure
+from realtime_bus_plugins.interruption import PlaybackInterrupted
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.sinks import NullSink
 
@@ -122,8 +123,8 @@ async def _interruptions(sender: Sender) -> list[float]:
     async def play(_: ev.ResponseOutputAudioDelta) -> None:
         await anyio.sleep(0.005)
 
-    @bus.on("bus.playback_interrupted")
-    def interrupted(event) -> None:
+    @bus.on(PlaybackInterrupted)
+    def interrupted(event: PlaybackInterrupted) -> None:
         found.append(event.latency_s)
         if len(found) == INTERRUPTIONS:
             all_of_them.set()

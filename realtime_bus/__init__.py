@@ -4,6 +4,8 @@ Frames of the OpenAI Realtime protocol become typed events, which are routed to 
 handlers; plugins interrupt playback, sequence responses, run tools, record and log.
 """
 
+import typing
+
 from . import audio, events
 from .bus import Bus, BusStatistics
 from .codec import Decoder, decode, decode_client, encode
@@ -102,3 +104,15 @@ __all__ = [
     "once",
     "pattern",
 ]
+
+__version__: str
+
+if not typing.TYPE_CHECKING:  # if type checkers saw it, every mistyped name would be fine with them
+
+    def __getattr__(name: str) -> str:
+        """Read the version when it is asked for: reading it takes 2 ms."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version  # noqa: PLC0415  # the same
+
+        return version("realtime-bus")

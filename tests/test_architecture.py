@@ -177,7 +177,7 @@ FOR_APPLICATIONS = {
 
 def is_public(module: str, name: str) -> bool:
     """Tell whether an import takes a public module, or a name that one lists in ``__all__``."""
-    room = module.split(".")[0]
+    room = module.partition(".")[0]
     if room == "benchmarks":
         return not any(part.startswith("_") for part in f"{module}.{name}".split("."))
     if f"{module}.{name}" in FOR_APPLICATIONS:

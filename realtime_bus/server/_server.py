@@ -30,15 +30,14 @@ from msgspec.structs import replace
 
 from realtime_bus._tasks import background_tasks
 from realtime_bus.errors import CloseInfo
-from realtime_bus.transport import (
-    MemoryTransport,
-    Refusal,
-    Settings,
-    StreamTransport,
+from realtime_bus.transport import MemoryTransport, memory_transport_pair
+from realtime_bus.transport._handshake import (
+    ConnectionOptions,
+    HttpRefusal,
     UpgradeRequest,
-    memory_transport_pair,
     server_connection,
 )
+from realtime_bus.transport._stream import StreamTransport
 
 from ._admission import PATH, Accepted, Joining, TurnedAway, admit
 from ._config import SessionKind
@@ -218,17 +217,17 @@ class RealtimeServer:
     async def _shake_hands(self, stream: ByteStream, ssl_context: ssl.SSLContext | None) -> None:
         verdicts: list[Accepted | Joining | TurnedAway] = []
 
-        def judge(request: UpgradeRequest) -> Refusal | None:
+        def judge(request: UpgradeRequest) -> HttpRefusal | None:
             crowded = self._open > self._options.max_connections
             verdict = admit(request, self._options, calls=self._sessions, crowded=crowded)
-            if isinstance(verdict, Refusal):
+            if isinstance(verdict, HttpRefusal):
                 return verdict
             verdicts.append(verdict)
             return None
 
-        settings = Settings(max_frame_bytes=self._options.max_frame_bytes)
+        settings = ConnectionOptions(max_frame_bytes=self._options.max_frame_bytes)
         connection = server_connection(
-            process_request=judge, subprotocols=["realtime"], settings=settings
+            process_request=judge, subprotocols=["realtime"], options=settings
         )
         transport, opened = StreamTransport(stream, connection), False
         try:

@@ -29,7 +29,8 @@ from anyio import CancelScope, create_task_group, current_time, to_thread
 
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
-from realtime_bus.transport import MemoryTransport, StreamTransport
+from realtime_bus.transport import MemoryTransport
+from realtime_bus.transport._stream import StreamTransport
 
 from ._options import ServerOptions
 from ._protocol import SessionProtocol

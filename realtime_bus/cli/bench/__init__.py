@@ -20,7 +20,6 @@ from ._figures import (
     interleaved,
     interleaved_async,
     is_installed,
-    no_progress,
     show,
 )
 from ._in_process import (
@@ -55,7 +54,6 @@ from ._socket import (
 from ._work import Backlog, Row, Tally, audio_frames, mixed_frames, small_frames
 
 __all__ = [
-    "DISPATCH_COLUMNS",
     "FLOOR",
     "OPENAI",
     "OURS",
@@ -84,7 +82,6 @@ __all__ = [
     "interleaved_async",
     "is_installed",
     "mixed_frames",
-    "no_progress",
     "paced",
     "playing_taker",
     "queued_memory",

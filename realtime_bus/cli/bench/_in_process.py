@@ -298,11 +298,11 @@ async def _tasks(
 
 def dispatch_rows() -> list[DispatchRow]:
     """Return ours, and the floors that need nothing else."""
-    inline: HandlerOptions = {"mode": "inline"}
+    eager: HandlerOptions = {"mode": "eager"}
     parallel: HandlerOptions = {"mode": "parallel"}
     return [
         _bus_row(_PLAIN, "Session.emit; handlers run inline", {}, is_async=False),
-        _bus_row(f"{OURS}, inline async", "… async handlers, inline", inline, is_async=True),
+        _bus_row(f"{OURS}, eager", "… async handlers, eager", eager, is_async=True),
         _bus_row(f"{OURS}, mailboxes", "Session.emit; async handlers", {}, is_async=True),
         _bus_row(f"{OURS}, parallel", "… in mode parallel", parallel, is_async=True),
         DispatchRow("floor: dict and call", "a dict of lists of functions", None, _dict),

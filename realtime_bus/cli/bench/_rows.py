@@ -71,7 +71,7 @@ async def ours(url: str, tally: Tally, *, dial: Dial | None = None) -> AsyncGene
 
 @asynccontextmanager
 async def ours_async(
-    url: str, tally: Tally, *, mode: Literal["inline", "queue"]
+    url: str, tally: Tally, *, mode: Literal["eager", "queue"]
 ) -> AsyncGenerator[None]:
     """Receive with `Bus.connect` and async handlers."""
     bus = Bus()
@@ -310,12 +310,12 @@ def rows() -> list[Row]:
     floor = "websockets' Sans-I/O layer under an asyncio.Protocol, 46 plain structs, pybase64"
     client = "websockets' asyncio client, recv(decode=False), 46 plain structs, pybase64"
     theirs = "realtime.connect, handlers by .on, dispatch_events; audio by base64.b64decode"
-    inline = partial(ours_async, mode="inline")
+    eager = partial(ours_async, mode="eager")
     picows = partial(ours, dial=dial_picows), partial(ours_slow, dial=dial_picows)
     return [
         Row(OURS, plain, None, ours, ours_slow),
         Row(f"{OURS}, async handlers", mailboxes, None, partial(ours_async, mode="queue")),
-        Row(f"{OURS}, inline async", f"{mailboxes}, inline", None, inline),
+        Row(f"{OURS}, eager", f"{mailboxes}, eager", None, eager),
         Row(f"{OURS}, picows", f"{plain}; dial=dial_picows", "picows", *picows),
         Row(f"{OURS}, trio", plain, "trio", ours, ours_slow, "trio"),
         Row(f"{OURS}, uvloop", plain, "uvloop", ours, ours_slow, "uvloop"),
