@@ -70,6 +70,7 @@ class Pipeline:
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift)
         self._decode = self._decoder.decode
+        self._route = self.router.route
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._on_sent: dict[type[ev.Event], Callable[[Any], None]] = {}
@@ -88,7 +89,7 @@ class Pipeline:
             return
         self.frame_time_s = perf_counter()
         self.frame = frame
-        self.router.route(self._decode(frame))
+        self._route(self._decode(frame))
 
     def emit(self, event: Any) -> None:
         """Deliver an event of the bus's own, or of the application, to those who listen."""
