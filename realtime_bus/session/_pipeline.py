@@ -282,6 +282,11 @@ class Pipeline:
         await self.lifecycle.finish(lambda: self.router.busy, self.options.drain_timeout_s)
 
     def abandon(self) -> None:
-        """Stop at once; what still waits in mailboxes is counted as dropped."""
+        """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
+        self._route = _drop
         self.router.close()
+
+
+def _drop(_event: object) -> None:
+    """Take the place of routing in a session that was left."""
