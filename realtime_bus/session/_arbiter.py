@@ -321,8 +321,8 @@ class Arbiter:
     # --- what the server says ----------------------------------------------------------------
 
     def signs_of_life(self, response_id: str | None, now_s: float) -> None:
-        """Note that something came of a response."""
-        if response_id is not None and response_id == self.active_id:
+        """Note that something came of a response; of the active one if it does not say of which."""
+        if response_id in {None, self.active_id}:
             self._sign_of_life_s = now_s
             self._silent_id = None
 

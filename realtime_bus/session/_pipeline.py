@@ -62,9 +62,7 @@ class Pipeline:
         self.frames_sent = self.bytes_sent = 0
         self.log = get_logger()
         self.first_error: BaseException | None = None
-        self.lifecycle = Lifecycle(
-            transport, report=self._report_task, on_closed=self._emit_closed
-        )
+        self.lifecycle = Lifecycle(transport, report=self._report_task, on_closed=self._emit_closed)
         self.router = Router(self, eager=on_asyncio())
         self._transport = transport
         self._registry = registry
@@ -73,7 +71,7 @@ class Pipeline:
         self._route = self.router.route
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
-        self._on_sent: dict[type[ev.Event], Callable[[Any], None]] = {}
+        self._on_sent: dict[type[ev.Event], tuple[Callable[[Any], None], ...]] = {}
         self._holders: set[object] = set()
 
     # --- frames in ---------------------------------------------------------------------------
@@ -140,8 +138,7 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        note = self._on_sent.get(type(sent))
-        if note is not None:
+        for note in self._on_sent.get(type(sent), ()):
             note(sent)  # before it is sent: the answer may come at once
         self._transport.send(frame)
         self.frames_sent += 1
@@ -160,7 +157,8 @@ class Pipeline:
 
     def on_sent(self, classes: Iterable[type[ev.ClientEvent]], note: Callable[[Any], None]) -> None:
         """Let a part of the session know what was sent, in the order of sending."""
-        self._on_sent.update(dict.fromkeys(classes, note))
+        for cls in classes:
+            self._on_sent[cls] = (*self._on_sent.get(cls, ()), note)
 
     def intercept_outgoing(self, selector: object, interceptor: Interceptor) -> None:
         """Let a function see commands before they are sent.
@@ -179,9 +177,7 @@ class Pipeline:
         """How the bus wants its sessions to behave."""
         return self._registry.options
 
-    def observe(
-        self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]
-    ) -> None:
+    def observe(self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]) -> None:
         """Let a part of the session note what the server said, before interceptors see it."""
         self.router.observe(classes, observer)
 
@@ -239,7 +235,9 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        self.log.error("a handler failed", handler=handler, event_type=event_type, **describe(error))
+        self.log.error(
+            "a handler failed", handler=handler, event_type=event_type, **describe(error)
+        )
         if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()

@@ -121,7 +121,12 @@ class Session(Generic[StateT]):
         self._lifecycle = pipeline.lifecycle
         pipeline.router.session = self
         self._requests = Requests()
-        self._responses = Responses(pipeline, self.conversation, self._next_event_id)
+        self._responses = Responses(
+            pipeline,
+            self.conversation,
+            self._next_event_id,
+            others_wait=lambda: len(self._requests) > 0,
+        )
         self._observe()
 
     def _observe(self) -> None:
@@ -134,6 +139,7 @@ class Session(Generic[StateT]):
         self._pipeline.handle(ANSWERS, self._requests.observe)
         self._pipeline.handle(Responses.SEEN, self._responses.see)
         self._pipeline.on_sent(ANSWERED, self._requests.sent)
+        self._pipeline.on_sent((ev.ResponseCancel,), self._responses.cancel_sent)
         self._lifecycle.on_end(self._requests.fail_all)
         self._lifecycle.on_end(self._responses.fail_all)
 
@@ -474,15 +480,20 @@ class Session(Generic[StateT]):
         params: ev.ResponseCreateParams | None = None,
         *,
         replace: bool = False,
+        while_speaking: bool = False,
         timeout_s: float | None = RESPONSE_TIMEOUT_S,
         **fields: Any,
     ) -> Reply:
         """Ask for a response; while another one is active, wait for its end first.
 
+        So does it while the server's turn detection hears somebody speak; and where the server
+        answers speech by itself, that answer comes first, too. One out of band waits for nothing.
+
         Args:
             params: Everything about it; or give single fields of `events.ResponseCreateParams`
                 by name, such as ``instructions=...`` or ``conversation="none"``.
             replace: Cancel the active response instead of waiting for its end.
+            while_speaking: Do not wait for the person, whoever speaks.
             timeout_s: Seconds that awaiting the reply may take, the time in the queue included;
                 None for as long as it takes.
             **fields: Fields of `events.ResponseCreateParams`.
@@ -499,7 +510,9 @@ class Session(Generic[StateT]):
         if self.close_info is not None:
             raise self._lifecycle.closed_error("respond")
         request = self._responses.submit(
-            ev.ResponseCreate(response=_params(params, fields)), replace=replace
+            ev.ResponseCreate(response=_params(params, fields)),
+            replace=replace,
+            while_speaking=while_speaking,
         )
         return Reply(self._responses, request, timeout_s=timeout_s)
 

@@ -149,10 +149,10 @@ class Conversation(RuleBasedStateMachine):
     @precondition(lambda self: self.speaking)
     @rule(answers=st.booleans())
     def hear_silence(self, *, answers: bool) -> None:
-        """Hear them stop, and answer."""
+        """Hear them stop, and answer; where nothing is echoed, always."""
         self.speaking = False
         self.to_client.append(("speech", ev.InputAudioBufferSpeechStopped, False))
-        if self.in_conversation is None and answers:
+        if self.in_conversation is None and (answers or not self.echoes):
             self._start(None)
 
     @precondition(lambda self: self.active)
