@@ -77,7 +77,6 @@ class UsageError(RealtimeBusError, TypeError):
     """A call, handler, selector or option that cannot work; raised where it was written."""
 
 
-
 class InvalidEvent(RealtimeBusError, ValueError):
     """An event of ours that a server would refuse; it was not sent.
 

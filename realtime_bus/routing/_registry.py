@@ -1,4 +1,4 @@
-"""What an application has registered, and the sessions that are open: what bus and session share."""
+"""What bus and session share: what an application has registered, and the open sessions."""
 
 from __future__ import annotations
 

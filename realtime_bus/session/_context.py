@@ -38,7 +38,7 @@ StateT = TypeVar("StateT", default=Any)
 class SessionContext(Generic[StateT]):
     """An async context manager that opens a session, and ends it in good order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a bus says of one call
         self,
         registry: Registry,
         open_transport: Callable[[], Awaitable[Transport]],

@@ -62,9 +62,7 @@ class Pipeline:
         self.frames_sent = self.bytes_sent = 0
         self.log = get_logger()
         self.first_error: BaseException | None = None
-        self.lifecycle = Lifecycle(
-            transport, report=self._report_task, on_closed=self._emit_closed
-        )
+        self.lifecycle = Lifecycle(transport, report=self._report_task, on_closed=self._emit_closed)
         self.router = Router(self, eager=on_asyncio())
         self._transport = transport
         self._registry = registry
@@ -139,7 +137,7 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        note = self._on_sent.get(type(sent))
+        note = self._on_sent.get(type(sent))  # pyright: ignore[reportUnknownArgumentType]  # any class
         if note is not None:
             note(sent)  # before it is sent: the answer may come at once
         self._transport.send(frame)
@@ -178,9 +176,7 @@ class Pipeline:
         """How the bus wants its sessions to behave."""
         return self._registry.options
 
-    def observe(
-        self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]
-    ) -> None:
+    def observe(self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]) -> None:
         """Let a part of the session note what the server said, before interceptors see it."""
         self.router.observe(classes, observer)
 
@@ -238,7 +234,9 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        self.log.error("a handler failed", handler=handler, event_type=event_type, **describe(error))
+        self.log.error(
+            "a handler failed", handler=handler, event_type=event_type, **describe(error)
+        )
         if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()

@@ -30,7 +30,6 @@ from realtime_bus.errors import (
 from realtime_bus.events import translation
 from realtime_bus.routing import (
     EventStream,
-    HandlerOptions,
     HandlerStatistics,
     Interceptor,
     OnFor,
@@ -558,20 +557,19 @@ class Session(Generic[StateT]):
         )
 
 
-def _params(
-    params: ev.ResponseCreateParams | None, fields: dict[str, Any]
-) -> ev.ResponseCreateParams:
+def _params(params: object, fields: dict[str, Any]) -> ev.ResponseCreateParams:
     """Return the parameters of a response, however they were given."""
     if params is None:
         unknown = fields.keys() - {*ev.ResponseCreateParams.__struct_fields__}
         if unknown:
             known = ", ".join(ev.ResponseCreateParams.__struct_fields__)
-            raise UsageError(f"respond() has no {sorted(unknown)[0]!r}; known are {known}")
+            raise UsageError(f"respond() has no {min(unknown)!r}; known are {known}")
         return ev.ResponseCreateParams(**fields)
     if not isinstance(params, ev.ResponseCreateParams):
         raise UsageError(
-            f"respond() got {params!r:.40}; it takes events.ResponseCreateParams or fields by name, "
-            "such as respond(instructions=...). To say something as the user, send_text() first"
+            f"respond() got {params!r:.40}; it takes events.ResponseCreateParams, or fields by "
+            "name such as respond(instructions=...). To say something as the user, send_text() "
+            "first"
         )
     if fields:
         raise UsageError("respond() takes a params object or single fields, not both")
