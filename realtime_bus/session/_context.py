@@ -143,7 +143,7 @@ class SessionContext(Generic[StateT]):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:  # a plain bool would leave what the block binds "possibly unbound"
         pipeline, tasks = self._pipeline, self._tasks
         if pipeline is None or tasks is None:
             return False
