@@ -92,7 +92,7 @@ class InvalidEvent(RealtimeBusError, ValueError):
         super().__init__(message)
         self.event_type = event_type
         self.param = param
-        self.problems = tuple(problems)
+        self.problems: tuple[Any, ...] = tuple(problems)
 
 
 class EventTooLarge(InvalidEvent):

@@ -55,7 +55,7 @@ class Registry:
     """
 
     def __init__(self, plugins: Iterable[Any], options: BusOptions) -> None:
-        self.plugins = tuple(plugins)
+        self.plugins: tuple[Any, ...] = tuple(plugins)
         self.options = options
         self.subscriptions: list[Subscription] = []
         self._members: dict[Member, Any] = {}

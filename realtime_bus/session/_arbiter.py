@@ -69,7 +69,7 @@ class ResponseRequest:
     def __init__(self, event: ev.ResponseCreate) -> None:
         params = event.response
         self.event = event
-        self.out_of_band = params is not None and params.conversation == "none"
+        self.out_of_band: bool = params is not None and params.conversation == "none"
         self.response_id: str | None = None
         self.response: ev.Response | None = None
         self.error: Exception | None = None

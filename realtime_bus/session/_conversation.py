@@ -107,7 +107,7 @@ class Conversation:
         self.responses: dict[str, ResponseState] = {}
         self.items: dict[str, ItemState] = {}
         self.active_response: ResponseState | None = None
-        self.user_speaking = False
+        self.user_speaking: bool = False
         self._names_conversations = False
         self._output_format: ev.AudioFormat = ActiveSettings().output_format
 

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from realtime_bus import events as ev
-from realtime_bus._logging import describe, get_logger
+from realtime_bus._logging import Logger, describe, get_logger
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.events import WireProtocol
@@ -56,14 +56,19 @@ class Pipeline:
     """
 
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
-        self.frame = b""
-        self.frame_time_s = 0.0
-        self.frames_received = self.bytes_received = self.frames_skipped = 0
-        self.frames_sent = self.bytes_sent = 0
-        self.log = get_logger()
+        self.frame: bytes = b""
+        self.frame_time_s: float = 0.0
+        self.frames_received: int = 0
+        self.bytes_received: int = 0
+        self.frames_skipped: int = 0
+        self.frames_sent: int = 0
+        self.bytes_sent: int = 0
+        self.log: Logger = get_logger()
         self.first_error: BaseException | None = None
-        self.lifecycle = Lifecycle(transport, report=self._report_task, on_closed=self._emit_closed)
-        self.router = Router(self, eager=on_asyncio())
+        self.lifecycle: Lifecycle = Lifecycle(
+            transport, report=self._report_task, on_closed=self._emit_closed
+        )
+        self.router: Router = Router(self, eager=on_asyncio())
         self._transport = transport
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift)

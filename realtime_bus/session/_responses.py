@@ -272,7 +272,7 @@ class ReplyDeltas:
     """
 
     def __init__(self) -> None:
-        self.words = Deltas[str]()
+        self.words: Deltas[str] = Deltas()
         self.sounds: list[Deltas[bytes]] = []
 
     def end(self) -> None:

@@ -109,8 +109,8 @@ class Session(Generic[StateT]):
         self.id: str | None = None
         self.state: StateT = state
         self.config: Any = None
-        self.settings = ActiveSettings()
-        self.conversation = Conversation(self._asked_out_of_band)
+        self.settings: ActiveSettings = ActiveSettings()
+        self.conversation: Conversation = Conversation(self._asked_out_of_band)
         self.last_error: ev.ErrorDetails | None = None
         self._kind: SessionKind = kind
         # others may talk in the same conversation (a call's sideband), or it may be restored
