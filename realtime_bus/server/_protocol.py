@@ -75,7 +75,7 @@ class SessionProtocol:
         epoch_s: float = 0.0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
-        self.closed = False
+        self.closed: bool = False
         self.held = False
         self._options = options
         self._expires_s = now_s + options.session_life_s
