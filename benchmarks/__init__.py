@@ -1,1 +1,1 @@
-"""Measurements side by side with other libraries: `python -m benchmarks.decode` and so on."""
+"""Measurements side by side with other libraries: `python -m benchmarks`, `.compare`, `.plot`."""

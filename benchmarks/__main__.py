@@ -19,24 +19,16 @@ from typing import Any
 
 from rich.console import Console
 
-from realtime_bus.cli._bench._figures import Section
-from realtime_bus.cli._bench._table import show
+from realtime_bus.cli import bench
+from realtime_bus.cli.bench import Section, show
 
-from . import (
-    _peers,
-    barge_in,
-    decode,
-    deliver,
-    dispatch,
-    encode,
-    full_speed,
-    memory,
-    paced,
-    smoke,
-    startup,
-    tricks,
-)
-from ._plot import plot
+from . import smoke, sockets
+from .dispatch import deliver, dispatch
+from .encode import encoding
+from .peers import decode_rows
+from .plot import plot
+from .startup import startup
+from .tricks import tricks
 
 __all__ = ["main"]
 
@@ -56,25 +48,21 @@ _PACKAGES = (
 )
 
 
-def _decode(rounds: int) -> Section:
-    return decode.section([*decode.rows(), *_peers.decode_rows()], scale=10, rounds=rounds)
-
-
 BENCHMARKS: dict[str, Callable[[int], Section]] = {
-    "decode": lambda rounds: _decode(2 * rounds),
-    "dispatch": lambda rounds: dispatch.section(rounds=2 * rounds),
-    "deliver": lambda rounds: deliver.section(rounds=2 * rounds),
-    "encode": lambda rounds: encode.section(rounds=rounds),
-    "tricks": lambda rounds: tricks.section(rounds=10 * rounds),  # of a millisecond each
-    "full_speed": lambda rounds: full_speed.section(rounds=rounds),
-    "paced": lambda rounds: paced.section(rounds=max(1, rounds // 3)),
-    "paced_tls": lambda rounds: paced.with_tls(rounds=max(1, rounds // 4)),
-    "crowd": lambda rounds: paced.crowd(rounds=max(1, rounds // 5)),
-    "barge_in": lambda rounds: barge_in.section(rounds=max(1, rounds // 2)),
-    "silence": lambda rounds: barge_in.silence(rounds=max(1, rounds // 3)),
-    "memory_idle": lambda _: memory.idle(),
-    "memory_queued": lambda _: memory.queued(),
-    "startup": lambda rounds: startup.section(rounds=max(1, rounds // 2)),
+    "decode": lambda rounds: bench.decode(decode_rows(), scale=10, rounds=2 * rounds),
+    "dispatch": lambda rounds: dispatch(rounds=2 * rounds),
+    "deliver": lambda rounds: deliver(rounds=2 * rounds),
+    "encode": lambda rounds: encoding(rounds=rounds),
+    "tricks": lambda rounds: tricks(rounds=rounds),
+    "full_speed": lambda rounds: sockets.full_speed(rounds=rounds),
+    "paced": lambda rounds: sockets.paced(rounds=max(1, rounds // 3)),
+    "paced_tls": lambda rounds: sockets.paced_tls(rounds=max(1, rounds // 4)),
+    "crowd": lambda rounds: sockets.crowd(rounds=max(1, rounds // 5)),
+    "barge_in": lambda rounds: sockets.barge_in(rounds=max(1, rounds // 2)),
+    "silence": lambda rounds: sockets.silence(rounds=max(1, rounds // 3)),
+    "memory_idle": lambda _: sockets.memory_idle(),
+    "memory_queued": lambda _: sockets.memory_queued(),
+    "startup": lambda rounds: startup(rounds=max(1, rounds // 2)),
 }
 """What is measured, given how many rounds."""
 
@@ -127,10 +115,8 @@ def _write(sections: list[Section], out: Path, console: Console) -> None:
     found = {"machine": _machine(), "sections": [section.as_dict() for section in sections]}
     text = json.dumps(found, indent=1, ensure_ascii=False)
     (out / "results.json").write_text(text + "\n", encoding="utf-8")
-    drawn = plot(sections, out / "results.svg")
-    console.print(f"\nwrote {out / 'results.json'}" + (" and results.svg" if drawn else ""))
-    if not drawn:
-        console.print("no plot: no matplotlib, or nothing to show", style="yellow")
+    plot(found["sections"], out / "results.svg")
+    console.print(f"\nwrote {out / 'results.json'} and results.svg")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,36 @@
-"""Dispatch beside blinker, pyee, anyio's streams and openai-python's loop."""
+"""Dispatch beside blinker, pyee, anyio's streams and openai-python's loop; and delivery.
+
+Delivery is from a frame in hand until its handler has run: decoding and dispatch together, without
+a socket. Unheard frames are those whose type has no handler: they are counted, and not decoded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
-from realtime_bus.cli._bench import _dispatch
-from realtime_bus.cli._bench._dispatch import Countdown, DispatchRow
-from realtime_bus.cli._bench._figures import Section
-from realtime_bus.cli._bench._processes import is_installed
+from realtime_bus import Bus
+from realtime_bus.cli import bench
+from realtime_bus.cli.bench import (
+    OURS,
+    Countdown,
+    DispatchRow,
+    Figure,
+    Section,
+    Tally,
+    audio_frames,
+    counting_bus,
+    interleaved_async,
+    mixed_frames,
+    small_frames,
+    tallying_taker,
+)
+from realtime_bus.transport import PushTransport
 
-__all__ = ["rows", "section"]
+__all__ = ["deliver", "dispatch"]
 
 
 async def _blinker(
@@ -27,26 +46,14 @@ async def _blinker(
 
 
 async def _pyee(
-    _stack: AsyncExitStack, countdown: Countdown, count: int, classes: list[type]
+    _stack: AsyncExitStack, countdown: Countdown, count: int, classes: list[type], *, is_async: bool
 ) -> Callable[[Any], object]:
     from pyee.asyncio import AsyncIOEventEmitter  # noqa: PLC0415  # a peer
 
     emitter = AsyncIOEventEmitter()
     for cls in classes:
         for _ in range(count):
-            emitter.on(cls.__name__, countdown.plain())
-    return lambda event: emitter.emit(type(event).__name__, event)
-
-
-async def _pyee_async(
-    _stack: AsyncExitStack, countdown: Countdown, count: int, classes: list[type]
-) -> Callable[[Any], object]:
-    from pyee.asyncio import AsyncIOEventEmitter  # noqa: PLC0415  # a peer
-
-    emitter = AsyncIOEventEmitter()
-    for cls in classes:
-        for _ in range(count):
-            emitter.on(cls.__name__, countdown.awaited())
+            emitter.on(cls.__name__, countdown.awaited() if is_async else countdown.plain())
     return lambda event: emitter.emit(type(event).__name__, event)
 
 
@@ -69,19 +76,55 @@ async def _openai(
     return send
 
 
-def rows() -> list[DispatchRow]:
-    """Return ours, the floors and the peers."""
-    return [
-        *_dispatch.own_dispatch_rows(),
-        DispatchRow("blinker", "a signal of each type; receivers run inline", "blinker", _blinker),
-        DispatchRow("pyee", "AsyncIOEventEmitter; plain handlers", "pyee", _pyee),
-        DispatchRow("pyee, async", "the same; async handlers, a task each", "pyee", _pyee_async),
+def dispatch(*, rounds: int) -> Section:
+    """Measure ours, the floors and the peers that are installed."""
+    signal, emitter = "a signal of each type; receivers run inline", "AsyncIOEventEmitter; "
+    rows = [
+        *bench.dispatch_rows(),
+        DispatchRow("blinker", signal, "blinker", _blinker),
+        DispatchRow("pyee", emitter + "plain handlers", "pyee", partial(_pyee, is_async=False)),
+        DispatchRow("pyee, async", emitter + "a task each", "pyee", partial(_pyee, is_async=True)),
         DispatchRow("openai-python", "dispatch_events' loop, handlers by .on", "openai", _openai),
     ]
+    return bench.dispatch(rows, rounds=rounds)
 
 
-def section(*, rounds: int, progress: Callable[[], object] = lambda: None) -> Section:
-    """Measure all that is installed."""
-    found = [row for row in rows() if is_installed(row.needs)]
-    left_out = {r.name: f"{r.needs} is not installed" for r in rows() if not is_installed(r.needs)}
-    return _dispatch.dispatch(found, left_out=left_out, rounds=rounds, progress=progress)
+_UNHEARD, _FLOOR = f"{OURS}, unheard", "floor: msgspec + dict"
+_RULES = {
+    OURS: "Session.deliver; plain handlers that count; audio by reading event.delta",
+    _UNHEARD: "Session.deliver, without any handler",
+    _FLOOR: "46 plain structs, pybase64, a dict of functions; no session",
+}
+
+
+def deliver(*, rounds: int) -> Section:
+    """Measure the time of a frame."""
+    small, audio = small_frames(720), audio_frames(280)
+    columns = {"small": small, "audio, read": audio, "mix, read": mixed_frames(small, audio)}
+    figures = {
+        column: asyncio.run(_delivered(frames, rounds)) for column, frames in columns.items()
+    }
+    title = "Deliver: from a frame in hand until its handler has run; the same frames and handler"
+    return Section("deliver", title, ("µs", 1e6), figures, _RULES, OURS, {})
+
+
+async def _delivered(frames: list[bytes], rounds: int) -> dict[str, Figure]:
+    async with AsyncExitStack() as stack:
+
+        async def session(bus: Bus) -> Callable[[bytes], object]:
+            context = bus.session(PushTransport(send=len), wait_created=False)
+            return (await stack.enter_async_context(context)).deliver
+
+        def a_round(take: Callable[[bytes], object]) -> Callable[[], Awaitable[object]]:
+            async def run() -> None:
+                for frame in frames:
+                    take(frame)
+
+            return run
+
+        work = {
+            OURS: a_round(await session(counting_bus(Tally()))),
+            _UNHEARD: a_round(await session(Bus())),
+            _FLOOR: a_round(tallying_taker(Tally())),
+        }
+        return await interleaved_async(work, units=len(frames), rounds=rounds)

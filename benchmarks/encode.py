@@ -14,12 +14,11 @@ from functools import partial
 import msgspec
 
 from realtime_bus import encode
-from realtime_bus.cli._bench._figures import Figure, Section, interleaved
+from realtime_bus.cli.bench import OPENAI, OURS, Section, interleaved, is_installed
 from realtime_bus.events import InputAudioBufferAppend
 
-__all__ = ["rows", "section"]
+__all__ = ["encoding"]
 
-OURS, BARE, JSON, OPENAI = "realtime-bus", "bare msgspec", "json and base64", "openai-python"
 COLUMNS = {"20 ms": (960, 2000), "1 s": (48_000, 200), "15 MiB": (15 * 1024 * 1024, 1)}
 """Bytes of audio, and how many appends a round has."""
 
@@ -46,11 +45,8 @@ def _json(audio: bytes) -> str:
     return json.dumps({"type": "input_audio_buffer.append", "audio": text})
 
 
-def _openai() -> _Encode | None:
-    try:
-        from openai.types.realtime import InputAudioBufferAppendEvent  # noqa: PLC0415  # a peer
-    except ImportError:
-        return None
+def _openai() -> _Encode:
+    from openai.types.realtime import InputAudioBufferAppendEvent  # noqa: PLC0415  # a peer
 
     def run(audio: bytes) -> str:  # what connection.send does with an event
         text = base64.b64encode(audio).decode()
@@ -60,6 +56,7 @@ def _openai() -> _Encode | None:
     return run
 
 
+BARE, JSON = "bare msgspec", "json and base64"
 RULES = {
     OURS: "encode(InputAudioBufferAppend(audio=…)), which is checked",
     BARE: "a struct with a bytes field; nothing is checked",
@@ -68,32 +65,21 @@ RULES = {
 }
 
 
-def rows() -> dict[str, _Encode]:
-    """Return what encodes, by name."""
-    found = {OURS: _ours, BARE: _bare, JSON: _json, OPENAI: _openai()}
-    return {name: run for name, run in found.items() if run is not None}
-
-
-def section(*, rounds: int, progress: Callable[[], object] = lambda: None) -> Section:
+def encoding(*, rounds: int) -> Section:
     """Measure the time of an append."""
-    found = rows()
-    figures: dict[str, dict[str, Figure]] = {}
+    rows: dict[str, _Encode] = {OURS: _ours, BARE: _bare, JSON: _json}
+    left_out = {} if is_installed("openai") else {OPENAI: "it is not installed"}
+    if not left_out:
+        rows[OPENAI] = _openai()
+
+    def repeat(run: _Encode, audio: bytes, count: int) -> None:
+        for _ in range(count):
+            run(audio)
+
+    figures = {}
     for column, (size, count) in COLUMNS.items():
         audio = random.Random(1).randbytes(size)  # noqa: S311  # sample data, no secret
-        work = {name: partial(_repeat, run, audio, count) for name, run in found.items()}
+        work = {name: partial(repeat, run, audio, count) for name, run in rows.items()}
         figures[column] = interleaved(work, units=count, rounds=rounds)
-        progress()
-    return Section(
-        "encode",
-        "Encode: an append, from bytes of audio to the text of its frame",
-        ("µs", 1e6),
-        figures,
-        RULES,
-        OURS,
-        {name: "it is not installed" for name in RULES if name not in found},
-    )
-
-
-def _repeat(run: _Encode, audio: bytes, count: int) -> None:
-    for _ in range(count):
-        run(audio)
+    title = "Encode: an append, from bytes of audio to the text of its frame"
+    return Section("encode", title, ("µs", 1e6), figures, RULES, OURS, left_out)

@@ -2,7 +2,7 @@
 
 Never on absolute times: those say more about the machine. Each limit lies so far behind its
 target that a noisy machine of two cores keeps it; a limit that is missed is measured once more
-before it counts. The only peer is openai-python; decoding has a smoke test of its own.
+before it counts. The only peer is openai-python.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from realtime_bus.cli._bench import _dispatch, _rows, _socket
-from realtime_bus.cli._bench._decode import decode_section
-from realtime_bus.cli._bench._figures import Section
-from realtime_bus.cli._bench._rows import FLOOR, OPENAI, OURS
-from realtime_bus.cli._bench._table import show
+from realtime_bus.cli import bench
+from realtime_bus.cli.bench import FLOOR, OPENAI, OURS, Row, Section, show
 
 __all__ = ["LIMITS", "main"]
 
@@ -53,23 +50,17 @@ LIMITS = [
 ]
 """Held against the minima of each section."""
 
-_MODULE = _rows.__name__
 
-
-def _few() -> list[_rows.Row]:
-    return [row for row in _rows.rows() if row.name in {OURS, FLOOR, OPENAI}]
+def _few() -> list[Row]:
+    return [row for row in bench.rows() if row.name in {OURS, FLOOR, OPENAI}]
 
 
 _SECTIONS: dict[str, Callable[[], Section]] = {
-    "decode": lambda: decode_section(rounds=8),
-    "dispatch": lambda: _dispatch.dispatch(
-        _dispatch.own_dispatch_rows(), left_out={}, calls=4000, rounds=8
-    ),
-    "full_speed": lambda: _socket.full_speed(_few(), module=_MODULE, rounds=5),
-    "paced_30": lambda: _socket.paced(
-        _few(), module=_MODULE, rounds=2, sessions=30, seconds=1.0, warm=1
-    ),
-    "barge_in": lambda: _socket.backlog(_few(), module=_MODULE, rounds=3),
+    "decode": lambda: bench.decode(bench.decode_rows(), rounds=8),
+    "dispatch": lambda: bench.dispatch(bench.dispatch_rows(), calls=4000, rounds=8),
+    "full_speed": lambda: bench.full_speed(_few(), rounds=5),
+    "paced_30": lambda: bench.paced(_few(), rounds=2, sessions=30, seconds=1.0),
+    "barge_in": lambda: bench.barge_in(_few(), rounds=3),
 }
 
 

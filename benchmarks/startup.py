@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from time import perf_counter
 
-from realtime_bus.cli._bench._figures import Figure, Section, figure
-from realtime_bus.cli._bench._processes import is_installed
+from realtime_bus.cli.bench import OURS, Section, figure, is_installed
 
-__all__ = ["section"]
+__all__ = ["startup"]
 
-OURS = "realtime-bus"
 MODULES = {
     OURS: "realtime_bus",
     "openai-python": "openai.types.realtime",
@@ -24,7 +21,7 @@ MODULES = {
 }
 
 
-def section(*, rounds: int, progress: Callable[[], object] = lambda: None) -> Section:
+def startup(*, rounds: int) -> Section:
     """Measure all that is installed."""
     found = {n: m for n, m in MODULES.items() if is_installed(m.split(",")[0])}
     taken: dict[str, list[float]] = {name: [] for name in found}
@@ -34,13 +31,11 @@ def section(*, rounds: int, progress: Callable[[], object] = lambda: None) -> Se
             took_s = _run(f"import {module}") - bare_s
             if number:  # the first round fills the caches of bytecode and disk
                 taken[name].append(took_s)
-        progress()
-    figures: dict[str, Figure] = {name: figure(values) for name, values in taken.items()}
     return Section(
         "startup",
         "Start-up: importing the library in a fresh process, without Python's own start",
         ("ms", 1e3),
-        {"import": figures},
+        {"import": {name: figure(values) for name, values in taken.items()}},
         {name: f"import {module}" for name, module in MODULES.items()},
         OURS,
         {name: "it is not installed" for name in MODULES if name not in found},

@@ -4,12 +4,11 @@ Frames of the OpenAI Realtime protocol become typed events, which are routed to 
 handlers; plugins interrupt playback, sequence responses, run tools, record and log.
 """
 
+import typing
+
 from . import audio, events
-from ._bus._bus import Bus, BusStatistics
-from ._bus._options import HandlerOptions
-from ._bus._plugin import Plugin, load_plugin
-from ._bus._selectors import Pattern, pattern
-from ._bus._subscription import HandlerStatistics
+from .bus import Bus, BusStatistics
+from .codec import Decoder, decode, decode_client, encode
 from .errors import (
     AuthenticationError,
     CloseInfo,
@@ -20,72 +19,100 @@ from .errors import (
     InvalidURL,
     MissingExtra,
     RealtimeBusError,
-    RegistrationError,
-    UsageError,
     RequestError,
     RequestRejected,
     RequestTimeout,
     SessionClosed,
     TransportClosed,
     UpgradeRefused,
+    UsageError,
 )
-from ._session._core import SessionStatistics
-from ._session._fields import SessionFields
-from ._session._reply import Reply
-from ._session._session import Session
-from ._session._waiting import EventStream
-from .session._conversation import Conversation, ItemState, ResponseState
-from .session._settings import ActiveSettings
-from .codec import (
-    Decoder,
-    decode,
-    decode_client,
-    decode_translation,
-    decode_translation_client,
-    encode,
+from .routing import (
+    EventStream,
+    HandlerGroup,
+    HandlerOptions,
+    HandlerStatistics,
+    Interceptor,
+    Pattern,
+    intercept,
+    intercept_outgoing,
+    on,
+    once,
+    pattern,
+)
+from .session import (
+    ActiveSettings,
+    Conversation,
+    ItemState,
+    Plugin,
+    Reply,
+    ResponseState,
+    Session,
+    SessionContext,
+    SessionSettings,
+    SessionStatistics,
+    TranscriptionSettings,
+    TranslationSettings,
 )
 
 __all__ = [
     "ActiveSettings",
-    "Conversation",
-    "ItemState",
-    "ResponseState",
     "AuthenticationError",
     "Bus",
     "BusStatistics",
     "CloseInfo",
     "ConnectError",
+    "Conversation",
     "Decoder",
     "EventStream",
     "EventTooLarge",
+    "HandlerGroup",
     "HandlerOptions",
     "HandlerStatistics",
     "HostUnreachable",
+    "Interceptor",
     "InvalidEvent",
     "InvalidURL",
+    "ItemState",
     "MissingExtra",
     "Pattern",
     "Plugin",
     "RealtimeBusError",
-    "RegistrationError",
-    "UsageError",
     "Reply",
     "RequestError",
     "RequestRejected",
     "RequestTimeout",
+    "ResponseState",
     "Session",
     "SessionClosed",
-    "SessionFields",
+    "SessionContext",
+    "SessionSettings",
     "SessionStatistics",
+    "TranscriptionSettings",
     "TransportClosed",
+    "TranslationSettings",
     "UpgradeRefused",
+    "UsageError",
     "audio",
     "decode",
     "decode_client",
-    "decode_translation",
-    "decode_translation_client",
     "encode",
     "events",
-    "load_plugin",
+    "intercept",
+    "intercept_outgoing",
+    "on",
+    "once",
     "pattern",
 ]
+
+__version__: str
+
+if not typing.TYPE_CHECKING:  # if type checkers saw it, every mistyped name would be fine with them
+
+    def __getattr__(name: str) -> str:
+        """Read the version when it is asked for: reading it takes 2 ms."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version  # noqa: PLC0415  # the same
+
+        return version("realtime-bus")

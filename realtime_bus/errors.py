@@ -40,13 +40,13 @@ __all__ = [
     "InvalidURL",
     "MissingExtra",
     "RealtimeBusError",
-    "UsageError",
     "RequestError",
     "RequestRejected",
     "RequestTimeout",
     "SessionClosed",
     "TransportClosed",
     "UpgradeRefused",
+    "UsageError",
 ]
 
 
@@ -65,6 +65,9 @@ class CloseInfo(msgspec.Struct, frozen=True, kw_only=True):
     clean: bool = True
     error: BaseException | None = None
 
+    def __str__(self) -> str:
+        return f"{self.code} ({self.reason})" if self.reason else str(self.code)
+
 
 class RealtimeBusError(Exception):
     """The root: catch it to catch everything that this library raises on purpose."""
@@ -73,8 +76,6 @@ class RealtimeBusError(Exception):
 class UsageError(RealtimeBusError, TypeError):
     """A call, handler, selector or option that cannot work; raised where it was written."""
 
-
-RegistrationError = UsageError
 
 
 class InvalidEvent(RealtimeBusError, ValueError):
@@ -145,10 +146,12 @@ class UpgradeRefused(ConnectError):
         self.body = body
 
 
-class AuthenticationError(UpgradeRefused):
+class AuthenticationError(ConnectError):
     """The key is missing or was refused: HTTP 401 or 403, or close code 3000 after the upgrade.
 
     Attributes:
+        status: HTTP status code; 0 if no upgrade was refused.
+        body: The answer's body, shortened.
         close_code: 3000 when the server accepted the upgrade first, else None.
     """
 
@@ -161,7 +164,9 @@ class AuthenticationError(UpgradeRefused):
         body: str = "",
         close_code: int | None = None,
     ) -> None:
-        super().__init__(message, url=url, status=status, body=body)
+        super().__init__(message, url=url)
+        self.status = status
+        self.body = body
         self.close_code = close_code
 
 

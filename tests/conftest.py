@@ -1,6 +1,13 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and how the suite is spread over processes."""
+
+import logging
+import os
+from collections.abc import Iterator
 
 import pytest
+
+MOST_WORKERS = 4
+"""More would only fight over what a test that measures time needs."""
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -8,3 +15,24 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each async test on both backends."""
     backend: str = request.param
     return backend
+
+
+@pytest.fixture(autouse=True)
+def log_everything() -> Iterator[None]:
+    """Let the library's log pass every level, as an application may."""
+    logger = logging.getLogger("realtime_bus")
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.setLevel(logging.NOTSET)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run the whole suite in parallel, and what is named on the command line in one process."""
+    if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return min(max(os.cpu_count() or 1, 2), MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow ones, so that no worker is left with one of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -4,9 +4,14 @@
 
     bus = Bus(plugins=[EventLog(render="json", level="debug")])
 
-A line holds only what the tables below list: fields that are ids, numbers, states and sizes.
-Texts (transcripts, instructions, arguments) appear shortened, and only with ``texts=True``;
-audio, tools' credentials and whole frames never do.
+The rules:
+
+1. A line holds only what the tables below list: fields that are ids, numbers, states and sizes.
+   Of an application's own events it shows numbers, flags and ids.
+2. Texts (transcripts, instructions, arguments, whatever an application's event holds) appear only
+   with ``texts=True``. What an error says is shown without, too. All is shortened.
+3. Audio, tools' credentials and whole frames never appear. What looks like a key, a token or a
+   password is blotted out wherever it stands; of an address's query, only the model is shown.
 """
 
 from __future__ import annotations
@@ -15,19 +20,20 @@ import re
 import sys
 from collections.abc import Callable
 from typing import Any, Literal, TextIO, TypeAlias, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import structlog
 
-from realtime_bus import Session
+from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
-
-from ._playback import input_format, output_format
+from realtime_bus_plugins._playback import PlaybackInterrupted
 
 __all__ = ["EventLog"]
 
 _Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 _Fields: TypeAlias = dict[str, Any]
+_Way: TypeAlias = Literal["in", "out", "bus", "app"]
 
 _NUMBERS: dict[_Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -61,16 +67,12 @@ _LEVELS_BY_STATUS: dict[str, _Level] = {"failed": "warning", "incomplete": "warn
 
 _LEVEL_VARIES = (ev.Error, ev.ResponseDone)
 
-_INCOMING: tuple[type[ev.Event], ...] = (
-    *ev.REALTIME.server.values(),
-    *ev.TRANSLATION.server.values(),
-    *ev.BUS_EVENTS.values(),
-)
+_INCOMING = tuple(cls for protocol in ev.PROTOCOLS.values() for cls in protocol.server.values())
 
 _PLAIN = (
     "event_id", "response_id", "item_id", "previous_item_id", "call_id", "name", "output_index",
     "content_index", "audio_start_ms", "audio_end_ms", "elapsed_ms", "received_at", "event_type",
-    "path", "kind", "handler", "policy", "dropped", "code", "reason", "clean", "url",
+    "path", "kind", "handler", "policy", "dropped", "code", "reason", "clean",
     "session_id", "latency_s",
 )  # fmt: skip
 """Fields of events that may be shown as they are, if they are text, numbers or flags."""
@@ -93,9 +95,19 @@ _AUDIO: dict[str, str] = {
 }
 """Incoming events with audio: the field that holds it."""
 
-_SECRET = re.compile(r"\b(?:sk|ek)[-_][\w*.-]+|\bBearer\s+\S+", re.IGNORECASE)
+_SECRET = re.compile(
+    r"\b(?:sk|ek|pk|xai|gsk)[-_][\w*.-]+"
+    r"|\b(?:Bearer|Basic)\s+[^\s\"',;]+"
+    r"|\beyJ[\w-]+\.[\w.-]+"
+    r"|\b[\w-]*(?:api[-_]?key|secret|token|password|passwd|authorization)"
+    r"[\"']?\s*[:=]\s*(?:(?:Bearer|Basic)\s+)?(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;}]+)",
+    re.IGNORECASE,
+)
 _SHORT = 80
+_LOOKED_AT = 1000  # of a text; what comes later is cut off anyway
 _SCALARS = (str, int, float, bool)
+_OURS = frozenset({"event", "level", "timestamp", "way", "session"})  # what every line has
+_QUERY = frozenset({"model", "intent", "deployment", "api-version"})
 
 
 class EventLog:
@@ -110,6 +122,9 @@ class EventLog:
         level: The lowest level that is written. Only without ``logger``, which has its own.
         texts: Whether to show transcripts, instructions and arguments, shortened.
         file: Where to write, standard error by default. Only without ``logger``.
+
+    Raises:
+        UsageError: There is no such rendering or level, or the logger does not filter.
     """
 
     def __init__(
@@ -121,6 +136,11 @@ class EventLog:
         texts: bool = False,
         file: TextIO | None = None,
     ) -> None:
+        if logger is not None and not hasattr(logger, "is_enabled_for"):
+            raise UsageError(
+                f"logger={logger!r} has no is_enabled_for; give a structlog logger whose "
+                "wrapper class is structlog.make_filtering_bound_logger(level)"
+            )
         self._logger = logger or _make_logger(render, level, file or sys.stderr)
         self._texts = texts
 
@@ -128,30 +148,38 @@ class EventLog:
         """Log a session. Called by the bus."""
 
         def received(event: ev.Event, session: Session) -> None:
-            self._log(event, session, "bus" if isinstance(event, ev.BusEvent) else "in")
+            self._log(event, session, "in")
+
+        def told(event: ev.BusEvent, session: Session) -> None:
+            self._log(event, session, "app" if isinstance(event, ev.AppEvent) else "bus")
 
         def sent(event: ev.ClientEvent, session: Session) -> ev.ClientEvent:
             self._log(event, session, "out")
             return event
 
         # a frame that nobody listens to is not even decoded: do not listen to what is not shown
-        session.on(*(cls for cls in _INCOMING if self._shown(cls)))(received)
+        if shown := [cls for cls in _INCOMING if self._shown(cls)]:
+            session.on(*shown)(received)
+        session.on(ev.BusEvent)(told)
         session.intercept_outgoing(ev.ClientEvent, sent)
 
     def _shown(self, cls: type[ev.Event]) -> bool:
         """Tell whether any event of a class could be written."""
         return cls in _LEVEL_VARIES or self._logger.is_enabled_for(_NUMBERS[_level_of(_name(cls))])
 
-    def _log(self, event: ev.Event, session: Session, way: Literal["in", "out", "bus"]) -> None:
+    def _log(self, event: ev.Event, session: Session, way: _Way) -> None:
         level = _NUMBERS[_level(event)]
         if not self._logger.is_enabled_for(level):
             return
-        fields: _Fields = {"way": way, "session": session.id, **_plain(event), **_nested(event)}
-        fields.update(_sizes(event, session))
-        for describe in _SPECIAL.get(type(event), ()):
-            fields.update(describe(event))
-        if self._texts:
-            fields.update(_text(event))
+        fields: _Fields = {"way": way, "session": session.id}
+        if isinstance(event, ev.AppEvent):
+            fields.update(_of_application(event, texts=self._texts))
+        else:
+            fields.update(_plain(event), **_nested(event), **_sizes(event, session))
+            for describe in _SPECIAL.get(type(event), ()):
+                fields.update(describe(event))
+            if self._texts:
+                fields.update(_text(event))
         shown = {name: value for name, value in fields.items() if value not in (None, "")}
         self._logger.log(level, event.type, **shown)
 
@@ -163,7 +191,9 @@ def _make_logger(render: str, level: _Level, file: TextIO) -> structlog.typing.F
         "console": lambda: structlog.dev.ConsoleRenderer(colors=file.isatty()),
     }
     if render not in renderers:
-        raise ValueError(f"render={render!r} must be 'json' or 'console'")
+        raise UsageError(f"render={render!r} must be 'json' or 'console'")
+    if level not in _NUMBERS:
+        raise UsageError(f"level={level!r} must be one of {', '.join(map(repr, _NUMBERS))}")
     logger = structlog.wrap_logger(
         structlog.WriteLogger(file),
         processors=[
@@ -198,6 +228,16 @@ def _plain(event: ev.Event) -> _Fields:
     return {name: _safe(value) for name, value in found.items() if isinstance(value, _SCALARS)}
 
 
+def _of_application(event: ev.AppEvent, *, texts: bool) -> _Fields:
+    found = {name: getattr(event, name) for name in event.__struct_fields__}
+    return {
+        f"{name}_" if name in _OURS else name: _safe(value)
+        for name, value in found.items()
+        if isinstance(value, _SCALARS)
+        and (texts or not isinstance(value, str) or name.endswith("_id"))
+    }
+
+
 def _nested(event: ev.Event) -> _Fields:
     fields: _Fields = {}
     for holder, names in _NESTED.items():
@@ -213,7 +253,10 @@ def _sizes(event: ev.Event, session: Session) -> _Fields:
     """Return how large the frame is, and how much audio it holds."""
     if isinstance(event, ev.InputAudioBufferAppend):
         length = len(event.audio)
-        return {"audio_bytes": length, "audio_ms": _ms(length, input_format(session.config))}
+        return {
+            "audio_bytes": length,
+            "audio_ms": bytes_to_ms(length, session.settings.input_format),
+        }
     if isinstance(event, ev.UnknownEvent | ev.InvalidFrame):
         return {"frame_bytes": len(event.frame)}
     if not isinstance(event, ev.ServerEvent):
@@ -221,12 +264,9 @@ def _sizes(event: ev.Event, session: Session) -> _Fields:
     fields: _Fields = {"frame_bytes": len(session.frame)}
     if field := _AUDIO.get(event.type):
         length = _base64_bytes(session.frame, field)
-        fields |= {"audio_bytes": length, "audio_ms": _ms(length, output_format(session.config))}
+        audio_format = session.conversation.audio_format_of(getattr(event, "response_id", None))
+        fields |= {"audio_bytes": length, "audio_ms": bytes_to_ms(length, audio_format)}
     return fields
-
-
-def _ms(length_bytes: int, audio_format: ev.AudioFormat) -> int:
-    return bytes_to_ms(length_bytes, audio_format)
 
 
 def _base64_bytes(frame: bytes, field: str) -> int:
@@ -248,7 +288,7 @@ def _safe(value: str | float) -> str | float:
     """Shorten a text, and blot out whatever looks like a key."""
     if not isinstance(value, str):
         return value
-    text = _SECRET.sub("[secret]", value)
+    text = _SECRET.sub("[secret]", value[:_LOOKED_AT])
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
@@ -266,6 +306,13 @@ def _details(event: ev.ResponseDone) -> _Fields:
     return {"status_reason": reason, "error": code}
 
 
+def _address(event: ev.Connected) -> _Fields:
+    parts = urlsplit(event.url)
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name in _QUERY])
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="")
+    return {"url": _safe(plain.geturl())}
+
+
 def _message(event: ev.Error) -> _Fields:
     message = getattr(event.error, "message", None)
     return {"message": _safe(message) if isinstance(message, str) else None}
@@ -275,7 +322,7 @@ def _failure(event: ev.HandlerFailed) -> _Fields:
     return {"error": _safe(repr(event.error))}
 
 
-def _interrupted(event: ev.PlaybackInterrupted) -> _Fields:
+def _interrupted(event: PlaybackInterrupted) -> _Fields:
     return {
         "items": [item.item_id for item in event.items],
         "actions": [item.action for item in event.items],
@@ -285,9 +332,10 @@ def _interrupted(event: ev.PlaybackInterrupted) -> _Fields:
 
 
 _SPECIAL: dict[type[ev.Event], tuple[Callable[[Any], _Fields], ...]] = {
+    ev.Connected: (_address,),
     ev.ResponseDone: (_usage, _details),
     ev.Error: (_message,),
     ev.HandlerFailed: (_failure,),
-    ev.PlaybackInterrupted: (_interrupted,),
+    PlaybackInterrupted: (_interrupted,),
 }
 """What some events say beside the tables above."""

@@ -9,7 +9,7 @@
         print(history.of(session).render())
         print(history.of(session).cost({"gpt-realtime": Prices(input_text=4, output_text=16)}))
 
-The rules are in ``_history/_seen.py`` and ``_history/_order.py``.
+The rules are in ``_history/_state.py`` and ``_history/_order.py``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from realtime_bus import Session
+from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
 
 from ._history import (
-    SEEN,
     Cost,
     FunctionCall,
     HistoryItem,
@@ -47,8 +46,6 @@ __all__ = [
     "TokenCounts",
 ]
 
-_LINK = b'"previous_item_id"'
-
 
 class History:
     """Keep the state of each session's conversation.
@@ -67,40 +64,46 @@ class History:
     def attach(self, session: Session) -> None:
         """Watch a session. Called by the bus."""
         self._states[session] = HistoryState()
-        # interceptors: so that any handler of an event finds the state as it is after it
-        session.intercept(SEEN, self._see)
+        # an interceptor: so that any handler of an event finds the state as it is after it
+        session.intercept(tuple(HistoryState.SEEN), self._see)
 
     def _see(self, event: ev.Event, session: Session) -> ev.Event:
-        self._states[session].see(event, linked=_LINK in session.frame)
+        self._states[session].see(event)
         return event
 
     def of(self, session: Session) -> HistoryState:
         """Return the state of a session's conversation; it goes on changing with it.
 
         Raises:
-            KeyError: The session's bus does not have this plugin.
+            UsageError: The session's bus does not have this plugin.
         """
-        return self._states[session]
+        try:
+            return self._states[session]
+        except (KeyError, TypeError):
+            raise UsageError(
+                "this session has no history: the plugin was not there when it began; "
+                "give it to Bus(plugins=[...]) or to connect(plugins=[...])"
+            ) from None
 
     def snapshot(self, session: Session) -> bytes:
         """Return the state as JSON text (UTF-8).
 
         Raises:
-            KeyError: The session's bus does not have this plugin.
+            UsageError: The session's bus does not have this plugin.
         """
         return msgspec.json.encode(self.of(session).snapshot())
 
     def restore(self, session: Session, snapshot: bytes | str | HistorySnapshot) -> HistoryState:
-        """Put a state that was saved in place of a session's own, and return it.
+        """Put a saved state in place of a session's own, and return it.
 
         It tells the server nothing: what the model is to know, too, must be sent.
 
         Raises:
-            KeyError: The session's bus does not have this plugin.
+            UsageError: The session's bus does not have this plugin.
             msgspec.DecodeError: The text is no snapshot.
         """
+        self.of(session)  # refuses a session that is not ours
         if not isinstance(snapshot, HistorySnapshot):
             snapshot = msgspec.json.decode(snapshot, type=HistorySnapshot)
-        self.of(session)  # a session that is not ours raises
         state = self._states[session] = HistoryState.restore(snapshot)
         return state

@@ -6,24 +6,28 @@
     bus = Bus(plugins=[sink, Interruption(sink)])
 
 The sink plays (a sink of ours is a plugin, and writes what arrives); `Interruption` only
-silences it, and tells the server how much was heard. The rules are in ``_barge_in/_decisions.py``.
+silences it, and tells the server how much was heard. The rules are in ``_barge_in.py``.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from math import inf
+from typing import NamedTuple
 
 import anyio
 
-from realtime_bus import RegistrationError, Session, SessionClosed
+from realtime_bus import Session, SessionClosed, UsageError
 from realtime_bus import events as ev
-from realtime_bus.audio import AudioSink
+from realtime_bus.audio import AudioSink, PlayedItem, SessionSlot
 
-from ._barge_in import SEEN, BargeIn
-from ._playback import output_format
+from ._barge_in import BargeIn
+from ._playback import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 
-__all__ = ["Interruption"]
+__all__ = ["InterruptedItem", "Interruption", "PlaybackInterrupted", "PlaybackStarted"]
+
+_WAY = "bus.connect(..., plugins=[sink := NullSink(), Interruption(sink)])"
 
 
 class Interruption:
@@ -55,16 +59,25 @@ class Interruption:
         self._sink = sink
         self._on_speech_started = on_speech_started
         self._margin_ms = margin_ms
-        self._attached: dict[int, _Attached] = {}
+        self._slot = SessionSlot(self, _WAY)
+        self._attached: _Attached | None = None
 
     def attach(self, session: Session) -> None:
-        """Watch a session. Called by the bus."""
-        attached = _Attached(session, self._sink, BargeIn(margin_ms=self._margin_ms))
-        self._attached[id(session)] = attached
-        session.on_close(lambda: self._attached.pop(id(session), None))
-        attached.subscribe(on_speech_started=self._on_speech_started)
+        """Watch a session, one at a time, as the sink plays one.
 
-    def interrupt(self, session: Session) -> ev.PlaybackInterrupted | None:
+        Raises:
+            UsageError: It is attached to a session already.
+        """
+        self._slot.take(session)
+        session.on_close(self._detach)
+        machine = BargeIn(session.conversation, margin_ms=self._margin_ms)
+        self._attached = _Attached(session, self._sink, machine)
+        self._attached.subscribe(on_speech_started=self._on_speech_started)
+
+    def _detach(self) -> None:
+        self._attached = None
+
+    def interrupt(self, session: Session) -> PlaybackInterrupted | None:
         """Interrupt now: for a push-to-talk button, or a stop word. Works without any VAD.
 
         Does all that speech would do, and cancels the active response of the conversation, too.
@@ -73,120 +86,149 @@ class Interruption:
             What was emitted, or None if nothing was playing or queued, or the session is over.
 
         Raises:
-            RegistrationError: This plugin is not one of the session's bus.
+            UsageError: This plugin is not one of the session's.
         """
-        attached = self._attached.get(id(session))
-        if attached is not None:
-            return attached.interrupt_by_hand()
+        if self._attached is not None and self._attached.session is session:
+            return self._attached.interrupt(time.perf_counter(), server_cancels=False)
         if session.close_info is not None:
             return None
-        raise RegistrationError(
-            "this Interruption is not attached to the session; "
-            "give it to the bus: Bus(plugins=[sink, Interruption(sink)])"
-        )
+        raise UsageError(f"this Interruption is not attached to the session; write {_WAY}")
 
 
 class _Attached:
     """One session's interruptions."""
 
     def __init__(self, session: Session, sink: AudioSink, machine: BargeIn) -> None:
-        self._session = session
+        self.session = session
         self._sink = sink
         self._machine = machine
 
     def subscribe(self, *, on_speech_started: bool) -> None:
-        session = self._session
-        session.on(ev.SessionCreated, ev.SessionUpdated)(self._configured)
-        session.on(*SEEN)(self._machine.see)
-        session.intercept(ev.ResponseOutputAudioDelta, self._audio)
-        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcript)
+        session = self.session
+        session.intercept(ev.ResponseOutputAudioDelta, self._received)
+        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcribed)
+        session.on(ev.ResponseOutputAudioDelta)(self._delivered)
+        session.on(ev.ResponseOutputAudioDone)(self._machine.ended)
         if on_speech_started:
             # an interceptor: not even an inline handler of the application comes before it
             session.intercept(ev.InputAudioBufferSpeechStarted, self._speech)
 
-    def interrupt_by_hand(self) -> ev.PlaybackInterrupted | None:
-        return self._interrupt(time.perf_counter(), server_cancels=False)
-
-    def _configured(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
-        self._machine.audio_format = output_format(event.session)
+    # --- interrupting ------------------------------------------------------------------------
 
     def _speech(
         self, event: ev.InputAudioBufferSpeechStarted, session: Session
     ) -> ev.InputAudioBufferSpeechStarted:
-        self._interrupt(
+        self.interrupt(
             session.frame_time_s,
-            server_cancels=_server_cancels(session.config),
+            server_cancels=session.settings.server_interrupts,
             audio_start_ms=event.audio_start_ms,
         )
         return event
 
-    def _interrupt(
+    def interrupt(
         self, since_s: float, *, server_cancels: bool, audio_start_ms: int | None = None
-    ) -> ev.PlaybackInterrupted | None:
-        """Fall silent first; everything else can wait."""
-        played = self._sink.flush()
+    ) -> PlaybackInterrupted | None:
+        """Fall silent first; everything else can wait. What the sink raises, comes last."""
+        self._machine.silence()
+        failures: list[BaseException] = []
+        played = self._flush(failures)
         latency_s = time.perf_counter() - since_s
-        cut = self._machine.interrupt(played, server_cancels=server_cancels)
-        self._send(cut.send)
-        if not cut.items:
-            return None
-        happening = ev.PlaybackInterrupted(
-            items=cut.items, latency_s=latency_s, audio_start_ms=audio_start_ms
-        )
-        self._session.emit(happening)
+        cut = self._machine.cut(played, server_cancels=server_cancels)
+        self._send(cut.send, failures)
+        happening = None
+        if cut.items:
+            happening = PlaybackInterrupted(
+                items=cut.items, latency_s=latency_s, audio_start_ms=audio_start_ms
+            )
+            self.session.emit(happening)
+        if failures:
+            raise failures[0]
         return happening
 
-    def _send(self, events: Iterable[ev.ClientEvent]) -> None:
-        try:
-            for event in events:
-                self._session.send_nowait(event)
-        except SessionClosed:
-            pass  # the session ended meanwhile: there is no conversation left to correct
+    def _flush(self, failures: list[BaseException]) -> list[PlayedItem] | None:
+        """Silence the sink; return what it has played, or None if it cannot say."""
+        for ask in (self._sink.flush, self._sink.positions):
+            try:
+                return ask()
+            except BaseException as error:  # noqa: BLE001 - whatever a sink raises, the rest goes on
+                failures.append(error)
+        return None
 
-    def _audio(
+    def _send(self, events: Iterable[ev.ClientEvent], failures: list[BaseException]) -> None:
+        """Send all that can be sent; an interceptor of the application may refuse some."""
+        for event in events:
+            try:
+                self.session.send_nowait(event)
+            except SessionClosed:
+                return  # the session ended meanwhile: there is no conversation left to correct
+            except Exception as error:  # noqa: BLE001 - an interceptor's: raised when all is done
+                failures.append(error)
+
+    # --- what comes --------------------------------------------------------------------------
+
+    def _received(
         self, event: ev.ResponseOutputAudioDelta, session: Session
     ) -> ev.ResponseOutputAudioDelta | None:
-        verdict = self._machine.audio(event)
-        self._send(verdict.send)
-        if verdict.first:
-            session.start_soon(self._announce, event, self._machine.ledger.generation)
+        verdict = self._machine.received(event)
+        failures: list[BaseException] = []
+        self._send(verdict.send, failures)
+        if failures:  # raised here, it would let the late audio pass
+            session.start_soon(_fail, failures[0])
         return None if verdict.late else event
 
-    def _transcript(
+    def _transcribed(
         self,
         event: ev.ResponseOutputAudioTranscriptDelta,
         session: Session,  # noqa: ARG002 - an interceptor is called with it
     ) -> ev.ResponseOutputAudioTranscriptDelta | None:
         return None if self._machine.is_late(event.response_id) else event
 
-    async def _announce(self, event: ev.ResponseOutputAudioDelta, generation: int) -> None:
-        """Emit `PlaybackStarted` once everything queued before the item has been played."""
-        while (ahead_ms := self._ahead_ms(event.item_id)) > 0:  # noqa: ASYNC110 - time is the condition
-            await anyio.sleep(ahead_ms / 1000)
-        if self._machine.ledger.generation == generation:
-            self._session.emit(
-                ev.PlaybackStarted(item_id=event.item_id, response_id=event.response_id)
-            )
+    # --- when it is heard --------------------------------------------------------------------
 
-    def _ahead_ms(self, item_id: str) -> int:
-        """Return how long until an item is heard: 0 if it is heard, or not there any more."""
+    def _delivered(self, event: ev.ResponseOutputAudioDelta) -> None:
+        if self._machine.delivered(event):
+            place = self._place(event.item_id)
+            over_s = inf if place is None else _over_s(place)
+            self.session.start_soon(self._announce, event, self._machine.generation, over_s)
+
+    async def _announce(
+        self, event: ev.ResponseOutputAudioDelta, generation: int, over_s: float
+    ) -> None:
+        """Emit `PlaybackStarted` once everything queued before the item has been played.
+
+        An item that is gone sooner than it can have been heard to its end was flushed.
+        """
+        while (place := self._place(event.item_id)) is not None and place.ahead_ms > 0:
+            over_s = _over_s(place)
+            # at least a millisecond per part: positions are rounded down
+            await anyio.sleep((place.ahead_ms + place.parts_ahead) / 1000)
+        heard = place is not None or time.perf_counter() >= over_s
+        if heard and self._machine.generation == generation:
+            self.session.emit(PlaybackStarted(item_id=event.item_id, response_id=event.response_id))
+
+    def _place(self, item_id: str) -> _Place | None:
+        """Return where an item stands in the queue, or None if it is not there (any more)."""
         ahead_ms = 0
-        for part in self._sink.positions():
+        for parts_ahead, part in enumerate(self._sink.positions()):
+            left_ms = part.written_ms - part.played_ms
             if part.item_id == item_id:
-                # at least a millisecond per part: positions are rounded down
-                return ahead_ms
-            ahead_ms += part.written_ms - part.played_ms + 1
-        return 0
+                return _Place(ahead_ms, parts_ahead, left_ms)
+            ahead_ms += left_ms
+        return None
 
 
-def _server_cancels(config: object) -> bool:
-    """Tell whether the server cancels its response by itself when it hears speech.
+class _Place(NamedTuple):
+    """Where an item stands in a sink's queue."""
 
-    It does unless turn detection says otherwise: `interrupt_response` is true by default.
-    """
-    # getattr: the echo is decoded leniently, so any part of it may be missing or raw data
-    source = getattr(getattr(config, "audio", None), "input", None)
-    detection = getattr(source, "turn_detection", None)
-    if isinstance(detection, ev.UnknownObject):
-        return detection.data.get("interrupt_response") is not False
-    return getattr(detection, "interrupt_response", None) is not False
+    ahead_ms: int
+    parts_ahead: int
+    length_ms: int
+
+
+def _over_s(place: _Place) -> float:
+    """Return when an item will have been heard to its end, at the earliest."""
+    return time.perf_counter() + (place.ahead_ms + place.length_ms) / 1000
+
+
+async def _fail(error: BaseException) -> None:
+    raise error

@@ -12,17 +12,30 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar, Literal
 
-import structlog
-
-from realtime_bus import InvalidEvent, Session, encode
+from realtime_bus import InvalidEvent, Session, UsageError, encode
 from realtime_bus import events as ev
+from realtime_bus._logging import get_logger
 
-from ._rules import RULES, SEEN, Broken, Known, Rule, broken_rules
+from ._rules import RULES, BrokenRule, Observed, Rule, broken_rules
 
-__all__ = ["ProtocolCheck", "RuleBroken"]
+__all__ = ["ProtocolCheck", "ProtocolViolation", "RuleBroken"]
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.protocol_check")
+_log = get_logger("realtime_bus.protocol_check")
 _Reaction = Literal["report", "raise", "refuse"]
+
+
+class ProtocolViolation(ev.BusEvent, tag="bus.protocol_violation"):
+    """An event of ours breaks a rule of the protocol; a server would refuse it.
+
+    Attributes:
+        rule: The rule's id, such as ``"truncate-within-audio"``.
+        message: What is wrong with the event, and the rule.
+        event_type: Wire name of the event.
+    """
+
+    rule: str
+    message: str
+    event_type: str
 
 
 class RuleBroken(InvalidEvent):
@@ -47,14 +60,14 @@ class ProtocolCheck:
     wrong in any case. It is for the realtime protocol; translation sessions are left alone.
 
     Args:
-        on_violation: ``"report"`` logs a warning, emits `events.ProtocolViolation` and sends
+        on_violation: ``"report"`` logs a warning, emits `ProtocolViolation` and sends
             the event all the same; ``"refuse"`` does the same and drops the event, of which
             whoever awaits its answer hears nothing; ``"raise"`` raises `RuleBroken` to the
             sender, and nothing is sent.
         ignore: Ids of rules that are not to be checked, for servers that have others.
 
     Raises:
-        ValueError: There is no such reaction, or no such rule.
+        UsageError: There is no such reaction, or no such rule.
     """
 
     RULES: ClassVar[tuple[Rule, ...]] = RULES
@@ -62,46 +75,42 @@ class ProtocolCheck:
 
     def __init__(self, on_violation: _Reaction = "report", *, ignore: Collection[str] = ()) -> None:
         if on_violation not in ("report", "raise", "refuse"):
-            raise ValueError(f"on_violation={on_violation!r} must be 'report', 'raise' or 'refuse'")
+            raise UsageError(f"on_violation={on_violation!r} must be 'report', 'raise' or 'refuse'")
         if unknown := set(ignore) - {rule.id for rule in RULES}:
-            raise ValueError(f"there is no rule {', '.join(sorted(unknown))}")
+            raise UsageError(
+                f"there is no rule {', '.join(sorted(unknown))}; ProtocolCheck.RULES lists them"
+            )
         self._on_violation: _Reaction = on_violation
         self._rules = tuple(rule for rule in RULES if rule.id not in ignore)
 
     def attach(self, session: Session) -> None:
         """Watch a session. Called by the bus."""
-        known = Known()
+        observed = Observed(session.conversation)
 
         def received(event: ev.ServerEvent, session: Session) -> ev.ServerEvent:  # noqa: ARG001 - an interceptor is called with it
-            known.see(event)
+            observed.see(event)
             return event
 
         def sending(event: ev.ClientEvent, session: Session) -> ev.ClientEvent | None:
             if not isinstance(event, ev.InputAudioBufferAppend):
                 encode(event)  # what is refused anyway, with InvalidEvent, must not count as sent
-            broken = broken_rules(self._rules, event, known)
+            observed.refused(session.last_error)
+            broken = broken_rules(self._rules, event, observed)
             if not self._passes(event, broken, session):
                 return None
-            known.sent(event)
+            observed.sent(event)
             return event
 
-        session.intercept(SEEN, received)
+        session.intercept(tuple(Observed.SEEN), received)
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
 
-    def _passes(self, event: ev.ClientEvent, broken: list[Broken], session: Session) -> bool:
-        if broken and self._on_violation == "raise":
-            first = broken[0]
-            raise RuleBroken(_message(event, first), rule=first.rule.id, event_type=event.type)
-        for each in broken:
-            _report(event, each, session)
+    def _passes(self, event: ev.ClientEvent, broken: list[BrokenRule], session: Session) -> bool:
+        for rule, why in ((each.rule, each.why) for each in broken):
+            message = f"{event.type}: {why}; rule {rule.id}: {rule.text}"
+            if self._on_violation == "raise":
+                raise RuleBroken(message, rule=rule.id, event_type=event.type)
+            log = _log.bind(session_id=session.id)
+            log.warning("a rule of the protocol is broken", rule=rule.id, message=message)
+            violation = ProtocolViolation(rule=rule.id, message=message, event_type=event.type)
+            session.emit(violation)
         return not broken or self._on_violation == "report"
-
-
-def _report(event: ev.ClientEvent, broken: Broken, session: Session) -> None:
-    rule, message = broken.rule.id, _message(event, broken)
-    _log.warning("a rule of the protocol is broken", rule=rule, message=message)
-    session.emit(ev.ProtocolViolation(rule=rule, message=message, event_type=event.type))
-
-
-def _message(event: ev.ClientEvent, broken: Broken) -> str:
-    return f"{event.type}: {broken.why}; rule {broken.rule.id}: {broken.rule.text}"

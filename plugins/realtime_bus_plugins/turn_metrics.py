@@ -1,15 +1,15 @@
-"""How fast the assistant answers: one `events.TurnCompleted` for every turn.
+"""How fast the assistant answers: one `TurnCompleted` for every turn.
 
 ::
 
     bus = Bus(plugins=[sink, Interruption(sink), TurnMetrics()])
 
 
-    @bus.on(ev.TurnCompleted)
-    async def show(turn: ev.TurnCompleted) -> None:
+    @bus.on(TurnCompleted)
+    async def show(turn: TurnCompleted) -> None:
         print(turn.heard_s, turn.interrupted, turn.usage)
 
-The rules are in ``_turns/_log.py``.
+The rules are in ``_turns.py``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from realtime_bus import Session
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_per_ms
 
-from ._playback import output_format
-from ._turns import TurnLog
+from ._playback import PlaybackInterrupted, PlaybackStarted
+from ._turns import TurnCompleted, TurnLog, TurnOrigin
 
-__all__ = ["TurnMetrics"]
+__all__ = ["TurnCompleted", "TurnMetrics", "TurnOrigin"]
 
 
 class TurnMetrics:
-    """Measure each turn of each session, and emit `events.TurnCompleted` when it is over.
+    """Measure each turn of each session, and emit `TurnCompleted` when it is over.
 
     When an answer is heard, and whether it was cut off at the sink, is known from
     `Interruption` (put it before this plugin), or from the server's output buffer in calls.
@@ -102,7 +102,7 @@ class _Attached:
         self._log.input_ended("commit", self._now_s())
 
     def _create(self, event: ev.ConversationItemCreate) -> None:
-        if getattr(event.item, "role", None) == "user":
+        if isinstance(event.item, ev.MessageItem) and event.item.role == "user":
             self._log.input_ended("text", self._now_s(), event.item.id)
 
     def _respond(self, event: ev.ResponseCreate) -> None:
@@ -121,29 +121,31 @@ class _Attached:
         self._log.committed(event.item_id)
 
     def _created(self, event: ev.ResponseCreated) -> None:
-        response_id = _str(event.response, "id")
-        if response_id is not None and response_id == self._session.active_response_id:
+        response_id = _id(event.response)
+        if self._session.conversation.has_response(response_id):
             self._log.response_created(response_id, self._frame_s())
 
     def _done(self, event: ev.ResponseDone) -> None:
+        response_id = _id(event.response)
         self._log.response_done(
-            _str(event.response, "id") or "",
+            response_id,
             event.response,
             self._frame_s(),
-            in_conversation=_str(event.response, "conversation_id") is not None,
+            in_conversation=self._session.conversation.has_response(response_id),
         )
 
     def _text(self, event: ev.ResponseOutputTextDelta) -> None:
         self._log.text(event.response_id, self._frame_s())
 
     def _audio(self, event: ev.ResponseOutputAudioDelta) -> None:
-        length_s = len(event.delta) / bytes_per_ms(output_format(self._session.config)) / 1000
+        audio_format = self._session.conversation.audio_format_of(event.response_id)
+        length_s = len(event.delta) / bytes_per_ms(audio_format) / 1000
         self._log.audio(event.response_id, event.item_id, length_s, self._frame_s())
 
-    def _heard(self, event: ev.PlaybackStarted) -> None:
+    def _heard(self, event: PlaybackStarted) -> None:
         self._log.heard(event.response_id, self._now_s())
 
-    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
         cut = [item.item_id for item in event.items if item.discarded_ms or item.action != "left"]
         self._log.interrupted(cut, event.latency_s, self._now_s())
 
@@ -172,8 +174,8 @@ class _Attached:
         ev.ResponseDone: _done,
         ev.ResponseOutputTextDelta: _text,
         ev.ResponseOutputAudioDelta: _audio,
-        ev.PlaybackStarted: _heard,
-        ev.PlaybackInterrupted: _interrupted,
+        PlaybackStarted: _heard,
+        PlaybackInterrupted: _interrupted,
         ev.OutputAudioBufferStarted: _buffer_started,
         ev.OutputAudioBufferStopped: _buffer_stopped,
         ev.OutputAudioBufferCleared: _buffer_cleared,
@@ -183,12 +185,16 @@ class _Attached:
 
 _MAY_END = (
     ev.ResponseDone,
-    ev.PlaybackInterrupted,
+    PlaybackInterrupted,
     ev.OutputAudioBufferStopped,
     ev.OutputAudioBufferCleared,
 )
 
 
-def _str(thing: object, name: str) -> str | None:
-    found = getattr(thing, name, None)  # read leniently: any part of it may be raw data
-    return found if isinstance(found, str) else None
+def _id(response: object) -> str:
+    """Return a response's id; empty where it has none, or was read as raw data."""
+    match response:
+        case ev.Response(id=str(response_id)):
+            return response_id
+        case _:
+            return ""

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from realtime_bus._errors import RealtimeBusError
-
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command; errors of ours are a line on stderr and exit code 1."""
+    """Run the command; what goes wrong is a line on stderr, and exit code 1 or 2."""
     try:
-        from ._app import app  # noqa: PLC0415  # rich and typer come with an extra
+        from ._app import run  # noqa: PLC0415  # rich and typer come with an extra
     except ModuleNotFoundError as error:
         sys.exit(
             f"realtime-bus: {error.name} is not installed; "
             "install it with: pip install 'realtime-bus[cli]'"
         )
-    try:
-        app()
-    except RealtimeBusError as error:
-        sys.exit(f"realtime-bus: {error}")
+    sys.exit(run(sys.argv[1:]))

@@ -1,27 +1,117 @@
-"""The commands and their options."""
+"""The commands and their options.
+
+What is wrong with a command line is told at once, in one line on stderr, with exit code 2; what
+goes wrong later with exit code 1. Output never fails for its encoding.
+"""
 
 from __future__ import annotations
 
+import codecs
 import functools
+import io
+import sys
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
 
+import realtime_bus
+from realtime_bus import RealtimeBusError
+
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer
 
-__all__ = ["app"]
+__all__ = ["app", "run"]
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="The event bus for realtime voice agents.",
     pretty_exceptions_enable=False,
 )
+
+_PLAIN = {"✓": "+", "✗": "x", "✂": "|", "●": "*", "○": "-", "…": ".", "→": ">", "·": "-"}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command, and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="realtime_bus.plain")
+    try:
+        return app([*arguments] or ["--help"], standalone_mode=False) or 0
+    except RealtimeBusError as error:
+        return _fail(str(error))
+    except typer.Abort:
+        return _fail("aborted")
+    except Exception as error:
+        # typer exports no base of its usage errors, and has a click of its own by now
+        told: Callable[[], str] | None = getattr(error, "format_message", None)
+        if told is None:
+            raise
+        return _fail(told(), code=2)
+
+
+def _fail(why: str, *, code: int = 1) -> int:
+    typer.echo(f"realtime-bus: {why}", err=True)
+    return code
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Write what an encoding lacks by its nearest character, for `codecs.register_error`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in text), error.end
+
+
+codecs.register_error("realtime_bus.plain", _plainly)
+
+
+def _backend(name: str) -> str:
+    if name not in {"asyncio", "trio"}:
+        raise typer.BadParameter(f"{name!r} is neither asyncio nor trio")
+    if find_spec(name) is None:
+        raise typer.BadParameter(
+            f"{name} is not installed; install it with: pip install 'realtime-bus[{name}]'"
+        )
+    return name
+
+
+def _writable(path: Path | None) -> Path | None:
+    if path is not None and path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder")
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+def _positive(value: float) -> float:
+    if not value > 0:
+        raise typer.BadParameter(f"{value:g} is not above 0")
+    return value
+
+
+def _show_version(wanted: bool) -> None:  # typer calls it so
+    if wanted:
+        typer.echo(f"realtime-bus {realtime_bus.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[  # its callback does the work
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """The event bus for realtime voice agents."""
 
 
 class View(StrEnum):
@@ -44,7 +134,11 @@ def demo(
     *,
     short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
     wav: Annotated[
-        Path, typer.Option(help="Where to write both sides as heard: left person, right assistant.")
+        Path,
+        typer.Option(
+            help="Where to write both sides as heard: left person, right assistant.",
+            callback=_writable,
+        ),
     ] = Path("realtime-bus-demo.wav"),
     speaker: Annotated[
         bool, typer.Option("--speaker", help="Play it on the sound device.")
@@ -60,7 +154,7 @@ def demo(
         str | None,
         typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True),
     ] = None,
-    backend: Annotated[str, typer.Option(help="asyncio or trio.")] = "asyncio",
+    backend: Annotated[str, typer.Option(help="asyncio or trio.", callback=_backend)] = "asyncio",
 ) -> None:
     """Hold a conversation in which the person interrupts the assistant, and show it live.
 
@@ -80,7 +174,9 @@ def demo(
 def serve(  # noqa: PLR0913  # each is an option of the command
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 8765,
+    port: Annotated[
+        int, typer.Option(help="The port; 0 for any free one.", min=0, max=65535)
+    ] = 8765,
     answer: Annotated[Answer, typer.Option(help="voice speaks, echo plays back.")] = Answer.voice,
     script: Annotated[
         Path | None, typer.Option(help="A file of turns (TOML or JSON) to answer by.")
@@ -89,7 +185,10 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         str | None, typer.Option(help="The only key that is let in; everybody if left out.")
     ] = None,
     pace: Annotated[
-        float, typer.Option(help="How many times faster than real time audio is sent.")
+        float,
+        typer.Option(
+            help="How many times faster than real time audio is sent.", callback=_positive
+        ),
     ] = 4.0,
     certfile: Annotated[
         Path | None, typer.Option(help="Speak wss with this certificate (PEM).")
@@ -124,18 +223,19 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except OSError as error:
-        typer.echo(f"realtime-bus: cannot listen at {host}:{port}: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(_fail(f"cannot listen at {host}:{port}: {error}")) from None
 
 
 @app.command()
 def bench(
     *,
     short: Annotated[bool, typer.Option("--short", help="Fewer rounds.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write the figures here.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Also write the figures here.", callback=_writable)
+    ] = None,
 ) -> None:
     """Measure on this machine: decoding, dispatch, socket to handler, and barge-in."""
-    from ._bench import run_bench  # noqa: PLC0415  # slow to import
+    from .bench import run_bench  # noqa: PLC0415  # slow to import
 
     run_bench(short=short, json_path=json)
 

@@ -15,115 +15,176 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple, Union
 
-from realtime_bus.events import Drift, Event, InvalidFrame, UnknownEvent
-from realtime_bus.events._vocabulary import REALTIME, Vocabulary
+import msgspec
 
-from ._audio import adopt, adopter_nested, decode_cut
-from ._json import NotAnObject, parse_object
-from ._names import HEAD, MAX_HEAD_BYTES, wire_name
-from ._table import Side, TypeCodec, table_of
+from realtime_bus.events import (
+    Drift,
+    Event,
+    InvalidFrame,
+    ProtocolName,
+    UnknownEvent,
+    WireProtocol,
+    wire_protocol,
+)
+from realtime_bus.events._audio import AudioSlot
+
+from ._audio import NestedAudio, OwnAudio, audio_slots, holds_audio
+from ._frame import HEAD, MAX_HEAD_BYTES, NotAnObject, parse_object, wire_name
 from ._walk import Problem, walk
 
-__all__ = ["Decoder", "wire_name"]
+__all__ = ["Decoder", "Side", "TypeCodec", "decode", "decode_client", "table_of"]
 
+Side = Literal["server", "client"]
+
+_CUT_FROM_BYTES = 2048  # from here on, cutting audio out costs less than parsing it
 _MAX_KINDS = 1000  # a server that makes up field names must not fill the memory
-_TOO_MANY = Problem("", "unknown_field", f"over {_MAX_KINDS} kinds of drift: no more are told")
+_TOO_MANY = Problem("", "unknown_field", f"over {_MAX_KINDS} kinds of drift: no more are reported")
 
-_Finish = Callable[[Any, bytes], Any]
+_Finish = Callable[[Any, bytes], Event]
 """What is left to do with an event of some class, given its frame as well."""
+
+
+# What decoders know of a protocol
+
+
+class TypeCodec(NamedTuple):
+    """One type of event.
+
+    Attributes:
+        cls: Its struct.
+        slot: Where its audio goes, if it has any of its own.
+        marker: What stands before that audio in a frame, such as ``b',"delta":"'``.
+        nested: Whether items or parts within it can have audio.
+    """
+
+    cls: type[Event]
+    slot: AudioSlot | None
+    marker: bytes
+    nested: bool
+
+
+class Table(NamedTuple):
+    """One direction of a protocol.
+
+    Attributes:
+        decode: msgspec's decoder of all its types; it looks the type up by itself.
+        types: The types, by wire name.
+        renamed: Names of today, by the name that earlier versions had.
+    """
+
+    decode: Callable[[bytes], Any]
+    types: dict[bytes, TypeCodec]
+    renamed: dict[bytes, bytes]
+
+
+@cache
+def table_of(protocol: WireProtocol, side: Side) -> Table:
+    """Return the table of a protocol's direction; built once, shared by all decoders."""
+    classes: Mapping[str, type[Event]] = protocol.server if side == "server" else protocol.client
+    every: Any = Union[tuple(classes.values())]  # noqa: UP007  # its members are not known here
+    old_names = protocol.old_names.items()
+    return Table(
+        decode=msgspec.json.Decoder(every).decode,
+        types={name.encode(): _type_codec(cls) for name, cls in classes.items()},
+        renamed={old.encode(): new.encode() for old, new in old_names if new in classes},
+    )
+
+
+def _type_codec(cls: type[Event]) -> TypeCodec:
+    slot = next(iter(audio_slots(cls)), None)
+    marker = b',"%b":"' % slot.name.encode() if slot else b""
+    return TypeCodec(cls, slot, marker, holds_audio(cls))
 
 
 class Decoder:
     """Decodes the frames of one session, and keeps count of what does not fit.
 
     Args:
-        vocabulary: Which protocol.
+        protocol: Which protocol the frames speak, or its name.
         side: Whose events: those a server sends, or those a client sends.
         report: Called with each kind of drift, the first time it is seen. Audio is only
             looked at when it is read, so bad base64 is reported then.
 
     Attributes:
-        decode: Return the event of a frame: a struct of the vocabulary, an `UnknownEvent`, or an
-            `InvalidFrame`; never raises. The event may keep the frame, a WebSocket message.
         drift_counts: How often each kind was seen, by (event type, path, kind).
-    """
 
-    decode: Callable[[bytes | str], Event]
+    Raises:
+        UsageError: There is no protocol of this name.
+    """
 
     def __init__(
         self,
-        vocabulary: Vocabulary = REALTIME,
+        protocol: WireProtocol | ProtocolName = "realtime",
         *,
         side: Side = "server",
         report: Callable[[Drift], None] | None = None,
     ) -> None:
-        self._decode, self._types, self._beta = table_of(vocabulary, side)
+        self._decode, self._types, self._renamed = table_of(wire_protocol(protocol), side)
         self._finish: dict[type, _Finish | None] = {
             codec.cls: self._first for codec in self._types.values()
         }
-        self._cut: dict[bytes, Callable[[bytes], Any]] = {}  # by frame, up to its type's end
+        self._cut: dict[bytes, Callable[[bytes], Event]] = {}  # by frame, up to its type's end
         self._report = report
         self.drift_counts: Counter[tuple[str, str, str]] = Counter()
-        self.decode = self._compile()
 
-    def _compile(self) -> Callable[[bytes | str], Event]:
-        """Make `decode`: a closure, for the look-ups of a method are a tenth of a small frame."""
-        decode, finishes, cuts, head_bytes = self._decode, self._finish, self._cut, len(HEAD)
+    def decode(self, frame: bytes | str) -> Event:
+        """Return the event of a frame; never raises.
 
-        def decode_frame(frame: Any) -> Any:
-            try:
-                if len(frame) > 2048:  # from here on, cutting audio out costs less than parsing it
-                    # where there is no end, 0 keeps a frame of 20 MB from being copied and hashed
-                    end = max(frame.find(b'"', head_bytes, MAX_HEAD_BYTES), 0)
-                    cut = cuts.get(frame[:end])
-                    if cut is not None:
-                        return cut(frame)
-                event = decode(frame)
-                finish = finishes[type(event)]
-                return event if finish is None else finish(event, frame)
-            except (ValueError, RecursionError):  # msgspec's, and of bytes that are no UTF-8
-                return self._unusual(_as_bytes(frame))
-            except (TypeError, AttributeError):  # text; asking beforehand is 3 % of a small frame
-                if type(frame) is bytes:
-                    raise
-                return decode_frame(_as_bytes(frame))
-
-        return decode_frame
+        Returns:
+            A struct of the protocol, an `UnknownEvent`, or an `InvalidFrame`. It may keep the
+            frame, a WebSocket message.
+        """
+        if type(frame) is not bytes:
+            frame = _as_bytes(frame)
+        try:
+            if len(frame) > _CUT_FROM_BYTES:
+                # where there is no end, 0 keeps a frame of 20 MB from being copied and hashed
+                end = max(frame.find(b'"', len(HEAD), MAX_HEAD_BYTES), 0)
+                cut = self._cut.get(frame[:end])
+                if cut is not None:
+                    return cut(frame)
+            event: Event = self._decode(frame)
+            finish = self._finish[type(event)]
+            return event if finish is None else finish(event, frame)
+        except (ValueError, RecursionError):  # msgspec's, and of bytes that are no UTF-8
+            return self._unusual(frame)
 
     def _first(self, event: Event, frame: bytes) -> Event:
         """Take the long way with the first event of a class, and plan for those that follow."""
         name = event.type.encode()
         self._finish[type(event)] = self._plan(name, self._types[name])
-        return self._walk_frame(_as_bytes(frame))
+        return self._walk_frame(frame)
 
     def _plan(self, name: bytes, codec: TypeCodec) -> _Finish | None:
+        bad_audio = partial(self._bad_audio, name.decode())
         if codec.nested:
-            return adopter_nested(partial(partial, self._bad_audio, name.decode()))
+            return NestedAudio(bad_audio).defer
         if codec.slot is None:
             return None
-        on_bad = partial(self._bad_audio, name.decode(), codec.slot.name)
-        for beta in (beta for beta, new in self._beta.items() if new == name):
-            decode = partial(self._decode_renamed, beta)
-            self._cut[HEAD + beta] = partial(decode_cut, decode, codec.slot, codec.marker, on_bad)
-        self._cut[HEAD + name] = partial(decode_cut, self._decode, codec.slot, codec.marker, on_bad)
-        return partial(adopt, codec.slot, on_bad)
+        on_bad = partial(bad_audio, codec.slot.name)
+        own = OwnAudio(self._decode, codec.slot, codec.marker, on_bad)
+        self._cut[HEAD + name] = own.decode_cut
+        for old in (old for old, new in self._renamed.items() if new == name):
+            renamed = own._replace(decode=partial(self._decode_renamed, old))
+            self._cut[HEAD + old] = renamed.decode_cut
+        return own.defer
 
-    def _decode_renamed(self, beta: bytes, frame: bytes) -> Any:
-        """Decode a frame with a beta name by its GA name.
+    def _decode_renamed(self, old: bytes, frame: bytes) -> Any:
+        """Decode a frame whose event has another name by now.
 
         Safe wherever the name stands: had another text been swapped in place of the type, the
-        type would still be the beta one, which msgspec refuses.
+        type would still be the old one, which msgspec refuses.
         """
-        return self._decode(frame.replace(b'"%b"' % beta, b'"%b"' % self._beta[beta], 1))
+        return self._decode(frame.replace(b'"%b"' % old, b'"%b"' % self._renamed[old], 1))
 
     def _unusual(self, frame: bytes) -> Event:
-        """Decode what msgspec has refused: by its GA name, or else field by field."""
+        """Decode what msgspec has refused: by its name of today, or else field by field."""
         name = wire_name(frame)
-        if name is None or name not in self._beta:
+        if name is None or name not in self._renamed:
             return self._walk_frame(frame)
         try:
             event: Event = self._decode_renamed(name, frame)
@@ -132,8 +193,7 @@ class Decoder:
         except (ValueError, RecursionError):
             return self._walk_frame(frame)
 
-    def _bad_audio(self, event_type: str, path: str) -> None:
-        self._count(event_type, Problem(path, "wrong_type", "the text is not valid base64"))
+    # Field by field
 
     def _walk_frame(self, frame: bytes) -> Event:
         try:
@@ -144,11 +204,8 @@ class Decoder:
         if type(kind) is not str:
             reason = "it has no type" if "type" not in plain else "its type is not a string"
             return self._invalid(frame, reason)
-        return self._walk_event(frame, plain, kind)
-
-    def _walk_event(self, frame: bytes, plain: dict[str, Any], kind: str) -> Event:
         name = kind.strip().encode()  # one server writes a stray blank into a type
-        codec = self._types.get(self._beta.get(name, name))
+        codec = self._types.get(self._renamed.get(name, name))
         if codec is None:
             self._count(kind, Problem("type", "unknown_variant", "no such event is known"))
             return UnknownEvent(event_type=kind, frame=frame)
@@ -161,6 +218,11 @@ class Decoder:
         self._count("", Problem("", "wrong_type", reason))
         return InvalidFrame(reason=reason, frame=frame)
 
+    # Drift
+
+    def _bad_audio(self, event_type: str, path: str) -> None:
+        self._count(event_type, Problem(path, "wrong_type", "the text is not valid base64"))
+
     def _count(self, event_type: str, problem: Problem) -> None:
         path = re.sub(r"\[\d+\]", "[]", problem.path)  # one kind for all elements of an array
         key: tuple[str, str, str] = (event_type[:128], path[:256], problem.kind)
@@ -168,16 +230,28 @@ class Decoder:
             key, problem = ("", "", "too many kinds"), _TOO_MANY
         self.drift_counts[key] += 1
         if self.drift_counts[key] == 1 and self._report is not None:
-            self._report(_drift(key, problem))
-
-
-def _drift(key: tuple[str, str, str], problem: Problem) -> Drift:
-    return Drift(event_type=key[0], path=key[1], kind=problem.kind, message=problem.message)
+            event_type, path, _ = key
+            self._report(
+                Drift(event_type=event_type, path=path, kind=problem.kind, message=problem.message)
+            )
 
 
 def _as_bytes(frame: Any) -> bytes:
-    if type(frame) is bytes:
-        return frame
     if isinstance(frame, str):
         return frame.encode("utf-8", "surrogatepass")
     return bytes(frame)
+
+
+_decoder = cache(Decoder)
+
+
+def decode(frame: bytes | str, *, protocol: WireProtocol | ProtocolName = "realtime") -> Event:
+    """Decode a frame that a server sent. Use a `Decoder` of your own to count drift."""
+    return _decoder(protocol, side="server").decode(frame)
+
+
+def decode_client(
+    frame: bytes | str, *, protocol: WireProtocol | ProtocolName = "realtime"
+) -> Event:
+    """Decode a frame that a client sent, as a relay does."""
+    return _decoder(protocol, side="client").decode(frame)

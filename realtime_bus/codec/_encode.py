@@ -2,7 +2,7 @@
 
 Rules:
 
-1. Every client event is held against its own type: names, values, ranges, lengths.
+1. Every client event is checked against its own type: names, values, ranges, lengths.
 2. An `UnknownObject` was put there on purpose and goes through: a server may know its type.
 3. Audio is the hot path: its size is checked and its base64 is made by pybase64, nothing more.
 4. Server events are encoded as they are: only servers and relays have any to send.
@@ -17,13 +17,14 @@ import msgspec
 import pybase64
 from msgspec import UNSET, Raw
 
-from realtime_bus._errors import EventTooLarge, InvalidEvent
+from realtime_bus.errors import EventTooLarge, InvalidEvent
 from realtime_bus.events import BusEvent, ClientEvent, Event, InputAudioBufferAppend, UnknownObject
-from realtime_bus.events._base import ENCODER, LazyBase64
+from realtime_bus.events._audio import LazyBase64
+from realtime_bus.events._base import ENCODER
 from realtime_bus.events.translation import SessionInputAudioBufferAppend
 
-from ._json import parse_object
-from ._parts import audio_slots, join, parts
+from ._audio import audio_slots, join, parts
+from ._frame import parse_object
 from ._walk import Problem, walk
 
 __all__ = ["MAX_APPEND_BYTES", "encode"]
@@ -49,7 +50,7 @@ def encode(event: Event) -> bytes:
     if isinstance(event, InputAudioBufferAppend | SessionInputAudioBufferAppend):
         return _encode_append(event)
     if isinstance(event, BusEvent):
-        msg = f"{event.type} is a happening of the bus itself and has no place on the wire"
+        msg = f"{event.type} is an event of the bus, not of the protocol: it cannot be sent"
         raise InvalidEvent(msg, event_type=event.type)
     text = _to_json(event)
     if isinstance(event, ClientEvent):

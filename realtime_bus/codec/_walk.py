@@ -1,4 +1,4 @@
-"""Hold a JSON value against a type, field by field, and build what can be built.
+"""Check a JSON value against a type, field by field, and build what can be built.
 
 msgspec's own decoders stop at the first thing that does not fit. This walk goes on: it notes
 a `Problem` for each place, keeps the value there as it came, and builds the rest. It is the
@@ -25,9 +25,8 @@ from msgspec import inspect
 
 from realtime_bus.events import UnknownObject
 
-from ._parts import join
-from ._problems import Problem, ProblemKind, shown, wrong
-from ._scalars import SCALARS, check_length, name_of
+from ._audio import join
+from ._scalars import SCALARS, Problem, ProblemKind, check_length, name_of, shown, wrong
 
 __all__ = ["Problem", "ProblemKind", "shown", "walk"]
 

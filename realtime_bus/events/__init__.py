@@ -1,8 +1,9 @@
 """Every event and every object of the protocol, as frozen structs.
 
 A name follows from the wire name: ``response.output_audio.delta`` is `ResponseOutputAudioDelta`.
-What a server sends derives from `ServerEvent`, what a client sends from `ClientEvent`, and what
-the bus itself has to tell from `BusEvent`. The translation protocol is in `translation`.
+What a server sends derives from `ServerEvent`, what a client sends from `ClientEvent`, and what is
+never on the wire from `BusEvent`; an application derives its own from `AppEvent`. The translation
+protocol is in `translation`.
 
 A nested object whose ``type`` is unknown to this version is an `UnknownObject`, which is why type
 checkers see it in each union.
@@ -11,28 +12,18 @@ checkers see it in each union.
 from __future__ import annotations
 
 from . import translation
-from ._base import (
-    Audio,
-    BusEvent,
-    ClientEvent,
-    Event,
-    ServerEvent,
-    UnknownObject,
-)
+from ._audio import Audio
+from ._base import ClientEvent, Event, ServerEvent, UnknownObject
 from ._bus import (
+    AppEvent,
+    BusEvent,
     Closed,
     Connected,
     Drift,
     DriftKind,
     HandlerFailed,
-    InterruptedItem,
     InvalidFrame,
     Overflow,
-    PlaybackInterrupted,
-    PlaybackStarted,
-    ProtocolViolation,
-    TurnCompleted,
-    TurnOrigin,
     UnknownEvent,
 )
 from ._client import (
@@ -48,12 +39,7 @@ from ._client import (
     ResponseCreate,
     SessionUpdate,
 )
-from ._formats import (
-    AudioFormat,
-    AudioPCM,
-    AudioPCMA,
-    AudioPCMU,
-)
+from ._common import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU, Modality, Status
 from ._items import (
     AudioPart,
     ContentPart,
@@ -79,7 +65,16 @@ from ._items import (
     ResponseInput,
     TextPart,
 )
-from ._limits import Modality, Status
+from ._registry import (
+    BUS_EVENTS,
+    PROTOCOLS,
+    REALTIME,
+    TRANSLATION,
+    ProtocolName,
+    WireProtocol,
+    own_events,
+    wire_protocol,
+)
 from ._response import (
     CachedTokensDetails,
     Conversation,
@@ -195,19 +190,13 @@ from ._tools import (
     ToolChoiceFunction,
     ToolChoiceMcp,
 )
-from ._vocabulary import (
-    BETA_NAMES,
-    BUS_EVENTS,
-    REALTIME,
-    TRANSLATION,
-    Vocabulary,
-)
 
 __all__ = [
-    "BETA_NAMES",
     "BUS_EVENTS",
+    "PROTOCOLS",
     "REALTIME",
     "TRANSLATION",
+    "AppEvent",
     "Audio",
     "AudioConfig",
     "AudioConfigRequest",
@@ -266,7 +255,6 @@ __all__ = [
     "InputImage",
     "InputText",
     "InputTokenDetails",
-    "InterruptedItem",
     "InvalidFrame",
     "Item",
     "ItemReference",
@@ -297,15 +285,13 @@ __all__ = [
     "OutputText",
     "OutputTokenDetails",
     "Overflow",
-    "PlaybackInterrupted",
-    "PlaybackStarted",
     "Prompt",
     "PromptCacheBreakpoint",
     "PromptFile",
     "PromptImage",
     "PromptText",
     "PromptVariable",
-    "ProtocolViolation",
+    "ProtocolName",
     "RateLimit",
     "RateLimitsUpdated",
     "RealtimeSession",
@@ -369,12 +355,12 @@ __all__ = [
     "TranscriptionTokenDetails",
     "TranscriptionUsage",
     "Truncation",
-    "TurnCompleted",
     "TurnDetection",
-    "TurnOrigin",
     "UnknownEvent",
     "UnknownObject",
     "Usage",
-    "Vocabulary",
+    "WireProtocol",
+    "own_events",
     "translation",
+    "wire_protocol",
 ]

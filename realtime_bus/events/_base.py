@@ -1,33 +1,15 @@
-"""What every event is made of, and audio fields that are decoded when they are read."""
+"""What every event is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Self
 
 import msgspec
-import pybase64
-from msgspec import NODEFAULT, Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct
 
-__all__ = [
-    "Audio",
-    "BusEvent",
-    "ClientEvent",
-    "Event",
-    "OptionalAudio",
-    "ServerEvent",
-    "UnknownObject",
-    "lazy_audio",
-]
+from ._audio import LazyBase64
 
-if TYPE_CHECKING:
-    Audio = bytes
-    """Audio in a struct: bytes to whoever reads or builds it, base64 on the wire."""
-    OptionalAudio = bytes | None
-    """The same where it may be left out: give it the default None."""
-else:
-    Audio = Raw
-    OptionalAudio = Raw  # msgspec holds no union with Raw; AudioSlot reads a JSON null as None
+__all__ = ["ENCODER", "ClientEvent", "Event", "ServerEvent", "UnknownObject", "Variant"]
 
 
 def _encode_hook(value: object) -> object:
@@ -36,7 +18,7 @@ def _encode_hook(value: object) -> object:
         return Raw(b'"%b"' % value.frame[value.start : value.end])
     if isinstance(value, UnknownObject):
         return value.data
-    if isinstance(value, BaseException):  # in a happening of the bus that somebody logs
+    if isinstance(value, BaseException):  # of a handler, in an event of the bus that is logged
         return repr(value)
     msg = f"cannot encode {type(value).__name__}: {value!r:.80}"
     raise TypeError(msg)
@@ -104,10 +86,6 @@ class ClientEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The client's own id, at most 512 characters; comes back as ``error.event_id``."""
 
 
-class BusEvent(Event, frozen=True, kw_only=True):
-    """A happening of the bus itself; never on the wire."""
-
-
 class UnknownObject:
     """A nested object of a type that this version does not know, kept as it came.
 
@@ -117,9 +95,10 @@ class UnknownObject:
     """
 
     __slots__ = ("data", "type")
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it holds a dict
 
     def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
+        self.data: dict[str, Any] = data
         kind = data.get("type")
         self.type: str | None = kind if isinstance(kind, str) else None
 
@@ -132,140 +111,14 @@ class UnknownObject:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UnknownObject) and other.data == self.data
 
-    __hash__ = None  # type: ignore[assignment]  # it holds a dict
-
     def __repr__(self) -> str:
         return f"UnknownObject({self.data!r})"
 
 
-_T = TypeVar("_T", bound=Struct)
+class Variant(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """An object that names its kind in ``type``; the name belongs to the class."""
 
-
-class AudioSlot:
-    """A descriptor over a struct's own slot: base64 goes in, bytes come out.
-
-    msgspec fills and reads slots by offset, so it never sees this descriptor: it stores a
-    `Raw` (a view of the frame, no copy). The first read decodes it and puts the bytes in its
-    place, which frozen structs allow through their member descriptor, and which no reader can
-    tell from having been there all along. Bad base64 reads as no audio (``b""``); whoever
-    decoded the frame has been told through `on_bad`.
-    """
-
-    __slots__ = ("_get", "name", "required", "set")
-
-    def __init__(self, name: str, member: Any, *, required: bool) -> None:
-        self.name = name
-        self.required = required
-        self._get = member.__get__
-        self.set: Callable[[Any, Any], None] = member.__set__
-
-    def __get__(self, struct: Any, owner: type | None = None) -> Any:
-        if struct is None:
-            return self
-        value = self._get(struct)
-        if type(value) is bytes or value is None:
-            return value
-        audio = self._bytes_of(value)
-        self.set(struct, audio)
-        return audio
-
-    def _bytes_of(self, value: Any) -> Any:
-        if type(value) is LazyBase64:
-            audio = _decode_base64(memoryview(value.frame)[value.start : value.end])
-            if audio is None:
-                value.on_bad()
-            return audio or b""
-        if isinstance(value, Raw):
-            text = bytes(value)
-            return (
-                None if text == b"null" and not self.required else _decode_base64(text[1:-1]) or b""
-            )
-        mutable = isinstance(value, bytearray | memoryview)
-        return bytes(cast("bytearray", value)) if mutable else value
-
-    def __set__(self, struct: Any, value: Any) -> None:
-        msg = f"{type(struct).__name__} is immutable"
-        raise AttributeError(msg)
-
-    def stored(self, struct: Any) -> Any:
-        """Return what is in the slot, undecoded: `Raw`, `LazyBase64`, bytes or None."""
-        return self._get(struct)
-
-
-class LazyBase64:
-    """Base64 inside a frame that nobody has read yet, and whom to tell if it is bad.
-
-    No struct, though that would be made faster: msgspec would encode it as an object.
-    """
-
-    __slots__ = ("end", "frame", "on_bad", "start")
-
-    def __init__(self, frame: bytes, start: int, end: int, on_bad: Callable[[], None]) -> None:
-        self.frame = frame
-        self.start = start
-        self.end = end
-        self.on_bad = on_bad
-
-
-def _decode_base64(text: bytes | memoryview) -> bytes | None:
-    """Return the bytes, or None if the base64 is bad."""
-    try:
-        # validate=True takes the SIMD path: three times as fast as skipping odd characters
-        return pybase64.b64decode(text, validate=True)
-    except ValueError:
-        return _decode_escaped(text)
-
-
-def _decode_escaped(text: bytes | memoryview) -> bytes | None:
-    """Decode base64 whose JSON text has escapes: some encoders put a backslash before a slash."""
-    try:
-        plain = msgspec.json.decode(b'"%b"' % bytes(text), type=str)
-        return pybase64.b64decode(plain, validate=True)
-    except ValueError:
-        return None
-
-
-def lazy_audio(*fields: str) -> Callable[[type[_T]], type[_T]]:
-    """Make audio fields of a struct class read as bytes and decode once, when first read.
-
-    Equality and the printed form look at the audio too: as bytes, and as its length.
-    """
-
-    def install(cls: type[_T]) -> type[_T]:
-        for field in fields:
-            slot = AudioSlot(field, cls.__dict__[field], required=_is_required(cls, field))
-            type.__setattr__(cls, field, slot)
-        type.__setattr__(cls, "__eq__", _audio_eq)
-        type.__setattr__(cls, "__hash__", _audio_hash)
-        type.__setattr__(cls, "__repr__", _audio_repr)
-        return cls
-
-    return install
-
-
-def _is_required(cls: type[Struct], field: str) -> bool:
-    # defaults belong to the last fields
-    backwards = zip(
-        reversed(cls.__struct_fields__), reversed(cls.__struct_defaults__), strict=False
-    )
-    return dict(backwards).get(field, NODEFAULT) is NODEFAULT
-
-
-def _audio_eq(self: Struct, other: object) -> bool:
-    if type(self) is not type(other):
-        return False
-    names = self.__struct_fields__
-    return bool(all(getattr(self, name) == getattr(other, name) for name in names))
-
-
-def _audio_hash(self: Struct) -> int:
-    return hash(tuple(getattr(self, name) for name in self.__struct_fields__))
-
-
-def _audio_repr(self: Struct) -> str:
-    parts = ((name, getattr(self, name)) for name in self.__struct_fields__)
-    shown = (
-        f"{name}=<{len(value)} bytes>" if isinstance(value, bytes) else f"{name}={value!r}"
-        for name, value in parts
-    )
-    return f"{type(self).__name__}({', '.join(shown)})"
+    @property
+    def type(self) -> str:
+        """The kind, as on the wire, such as ``"function_call"``."""
+        return str(self.__struct_config__.tag)

@@ -6,24 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from ._base import Audio, ClientEvent, lazy_audio
+from ._audio import Audio, lazy_audio
+from ._base import ClientEvent
 from ._items import Item
 from ._response import ResponseCreateParams
 from ._session import SessionRequest
-
-__all__ = [
-    "ConversationItemCreate",
-    "ConversationItemDelete",
-    "ConversationItemRetrieve",
-    "ConversationItemTruncate",
-    "InputAudioBufferAppend",
-    "InputAudioBufferClear",
-    "InputAudioBufferCommit",
-    "OutputAudioBufferClear",
-    "ResponseCancel",
-    "ResponseCreate",
-    "SessionUpdate",
-]
 
 
 class SessionUpdate(ClientEvent, frozen=True, kw_only=True, tag="session.update"):

@@ -10,36 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
-from ._base import OptionalAudio, UnknownObject, lazy_audio
-from ._limits import Status
-from ._variant import Variant
-
-__all__ = [
-    "AudioPart",
-    "ContentPart",
-    "FunctionCallItem",
-    "FunctionCallOutputItem",
-    "InputAudio",
-    "InputImage",
-    "InputText",
-    "Item",
-    "ItemReference",
-    "McpApprovalRequestItem",
-    "McpApprovalResponseItem",
-    "McpCallError",
-    "McpCallItem",
-    "McpHttpError",
-    "McpListToolsItem",
-    "McpListedTool",
-    "McpProtocolError",
-    "McpToolExecutionError",
-    "MessageItem",
-    "OutputAudio",
-    "OutputText",
-    "ResponseInput",
-    "TextPart",
-]
-
+from ._audio import OptionalAudio, lazy_audio
+from ._base import UnknownObject, Variant
+from ._common import Status
 
 # Parts of messages
 

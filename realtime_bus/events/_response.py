@@ -6,39 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ._base import UnknownObject
-from ._formats import AudioFormat
+from ._base import UnknownObject, Variant
+from ._common import AudioFormat, MaxOutputTokens, Metadata, Modality, OneModality
 from ._items import Item, ResponseInput
-from ._limits import MaxOutputTokens, Metadata, Modality, OneModality
 from ._session import CustomVoice, Prompt, Reasoning
 from ._tools import Tool, ToolChoice
-from ._variant import Variant
-
-__all__ = [
-    "CachedTokensDetails",
-    "Conversation",
-    "DurationUsage",
-    "ErrorDetails",
-    "InputTokenDetails",
-    "LogProb",
-    "OutputTokenDetails",
-    "RateLimit",
-    "Response",
-    "ResponseAudio",
-    "ResponseAudioOutput",
-    "ResponseAudioOutputRequest",
-    "ResponseAudioRequest",
-    "ResponseCreateParams",
-    "StatusDetails",
-    "StatusError",
-    "TokenUsage",
-    "TranscriptionError",
-    "TranscriptionLanguage",
-    "TranscriptionTokenDetails",
-    "TranscriptionUsage",
-    "Usage",
-]
-
 
 # Responses
 
@@ -167,11 +139,13 @@ class Response(Struct, frozen=True, kw_only=True):
         status: How far it has come, or how it ended.
         status_details: Why it ended so; None if it completed or has not ended.
         output: Its items, without audio; empty until ``response.done``.
-        conversation_id: The conversation it is part of; None if it is out of band.
+        conversation_id: The conversation it is part of; None if it is out of band, UNSET if the
+            server does not say.
         output_modalities: What it answers with; one element.
         audio: Format and voice.
         max_output_tokens: The limit it was given.
-        metadata: What ``response.create`` came with.
+        metadata: What ``response.create`` came with; UNSET if the server leaves it out, as one
+            that echoes none does.
         usage: What it cost; None until it is done.
     """
 
@@ -180,11 +154,11 @@ class Response(Struct, frozen=True, kw_only=True):
     status: Literal["completed", "cancelled", "failed", "incomplete", "in_progress"] | None = None
     status_details: StatusDetails | None = None
     output: list[Item] = []
-    conversation_id: str | None = None
+    conversation_id: str | UnsetType | None = UNSET
     output_modalities: list[Modality] | None = None
     audio: ResponseAudio | None = None
     max_output_tokens: int | Literal["inf"] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, str] | UnsetType | None = UNSET
     usage: Usage | None = None
 
 

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from msgspec import field
+from msgspec import UNSET, UnsetType, field
 
-from ._base import Audio, ServerEvent, lazy_audio
+from ._audio import Audio, lazy_audio
+from ._base import ServerEvent
 from ._items import ContentPart, Item
 from ._response import (
     Conversation,
@@ -20,55 +21,6 @@ from ._response import (
     TranscriptionUsage,
 )
 from ._session import SessionObject
-
-__all__ = [
-    "ConversationCreated",
-    "ConversationItemAdded",
-    "ConversationItemCreated",
-    "ConversationItemDeleted",
-    "ConversationItemDone",
-    "ConversationItemInputAudioTranscriptionCompleted",
-    "ConversationItemInputAudioTranscriptionDelta",
-    "ConversationItemInputAudioTranscriptionFailed",
-    "ConversationItemInputAudioTranscriptionSegment",
-    "ConversationItemRetrieved",
-    "ConversationItemTruncated",
-    "Error",
-    "InputAudioBufferCleared",
-    "InputAudioBufferCommitted",
-    "InputAudioBufferDtmfEventReceived",
-    "InputAudioBufferSpeechStarted",
-    "InputAudioBufferSpeechStopped",
-    "InputAudioBufferTimeoutTriggered",
-    "McpListToolsCompleted",
-    "McpListToolsFailed",
-    "McpListToolsInProgress",
-    "OutputAudioBufferCleared",
-    "OutputAudioBufferStarted",
-    "OutputAudioBufferStopped",
-    "RateLimitsUpdated",
-    "ResponseContentPartAdded",
-    "ResponseContentPartDone",
-    "ResponseCreated",
-    "ResponseDone",
-    "ResponseFunctionCallArgumentsDelta",
-    "ResponseFunctionCallArgumentsDone",
-    "ResponseMcpCallArgumentsDelta",
-    "ResponseMcpCallArgumentsDone",
-    "ResponseMcpCallCompleted",
-    "ResponseMcpCallFailed",
-    "ResponseMcpCallInProgress",
-    "ResponseOutputAudioDelta",
-    "ResponseOutputAudioDone",
-    "ResponseOutputAudioTranscriptDelta",
-    "ResponseOutputAudioTranscriptDone",
-    "ResponseOutputItemAdded",
-    "ResponseOutputItemDone",
-    "ResponseOutputTextDelta",
-    "ResponseOutputTextDone",
-    "SessionCreated",
-    "SessionUpdated",
-]
 
 # Session, errors, limits
 
@@ -132,11 +84,12 @@ class ConversationItemAdded(ServerEvent, frozen=True, kw_only=True, tag="convers
     Attributes:
         item: A client's item is whole, without audio; a model's is empty and in
             progress.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item: Item
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class ConversationItemDone(ServerEvent, frozen=True, kw_only=True, tag="conversation.item.done"):
@@ -144,25 +97,27 @@ class ConversationItemDone(ServerEvent, frozen=True, kw_only=True, tag="conversa
 
     Attributes:
         item: The whole item, without audio.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item: Item
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class ConversationItemCreated(
     ServerEvent, frozen=True, kw_only=True, tag="conversation.item.created"
 ):
-    """An item has entered the conversation, as the beta protocol tells it.
+    """An item has entered the conversation, as the beta protocol says it.
 
     Attributes:
         item: The item.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item: Item
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class ConversationItemRetrieved(
@@ -247,11 +202,12 @@ class InputAudioBufferCommitted(
 
     Attributes:
         item_id: The user message.
-        previous_item_id: What it follows; None if it is the first.
+        previous_item_id: What it follows; None if it is the first, UNSET if the server does not
+            say.
     """
 
     item_id: str
-    previous_item_id: str | None = None
+    previous_item_id: str | UnsetType | None = UNSET
 
 
 class InputAudioBufferCleared(
@@ -331,7 +287,7 @@ class ConversationItemInputAudioTranscriptionCompleted(
     Attributes:
         transcript: All of it.
         usage: What it cost; beta servers do not say.
-        languages: What was spoken, if the model tells.
+        languages: What was spoken, if the model says.
         logprobs: How sure the transcriber is, if that was asked for.
     """
 
@@ -348,12 +304,12 @@ class ConversationItemInputAudioTranscriptionSegment(
     gc=False,
     tag="conversation.item.input_audio_transcription.segment",
 ):
-    """What one speaker said, from a model that tells speakers apart.
+    """What one speaker said, from a model that separates speakers.
 
     Attributes:
         id: The segment.
         text: What was said.
-        speaker: By whom, as a label.
+        speaker: The speaker, as a label.
         start: Where it begins, in seconds from the start of the item's audio.
         end: Where it ends, likewise.
     """
@@ -504,7 +460,7 @@ class ResponseOutputTextDone(
 
 @lazy_audio("delta")
 class ResponseOutputAudioDelta(
-    _OfContentPart, frozen=True, kw_only=True, tag="response.output_audio.delta"
+    _OfContentPart, frozen=True, kw_only=True, weakref=True, tag="response.output_audio.delta"
 ):
     """More audio, faster than it plays.
 

@@ -12,46 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ._base import UnknownObject
-from ._formats import AudioFormat
-from ._limits import Include, MaxOutputTokens, Modality, OneModality, Speed, UnitInterval
+from ._base import UnknownObject, Variant
+from ._common import (
+    AudioFormat,
+    Include,
+    MaxOutputTokens,
+    Modality,
+    OneModality,
+    Speed,
+    UnitInterval,
+)
 from ._tools import Tool, ToolChoice
-from ._variant import Variant
-
-__all__ = [
-    "AudioConfig",
-    "AudioConfigRequest",
-    "AudioInputConfig",
-    "AudioInputConfigRequest",
-    "AudioOutputConfig",
-    "AudioOutputConfigRequest",
-    "CustomVoice",
-    "NoiseReduction",
-    "Prompt",
-    "PromptCacheBreakpoint",
-    "PromptFile",
-    "PromptImage",
-    "PromptText",
-    "PromptVariable",
-    "RealtimeSession",
-    "RealtimeSessionRequest",
-    "Reasoning",
-    "RetentionRatio",
-    "SemanticVad",
-    "ServerVad",
-    "SessionObject",
-    "SessionRequest",
-    "TokenLimits",
-    "TracingConfig",
-    "Transcription",
-    "TranscriptionAudioConfig",
-    "TranscriptionAudioConfigRequest",
-    "TranscriptionSession",
-    "TranscriptionSessionRequest",
-    "Truncation",
-    "TurnDetection",
-]
-
 
 # Settings that requests and echoes share
 
@@ -64,7 +35,7 @@ class ServerVad(Variant, frozen=True, kw_only=True, tag="server_vad"):
         prefix_padding_ms: How much audio before the speech belongs to it. The server takes
             300.
         silence_duration_ms: How much silence ends a turn, added to every reply's latency. The
-            server takes 500 by its schema and 200 in practice: the echo tells.
+            server takes 500 by its schema and 200 in practice: see the echo.
         create_response: Whether a turn's end starts a response. The server takes true.
         interrupt_response: Whether speech cancels the response of the default conversation.
             The server takes true.

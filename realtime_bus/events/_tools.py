@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from ._base import UnknownObject
-from ._variant import Variant
-
-__all__ = [
-    "FunctionTool",
-    "McpApprovalFilter",
-    "McpTool",
-    "McpToolFilter",
-    "Tool",
-    "ToolChoice",
-    "ToolChoiceFunction",
-    "ToolChoiceMcp",
-]
+from ._base import UnknownObject, Variant
 
 
 class FunctionTool(Variant, frozen=True, kw_only=True, omit_defaults=True, tag="function"):

@@ -12,10 +12,10 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ._base import Audio, ClientEvent, ServerEvent, lazy_audio
-from ._limits import UnitInterval
+from ._audio import Audio, lazy_audio
+from ._base import ClientEvent, ServerEvent, Variant
+from ._common import UnitInterval
 from ._server import Error
-from ._variant import Variant
 
 __all__ = [
     "Error",
@@ -217,7 +217,7 @@ class SessionOutputTranscriptDelta(
 
 @lazy_audio("delta")
 class SessionOutputAudioDelta(
-    ServerEvent, frozen=True, kw_only=True, tag="session.output_audio.delta"
+    ServerEvent, frozen=True, kw_only=True, weakref=True, tag="session.output_audio.delta"
 ):
     """More of the translation, spoken.
 

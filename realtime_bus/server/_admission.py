@@ -24,8 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from realtime_bus.transport import Refusal as HttpRefusal
-from realtime_bus.transport import UpgradeRequest
+from realtime_bus.transport._handshake import HttpRefusal, UpgradeRequest
 
 from ._config import SessionKind
 from ._options import ServerOptions

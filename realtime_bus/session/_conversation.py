@@ -1,7 +1,7 @@
 """The one view of the conversation: which responses and items are of it, what is active, who speaks.
 
 Pure: events go in, facts come out. A session feeds its own with every server event in `SEEN`,
-before interceptors and handlers, so that whoever handles an event finds the state after it.
+before interceptors and handlers, so that whoever is given an event finds the state after it.
 
 Rules (Realtime protocol, "flows", "out-of-band responses"; `DIALECTS.md` for servers that say less):
 
@@ -12,7 +12,7 @@ Rules (Realtime protocol, "flows", "out-of-band responses"; `DIALECTS.md` for se
    conversation of others, or where the response carries metadata, which only requests have. An
    absent ``conversation_id`` tells nothing: such a response counts as the default conversation's.
 4. One response of the conversation is active at a time: a newer one ends an older one whose
-   ``response.done`` never came. A response that has ended does not begin again.
+   ``response.done`` never came. One that is done does not begin again.
 5. ``response.done`` without ``response.created`` is a response that ended at once.
 6. An item is confirmed when a ``conversation.item`` event or a commit told of it; until it is
    deleted, it may be truncated and deleted. Items of responses out of band are never confirmed.
@@ -45,17 +45,20 @@ class ResponseState(msgspec.Struct, kw_only=True, eq=False):
     Attributes:
         id: Its id.
         in_conversation: Whether it is of the default conversation.
-        over: Whether it has ended, or a newer one has taken its place.
+        done: Whether ``response.done`` was seen.
+        over: Whether it is not active any more: done, superseded, or presumed lost.
         status: How it ended; None while it is active, and where the server did not say.
-        audio_format: The format of its own that the server announced for its audio, or None.
+        audio_format: How its audio is encoded: as the server announced for it, else as the
+            session's was when it began. A later change of the session's does not touch it.
         item_ids: Its items, in the order in which they were first seen.
     """
 
     id: str
     in_conversation: bool = False
+    done: bool = False
     over: bool = False
     status: str | None = None
-    audio_format: ev.AudioFormat | None = None
+    audio_format: ev.AudioFormat = ev.AudioPCM()
     item_ids: list[str] = []
 
 
@@ -86,30 +89,32 @@ class ItemState(msgspec.Struct, kw_only=True, eq=False):
 class Conversation:
     """The default conversation of one session, as far as its client can know it.
 
+    Args:
+        asked_out_of_band: Tells of a response that names no conversation whether the request that
+            it answers asked for it out of band; None if nobody knows. See rule 2.
+
     Attributes:
         responses: By id, oldest first, those out of band included.
         items: By id, oldest first, those out of band and those deleted included.
+        active_response: The response of the conversation that is being generated, or None.
         user_speaking: Whether the server's turn detection hears somebody.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, asked_out_of_band: Callable[[ev.Response], bool | None] | None = None
+    ) -> None:
+        self._asked_out_of_band = asked_out_of_band
         self.responses: dict[str, ResponseState] = {}
         self.items: dict[str, ItemState] = {}
+        self.active_response: ResponseState | None = None
         self.user_speaking = False
         self._names_conversations = False
+        self._output_format: ev.AudioFormat = ActiveSettings().output_format
 
     @property
     def active_response_id(self) -> str | None:
-        """The response of the conversation that is being generated, or None."""
-        active = self.active_response
-        return None if active is None else active.id
-
-    @property
-    def active_response(self) -> ResponseState | None:
-        """The same as a state."""
-        return next(
-            (r for r in reversed(self.responses.values()) if r.in_conversation and not r.over), None
-        )
+        """The id of the active response, or None."""
+        return None if self.active_response is None else self.active_response.id
 
     def has_response(self, response_id: str | None) -> bool:
         """Tell whether a response is of the conversation, active or ended."""
@@ -121,56 +126,62 @@ class Conversation:
         found = self.items.get(item_id or "")
         return found is not None and found.confirmed and not found.deleted
 
+    def audio_format_of(self, response_id: str | None) -> ev.AudioFormat:
+        """Return how a response's audio is encoded; of one that is not known, as the session's."""
+        found = self.responses.get(response_id or "")
+        return self._output_format if found is None else found.audio_format
+
     def see(self, event: ev.Event) -> None:
         """Take note of one of the events in `SEEN`."""
         self.SEEN[type(event)](self, event)
 
     # --- responses ---------------------------------------------------------------------------
 
-    def created(self, response: Any, *, out_of_band: bool | None = None) -> ResponseState | None:
-        """See a response begin.
+    def _created(self, event: ev.ResponseCreated) -> None:
+        self._begin(event.response)
 
-        Args:
-            response: As in ``response.created``; None is returned if it has no id.
-            out_of_band: Where the request that it answers asked for it; None if nobody knows.
-        """
+    def _done(self, event: ev.ResponseDone) -> None:
+        response: Any = event.response
+        is_new = _text(response, "id") not in self.responses
+        state = self._begin(response, over=True) if is_new else self.responses[response.id]
+        if state is not None:
+            state.done = state.over = True
+            state.status = _text(response, "status")
+            if state is self.active_response:
+                self.active_response = None
+
+    def _begin(self, response: Any, *, over: bool = False) -> ResponseState | None:
+        """Note a response, as read in whatever state; None if it has no id."""
         response_id = _text(response, "id")
         if response_id is None:
             return None
         state = self._response(response_id)
+        state.over |= over
         names = _text(response, "conversation_id") is not None
         self._names_conversations |= names
-        if names or not self._is_out_of_band(response, out_of_band):
+        if names or not self._is_out_of_band(response):
             self._include(state)
         own = getattr(getattr(getattr(response, "audio", None), "output", None), "format", None)
         if isinstance(own, ev.AudioFormat):
             state.audio_format = own
         return state
 
-    def done(self, response: Any, *, out_of_band: bool | None = None) -> ResponseState | None:
-        """See a response end, whether or not its beginning was seen; see `created`."""
-        response_id = _text(response, "id")
-        if response_id is None:
-            return None
-        known = self.responses.get(response_id)
-        state = known or self.created(response, out_of_band=out_of_band)
-        if state is not None:
-            state.over = True
-            state.status = _text(response, "status")
-        return state
-
     def presume_active(self, response_id: str) -> None:
         """Learn from a refusal which response is active, although nobody saw it begin."""
-        if response_id not in self.responses:
-            self._include(self._response(response_id))
+        state = self._response(response_id)
+        if not state.done:
+            state.over = state.in_conversation = False
+            self._include(state)
 
     def presume_over(self) -> None:
         """Give up on the active response: no sign of life came for too long."""
-        if (active := self.active_response) is not None:
-            active.over = True
+        if self.active_response is not None:
+            self.active_response.over = True
+            self.active_response = None
 
-    def _is_out_of_band(self, response: Any, asked: bool | None) -> bool:
+    def _is_out_of_band(self, response: Any) -> bool:
         """Apply rules 2 and 3 to a response that names no conversation."""
+        asked = None if self._asked_out_of_band is None else self._asked_out_of_band(response)
         if asked is not None:
             return asked
         if getattr(response, "conversation_id", None) is not None:  # UNSET: the key is absent
@@ -178,23 +189,22 @@ class Conversation:
         return self._names_conversations or bool(getattr(response, "metadata", None))
 
     def _include(self, state: ResponseState) -> None:
+        """Take a response into the conversation; it ends an older active one (rule 4)."""
         if state.in_conversation:
             return
-        if not state.over:  # rule 4
-            for older in self.responses.values():
-                older.over |= older.in_conversation
         state.in_conversation = True
+        if not state.over:
+            if self.active_response is not None:
+                self.active_response.over = True
+            self.active_response = state
 
     def _response(self, response_id: str) -> ResponseState:
         return _known(
-            self.responses, response_id, _MAX_RESPONSES, lambda: ResponseState(id=response_id)
+            self.responses,
+            response_id,
+            _MAX_RESPONSES,
+            lambda: ResponseState(id=response_id, audio_format=self._output_format),
         )
-
-    def _created(self, event: ev.ResponseCreated) -> None:
-        self.created(event.response)
-
-    def _done(self, event: ev.ResponseDone) -> None:
-        self.done(event.response)
 
     # --- items -------------------------------------------------------------------------------
 
@@ -213,7 +223,7 @@ class Conversation:
 
     def _output_item(self, event: ev.ResponseOutputItemAdded | ev.ResponseOutputItemDone) -> None:
         state, response_id = self._read(event.item), _text(event, "response_id")
-        if state is None or response_id is None:
+        if state is None or not response_id:  # left out: nobody knows whose it is
             return
         state.response_id = response_id
         if response_id not in self.responses:  # begun unseen: where, its items will tell
@@ -262,7 +272,9 @@ class Conversation:
         self.user_speaking = False
 
     def _configured(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
-        if not ActiveSettings(event.session).detects_turns:
+        settings = ActiveSettings(event.session)
+        self._output_format = settings.output_format
+        if not settings.detects_turns:
             self.user_speaking = False
 
     SEEN: ClassVar[dict[type[ev.Event], Callable[[Conversation, Any], None]]] = {

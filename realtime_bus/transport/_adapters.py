@@ -2,9 +2,10 @@
 
 The connection keeps its own rules (limits, pings, handshake); here is only a loop that receives
 and delivers and a task that sends what was queued. Frames are pulled through an await, so that
-each costs a wake-up more than over `dial`.
+each costs a wake-up more than over `dial`. How a connection is received from, sent to and closed
+is found by its methods alone.
 
-Bound of the send queue: `MAX_UNSENT_BYTES`. Above it the peer is taken for dead: the connection is
+Bound of what is unsent: `MAX_UNSENT_BYTES`. Above it the peer is taken for dead: the connection is
 given up and `send` raises. Single messages are never dropped.
 
 While paused nothing is received; one message that was being waited for is held.
@@ -12,26 +13,43 @@ While paused nothing is received; one message that was being waited for is held.
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CancelScope, create_task_group, move_on_after
+import msgspec
+from anyio import CancelScope, EndOfStream, create_task_group, move_on_after
 
-from realtime_bus._errors import CloseInfo, RegistrationError, TransportClosed
+from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 
-from ._inbox import Inbox
-from ._limits import CLOSE_TIMEOUT_S, HIGH_WATER_BYTES, MAX_UNSENT_BYTES
-from ._signal import Signal
-from ._verbs import Verbs, find_verbs, how_it_ended
+from ._buffers import DeliveryQueue, Signal, WriteBuffer
+from ._transport import CLOSE_TIMEOUT_S, close_or_cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._transport import Transport
 
 __all__ = ["AdaptedTransport", "adapt"]
 
-_OPEN: Final = CloseInfo(code=1006, clean=False)
+
+class ForeignConnection(msgspec.Struct, frozen=True, kw_only=True):
+    """The three things that a transport does with somebody else's connection.
+
+    ``receive`` returns None, or raises, when the connection has ended.
+    """
+
+    receive: Callable[[], Awaitable[str | bytes | None]]
+    send: Callable[[str], Awaitable[object]]
+    close: Callable[[int, str], Awaitable[object]]
+
+
+class ForeignClose(Exception):  # noqa: N818 - it is the end of a connection, not an error
+    """A close that a library reports as a message."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"closed with {code}")
+        self.code = code
+        self.reason = reason
 
 
 def adapt(connection: Any) -> Transport:
@@ -48,35 +66,35 @@ def adapt(connection: Any) -> Transport:
               called if there is one. Connections of `websockets` and `picows`-like wrappers fit.
 
     Raises:
-        RegistrationError: The object is none of these.
+        UsageError: The object is none of these.
     """
-    verbs = find_verbs(connection)
-    if verbs is None:
-        raise RegistrationError(
-            f"{type(connection).__name__} cannot be adapted: it needs awaitable send(text) and "
-            "recv() or receive(); for anything else use PushTransport and feed it"
-        )
-    return AdaptedTransport(verbs)
+    for names, make in _KINDS:
+        if all(callable(getattr(connection, name, None)) for name in names):
+            return AdaptedTransport(make(connection))
+    raise UsageError(
+        f"{type(connection).__name__} cannot be adapted: it needs awaitable send(text) and "
+        "recv() or receive(); for anything else use PushTransport and feed it"
+    )
 
 
 class AdaptedTransport:
     """A transport over somebody else's connection; made by `adapt`."""
 
-    def __init__(self, verbs: Verbs, *, close_timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        self._verbs = verbs
+    def __init__(
+        self, connection: ForeignConnection, *, close_timeout_s: float = CLOSE_TIMEOUT_S
+    ) -> None:
+        self._connection = connection
         self._close_timeout_s = close_timeout_s
-        self._inbox = Inbox()
-        self._queue: deque[bytes] = deque()
-        self._unsent_bytes = 0
-        self._more = Signal()  # something to send, or the end
-        self._changed = Signal()  # something was sent, or reading may go on, or the end
+        self._frames = DeliveryQueue()
+        self._unsent = WriteBuffer(join=False)
+        self._resumed = Signal()  # or ended
         self._scope: CancelScope | None = None
         self._info: CloseInfo | None = None
         self._closed = False
 
     async def run(self, deliver: Callable[[bytes], None]) -> CloseInfo:
-        """Deliver each message as it comes, until the connection has ended; tell how it did."""
-        self._inbox.start(deliver)
+        """Deliver each message until the connection has ended, and return how it did."""
+        self._frames.start(deliver)
         crash: Exception | None = None
         async with create_task_group() as tasks:
             self._scope = tasks.cancel_scope
@@ -89,7 +107,7 @@ class AdaptedTransport:
             tasks.cancel_scope.cancel()
         if crash is not None:
             raise crash
-        return self._info or _OPEN
+        return self._info or CloseInfo(code=1006, clean=False)
 
     def send(self, frame: bytes) -> None:
         """Queue a text message.
@@ -97,13 +115,11 @@ class AdaptedTransport:
         Raises:
             TransportClosed: The connection has ended, or the peer stopped reading.
         """
-        if self._info is None and self._unsent_bytes > MAX_UNSENT_BYTES:
+        if self._info is None and self._unsent.overfull:
             self._end(CloseInfo(code=1008, reason="the peer does not read", clean=False))
         if self._info is not None:
             raise TransportClosed("the connection has ended", close=self._info)
-        self._queue.append(frame)
-        self._unsent_bytes += len(frame)
-        self._more.notify()
+        self._unsent.add([frame])
 
     async def drain(self) -> None:
         """Wait until little is unsent.
@@ -111,8 +127,7 @@ class AdaptedTransport:
         Raises:
             TransportClosed: The connection has ended.
         """
-        while self._unsent_bytes > HIGH_WATER_BYTES and self._info is None:
-            await self._changed.wait()
+        await self._unsent.drain()
         if self._info is not None:
             raise TransportClosed("the connection has ended", close=self._info)
 
@@ -121,67 +136,141 @@ class AdaptedTransport:
         if self._closed:
             return
         self._closed = True
-        self._inbox.abandon()
-        with move_on_after(self._close_timeout_s) as scope:
-            while self._scope is not None and self._unsent_bytes and self._info is None:
-                await self._changed.wait()
-            await self._verbs.close(code, reason)
-        self._end(CloseInfo(code=code, reason=reason, clean=not scope.cancelled_caught))
+        self._frames.abandon()
+        clean = False
+
+        async def close() -> None:
+            nonlocal clean
+            with move_on_after(self._close_timeout_s):
+                if self._scope is not None:
+                    await self._unsent.drain(below_bytes=0)
+                await self._connection.close(code, reason)
+                clean = True
+
+        async def cut() -> None:
+            self._end(CloseInfo(code=code, reason=reason, clean=clean))
+
+        await close_or_cut(close, cut)
 
     def pause(self) -> None:
         """Stop receiving."""
-        self._inbox.paused = True
+        self._frames.paused = True
 
     def resume(self) -> None:
         """Receive again; what was held is delivered first."""
-        self._inbox.paused = False
-        self._changed.notify()
+        self._frames.paused = False
+        self._resumed.notify()
 
     @property
     def buffered_bytes(self) -> int:
         """How much is unsent."""
-        return self._unsent_bytes
+        return self._unsent.unsent_bytes
 
     async def _read(self) -> None:
-        while self._info is None or self._inbox:
-            if self._inbox.paused:
-                await self._changed.wait()
-            elif self._inbox:
-                self._inbox.flush()
-            else:
-                await self._receive()
+        while self._info is None or self._frames:
+            if self._frames.paused:
+                await self._resumed.wait()
+            elif self._frames:
+                self._frames.flush()
+            elif (message := await self._receive()) is not None:
+                self._frames.push([message.encode() if isinstance(message, str) else message])
 
-    async def _receive(self) -> None:
+    async def _receive(self) -> str | bytes | None:
         try:
-            message = await self._verbs.receive()
+            message = await self._connection.receive()
         except Exception as exc:  # noqa: BLE001 - each library has its own for "closed"
-            self._end(how_it_ended(exc), cut=False)
-            return
+            self._end(_close_info(exc), cut=False)
+            return None
         if message is None:
             self._end(CloseInfo(), cut=False)
-        else:
-            self._inbox.push([message.encode() if isinstance(message, str) else bytes(message)])
+        return message if isinstance(message, str) or message is None else bytes(message)
 
     async def _write(self) -> None:
         while self._info is None:
-            if not self._queue:
-                await self._more.wait()
-                continue
-            frame = self._queue.popleft()
             try:
-                await self._verbs.send(frame.decode("utf-8", "replace"))
+                await self._unsent.write(
+                    lambda frame: self._connection.send(frame.decode("utf-8", "replace"))
+                )
             except Exception as exc:  # noqa: BLE001 - each library has its own for "closed"
-                self._end(how_it_ended(exc))
+                self._end(_close_info(exc))
                 return
-            self._unsent_bytes -= len(frame)
-            self._changed.notify()
+            await self._unsent.wait()
 
     def _end(self, info: CloseInfo, *, cut: bool = True) -> None:
-        """Keep the first reason and let everybody go; ``cut`` what is being received, too."""
+        """Keep the first reason and wake all waiters; ``cut`` what is being received, too."""
         if self._info is None:
             self._info = info
-        self._unsent_bytes = 0
-        self._more.notify()
-        self._changed.notify()
-        if cut and self._scope is not None and not self._inbox:
+        self._unsent.end()
+        self._resumed.notify()
+        if cut and self._scope is not None and not self._frames:
             self._scope.cancel()
+
+
+def _close_info(exc: Exception) -> CloseInfo:
+    """Read code and reason off an exception: every library puts them somewhere."""
+    if isinstance(exc, (EndOfStream, StopAsyncIteration)):
+        return CloseInfo()
+    # `websockets` has the peer's close frame, or None, in `rcvd`; its `code` is deprecated.
+    frame = getattr(exc, "rcvd", exc)
+    code, reason = getattr(frame, "code", None), getattr(frame, "reason", None)
+    if not isinstance(code, int) or code == 1006 or not 1000 <= code < 5000:
+        return CloseInfo(code=1006, clean=False, error=exc)
+    return CloseInfo(code=code, reason=reason if isinstance(reason, str) else "")
+
+
+# The kinds of connections, found by their methods
+
+
+def _openai(connection: Any) -> ForeignConnection:
+    async def close(code: int, reason: str) -> None:
+        await connection.close(code=code, reason=reason)
+
+    return ForeignConnection(receive=connection.recv_bytes, send=connection.send_raw, close=close)
+
+
+def _starlette(websocket: Any) -> ForeignConnection:
+    # Not receive_text or receive_bytes: the message may be either, and asking for the wrong one
+    # loses it.
+    async def receive() -> str | bytes:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise ForeignClose(message.get("code") or 1005, message.get("reason") or "")
+        text = message.get("text")
+        return message.get("bytes") or b"" if text is None else text
+
+    async def close(code: int, reason: str) -> None:
+        with suppress(RuntimeError):  # the client has left already
+            await websocket.close(code=code, reason=reason)
+
+    return ForeignConnection(receive=receive, send=websocket.send_text, close=close)
+
+
+def _plain(connection: Any) -> ForeignConnection:
+    receive = getattr(connection, "recv", None) or connection.receive
+    function = getattr(connection, "aclose", None) or getattr(connection, "close", None)
+
+    async def close(code: int, reason: str) -> None:
+        if function is None:
+            return
+        result = function(code, reason) if _takes_code(function) else function()
+        if isinstance(result, Awaitable):
+            await result
+
+    return ForeignConnection(receive=receive, send=connection.send, close=close)
+
+
+def _takes_code(function: Callable[..., object]) -> bool:
+    try:
+        signature(function).bind(1000, "")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+_KINDS: Final[tuple[tuple[tuple[str, ...], Callable[[Any], ForeignConnection]], ...]] = (
+    (("recv_bytes", "send_raw", "close"), _openai),
+    (("receive", "receive_text", "send_text", "close"), _starlette),
+    (("send", "recv"), _plain),
+    (("send", "receive"), _plain),
+)
+"""What a connection must have, and how it is used; the most special kind comes first."""

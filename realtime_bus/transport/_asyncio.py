@@ -1,4 +1,4 @@
-"""Drive a client's connection by asyncio callbacks: bytes arrive, ``deliver`` is called.
+"""A client on asyncio, driven by the loop's callbacks: bytes arrive, ``deliver`` is called.
 
 No task stands between the socket and ``deliver``: at 60 frames a second nearly every frame is its
 own wake-up, and waking a task costs more than decoding the frame. Rules:
@@ -6,35 +6,73 @@ own wake-up, and waking a task costs more than decoding the frame. Rules:
 * `data_received` parses, delivers, then writes what is due, all in the loop's own callback.
 * Nothing is read before `run` (a server may greet in the handshake's segment: that is held), nor
   while paused. Nor is silence judged then: the keepalive starts again on resuming.
-* Once closing has begun, the peer has ``close_timeout_s``, then the connection is cut.
+* Once closing has begun, the peer has ``close_timeout_s``, then the connection is cut; at once if
+  it has answered no ping.
 * Timers are the only thing that lives beside the socket; they end with it in `connection_lost`.
 * `run` may be cancelled: the connection stays open until `aclose`.
+* Handlers that run in a callback may use anyio, although there is no task. Where sniffio is
+  installed (trio brings it), anyio asks it which backend runs, and it looks for a task unless its
+  context variable is set. A callback has the context of whoever asked for it: so the variable is
+  set there, by `asyncio_in_callbacks`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from realtime_bus._errors import TransportClosed
+from anyio import CancelScope
 
-from ._callbacks import asyncio_in_callbacks
-from ._inbox import Inbox
-from ._limits import CLOSE_TIMEOUT_S, HIGH_WATER_BYTES, MAX_UNSENT_BYTES
-from ._signal import Signal
+from realtime_bus.errors import TransportClosed
+
+from ._buffers import HIGH_WATER_BYTES, MAX_UNSENT_BYTES, DeliveryQueue, Signal
+from ._transport import CLOSE_TIMEOUT_S, close_or_cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Generator
 
-    from realtime_bus._errors import CloseInfo
+    from realtime_bus.errors import CloseInfo
 
     from ._connection import Connection
 
-__all__ = ["AsyncioTransport"]
+__all__ = ["AsyncioTransport", "asyncio_in_callbacks", "on_asyncio"]
+
+
+def on_asyncio() -> bool:
+    """Tell whether asyncio runs, or else trio."""
+    try:
+        from sniffio import current_async_library  # noqa: PLC0415 - optional
+    except ImportError:
+        return True  # trio depends on it
+    return current_async_library() == "asyncio"
+
+
+@contextmanager
+def asyncio_in_callbacks() -> Generator[None]:
+    """Let callbacks that are asked for inside this block use anyio."""
+    try:
+        from sniffio import current_async_library_cvar as library  # noqa: PLC0415 - optional
+    except ImportError:
+        yield
+        return
+    token = library.set("asyncio")
+    try:
+        yield
+    finally:
+        library.reset(token)
+
+
+async def _turns() -> None:
+    """Let the loop run what it has scheduled, and what that schedules."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 class AsyncioTransport(asyncio.Protocol):
-    """A transport that is an asyncio protocol; `connect` it, then `open`.
+    """A transport that is an asyncio protocol; `connect` it to a socket, then `open` it.
 
     Args:
         connection: From `client_connection`, fresh.
@@ -45,7 +83,7 @@ class AsyncioTransport(asyncio.Protocol):
         self._connection = connection
         self._close_timeout_s = close_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._inbox = Inbox()
+        self._frames = DeliveryQueue()
         self._changed = Signal()
         self._transport: asyncio.Transport | None = None
         self._crash: Exception | None = None
@@ -56,24 +94,54 @@ class AsyncioTransport(asyncio.Protocol):
 
     # The transport's side: what a session calls
 
-    async def connect(self, *args: Any, **options: Any) -> None:
-        """Open the socket; the arguments are those of ``loop.create_connection``."""
-        await self._loop.create_connection(lambda: self, *args, **options)
+    async def connect(self, sock: socket.socket, tls: ssl.SSLContext | None, host: str) -> None:
+        """Take over a connected socket and agree on TLS, if asked to.
+
+        Raises:
+            OSError: TLS failed, or the peer hung up; the socket is closed, also when cancelled.
+        """
+        with asyncio_in_callbacks():
+            # A task, for cancelling `create_connection` itself may leave the socket open.
+            making = self._loop.create_task(
+                self._create_connection(
+                    sock=sock,
+                    ssl=tls,
+                    server_hostname=host if tls else None,
+                    ssl_shutdown_timeout=self._close_timeout_s if tls else None,
+                )
+            )
+        try:
+            await asyncio.wait([making])
+            making.result()
+        except BaseException:
+            with CancelScope(shield=True):
+                await _turns()  # aiofastnet cannot be cut before it has begun to read
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)  # ends a TLS handshake
+                await asyncio.wait([making])
+                making.exception()
+                await self.abort()
+                await _turns()  # below TLS, the socket is closed some callbacks later
+                sock.close()
+            raise
+
+    async def _create_connection(self, **options: Any) -> None:
+        await self._loop.create_connection(lambda: self, **options)
 
     async def open(self) -> bool:
-        """Wait for the handshake and tell whether there is a WebSocket now."""
+        """Wait for the handshake, and return whether there is a WebSocket now."""
         while self._connection.opening:
             await self._changed.wait()
         return self._connection.accepted
 
     async def run(self, deliver: Callable[[bytes], None]) -> CloseInfo:
-        """Deliver each message as it comes, until the connection has ended; tell how it did.
+        """Deliver each message as it comes, until the connection has ended, and return how it did.
 
         ``deliver`` must not raise: what it raises cuts the connection and comes out here.
         """
-        self._inbox.start(deliver)
+        self._frames.start(deliver)
         self._continue()
-        while not self._lost or (self._inbox and self._crash is None):
+        while not self._lost or (self._frames and self._crash is None):
             await self._changed.wait()
         if self._crash is not None:
             raise self._crash
@@ -104,28 +172,30 @@ class AsyncioTransport(asyncio.Protocol):
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Close with a handshake and wait for it, at most ``close_timeout_s``."""
         self._connection.close(code, reason)
-        self._inbox.abandon()
+        self._frames.abandon()
         self._flush()
         self._continue()
         if not self._connection.closing:
             self._abort()
-        while not self._lost and self._transport is not None:
-            await self._changed.wait()
+        await close_or_cut(self._wait_lost, self.abort)
 
     async def abort(self) -> None:
         """Cut the connection without a word."""
         self._abort()
+        await self._wait_lost()
+
+    async def _wait_lost(self) -> None:
         while not self._lost and self._transport is not None:
             await self._changed.wait()
 
     def pause(self) -> None:
         """Stop reading; what is parsed already is held."""
-        self._inbox.paused = True
+        self._frames.paused = True
         self._read(on=False)
 
     def resume(self) -> None:
         """Read again; what was held is delivered first."""
-        self._inbox.paused = False
+        self._frames.paused = False
         # Not here: the caller may be in the middle of taking frames out of its own queue.
         with asyncio_in_callbacks():
             self._loop.call_soon(self._continue)
@@ -150,7 +220,7 @@ class AsyncioTransport(asyncio.Protocol):
         frames = connection.receive(data)
         if frames:
             self._push(frames)
-        self._flush(replies=True)
+        self._flush()
         if was_opening and not connection.opening:
             self._opened()
 
@@ -161,7 +231,7 @@ class AsyncioTransport(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let everybody go who waits."""
+        """Wake all waiters: the connection has ended."""
         self._lost = True
         self._connection.receive_eof(exc)
         for timer in (self._ping_timer, self._close_timer):
@@ -176,30 +246,31 @@ class AsyncioTransport(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let writers go on."""
         self._writes_paused = False
+        self._flush()
         self._changed.notify()
 
     # Small steps
 
     def _opened(self) -> None:
-        if not self._inbox.started:
+        if not self._frames.started:
             self._read(on=False)
         self._changed.notify()
 
     def _push(self, frames: list[bytes]) -> None:
         try:
-            self._inbox.push(frames)
+            self._frames.push(frames)
         except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
             self._crashed(exc)
 
     def _crashed(self, exc: Exception) -> None:
-        self._inbox.paused = True  # more frames may come out of the same read
+        self._frames.paused = True  # more frames may come out of the same read
         self._crash = exc
         self._abort()
 
     def _continue(self) -> None:
         """Deliver what is held and, if nobody paused meanwhile, read on."""
         self._push([])
-        if not self._inbox.paused:
+        if not self._frames.paused:
             self._connection.start_keepalive(self._loop.time())
             self._watch()
             self._read(on=True)
@@ -211,14 +282,10 @@ class AsyncioTransport(asyncio.Protocol):
             with asyncio_in_callbacks():  # resuming asks for callbacks anew
                 (transport.resume_reading if on else transport.pause_reading)()
 
-    def _flush(self, *, replies: bool = False) -> None:
+    def _flush(self) -> None:
         """Write what the connection wants to say, and notice that it is closing."""
         connection = self._connection
-        chunks = connection.outgoing()
-        if replies and self._writes_paused and connection.is_open:
-            # Only pongs: RFC 6455 5.5.3 lets us answer the last of several pings. A peer that
-            # pings and never reads must not fill our memory.
-            chunks = chunks[-1:]
+        chunks = connection.outgoing(congested=self._writes_paused)
         if self._transport is not None:
             for chunk in chunks:
                 self._transport.write(chunk)
@@ -241,10 +308,13 @@ class AsyncioTransport(asyncio.Protocol):
             self._ping_timer = self._loop.call_at(deadline, self._tick)
 
     def _tick(self) -> None:
-        if self._inbox.paused:  # we do not read, so that we cannot judge
+        if self._frames.paused:  # we do not read, so that we cannot judge
             self._connection.start_keepalive(self._loop.time())
+        was_open = self._connection.is_open
         self._connection.tick(self._loop.time())
         self._flush()
+        if was_open and not self._connection.is_open:
+            self._abort()  # a peer that answers no ping answers no close
         self._watch()
 
     def _abort(self) -> None:

@@ -12,7 +12,9 @@ Rules:
   that came in the same bytes as the handshake are returned by the same `receive`.
 * **open** - `receive` returns whole messages as bytes, fragments joined, text and binary alike.
   Whether text is UTF-8 is left to the decoder, which turns bad text into an event instead of
-  ending the session. Pings are answered by themselves.
+  ending the session. Pings are answered by themselves; of several whose answer is unsent, only
+  the last (RFC 6455 5.5.3). A driver whose peer does not read keeps that one back, too
+  (``outgoing(congested=True)``): a peer that pings and never reads must not fill our memory.
 * **closing** - after our `close`, the peer's close frame, or a failure: nothing can be sent, and
   what the peer still sends after its close frame is discarded. `closing` is True until the end of
   the stream; a driver has to give it a time limit. A message above the size limit fails the
@@ -20,6 +22,11 @@ Rules:
 * **closed** - after `receive_eof`. `close_info` tells how: the peer's code and reason if both
   sent a close frame (clean); the code we failed with; else 1006.
 * After every call but the queries, write what `outgoing` returns; then half-close if `wants_eof`.
+* **keepalive** - a ping goes out ``interval_s`` after the connection opened, then ``interval_s``
+  after the last ping. The peer has ``timeout_s`` to show that it lives, else the connection has
+  failed. Any bytes from it count, not only the pong: a pong may have to queue behind a large
+  message on a slow line. While we do not read (back-pressure) we cannot hear the peer: the clock
+  starts again on resuming.
 
 No compression is offered or accepted: on base64 audio permessage-deflate saves a quarter of the
 bytes and costs about 2 ms of CPU per second of audio to pack and 0.3 ms to unpack, several times
@@ -30,13 +37,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from math import inf
+from typing import TYPE_CHECKING, Final, Literal
 
 from websockets.frames import EXTERNAL_CLOSE_CODES, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, CLOSING, OPEN
 
-from realtime_bus._errors import CloseInfo, TransportClosed
+from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 
 from ._frames import FrameCutter
 
@@ -48,11 +56,11 @@ if TYPE_CHECKING:
     from websockets.server import ServerProtocol
 
     from ._frames import Bytes
-    from ._keepalive import Keepalive
 
-__all__ = ["SILENT", "Connection"]
+__all__ = ["SILENT", "Connection", "Keepalive"]
 
 _MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_PONG: Final = b"\x8a"
 _HEAD_END: Final = b"\r\n\r\n"
 _REASON_BYTES: Final = 123  # a control frame holds 125 bytes, two of them are the code
 
@@ -87,6 +95,8 @@ class Connection:
         self._fragments: bytearray | None = None
         self.cutter = FrameCutter(max_frame_bytes, self._parse)
         self._cutting = False  # a client does, from the end of the handshake on
+        self._unsent: list[bytes] = []
+        self._pong = b""
         self._tail = b""  # of the answer to our request: the end of it may be in two reads
         self._failure: Exception | None = None  # we gave up
         self._lost: Exception | None = None  # the stream broke
@@ -125,12 +135,20 @@ class Connection:
 
     # Bytes out
 
-    def outgoing(self) -> list[bytes]:
-        """Return the bytes to write, in order, and forget them."""
-        writes = self._protocol.data_to_send()
+    def outgoing(self, *, congested: bool = False) -> list[bytes]:
+        """Return the bytes to write, in order, and forget them.
+
+        Args:
+            congested: Nothing can be written for now: the answer to a ping can wait.
+        """
+        writes = self._unsent + self._protocol.data_to_send()
+        self._unsent = []
         if writes and not writes[-1]:  # the empty marker that `websockets` ends the stream with
             self._wants_eof = True
             writes.pop()
+        if self._pong and not (congested and self.is_open):
+            writes.insert(0, self._pong)  # ahead of a close frame
+            self._pong = b""
         return writes
 
     @property
@@ -156,9 +174,12 @@ class Connection:
             reason: Shortened to the 123 bytes that a close frame holds.
 
         Raises:
-            ValueError: The code may not be sent.
+            UsageError: The code may not be sent.
         """
-        _check_close_code(code)
+        if code not in EXTERNAL_CLOSE_CODES and not 3000 <= code < 5000:
+            raise UsageError(
+                f"close code {code} may not be sent; use 1000-1003, 1007-1014 or 3000-4999"
+            )
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, _shorten(reason))
 
@@ -196,6 +217,11 @@ class Connection:
         return self._protocol.state is OPEN
 
     @property
+    def said_close(self) -> bool:
+        """Whether there was a close frame of ours, which the peer ought to get."""
+        return self._protocol.close_sent is not None
+
+    @property
     def closing(self) -> bool:
         """Whether the end of the stream is due: a driver sets itself a time limit."""
         return self._protocol.close_expected()
@@ -220,7 +246,10 @@ class Connection:
         protocol = self._protocol
         received, sent = protocol.close_rcvd, protocol.close_sent
         told = received or sent
-        if (failure := self._failed()) is not None:
+        parser_error = protocol.parser_exc
+        if isinstance(parser_error, EOFError):
+            parser_error = None  # the stream ended: not we gave up
+        if (failure := self._failure or parser_error) is not None:
             code, reason = (1006, "") if told is None else (int(told.code), told.reason)
             return CloseInfo(code=code, reason=reason, clean=False, error=failure)
         if received is None or sent is None:
@@ -228,11 +257,6 @@ class Connection:
         # An echo without a code says nothing about the code that we closed with.
         told = sent if received.code == 1005 and not protocol.close_rcvd_then_sent else received
         return CloseInfo(code=int(told.code), reason=told.reason, clean=True)
-
-    def _failed(self) -> Exception | None:
-        """Return why we gave the connection up ourselves, if we did."""
-        parser_error = self._protocol.parser_exc
-        return self._failure or (None if isinstance(parser_error, EOFError) else parser_error)
 
     # Inside
 
@@ -255,6 +279,11 @@ class Connection:
         if not data or protocol.reader.eof:
             return []
         protocol.receive_data(bytes(data))
+        for write in protocol.data_to_send():
+            if write[:1] == _PONG:
+                self._pong = write
+            else:
+                self._unsent.append(write)
         events: Sequence[Event] = protocol.events_received()
         if self.opening:
             events = self._open(events)
@@ -278,33 +307,70 @@ class Connection:
         return events[1:]
 
     def _messages(self, events: Sequence[Event]) -> list[bytes]:
+        """Join fragments; `websockets` has checked their order and total size."""
         messages: list[bytes] = []
         for frame in events:
             if not isinstance(frame, Frame) or frame.opcode not in _MESSAGE:
                 continue
             if frame.fin and self._fragments is None:
                 messages.append(bytes(frame.data))
-            else:
-                self._join(frame, messages)
+                continue
+            if self._fragments is None:
+                # One growing buffer, not a list: endless empty fragments must not cost memory.
+                self._fragments = bytearray()
+            self._fragments += frame.data
+            if frame.fin:
+                messages.append(bytes(self._fragments))
+                self._fragments = None
         return messages
-
-    def _join(self, frame: Frame, messages: list[bytes]) -> None:
-        """Collect a fragment; `websockets` has checked their order and total size."""
-        if self._fragments is None:
-            # One growing buffer, not a list: endless empty fragments must not cost memory.
-            self._fragments = bytearray()
-        self._fragments += frame.data
-        if frame.fin:
-            messages.append(bytes(self._fragments))
-            self._fragments = None
 
 
 def _shorten(reason: str) -> str:
     return reason.encode("utf-8", "replace")[:_REASON_BYTES].decode("utf-8", "ignore")
 
 
-def _check_close_code(code: int) -> None:
-    if code not in EXTERNAL_CLOSE_CODES and not 3000 <= code < 5000:
-        raise ValueError(
-            f"close code {code} may not be sent; use 1000-1003, 1007-1014 or 3000-4999"
-        )
+class Keepalive:
+    """When to ping, and when to give up: a pure function of a monotonic clock, in seconds.
+
+    Args:
+        interval_s: Between pings; None sends none.
+        timeout_s: Until the peer has to show life; None never fails.
+    """
+
+    __slots__ = ("_due", "_heard", "_interval_s", "_pinged_at", "_timeout_s", "_waiting")
+
+    def __init__(self, *, interval_s: float | None, timeout_s: float | None) -> None:
+        self._interval_s: Final = inf if interval_s is None else interval_s
+        self._timeout_s: Final = inf if timeout_s is None else timeout_s
+        self._due = inf
+        self._pinged_at = 0.0
+        self._waiting = False
+        self._heard = False
+
+    def start(self, now: float) -> None:
+        """Count from now: the connection has opened, or reading has resumed."""
+        self._pinged_at, self._waiting = now, False
+        self._due = now + self._interval_s
+
+    def heard(self) -> None:
+        """Note that bytes came from the peer."""
+        self._heard = True
+
+    def next_deadline(self) -> float | None:
+        """Tell when `tick` wants to be called next, or None for never."""
+        return None if self._due == inf else self._due
+
+    def tick(self, now: float) -> Literal["ping", "fail"] | None:
+        """Say what is due at ``now``; early calls do no harm."""
+        if now < self._due:
+            return None
+        if self._waiting and not self._heard and self._timeout_s < inf:
+            self._due = self._pinged_at + self._timeout_s
+            return "fail" if now >= self._due else None
+        self._waiting, self._due = False, self._pinged_at + self._interval_s
+        if now < self._due:
+            return None
+        self._pinged_at, self._waiting, self._heard = now, True, False
+        # Look again at whichever comes first: the next ping may be due before the answer is.
+        self._due = now + min(self._interval_s, self._timeout_s)
+        return "ping"

@@ -11,58 +11,43 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio import to_thread
 
-from realtime_bus._errors import ConnectError, HostUnreachable, InvalidURL
+from realtime_bus.errors import (
+    ConnectError,
+    HostUnreachable,
+    InvalidURL,
+    MissingExtra,
+    UsageError,
+)
 
-from ._asyncio import AsyncioTransport
-from ._callbacks import asyncio_in_callbacks, on_asyncio
-from ._handshake import Settings, client_connection
-from ._limits import (
+from ._asyncio import AsyncioTransport, on_asyncio
+from ._handshake import ConnectionOptions, Secrets, client_connection, refused
+from ._stream import StreamTransport
+from ._transport import (
     CLOSE_TIMEOUT_S,
     MAX_FRAME_BYTES,
     OPEN_TIMEOUT_S,
     PING_INTERVAL_S,
     PING_TIMEOUT_S,
 )
-from ._refusal import Secrets, refused
-from ._stream import StreamTransport
 from ._url import parse_url, show_url
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
     from websockets.uri import WebSocketURI
 
-    from ._connection import Connection
     from ._transport import Transport
 
-__all__ = ["Options", "dial", "dial_with"]
+__all__ = ["dial", "dial_picows"]
 
-
-@dataclass(frozen=True, kw_only=True, repr=False)  # the headers may hold a key
-class Options:
-    """What `dial` can be told."""
-
-    headers: Mapping[str, str]
-    subprotocols: Sequence[str]
-    ssl_context: ssl.SSLContext | None
-    open_timeout_s: float
-    ping_interval_s: float | None
-    ping_timeout_s: float | None
-    close_timeout_s: float
-    max_frame_bytes: int | None
-
-    def settings(self) -> Settings:
-        """Return what of it the connection itself has to know."""
-        return Settings(
-            max_frame_bytes=self.max_frame_bytes,
-            ping_interval_s=self.ping_interval_s,
-            ping_timeout_s=self.ping_timeout_s,
-        )
+_NEXT_ADDRESS_S: Final = 0.25
+"""How long one address of a host has before the next is tried beside it."""
 
 
 async def dial(  # noqa: PLR0913 - each is an option that somebody needs
@@ -95,107 +80,175 @@ async def dial(  # noqa: PLR0913 - each is an option that somebody needs
         HostUnreachable: No such host, nobody listens, TLS failed, or no answer in time.
         AuthenticationError: The server answered 401 or 403.
         UpgradeRefused: The server answered something else than a WebSocket.
-        RegistrationError: A header or subprotocol cannot be sent.
+        UsageError: A header or subprotocol cannot be sent.
     """
-    options = Options(
+    return await _dial(
+        url,
+        AsyncioTransport,
         headers=headers or {},
         subprotocols=subprotocols,
         ssl_context=ssl_context,
         open_timeout_s=open_timeout_s,
-        ping_interval_s=ping_interval_s,
-        ping_timeout_s=ping_timeout_s,
         close_timeout_s=close_timeout_s,
-        max_frame_bytes=max_frame_bytes,
+        options=ConnectionOptions(
+            ping_interval_s=ping_interval_s,
+            ping_timeout_s=ping_timeout_s,
+            max_frame_bytes=max_frame_bytes,
+        ),
     )
-    return await dial_with(url, options)
 
 
-async def dial_with(
-    url: str, options: Options, *, asyncio_transport: type[AsyncioTransport] = AsyncioTransport
-) -> AsyncioTransport | StreamTransport:
-    """Open a WebSocket, with this transport on asyncio."""
-    uri = parse_url(url)
-    connection = client_connection(
-        uri, headers=options.headers, subprotocols=options.subprotocols, settings=options.settings()
+async def dial_picows(  # noqa: PLR0913 - the same options as `dial`
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    subprotocols: Sequence[str] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    ping_interval_s: float | None = PING_INTERVAL_S,
+    ping_timeout_s: float | None = PING_TIMEOUT_S,
+    close_timeout_s: float = CLOSE_TIMEOUT_S,
+    max_frame_bytes: int | None = MAX_FRAME_BYTES,
+) -> Transport:
+    """Open a WebSocket that is read with picows, for less CPU; else as `dial`.
+
+    For a session: ``bus.connect(..., dial=dial_picows)``. The install extra is ``picows``; it runs
+    on asyncio only. Everything but sockets and TLS, which are aiofastnet's, and the reading of
+    frames is `dial`'s, with the same arguments, limits and exceptions.
+
+    Raises:
+        MissingExtra: picows is not installed.
+        UsageError: It runs on trio; or a header or subprotocol cannot be sent.
+        InvalidURL: The address is no WebSocket address.
+        HostUnreachable: No such host, nobody listens, TLS failed, or no answer in time.
+        AuthenticationError: The server answered 401 or 403.
+        UpgradeRefused: The server answered something else than a WebSocket.
+    """
+    if not on_asyncio():
+        raise UsageError("dial_picows runs on asyncio only; on trio use dial")
+    if find_spec("picows") is None:
+        raise MissingExtra("picows", extra="picows")
+    from ._picows import PicowsTransport  # noqa: PLC0415 - it needs picows
+
+    return await _dial(
+        url,
+        PicowsTransport,
+        headers=headers or {},
+        subprotocols=subprotocols,
+        ssl_context=ssl_context,
+        open_timeout_s=open_timeout_s,
+        close_timeout_s=close_timeout_s,
+        options=ConnectionOptions(
+            ping_interval_s=ping_interval_s,
+            ping_timeout_s=ping_timeout_s,
+            max_frame_bytes=max_frame_bytes,
+        ),
     )
-    with anyio.move_on_after(options.open_timeout_s):
-        return await _open(uri, connection, options, asyncio_transport)
-    shown = show_url(uri)
-    raise HostUnreachable(f"{shown}: no answer within {options.open_timeout_s:g} s", url=shown)
 
 
-async def _open(
-    uri: WebSocketURI,
-    connection: Connection,
-    options: Options,
+async def _dial(
+    url: str,
     asyncio_transport: type[AsyncioTransport],
-) -> AsyncioTransport | StreamTransport:
-    tls = options.ssl_context if uri.secure else None
-    if uri.secure and tls is None:
-        # Reads the authorities' certificates from disk: tens of milliseconds.
-        tls = await to_thread.run_sync(ssl.create_default_context)
-    transport: AsyncioTransport | StreamTransport
-    try:
-        if on_asyncio():
-            transport = asyncio_transport(connection, close_timeout_s=options.close_timeout_s)
-            await _connect_asyncio(uri, transport, tls, options.close_timeout_s)
-        else:
-            transport = await _connect_stream(uri, connection, tls, options.close_timeout_s)
-    except (OSError, UnicodeError, anyio.BrokenResourceError, anyio.EndOfStream) as exc:
-        raise _unreachable(uri, exc) from exc
-    try:
-        if await transport.open():
+    *,
+    headers: Mapping[str, str],
+    subprotocols: Sequence[str],
+    ssl_context: ssl.SSLContext | None,
+    open_timeout_s: float,
+    close_timeout_s: float,
+    options: ConnectionOptions,
+) -> Transport:
+    uri = parse_url(url)
+    shown = show_url(uri)
+    connection = client_connection(uri, headers=headers, subprotocols=subprotocols, options=options)
+    transport: AsyncioTransport | StreamTransport | None = None
+    with anyio.move_on_after(open_timeout_s):
+        if uri.secure and ssl_context is None:
+            # Reads the authorities' certificates from disk: tens of milliseconds.
+            ssl_context = await to_thread.run_sync(ssl.create_default_context)
+        tls = ssl_context if uri.secure else None
+        try:
+            # TCP_NODELAY: asyncio and anyio set it on every TCP connection.
+            if on_asyncio():
+                sock = await _connect_socket(uri.host, uri.port)
+                transport = asyncio_transport(connection, close_timeout_s=close_timeout_s)
+                await transport.connect(sock, tls, uri.host)
+            else:
+                stream = await _connect_stream(uri, tls)
+                transport = StreamTransport(stream, connection, close_timeout_s=close_timeout_s)
+        except (OSError, UnicodeError, anyio.BrokenResourceError, anyio.EndOfStream) as exc:
+            raise _unreachable(uri, exc) from exc
+        try:
+            opened = await transport.open()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await transport.abort()
+            raise
+        if opened:
             return transport
-    except BaseException:
         with anyio.CancelScope(shield=True):
             await transport.abort()
-        raise
-    await transport.abort()
-    secrets = Secrets(options.headers, options.subprotocols)
-    raise refused(connection, url=show_url(uri), secrets=secrets)
+        raise refused(connection, url=shown, secrets=Secrets(headers, subprotocols))
+    raise HostUnreachable(f"{shown}: no answer within {open_timeout_s:g} s", url=shown)
 
 
-async def _connect_asyncio(
-    uri: WebSocketURI,
-    transport: AsyncioTransport,
-    tls: ssl.SSLContext | None,
-    close_timeout_s: float,
-) -> None:
+async def _connect_socket(host: str, port: int) -> socket.socket:
+    """Connect to whichever of a host's addresses answers first (RFC 8305, happy eyeballs).
+
+    asyncio's own way loses the winner's socket when it is cancelled, and uvloop has none.
+
+    Raises:
+        OSError: There is no such host, or nobody answers at any of its addresses.
+    """
     loop = asyncio.get_running_loop()
-    # uvloop has no happy eyeballs: it tries one address after the other
-    delay: dict[str, Any] = (
-        {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
-    )
-    with asyncio_in_callbacks():
-        await transport.connect(
-            uri.host,
-            uri.port,
-            ssl=tls,
-            server_hostname=uri.host if tls else None,
-            ssl_shutdown_timeout=close_timeout_s if tls else None,
-            **delay,
-        )  # TCP_NODELAY: asyncio sets it on every TCP connection
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # The families take turns, the resolver's favourite first.
+    first = [info for info in found if info[0] == found[0][0]]
+    second = [info for info in found if info[0] != found[0][0]]
+    turns = [info for pair in zip_longest(first, second) for info in pair if info is not None]
+    winner: socket.socket | None = None
+    errors: list[OSError] = []
+
+    async def attempt(sock: socket.socket, address: Any, failed: anyio.Event) -> None:
+        nonlocal winner
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            winner = winner or sock
+            tasks.cancel_scope.cancel()
+        except OSError as exc:
+            errors.append(exc)
+            failed.set()
+        finally:
+            if sock is not winner:
+                sock.close()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for family, kind, protocol, _, address in turns:
+                failed = anyio.Event()
+                tasks.start_soon(attempt, socket.socket(family, kind, protocol), address, failed)
+                with anyio.move_on_after(_NEXT_ADDRESS_S):
+                    await failed.wait()
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        raise
+    if winner is None:
+        raise errors[0] if len(errors) == 1 else OSError("; ".join(map(str, errors)))
+    return winner
 
 
-async def _connect_stream(
-    uri: WebSocketURI,
-    connection: Connection,
-    tls: ssl.SSLContext | None,
-    close_timeout_s: float,
-) -> StreamTransport:
-    stream: ByteStream  # TCP_NODELAY: anyio sets it on every TCP connection
+async def _connect_stream(uri: WebSocketURI, tls: ssl.SSLContext | None) -> ByteStream:
     if tls is None:
-        stream = await anyio.connect_tcp(uri.host, uri.port)
-    else:
-        # Not standard-compatible: a WebSocket has its own closing handshake.
-        stream = await anyio.connect_tcp(
-            uri.host,
-            uri.port,
-            ssl_context=tls,
-            tls_hostname=uri.host,
-            tls_standard_compatible=False,
-        )
-    return StreamTransport(stream, connection, close_timeout_s=close_timeout_s)
+        return await anyio.connect_tcp(uri.host, uri.port)
+    # Not standard-compatible: a WebSocket has its own closing handshake.
+    return await anyio.connect_tcp(
+        uri.host,
+        uri.port,
+        ssl_context=tls,
+        tls_hostname=uri.host,
+        tls_standard_compatible=False,
+    )
 
 
 def _unreachable(uri: WebSocketURI, exc: Exception) -> ConnectError:

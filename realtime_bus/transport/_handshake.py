@@ -1,25 +1,32 @@
-"""Make connections: the client's request, the server's answer.
+"""The upgrade from HTTP: the client's request, the server's answer, and what a refusal means.
 
 Secrets: the client's headers and subprotocols may hold a key. They go into the request's bytes
-and nowhere else; no attribute keeps them readable, no log sees them (`SILENT`).
+and nowhere else; no attribute keeps them readable, no log sees them (`SILENT`). What a server
+says may repeat the key, so that every word of it is cleaned before it is cut or shown, and no
+exception of a lower layer is chained (their texts hold what the server said, too).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from websockets.client import ClientProtocol
 from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
-from realtime_bus._errors import RegistrationError
+from realtime_bus.errors import (
+    AuthenticationError,
+    ConnectError,
+    HostUnreachable,
+    UpgradeRefused,
+    UsageError,
+)
 
-from ._connection import SILENT, Connection
-from ._keepalive import Keepalive
-from ._limits import MAX_FRAME_BYTES, PING_INTERVAL_S, PING_TIMEOUT_S
+from ._connection import SILENT, Connection, Keepalive
+from ._transport import MAX_FRAME_BYTES, PING_INTERVAL_S, PING_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,16 +34,37 @@ if TYPE_CHECKING:
     from websockets.http11 import Request, Response
     from websockets.typing import Subprotocol
 
-    ProcessRequest = Callable[["UpgradeRequest"], "Refusal | None"]
+    ProcessRequest = Callable[["UpgradeRequest"], "HttpRefusal | None"]
 
-__all__ = ["Refusal", "Settings", "UpgradeRequest", "client_connection", "server_connection"]
+__all__ = [
+    "ConnectionOptions",
+    "HttpRefusal",
+    "Secrets",
+    "UpgradeRequest",
+    "client_connection",
+    "refused",
+    "server_connection",
+]
 
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS: Final = re.compile(r"(?i)(sec-websocket-.*|upgrade|connection)")
+_SECRET_HEADER: Final = re.compile(r"(?i).*(authorization|key|token|secret|cookie).*")
+_BODY_CHARS: Final = 300
+
+_HINTS: Final[Mapping[int, str]] = {
+    401: "check the API key",
+    403: "check what the API key may do",
+    404: "check the path and the model",
+    429: "too many requests: wait before trying again",
+    500: "the server is at fault: try again later",
+    502: "the server is at fault: try again later",
+    503: "the server is at fault: try again later",
+    504: "the server is at fault: try again later",
+} | dict.fromkeys((301, 302, 303, 307, 308), "redirects are not followed: use the final address")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What both sides of a connection can set.
 
     Attributes:
@@ -54,6 +82,53 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Keepalive(interval_s=self.ping_interval_s, timeout_s=self.ping_timeout_s)
 
 
+# The client's side
+
+
+def client_connection(
+    uri: WebSocketURI,
+    *,
+    headers: Mapping[str, str] | None = None,
+    subprotocols: Sequence[str] = (),
+    options: ConnectionOptions | None = None,
+) -> Connection:
+    """Make the client's side; its request is in `Connection.outgoing` at once.
+
+    Raises:
+        UsageError: A header or subprotocol cannot be sent (its value is not told).
+    """
+    options = options or ConnectionOptions()
+    if not all(map(_TOKEN.fullmatch, subprotocols)):
+        raise UsageError("a subprotocol holds a character that HTTP forbids")
+    offered = cast("Sequence[Subprotocol]", subprotocols) or None
+    protocol = ClientProtocol(
+        uri, subprotocols=offered, max_size=options.max_frame_bytes, logger=SILENT
+    )
+    request = protocol.connect()
+    for name, value in {"User-Agent": "realtime-bus", **(headers or {})}.items():
+        _check_header(name, value)
+        if name in request.headers:
+            del request.headers[name]
+        request.headers[name] = value
+    protocol.send_request(request)
+    return Connection(
+        protocol, keepalive=options.keepalive(), max_frame_bytes=options.max_frame_bytes
+    )
+
+
+def _check_header(name: str, value: str) -> None:
+    if not _TOKEN.fullmatch(name) or _OURS.fullmatch(name):
+        raise UsageError(f"header {name!r} cannot be set on a WebSocket request")
+    if not _VALUE.fullmatch(value):
+        raise UsageError(
+            f"the value of header {name!r} holds a line break or another character that HTTP "
+            "forbids; was it read from a file? then strip it"
+        )
+
+
+# The server's side
+
+
 class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A client's upgrade request, as a server's ``process_request`` sees it.
 
@@ -68,7 +143,7 @@ class UpgradeRequest(msgspec.Struct, frozen=True, kw_only=True):
     subprotocols: Sequence[str] = ()
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class HttpRefusal(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP answer instead of the upgrade.
 
     Attributes:
@@ -82,81 +157,35 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str = "application/json"
 
 
-def client_connection(
-    uri: WebSocketURI,
-    *,
-    headers: Mapping[str, str] | None = None,
-    subprotocols: Sequence[str] = (),
-    settings: Settings | None = None,
-) -> Connection:
-    """Make the client's side; its request is in `Connection.outgoing` at once.
-
-    Raises:
-        RegistrationError: A header or subprotocol cannot be sent (its value is not told).
-    """
-    settings = settings or Settings()
-    for name in subprotocols:
-        if not _TOKEN.fullmatch(name):
-            raise RegistrationError("a subprotocol holds a character that HTTP forbids")
-    offered = cast("Sequence[Subprotocol]", subprotocols) or None
-    protocol = ClientProtocol(
-        uri, subprotocols=offered, max_size=settings.max_frame_bytes, logger=SILENT
-    )
-    request = protocol.connect()
-    _add_headers(request, headers or {})
-    protocol.send_request(request)
-    return Connection(
-        protocol, keepalive=settings.keepalive(), max_frame_bytes=settings.max_frame_bytes
-    )
-
-
-def _add_headers(request: Request, headers: Mapping[str, str]) -> None:
-    for name, value in {"User-Agent": "realtime-bus", **headers}.items():
-        _check_header(name, value)
-        if name in request.headers:
-            del request.headers[name]
-        request.headers[name] = value
-
-
-def _check_header(name: str, value: str) -> None:
-    if not _TOKEN.fullmatch(name) or _OURS.fullmatch(name):
-        raise RegistrationError(f"header {name!r} cannot be set on a WebSocket request")
-    if not _VALUE.fullmatch(value):
-        raise RegistrationError(
-            f"the value of header {name!r} holds a line break or another character that HTTP "
-            "forbids; was it read from a file? then strip it"
-        )
-
-
 def server_connection(
     *,
     process_request: ProcessRequest | None = None,
     subprotocols: Sequence[str] = (),
-    settings: Settings | None = None,
+    options: ConnectionOptions | None = None,
 ) -> Connection:
     """Make the server's side; it answers the request inside `Connection.receive`.
 
     Args:
-        process_request: Called with the request; a `Refusal` is sent instead of the upgrade.
+        process_request: Called with the request; an `HttpRefusal` is sent instead of the upgrade.
             Exceptions come out of ``receive``.
         subprotocols: Those that the server accepts, best first. A client that offers none of
             them is served without one.
-        settings: Limits and pings.
+        options: Limits and pings.
     """
-    settings = settings or Settings()
+    options = options or ConnectionOptions()
     protocol = ServerProtocol(
         subprotocols=cast("Sequence[Subprotocol]", subprotocols) or None,
         select_subprotocol=_select_subprotocol,
-        max_size=settings.max_frame_bytes,
+        max_size=options.max_frame_bytes,
         logger=SILENT,
     )
 
     def answer(request: Request) -> None:
         # Broken frames behind the request have already ended the connection.
         if not protocol.eof_sent:
-            protocol.send_response(_respond(protocol, request, process_request))
+            protocol.send_response(_response(protocol, request, process_request))
 
-    return Connection(protocol, keepalive=settings.keepalive(), answer=answer)
+    return Connection(protocol, keepalive=options.keepalive(), answer=answer)
 
 
 def _select_subprotocol(
@@ -166,10 +195,10 @@ def _select_subprotocol(
     return next((name for name in known if name in offered), None)
 
 
-def _respond(
+def _response(
     protocol: ServerProtocol, request: Request, process_request: ProcessRequest | None
 ) -> Response:
-    refusal = process_request(_describe(request)) if process_request is not None else None
+    refusal = process_request(_upgrade_request(request)) if process_request is not None else None
     if refusal is None:
         return protocol.accept(request)
     response = protocol.reject(refusal.status, "")
@@ -181,8 +210,84 @@ def _respond(
     return response
 
 
-def _describe(request: Request) -> UpgradeRequest:
+def _upgrade_request(request: Request) -> UpgradeRequest:
     headers = {name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers}
     offered = headers.get("sec-websocket-protocol", "").split(",")
     names = [name.strip() for name in offered if name.strip()]
     return UpgradeRequest(path=request.path, headers=headers, subprotocols=names)
+
+
+# A refusal, as the client's one exception that says what to do
+
+
+class Secrets:
+    """What must not be seen in any text; its own repr shows nothing.
+
+    Args:
+        headers: Values of those whose name sounds secret count, with and without their scheme.
+        subprotocols: ``name.value`` pairs count with and without the name.
+    """
+
+    __slots__ = ("_words",)
+
+    def __init__(self, headers: Mapping[str, str], subprotocols: Iterable[str]) -> None:
+        words: set[str] = set()
+        for name, value in headers.items():
+            if _SECRET_HEADER.fullmatch(name):
+                words |= {value.strip(), value.strip().rpartition(" ")[2]}
+        for name in subprotocols:
+            if "key" in name.lower() and "." in name:
+                words |= {name, name.partition(".")[2]}
+        # Longest first, so that no part of a longer one stays. Very short ones would hide all.
+        self._words = sorted((word for word in words if len(word) > 3), key=len, reverse=True)
+
+    def clean(self, text: str) -> str:
+        """Return the text with every secret replaced."""
+        for word in self._words:
+            text = text.replace(word, "***")
+        return text
+
+
+def refused(connection: Connection, *, url: str, secrets: Secrets) -> ConnectError:
+    """Describe why the connection was not accepted."""
+    response = connection.response
+    if response is None:
+        return _no_answer(connection, url)
+    status = response.status_code
+    message = f"{url}: the server answered HTTP {status}"
+    if status == 101:
+        reason = secrets.clean(str(connection.handshake_error))
+        message += f", but not with a WebSocket: {reason}"
+        return UpgradeRefused(message, url=url, status=101)
+    body = _summary(bytes(response.body), secrets)
+    message += f": {body}" if body else ""
+    message += f" ({_HINTS[status]})" if status in _HINTS else ""
+    error = AuthenticationError if status in {401, 403} else UpgradeRefused
+    return error(message, url=url, status=status, body=body)
+
+
+def _no_answer(connection: Connection, url: str) -> ConnectError:
+    lost = connection.close_info().error
+    cause = getattr(connection.handshake_error, "__cause__", None)
+    if isinstance(cause, EOFError) or (lost is not None and connection.handshake_error is None):
+        return HostUnreachable(f"{url}: the server hung up without an answer", url=url)
+    message = f"{url}: the answer is not HTTP/1.1; is a WebSocket server listening there?"
+    return UpgradeRefused(message, url=url, status=0)
+
+
+def _summary(body: bytes, secrets: Secrets) -> str:
+    """Return the JSON error body's message, or the body itself, in one short line."""
+    text = _error_message(body) or body.decode("utf-8", "replace")
+    text = " ".join(secrets.clean(text).split())
+    return text if len(text) <= _BODY_CHARS else text[: _BODY_CHARS - 1] + "…"
+
+
+def _error_message(body: bytes) -> str | None:
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    for key in ("error", "message", "detail"):
+        if isinstance(value, dict) and key in value:
+            value = cast("dict[str, Any]", value)[key]
+    return value if isinstance(value, str) else None

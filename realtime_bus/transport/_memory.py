@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from realtime_bus._errors import CloseInfo, TransportClosed
+from realtime_bus.errors import CloseInfo, TransportClosed
 
-from ._inbox import Inbox
-from ._limits import HIGH_WATER_BYTES
-from ._signal import Signal
+from ._buffers import HIGH_WATER_BYTES, DeliveryQueue, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +41,7 @@ class PushTransport:
     ) -> None:
         self._send = send
         self._close = close
-        self._inbox = Inbox()
+        self._frames = DeliveryQueue()
         self._changed = Signal()
         self._info: CloseInfo | None = None
         self._crash: Exception | None = None
@@ -67,15 +65,15 @@ class PushTransport:
     @property
     def paused(self) -> bool:
         """Whether the session asks not to be fed for now."""
-        return self._inbox.paused
+        return self._frames.paused
 
     # The session's side
 
     async def run(self, deliver: Callable[[bytes], None]) -> CloseInfo:
         """Deliver what is fed, until `end`."""
-        self._inbox.start(deliver)
+        self._frames.start(deliver)
         self._push([])
-        while self._crash is None and (self._info is None or self._inbox):
+        while self._crash is None and (self._info is None or self._frames):
             await self._changed.wait()
             self._push([])  # what was held while paused
         if self._crash is not None:
@@ -104,7 +102,7 @@ class PushTransport:
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Tell the application to close, and end."""
-        self._inbox.abandon()
+        self._frames.abandon()
         first = self._info is None
         self.end(code, reason)
         if first and self._close is not None:
@@ -112,11 +110,11 @@ class PushTransport:
 
     def pause(self) -> None:
         """Hold what is fed from now on."""
-        self._inbox.paused = True
+        self._frames.paused = True
 
     def resume(self) -> None:
         """Deliver what was held, then what is fed."""
-        self._inbox.paused = False
+        self._frames.paused = False
         self._changed.notify()
 
     @property
@@ -126,7 +124,7 @@ class PushTransport:
 
     def _push(self, frames: list[bytes]) -> None:
         try:
-            self._inbox.push(frames)
+            self._frames.push(frames)
         except Exception as exc:  # noqa: BLE001 - deliver's; `run` raises it
             self._crash = exc
             self.end(1006, error=exc)
@@ -168,7 +166,7 @@ class MemoryTransport(PushTransport):
     @property
     def buffered_bytes(self) -> int:
         """How much the other end holds back."""
-        return self.peer._inbox.held_bytes  # noqa: SLF001 - the other end of ourselves
+        return self.peer._frames.held_bytes  # noqa: SLF001 - the other end of ourselves
 
 
 def memory_transport_pair() -> tuple[MemoryTransport, MemoryTransport]:

@@ -1,4 +1,4 @@
-"""Drive a connection over an anyio byte stream: the client on trio, the local server on both.
+"""A connection over an anyio byte stream: the client on trio, the local server on both backends.
 
 One task reads and delivers, one writes, one watches the keepalive; all of them live in `run`.
 Rules:
@@ -6,7 +6,8 @@ Rules:
 * Nothing is awaited between the bytes and ``deliver``.
 * While frames are held (paused, or nobody runs yet) nothing is read.
 * Once either side has begun to close, the peer has ``close_timeout_s`` to end the stream. Then it
-  is cut, and `run` returns. Frames that came before the end are delivered first.
+  is cut, and `run` returns; a peer that has answered no ping is cut at once. Frames that came
+  before the end are delivered first, and our close frame gets out although the peer half-closed.
 * A write that was cut off in the middle of a frame (its task was cancelled) cannot be followed by
   a close frame: then the stream is just closed.
 * `run` may be cancelled; then the stream stays open until `aclose`, which still says goodbye
@@ -19,28 +20,35 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import CancelScope, EndOfStream, aclose_forcefully, create_task_group, current_time
+import anyio.lowlevel
+from anyio import (
+    CancelScope,
+    EndOfStream,
+    aclose_forcefully,
+    create_task_group,
+    current_time,
+    move_on_after,
+)
 from anyio.abc import SocketStream
 
-from realtime_bus._errors import TransportClosed
+from realtime_bus.errors import TransportClosed
 
-from ._inbox import Inbox, discard
-from ._limits import CLOSE_TIMEOUT_S
-from ._outbox import Outbox
-from ._signal import Signal
+from ._buffers import DeliveryQueue, Signal, WriteBuffer, discard
+from ._transport import CLOSE_TIMEOUT_S, close_or_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anyio.abc import ByteStream
 
-    from realtime_bus._errors import CloseInfo
+    from realtime_bus.errors import CloseInfo
 
     from ._connection import Connection
 
 __all__ = ["StreamTransport"]
 
 _READ_BYTES = 64 * 1024
+_LAST_WORDS_S = 0.1  # for a close frame to a peer that has fallen silent
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
@@ -63,8 +71,8 @@ class StreamTransport:
         self._stream = stream
         self._connection = connection
         self._close_timeout_s = close_timeout_s
-        self._inbox = Inbox()
-        self._outbox = Outbox()
+        self._frames = DeliveryQueue()
+        self._unsent = WriteBuffer()
         self._resumed = Signal()
         self._read_scope: CancelScope | None = None
         self._running = False
@@ -72,7 +80,7 @@ class StreamTransport:
         self._ended = False
 
     async def open(self) -> bool:
-        """Shake hands and tell whether there is a WebSocket now; the caller sets a time limit.
+        """Shake hands and return whether there is a WebSocket now; the caller sets a time limit.
 
         A server's refusal has been written when this returns False; `aclose` then hangs up.
         """
@@ -83,7 +91,7 @@ class StreamTransport:
         return self._connection.accepted
 
     async def run(self, deliver: Callable[[bytes], None]) -> CloseInfo:
-        """Deliver each message as it comes, until the connection has ended; tell how it did.
+        """Deliver each message as it comes, until the connection has ended, and return how it did.
 
         ``deliver`` must not raise: what it raises cuts the connection and comes out here.
         """
@@ -91,7 +99,7 @@ class StreamTransport:
             await self._left.wait()
         if self._ended:
             return self._connection.close_info()
-        self._inbox.start(deliver)
+        self._frames.start(deliver)
         self._running = True
         try:
             await self._run_tasks()
@@ -112,7 +120,7 @@ class StreamTransport:
         """
         self._connection.send_text(frame)
         self._flush()
-        if self._outbox.overfull:
+        if self._unsent.overfull:
             self._give_up()
 
     async def drain(self) -> None:
@@ -121,20 +129,25 @@ class StreamTransport:
         Raises:
             TransportClosed: The connection has ended.
         """
-        await self._outbox.drain()
+        await self._unsent.drain()
         if self._ended:
             raise TransportClosed("the connection has ended", close=self._connection.close_info())
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Close with a handshake and wait for it, at most ``close_timeout_s``."""
         self._connection.close(code, reason)
-        self._inbox.abandon()
+        self._frames.abandon()
         self._flush()
         self._resumed.notify()
+        if not self._ended:
+            await close_or_cut(self._see_closing_through, self._finish)
+
+    async def _see_closing_through(self) -> None:
+        await anyio.lowlevel.checkpoint()  # who is cancelled already begins no write
         while self._running:
             await self._left.wait()
-        if not self._ended:
-            await self._say_goodbye()
+        if self._connection.closing and not self._unsent.writing and not self._ended:
+            await self.run(discard)  # nobody else does (any more)
 
     async def abort(self) -> None:
         """Cut the connection without a word."""
@@ -142,18 +155,18 @@ class StreamTransport:
 
     def pause(self) -> None:
         """Stop reading; what is parsed already is held."""
-        self._inbox.paused = True
+        self._frames.paused = True
 
     def resume(self) -> None:
         """Read again; what was held is delivered first."""
-        self._inbox.paused = False
+        self._frames.paused = False
         self._connection.start_keepalive(current_time())
         self._resumed.notify()
 
     @property
     def buffered_bytes(self) -> int:
         """How much is unsent."""
-        return self._outbox.unsent_bytes
+        return self._unsent.unsent_bytes
 
     # Tasks
 
@@ -174,19 +187,19 @@ class StreamTransport:
         with CancelScope() as scope:
             self._read_scope = scope
             self._flush()
-            while not self._connection.closed or self._inbox:
-                await self._read_or_wait()
+            while not self._connection.closed or self._frames:
+                if self._frames.paused:
+                    await self._resumed.wait()
+                elif self._frames:
+                    self._frames.flush()
+                else:
+                    await self._read_once()
+            if self._connection.said_close:  # the peer may have half-closed, and still read
+                self._limit_reading()
+                await self._unsent.drain(below_bytes=0)
         if scope.cancelled_caught:
             late = TimeoutError(f"the peer did not hang up within {self._close_timeout_s:g} s")
             self._connection.receive_eof(late)
-
-    async def _read_or_wait(self) -> None:
-        if self._inbox.paused:
-            await self._resumed.wait()
-        elif self._inbox:
-            self._inbox.flush()
-        else:
-            await self._read_once()
 
     async def _read_once(self) -> None:
         try:
@@ -196,40 +209,42 @@ class StreamTransport:
         except _BROKEN as exc:
             self._connection.receive_eof(exc)
         else:
-            self._inbox.push(self._connection.receive(data))
-        self._flush(replies=True)
+            self._frames.push(self._connection.receive(data))
+        self._flush()
 
     async def _write(self) -> None:
-        while not (self._connection.wants_eof and not self._outbox.unsent_bytes):
+        while not (self._connection.wants_eof and not self._unsent.unsent_bytes):
             try:
-                await self._outbox.write(self._stream.send)
+                await self._unsent.write(self._stream.send)
+                self._flush()  # what waited for room
             except _BROKEN:
                 # The reader learns how it ended: there may be a close frame left to read.
                 self._limit_reading()
+                self._unsent.end()
                 return
             if not self._connection.wants_eof:
-                await self._outbox.wait()
+                await self._unsent.wait()
         await self._half_close()
 
     async def _watch(self) -> None:
         self._connection.start_keepalive(current_time())
         while (deadline := self._connection.next_deadline()) is not None:
             await anyio.sleep_until(deadline)
-            if self._inbox.paused:  # we do not read, so that we cannot judge
+            if self._frames.paused:  # we do not read, so that we cannot judge
                 self._connection.start_keepalive(current_time())
+            was_open = self._connection.is_open
             self._connection.tick(current_time())
             self._flush()
+            if was_open and not self._connection.is_open:  # it answers no close, either
+                with move_on_after(_LAST_WORDS_S):
+                    await self._unsent.drain(below_bytes=0)
+                self._stop_reading()
 
     # Small steps
 
-    def _flush(self, *, replies: bool = False) -> None:
+    def _flush(self) -> None:
         """Move what the connection wants to say to the writer, and notice that it is closing."""
-        chunks = self._connection.outgoing()
-        if replies and self._outbox.high and self._connection.is_open:
-            # Only pongs: RFC 6455 5.5.3 lets us answer the last of several pings. A peer that
-            # pings and never reads must not fill our memory.
-            chunks = chunks[-1:]
-        self._outbox.add(chunks)
+        self._unsent.add(self._connection.outgoing(congested=self._unsent.high))
         if self._connection.closing:
             self._limit_reading()
 
@@ -242,7 +257,7 @@ class StreamTransport:
         self._connection.fail(1008, "the peer does not read")
         self._stop_reading()
         raise TransportClosed(
-            f"{self._outbox.unsent_bytes} bytes are unsent: the peer does not read",
+            f"{self._unsent.unsent_bytes} bytes are unsent: the peer does not read",
             close=self._connection.close_info(),
         )
 
@@ -250,7 +265,7 @@ class StreamTransport:
         """Write without the writer task, while shaking hands."""
         self._flush()
         try:
-            await self._outbox.write(self._stream.send)
+            await self._unsent.write(self._stream.send)
         except _BROKEN as exc:
             self._connection.receive_eof(exc)
         if self._connection.wants_eof:
@@ -269,16 +284,8 @@ class StreamTransport:
         if self._read_scope is not None:
             self._read_scope.cancel()
 
-    async def _say_goodbye(self) -> None:
-        """Finish the closing handshake by ourselves: nobody runs (any more)."""
-        try:
-            if self._connection.closing and not self._outbox.writing:
-                await self.run(discard)
-        finally:
-            await self._finish()
-
     async def _finish(self) -> None:
         self._ended = True
         self._connection.receive_eof()
-        self._outbox.end()
+        self._unsent.end()
         await aclose_forcefully(self._stream)

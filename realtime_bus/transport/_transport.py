@@ -1,24 +1,52 @@
-"""What a session needs of a transport."""
+"""What a session needs of a transport; the defaults and the rule of closing that all share."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final, Protocol
 
-from realtime_bus._errors import CloseInfo
+from anyio import CancelScope, current_time, get_cancelled_exc_class
 
-__all__ = ["Dial", "Transport"]
+from realtime_bus.errors import CloseInfo
+
+__all__ = [
+    "CLOSE_TIMEOUT_S",
+    "MAX_FRAME_BYTES",
+    "OPEN_TIMEOUT_S",
+    "PING_INTERVAL_S",
+    "PING_TIMEOUT_S",
+    "Dial",
+    "Transport",
+    "close_or_cut",
+]
+
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+"""Largest message read, in bytes. The protocol states none for server events, so this is only a
+guard against a peer that would fill our memory; a larger one closes the connection with 1009."""
+
+OPEN_TIMEOUT_S: Final = 10.0
+"""For name lookup, TCP, TLS and the upgrade together."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long we wait for the peer's side of the closing handshake."""
+
+CANCELLED_CLOSE_TIMEOUT_S: Final = 1.0
+"""The same, once whoever closes has been cancelled."""
+
+PING_INTERVAL_S: Final = 20.0
+PING_TIMEOUT_S: Final = 20.0
 
 
 class Transport(Protocol):
     """Carry frames: one connection, from open to closed.
 
-    The one who makes a transport calls `run` once and, however that ends, `aclose`.
+    Whoever makes a transport calls `run` once and, however that ends, `aclose`.
     """
 
     async def run(self, deliver: Callable[[bytes], None], /) -> CloseInfo:
-        """Deliver each message until the connection has ended; tell how it did.
+        """Deliver each message until the connection has ended, and return how it did.
 
         ``deliver`` is called synchronously, in order, with nothing awaited between the socket and
         the call. It must not raise: what it raises cuts the connection and comes out here. A close,
@@ -43,9 +71,11 @@ class Transport(Protocol):
         ...
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close with a handshake, wait for its end for a limited time; idempotent.
+        """Close with a handshake and wait for its end, for a limited time; idempotent.
 
         Frames that come before the peer's close are still delivered, unless reading is paused.
+        Nothing stays open, whoever cancels: it then says goodbye within `CANCELLED_CLOSE_TIMEOUT_S`
+        of its beginning, shielded, or cuts the connection.
         """
         ...
 
@@ -83,3 +113,25 @@ class Dial(Protocol):
     ) -> Transport:
         """Return the transport, connected."""
         ...
+
+
+async def close_or_cut(
+    close: Callable[[], Awaitable[None]], cut: Callable[[], Awaitable[None]]
+) -> None:
+    """Close in good order; once cancelled, for a short time only; then cut what is left.
+
+    Args:
+        close: Sees the closing handshake through, within a time limit of its own. It is called
+            again if it was cancelled.
+        cut: Closes without a word, at once.
+    """
+    cancelled_deadline = current_time() + CANCELLED_CLOSE_TIMEOUT_S
+    try:
+        await close()
+    except get_cancelled_exc_class():
+        with CancelScope(shield=True, deadline=cancelled_deadline), suppress(Exception):
+            await close()
+        raise
+    finally:
+        with CancelScope(shield=True):
+            await cut()

@@ -1,15 +1,16 @@
-"""WebSocket addresses: checked, and shown without what is private."""
+"""WebSocket addresses: checked, shown without what is private, and told apart from local ones."""
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, quote, urlsplit
 
 from websockets.uri import WebSocketURI
 
-from realtime_bus._errors import InvalidURL
+from realtime_bus.errors import InvalidURL
 
-__all__ = ["parse_url", "show_url"]
+__all__ = ["is_loopback", "parse_url", "show_url"]
 
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE: Final = _PATH_SAFE + "?[]"
@@ -73,6 +74,16 @@ def show_url(uri: WebSocketURI) -> str:
     host = f"[{uri.host}]" if ":" in uri.host else uri.host
     port = "" if uri.port == default else f":{uri.port}"
     return f"{scheme}://{host}{port}{uri.path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host can only be this machine: a name is believed only if it is localhost."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _show(parts: SplitResult) -> str:

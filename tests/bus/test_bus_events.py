@@ -127,5 +127,4 @@ async def test_a_mangled_answer_breaks_nothing() -> None:
         for name in ("added", "created", "retrieved", "deleted", "truncated"):
             peer.say(b'{"type":"conversation.item.%b"}' % name.encode())
         peer.say(b'{"type":"response.created","response":{"metadata":[]}}', b'{"type":"error"}')
-        failures.end()
     assert [event async for event in failures] == []

@@ -72,11 +72,12 @@ async def test_a_failure_is_reported_and_stops_nobody(cause: Any) -> None:
             assert peer.closed is None
     assert heard == [1, 2]
     assert isinstance(failure.error, BrokenError)
-    assert failure.handler.startswith("raises")
+    assert failure.handler.rpartition(".")[2].startswith("raises")
     assert failure.event_type in {"input_audio_buffer.speech_started", ""}
     (line, *_) = [line for line in logs if line["event"] == "a handler failed"]
     assert line["log_level"] == "error"
-    assert isinstance(line["exc_info"], BrokenError)
+    assert line["error"].startswith("BrokenError")
+    assert "test_failures.py" in line["traceback"]
     assert line["handler"] == failure.handler
 
 
@@ -87,7 +88,7 @@ def _cancelled() -> asyncio.Future[None]:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("mode", ["inline", "queue", "parallel", "latest", "task"])
+@pytest.mark.parametrize("mode", ["eager", "queue", "parallel", "latest", "task"])
 @pytest.mark.parametrize("waits", [False, True], ids=["at once", "after waiting"])
 async def test_awaiting_what_was_cancelled_is_a_failure(mode: Any, *, waits: bool) -> None:
     """The cancellation of something that it awaits is reported, and does not end the session."""
@@ -125,7 +126,7 @@ async def test_a_failing_close_callback_stops_no_other() -> None:
             session.on_close(raises)
             session.on_close(lambda: called.append("second"))
     assert called == ["second"]
-    assert [line["handler"] for line in logs] == ["raises"]
+    assert [line["handler"] for line in logs] == ["tests.bus.test_failures.raises"]
 
 
 @pytest.mark.parametrize("broken", [raises, raises_later])

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from realtime_bus import Bus, RegistrationError, Session
+from realtime_bus import Bus, UsageError, Session
 from realtime_bus import events as ev
 from realtime_bus.transport import PushTransport
 
@@ -572,7 +572,7 @@ NO_MAILBOX = "an inline function has no mailbox, so only mode and name apply to 
 )
 def test_options_that_do_not_apply_are_refused(handler: Any, options: Any, message: str) -> None:
     """An inline async handler has a mailbox and one task, an inline function neither."""
-    with pytest.raises(RegistrationError, match=message):
+    with pytest.raises(UsageError, match=message):
         Bus().on(Started, mode="inline", **options)(handler)
 
 

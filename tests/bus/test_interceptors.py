@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from realtime_bus import InvalidEvent, RegistrationError, Session
+from realtime_bus import InvalidEvent, UsageError, Session
 from realtime_bus import events as ev
 
 from ._peer import joined, speech, word
@@ -127,7 +127,7 @@ async def test_a_wrong_interceptor_is_refused(interceptor: Any, message: str) ->
             (session.intercept, "error"),
             (session.intercept_outgoing, "session.update"),
         ):
-            with pytest.raises(RegistrationError) as caught:
+            with pytest.raises(UsageError) as caught:
                 register(event, interceptor)
             assert message in str(caught.value)
 
@@ -177,7 +177,7 @@ async def test_what_an_interceptor_made_is_checked_before_it_leaves() -> None:
 async def test_each_direction_has_its_own_events() -> None:
     """An event that goes the other way is refused, with what to use instead."""
     async with joined() as (session, _):
-        with pytest.raises(RegistrationError, match=r"use session\.intercept_outgoing"):
+        with pytest.raises(UsageError, match=r"use session\.intercept_outgoing"):
             session.intercept(ev.SessionUpdate, lambda event, session: event)
-        with pytest.raises(RegistrationError, match="cannot be intercepted on its way out"):
+        with pytest.raises(UsageError, match="cannot be intercepted on its way out"):
             session.intercept_outgoing(ev.SessionUpdated, lambda event, session: event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from realtime_bus import Bus, RegistrationError
+from realtime_bus import Bus, UsageError
 from realtime_bus import events as ev
 
 from ._peer import joined, quiet, speech
@@ -151,8 +151,8 @@ async def test_off_of_a_stranger_is_an_error() -> None:
 
     def stranger(event: ev.Event) -> None: ...
 
-    with pytest.raises(RegistrationError, match="stranger is not registered with this bus"):
+    with pytest.raises(UsageError, match="stranger is not registered with this bus"):
         Bus().off(stranger)
     async with joined() as (session, _):
-        with pytest.raises(RegistrationError, match="stranger is not registered here"):
+        with pytest.raises(UsageError, match="stranger is not registered here"):
             session.off(stranger)

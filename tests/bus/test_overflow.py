@@ -48,7 +48,6 @@ async def test_drop_oldest_keeps_the_newest() -> None:
         slow.go.set()
         await quiet()
         figures = session.statistics().handlers[0]
-        reports.end()
     assert slow.heard == [0, 4, 5]
     assert figures.dropped == 3
     (report,) = [event async for event in reports]
@@ -80,7 +79,6 @@ async def test_a_second_overflow_is_reported_again() -> None:
         slow.go = anyio.Event()
         await fill(peer)
         slow.go.set()
-        reports.end()
     assert [event.dropped async for event in reports] == [1, 4]
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
 from typing import Any
 
 import anyio
 import pytest
 
-from realtime_bus import Bus, Plugin, RegistrationError, Session, load_plugin
+from realtime_bus import Bus, Plugin, Session, UsageError
 from realtime_bus import events as ev
-from realtime_bus._bus import _plugin
 
 from ._peer import Peer, joined, speech
 
@@ -60,8 +58,7 @@ async def test_a_plugin_may_run_tasks_and_register_with_the_bus() -> None:
                 lambda event: heard.append(event.audio_start_ms)
             )
 
-    bus.plugins.append(Busy())
-    async with joined(bus) as (_, peer):
+    async with joined(bus, plugins=[Busy()]) as (_, peer):
         await anyio.wait_all_tasks_blocked()
         peer.say(speech(1))
     assert heard == [1]
@@ -102,23 +99,5 @@ WRONG: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("plugin", "message"), WRONG)
 def test_what_is_no_plugin_is_refused(plugin: Any, message: str) -> None:
     """A bus says at once what is wrong with a plugin."""
-    with pytest.raises(RegistrationError, match=message):
+    with pytest.raises(UsageError, match=message):
         Bus(plugins=[plugin])
-
-
-def test_a_published_plugin_is_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`load_plugin` returns what a distribution has published under a name."""
-    entry = EntryPoint("recorder", "collections:OrderedDict", _plugin.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(_plugin, "entry_points", lambda *, group: [entry])
-    assert load_plugin("recorder").__name__ == "OrderedDict"
-
-
-def test_an_unknown_plugin_name_is_an_error_that_lists_the_known(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A name that nothing is published under fails, and says what there is."""
-    with pytest.raises(RegistrationError, match="no plugin 'nothing' is installed; installed are"):
-        load_plugin("nothing")
-    monkeypatch.setattr(_plugin, "entry_points", lambda *, group: [])
-    with pytest.raises(RegistrationError, match="installed are: none"):
-        load_plugin("nothing")

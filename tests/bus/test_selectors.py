@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from realtime_bus import Bus, RegistrationError, pattern
+from realtime_bus import Bus, UsageError, pattern
 from realtime_bus import events as ev
 
 from ._peer import joined, speech, word
@@ -106,14 +106,14 @@ MISTAKES: list[tuple[tuple[Any, ...], str]] = [
 @pytest.mark.parametrize(("selectors", "message"), MISTAKES)
 def test_a_wrong_selector_is_refused(selectors: tuple[Any, ...], message: str) -> None:
     """A selector that stands for nothing fails at registration and says what was meant."""
-    with pytest.raises(RegistrationError) as caught:
+    with pytest.raises(UsageError) as caught:
         Bus().on(*selectors)(lambda event: None)
     assert message in str(caught.value)
 
 
 def test_the_parentheses_were_forgotten() -> None:
     """Using ``@bus.on`` without an event is explained, not misunderstood."""
-    with pytest.raises(RegistrationError, match=r"write @bus\.on\(EventClass\) above the handler"):
+    with pytest.raises(UsageError, match=r"write @bus\.on\(EventClass\) above the handler"):
 
         @Bus().on  # type: ignore[call-overload]  # the mistake that this is about
         def handler(event: ev.Event) -> None: ...

@@ -7,11 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from realtime_bus.cli._bench import _rows, _socket
-from realtime_bus.cli._bench._figures import Figure, Section, figure, interleaved
-from realtime_bus.cli._bench._processes import is_installed
-from realtime_bus.cli._bench._rows import FLOOR, OURS
-from realtime_bus.cli._bench._table import show
+from realtime_bus.cli import bench
+from realtime_bus.cli.bench import FLOOR, OURS, Figure, Section, figure, interleaved, show
 
 
 def _section(**changes: object) -> Section:
@@ -63,15 +60,16 @@ def test_a_figure_is_a_median_and_a_minimum() -> None:
 
 def test_a_peer_that_is_not_installed_is_told_from_one_that_is() -> None:
     """Also where the package of a module is missing."""
-    assert is_installed(None)
-    assert is_installed("msgspec.json")
-    assert not is_installed("no_such_package.at_all")
+    assert bench.is_installed(None)
+    assert bench.is_installed("msgspec.json")
+    assert not bench.is_installed("no_such_package.at_all")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_every_frame_comes_through_the_socket() -> None:
     """Sender and clients are processes; each row gets the same frames and loses none."""
-    rows = [row for row in _rows.rows() if row.name in {OURS, FLOOR}]
-    found = _socket.full_speed(rows, module=_rows.__name__, rounds=1)
+    rows = [row for row in bench.rows() if row.name in {OURS, FLOOR}]
+    found = bench.full_speed(rows, rounds=1)
     assert found.left_out == {}
     assert set(found.figures["CPU a frame"]) == {OURS, FLOOR}

@@ -1,7 +1,8 @@
-"""The demo as a person runs it."""
+"""The command as a person runs it: the demo, and what is told of a command line that is wrong."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import wave
@@ -9,25 +10,58 @@ from pathlib import Path
 
 import pytest
 
+import realtime_bus
+from realtime_bus.cli import _app as app
+from realtime_bus.cli._demo import DemoOptions, run_demo
+from realtime_bus.server import RealtimeServer, ServerOptions, VoiceResponder
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+
+def run(*arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     """Run the command as a process of its own."""
-    command = [sys.executable, "-W", "error", "-m", "realtime_bus.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "realtime_bus", *arguments],
+        capture_output=True,
+        encoding=encoding,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        timeout=55,
+        check=False,
+    )
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_demo_goes_as_it_should(tmp_path: Path, backend: str) -> None:
-    """The short demo passes all its own checks, and writes both sides as heard."""
+@pytest.mark.parametrize(
+    ("backend", "encoding", "yes"), [("asyncio", "utf-8", "✓"), ("trio", "cp1252", "+")]
+)
+def test_the_demo_goes_as_it_should(tmp_path: Path, backend: str, encoding: str, yes: str) -> None:
+    """The short demo passes all its own checks, and writes both sides as heard, in any encoding."""
     wav = tmp_path / "demo.wav"
-    done = run("demo", "--short", "--view", "plain", "--wav", str(wav), "--backend", backend)
+    arguments = ("--short", "--view", "plain", "--wav", str(wav), "--backend", backend)
+    done = run("demo", *arguments, encoding=encoding)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "it went as it should" in done.stdout
+    assert f"{yes} | no handler failed" in done.stdout.replace("│", "|")
     assert "bus.playback_interrupted" in done.stdout
     with wave.open(str(wav)) as file:
         assert file.getnchannels() == 2
         assert file.getframerate() == 24_000
         assert file.getnframes() > 3 * 24_000
+
+
+@pytest.mark.anyio
+async def test_a_conversation_that_breaks_off_has_a_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was said and what was noted until then is shown, although nothing can be written."""
+    wav = tmp_path / "demo.wav"
+    wav.mkdir()  # a folder by now: it was none when the command line was read
+    server = RealtimeServer(VoiceResponder(), options=ServerOptions(session_life_s=0.8))
+    async with server.serve() as bound:
+        options = DemoOptions(short=True, view="plain", url=bound.url_for("any"), wav=wav)
+        assert not await run_demo(options)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "in numbers" in shown
+    assert "it did not go as it should" in shown
+    assert "demo.wav was not written: Is a directory" in shown
+    assert "The session was closed with 1001" in shown
 
 
 def test_the_demo_fails_clearly_where_nobody_listens() -> None:
@@ -36,6 +70,40 @@ def test_the_demo_fails_clearly_where_nobody_listens() -> None:
     assert done.returncode == 1
     assert "realtime-bus:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["demo", "--wav", "no/such/folder/x.wav"], "'--wav': there is no folder"),
+        (["demo", "--wav", "."], "'--wav': . is a folder"),
+        (["demo", "--backend", "curio"], "'--backend': 'curio' is neither asyncio nor trio"),
+        (["bench", "--json", "no/such/folder/x.json"], "'--json': there is no folder"),
+        (["serve", "--port", "99999"], "'--port': "),
+        (["serve", "--pace", "0"], "'--pace': 0 is not above 0"),
+        (["serve", "--pace", "nan"], "'--pace': nan is not above 0"),
+        (["sing"], "No such command 'sing'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_line_is_told_in_one_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, on stderr, with exit code 2."""
+    assert app.run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("realtime-bus: ")
+    assert shown.err.count("\n") == 1
+    assert told in shown.err
+
+
+def test_the_version_is_told() -> None:
+    """By the command, and by the package, which reads it when it is asked."""
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"realtime-bus {realtime_bus.__version__}\n")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = realtime_bus.no_such_name  # type: ignore[attr-defined]  # that is the point
 
 
 def test_help_lists_the_commands() -> None:

@@ -11,8 +11,9 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
 from realtime_bus.cli._demo._judge import figures, judge
 from realtime_bus.cli._demo._record import Record
+from realtime_bus.events import InterruptedItem, PlaybackInterrupted
 
-_CUT = ev.InterruptedItem(
+_CUT = InterruptedItem(
     item_id="one", played_ms=1000, received_ms=3000, discarded_ms=2000, action="truncated"
 )
 
@@ -23,7 +24,7 @@ def good() -> Record:
     record.turns = 2
     record.started = ["one", "two"]
     record.received_bytes.update({"one": 3000 * 48, "two": 500 * 48})
-    record.interruptions = [ev.PlaybackInterrupted(items=[_CUT], latency_s=0.0001)]
+    record.interruptions = [PlaybackInterrupted(items=[_CUT], latency_s=0.0001)]
     truncated = ev.ConversationItemTruncated(item_id="one", content_index=0, audio_end_ms=1000)
     record.truncated = [truncated]
     record.responses = [ev.Response(status="cancelled"), ev.Response(status="completed")]
@@ -46,7 +47,7 @@ def _set(name: str, value: object) -> Callable[[Record], None]:
     return lambda record: setattr(record, name, value)
 
 
-_SLOW = ev.PlaybackInterrupted(items=[_CUT], latency_s=0.006)
+_SLOW = PlaybackInterrupted(items=[_CUT], latency_s=0.006)
 _LATE = ev.ConversationItemTruncated(item_id="one", content_index=0, audio_end_ms=1001)
 _LEFT = PlayedItem(item_id="two", played_ms=400, written_ms=500)
 _ERROR = ev.ErrorDetails(type="server_error", message="oh")

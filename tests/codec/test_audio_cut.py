@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.events._vocabulary import BETA_NAMES
 
 from ._watched import AUDIO, Watched, text
 
@@ -52,7 +51,7 @@ def test_bad_base64_is_silence_and_is_told_when_read(padding: str, bad: str) -> 
 
 
 def test_bad_base64_in_the_first_frame_of_its_type_is_told_too() -> None:
-    """The first frame is looked at whole, so its audio is told at once."""
+    """The first frame is looked at whole, so its bad audio is reported at once."""
     watched = Watched()
     assert watched.decode(frame_of("?")).delta == b""
     assert watched.counts == {(AUDIO["type"], "delta", "wrong_type"): 1}
@@ -61,7 +60,7 @@ def test_bad_base64_in_the_first_frame_of_its_type_is_told_too() -> None:
 @pytest.mark.parametrize("value", [5, None, True, {"a": 1}, [1], 1.5], ids=str)
 @pytest.mark.parametrize("padding", ["", "x" * 4000], ids=["small", "large"])
 def test_audio_that_is_no_text_is_silence(value: object, padding: str) -> None:
-    """Another JSON type in place of audio costs the audio only, and is told."""
+    """Another JSON type in place of audio costs the audio only, and is reported."""
     for watched in (Watched(), Watched(AUDIO)):
         event = watched.decode(AUDIO | {"delta": value, "item_id": "item_1" + padding})
         assert type(event) is ev.ResponseOutputAudioDelta
@@ -176,7 +175,7 @@ def test_bad_audio_in_items_is_told_with_its_path(bad: object) -> None:
 # Beta names
 
 
-@pytest.mark.parametrize(("beta", "name"), BETA_NAMES.items())
+@pytest.mark.parametrize(("beta", "name"), ev.REALTIME.old_names.items())
 @pytest.mark.parametrize("delta", ["AAEC", "AAEC" * 2000], ids=["small", "large"])
 @pytest.mark.parametrize("layout", ["type first", "event_id first", "type last", "pretty"])
 def test_beta_names_give_the_ga_structs(beta: str, name: str, delta: str, layout: str) -> None:
@@ -218,3 +217,29 @@ def test_drift_under_a_beta_name_costs_one_field() -> None:
         event = watched.decode(AUDIO | {"type": "response.audio.delta", "item_id": 5})
         assert (event.item_id, event.delta) == (5, b"\x00\x01\x02")
     assert watched.counts == {(AUDIO["type"], "item_id", "wrong_type"): 3}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "again",
+    [
+        b'"delta":"BBBB"',
+        b'"delta":""',
+        b'"delta" : "BBBB"',
+        b'"item_id":"x","delta":"BBBB"',
+        b'"d\\u0065lta":"BBBB"',
+        b'"d\\u0065lta":""',
+        b'"delta":null',
+        b'"delta":5',
+    ],
+    ids=bytes.decode,
+)
+def test_of_two_keys_with_a_name_the_last_one_counts(size: int, again: bytes) -> None:
+    """As JSON parsers have it, however large the frame is and wherever the other one stands."""
+    audio = base64.b64encode(b"\x01" * size)
+    frame = frame_of(audio.decode())
+    for twice in (frame[:-1] + b"," + again + b"}", frame.replace(b'"delta"', again + b',"delta"')):
+        plain = json.loads(twice)["delta"]
+        watched = Watched(AUDIO)
+        assert watched.decode(twice).delta == base64.b64decode(plain if type(plain) is str else "")
+        assert watched.decode(twice).item_id in {"item_1", "x"}

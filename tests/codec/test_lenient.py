@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from realtime_bus import codec, decode
 from realtime_bus import events as ev
@@ -367,7 +368,7 @@ def test_layout_of_the_json_does_not_matter(plain: dict[str, Any], size: str) ->
 
 @pytest.mark.parametrize("kind", [str, bytearray, memoryview, bytes])
 def test_bad_audio_within_an_item_is_told_whatever_holds_the_frame(kind: Any) -> None:
-    """Audio in items is taken charge of in text and in any kind of bytes."""
+    """Audio in items is deferred in frames of text and of any kind of bytes."""
     watched = Watched(RETRIEVED)
     bad = text(RETRIEVED).replace(b"AAEC", b"A+=C")
     event: Any = watched.decoder.decode(bad.decode() if kind is str else kind(bad))
@@ -417,9 +418,51 @@ def test_client_events_are_decoded_for_relays() -> None:
 def test_translation_events_have_classes_of_their_own() -> None:
     """The translation protocol's names mean its own structs, both ways."""
     delta = b'{"type":"session.output_audio.delta","delta":"AAEC","elapsed_ms":1}'
-    event = codec.decode_translation(delta)
+    event = codec.decode(delta, protocol="translation")
     assert type(event) is ev.translation.SessionOutputAudioDelta
     assert event.delta == b"\x00\x01\x02"
-    closing = codec.decode_translation_client(b'{"type":"session.close"}')
+    closing = codec.decode_client(b'{"type":"session.close"}', protocol="translation")
     assert closing == ev.translation.SessionClose()
-    assert isinstance(codec.decode_translation(text(AUDIO)), ev.UnknownEvent)
+    assert isinstance(codec.decode(text(AUDIO), protocol=ev.TRANSLATION), ev.UnknownEvent)
+
+
+LINKED: dict[str, type[ev.Event]] = {
+    "conversation.item.added": ev.ConversationItemAdded,
+    "conversation.item.done": ev.ConversationItemDone,
+    "conversation.item.created": ev.ConversationItemCreated,
+    "input_audio_buffer.committed": ev.InputAudioBufferCommitted,
+}
+ITEM = {"type": "message", "role": "user", "content": []}
+
+
+@pytest.mark.parametrize("drift", [{}, {"event_id": 5}], ids=["fits", "drifts"])
+@pytest.mark.parametrize("kind", LINKED)
+@pytest.mark.parametrize(
+    "link", [{}, {"previous_item_id": None}, {"previous_item_id": "i"}], ids=str
+)
+def test_an_absent_link_is_not_a_null_one(
+    kind: str, link: dict[str, Any], drift: dict[str, Any]
+) -> None:
+    """UNSET is absent, None is null, by msgspec and by the walk; and so it is encoded again."""
+    own = {"item_id": "i"} if kind.startswith("input") else {"item": ITEM}
+    watched = Watched({"type": kind} | own)
+    for _ in range(2):
+        event = watched.decode({"type": kind} | own | link | drift)
+        assert type(event) is LINKED[kind]
+        assert event.previous_item_id == link.get("previous_item_id", UNSET)
+        assert event.to_dict().items() >= link.items()
+        assert ("previous_item_id" in event.to_dict()) == bool(link)
+
+
+@pytest.mark.parametrize("drift", [{}, {"output": 5}], ids=["fits", "drifts"])
+@pytest.mark.parametrize("name", ["metadata", "conversation_id"])
+@pytest.mark.parametrize("kind", ["response.created", "response.done"])
+def test_what_a_response_leaves_out_is_not_null(
+    kind: str, name: str, drift: dict[str, Any]
+) -> None:
+    """A server that says nothing of metadata or conversation is not one that says null."""
+    watched = Watched({"type": kind, "response": {}})
+    for plain, wanted in (({}, UNSET), ({name: None}, None)):
+        event = watched.decode({"type": kind, "response": plain | drift})
+        assert getattr(event.response, name) is wanted
+        assert (name in event.to_dict()["response"]) == bool(plain)

@@ -16,7 +16,7 @@ from msgspec import inspect
 from realtime_bus import codec, encode
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder
-from realtime_bus.events._vocabulary import REALTIME, TRANSLATION
+from realtime_bus.events._registry import REALTIME, TRANSLATION
 
 from ._watched import text
 
@@ -127,8 +127,9 @@ def test_what_is_encoded_is_decoded_again(
 def test_nothing_makes_decoding_raise(value: Any) -> None:
     """Any JSON, any bytes and any text become a value."""
     frame = value if isinstance(value, bytes | str) else text(value)
-    for decode in (codec.decode, codec.decode_client, codec.decode_translation):
-        assert isinstance(decode(frame), ev.Event)
+    for protocol in ev.PROTOCOLS.values():
+        for decode in (codec.decode, codec.decode_client):
+            assert isinstance(decode(frame, protocol=protocol), ev.Event)
 
 
 @each_type

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.codec import NotAnObject, read_client
+from realtime_bus.codec._read_client import NotAnObject, read_client
 
 from ._watched import text
 
@@ -125,3 +125,12 @@ def test_messages_are_for_people_and_short() -> None:
     assert "known are" in found[0].message
     assert "session.update" in found[0].message
     assert len(found[0].message) < 600
+
+
+def test_of_two_audio_keys_the_last_one_counts() -> None:
+    """As JSON parsers have it."""
+    event, problems, _ = read_client(
+        b'{"type":"input_audio_buffer.append","audio":"AAAA","audio":"BBBB"}'
+    )
+    assert isinstance(event, ev.InputAudioBufferAppend)
+    assert (event.audio, problems) == (b"\x04\x10\x41", [])

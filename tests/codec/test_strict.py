@@ -10,7 +10,7 @@ import pytest
 
 from realtime_bus import EventTooLarge, InvalidEvent, encode
 from realtime_bus import events as ev
-from realtime_bus.codec import MAX_APPEND_BYTES, decode_client, decode_translation_client
+from realtime_bus.codec import MAX_APPEND_BYTES, decode_client
 from realtime_bus.events import translation as tr
 
 from ._watched import AUDIO, Watched
@@ -236,9 +236,9 @@ def test_an_append_above_the_limit_is_refused(make: Any) -> None:
 
 
 @pytest.mark.parametrize("event", [ev.Connected(), ev.InvalidFrame(reason="", frame=b"")])
-def test_happenings_of_the_bus_are_not_sent(event: ev.BusEvent) -> None:
+def test_events_of_the_bus_are_not_sent(event: ev.BusEvent) -> None:
     """The bus's own events have no place on the wire."""
-    with pytest.raises(InvalidEvent, match=rf"{event.type} is a happening of the bus"):
+    with pytest.raises(InvalidEvent, match=rf"{event.type} is an event of the bus"):
         encode(event)
 
 
@@ -289,7 +289,7 @@ def test_appends_are_encoded_as_others_are() -> None:
     assert json.loads(encode(event)) == event.to_dict()
     assert decode_client(encode(event)) == event
     closing = tr.SessionInputAudioBufferAppend(audio=b"\x00")
-    assert decode_translation_client(encode(closing)) == closing
+    assert decode_client(encode(closing), protocol="translation") == closing
 
 
 def test_a_relay_sends_what_it_received() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -94,7 +95,7 @@ def _events(table: Any) -> list[tuple[str, str, str]]:
 
 
 def _objects(module: types.ModuleType, title: str) -> str:
-    bases = {ev.Event, ev.ServerEvent, ev.ClientEvent, ev.BusEvent}
+    bases = {ev.Event, ev.ServerEvent, ev.ClientEvent, ev.BusEvent, ev.AppEvent}
     rows: list[tuple[str, str]] = []
     for name in module.__all__:
         found = getattr(module, name)
@@ -135,15 +136,19 @@ def _documented_in_source(module: types.ModuleType, name: str) -> str:
     """Return the text under a constant's or alias's assignment, in the file that has it."""
     package = Path(inspect.getfile(module))
     files = package.parent.rglob("*.py") if package.name == "__init__.py" else [package]
-    for file in sorted(files):
-        blocks = [getattr(n, "body", None) for n in ast.walk(ast.parse(file.read_text("utf-8")))]
-        for statement, after in (
-            pair for b in blocks if isinstance(b, list) for pair in pairwise(b)
-        ):
-            text = after.value.value if _is_text(after) else ""
-            if text and _assigns(statement, name):
-                return inspect.cleandoc(text).partition("\n\n")[0].replace("\n", " ")
+    for statement, text in chain.from_iterable(map(_documented, sorted(files))):
+        if _assigns(statement, name):
+            return inspect.cleandoc(text).partition("\n\n")[0].replace("\n", " ")
     return ""
+
+
+@functools.cache
+def _documented(file: Path) -> list[tuple[ast.stmt, str]]:
+    """Return a file's statements that have a text below them."""
+    nodes = ast.walk(ast.parse(file.read_text("utf-8")))
+    blocks = [node.body for node in nodes if isinstance(getattr(node, "body", None), list)]
+    pairs = chain.from_iterable(map(pairwise, blocks))
+    return [(statement, after.value.value) for statement, after in pairs if _is_text(after)]
 
 
 def _is_text(statement: ast.stmt) -> TypeGuard[Any]:

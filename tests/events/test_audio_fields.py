@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from realtime_bus import events as ev
 from realtime_bus.events import translation as tr
+from realtime_bus_plugins.interruption import InterruptedItem, PlaybackInterrupted
 
 AUDIO = bytes(range(256)) * 4
 
@@ -173,9 +174,9 @@ ROUND_TRIPS: list[ev.Event] = [
             conversation="none", input=[ev.ItemReference(id="item_1")], metadata={"k": "v"}
         )
     ),
-    ev.PlaybackInterrupted(
+    PlaybackInterrupted(
         items=[
-            ev.InterruptedItem(
+            InterruptedItem(
                 item_id="item_1", played_ms=1, received_ms=3, discarded_ms=2, action="truncated"
             )
         ],

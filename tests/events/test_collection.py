@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import inspect
 
-from realtime_bus.events._vocabulary import REALTIME, TRANSLATION
+from realtime_bus.events._registry import REALTIME, TRANSLATION
 
 _PLAIN = (
     inspect.StrType,

@@ -277,8 +277,8 @@ def _differs(
 
 def event_classes(direction: str) -> dict[str, Any]:
     """Return a direction's events by wire name."""
-    vocabulary = ev.TRANSLATION if direction.startswith("translation_") else ev.REALTIME
-    return dict(vocabulary.client if direction.endswith("client") else vocabulary.server)
+    protocol = ev.TRANSLATION if direction.startswith("translation_") else ev.REALTIME
+    return dict(protocol.client if direction.endswith("client") else protocol.server)
 
 
 def object_differences(name: str) -> set[str]:
@@ -335,7 +335,7 @@ def test_every_exception_is_needed() -> None:
         ("translation_client", ev.ClientEvent, 3),
     ],
 )
-def test_vocabulary_holds_exactly_the_events_of_a_direction(
+def test_a_protocol_holds_exactly_the_events_of_a_direction(
     direction: str, base: type[ev.Event], count: int
 ) -> None:
     """The tables hold each event of the reference, under its wire name, with the right base."""
@@ -354,7 +354,7 @@ def test_class_names_follow_from_wire_names(direction: str) -> None:
 
 
 def test_bus_events_are_in_a_table_of_their_own() -> None:
-    """The bus's happenings are named after the bus and are no protocol's events."""
+    """The bus's own events are named after the bus and are no protocol's."""
     assert all(name.startswith("bus.") for name in ev.BUS_EVENTS)
     assert all(issubclass(cls, ev.BusEvent) for cls in ev.BUS_EVENTS.values())
 
@@ -362,9 +362,9 @@ def test_bus_events_are_in_a_table_of_their_own() -> None:
 def test_beta_names_lead_to_ga_events() -> None:
     """Each renamed beta event has a GA event, and the reference maps it the same way."""
     renamed: dict[str, str] = REFERENCE["legacy_names"]["events"]
-    assert ev.BETA_NAMES.items() <= renamed.items()
-    assert set(ev.BETA_NAMES.values()) <= ev.REALTIME.server.keys()
-    assert not ev.BETA_NAMES.keys() & ev.REALTIME.server.keys()
+    assert ev.REALTIME.old_names.items() <= renamed.items()
+    assert set(ev.REALTIME.old_names.values()) <= ev.REALTIME.server.keys()
+    assert not ev.REALTIME.old_names.keys() & ev.REALTIME.server.keys()
 
 
 def test_every_public_name_is_documented() -> None:

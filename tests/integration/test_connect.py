@@ -228,7 +228,7 @@ async def test_closing_tells_the_server_code_and_reason() -> None:
     """Aclose ends the session cleanly, with the code that was asked for."""
     async with make_server().serve() as bound, Bus().connect(bound.url_for("m")) as session:
         await session.aclose(3001, "lunch")
-        close = await session.closed()
+        close = await session.wait_closed()
         with pytest.raises(SessionClosed):
             await session.update(instructions="too late")
     assert close.clean
@@ -255,7 +255,7 @@ async def test_the_server_going_away_closes_the_session() -> None:
         await listening.wait()
         async with bus.connect(addresses[0]) as session:
             stop.set()
-            close = await session.closed()
+            close = await session.wait_closed()
     assert close.code == 1001
     assert codes == [1001]
 
@@ -267,6 +267,6 @@ async def test_an_expired_session_says_so_before_it_closes() -> None:
     bus.on(ev.Error)(lambda event: errors.append(event.error.code))
     async with make_server(session_life_s=0.05).serve() as bound:
         async with bus.connect(bound.url_for("m")) as session:
-            close = await session.closed()
+            close = await session.wait_closed()
     assert errors == ["session_expired"]
     assert close.code == 1001

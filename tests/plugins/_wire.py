@@ -1,4 +1,4 @@
-"""A session whose other side is the test."""
+"""A session whose other side is the test, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from typing import Any
 from realtime_bus import Bus, Session, decode_client
 from realtime_bus import events as ev
 from realtime_bus.transport import PushTransport
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now_s
 
 
 class Wire:

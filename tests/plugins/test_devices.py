@@ -13,7 +13,7 @@ import pytest
 
 from realtime_bus import MissingExtra
 from realtime_bus import events as ev
-from realtime_bus.audio import AudioSink
+from realtime_bus.audio import AudioSink, check_sink
 from realtime_bus.events import AudioPCM, AudioPCMU
 from realtime_bus_plugins.devices import Microphone, NoSoundDevice, Speaker
 from realtime_bus_plugins.interruption import Interruption
@@ -110,6 +110,22 @@ def test_a_flushed_speaker_gives_silence(streams: list[FakeStream]) -> None:
         assert streams[0].play(20) == tone(20)
 
 
+def test_a_speaker_keeps_the_contract_of_sinks(streams: list[FakeStream]) -> None:
+    """Whatever its device takes in blocks of 20 ms is counted right, to within a block."""
+    speakers: list[Speaker] = []
+
+    def make_speaker() -> Speaker:
+        speakers.append(Speaker())
+        speakers[-1].open()
+        return speakers[-1]
+
+    def advance(seconds: float) -> None:
+        for _ in range(round(seconds * 1000) // 20):
+            streams[-1].play(20)
+
+    check_sink(make_speaker, advance=advance, formats=(AudioPCM(), AudioPCMU()), tolerance_ms=20)
+
+
 def test_a_speaker_decodes_g711(streams: list[FakeStream]) -> None:
     """The device stays at 24 kHz whatever the session's format is."""
     with Speaker() as speaker:
@@ -143,7 +159,7 @@ def test_a_missing_portaudio_is_told_from_a_missing_package(
     def fail(name: str) -> ModuleType:
         raise OSError(f"PortAudio library not found for {name}")
 
-    monkeypatch.setattr("realtime_bus_plugins.devices._open.importlib.import_module", fail)
+    monkeypatch.setattr("realtime_bus_plugins.devices.importlib.import_module", fail)
     with pytest.raises(NoSoundDevice, match=r"PortAudio library not found.*install PortAudio"):
         Speaker().open()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from typing import Any, Literal
 
 import pytest
 import structlog
 
+from realtime_bus import UsageError
 from realtime_bus import events as ev
 from realtime_bus_plugins.event_log import EventLog
+from realtime_bus_plugins.interruption import InterruptedItem, PlaybackInterrupted
 
 from ._wire import session_on
 
@@ -118,10 +121,10 @@ async def test_what_is_not_shown_is_not_even_decoded() -> None:
     """At level info nobody listens to deltas, so their frames are only counted."""
     lines = Lines("info")
     async with session_on(lines.plugin) as (session, wire):
-        before = session.statistics().frames_unheard
+        before = session.statistics().frames_skipped
         wire.feed(ev.ResponseOutputAudioDelta(**PLACE, delta=bytes(480)))
         await session.append_audio(bytes(960))
-        assert session.statistics().frames_unheard == before + 1
+        assert session.statistics().frames_skipped == before + 1
     names = [line["event"] for line in lines.all]
     assert "response.output_audio.delta" not in names
     assert "input_audio_buffer.append" not in names
@@ -174,11 +177,11 @@ async def test_a_finished_response_says_how_it_ended() -> None:
 async def test_the_buss_own_happenings_are_logged() -> None:
     """An interruption tells what became of which item; an unknown event its name and length."""
     lines = Lines()
-    item = ev.InterruptedItem(
+    item = InterruptedItem(
         item_id="a", played_ms=10, received_ms=30, discarded_ms=20, action="truncated"
     )
     async with session_on(lines.plugin) as (session, wire):
-        session.emit(ev.PlaybackInterrupted(items=[item], latency_s=0.001))
+        session.emit(PlaybackInterrupted(items=[item], latency_s=0.001))
         session.emit(ev.HandlerFailed(handler="h", event_type="t", error=ValueError("broken")))
         wire.transport.feed(b'{"type":"brand.new"}')
     line = lines.of("bus.playback_interrupted")
@@ -211,7 +214,102 @@ async def test_a_logger_of_ones_own_is_used() -> None:
     assert (line["app"], line["error_code"], line["log_level"]) == ("kitchen", "c", "warning")
 
 
+SECRETS = [
+    "sk-proj-abc123def456",
+    "Bearer abc123def456",
+    "Authorization: Basic abc123def456",
+    "api-key=abc123def456&x=1",
+    '{"password": "abc123def456 and more"}',
+    "client_secret: 'abc123def456'",
+    "eyJhbGciOi.abc123def456.sig",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+async def test_what_looks_like_a_secret_is_blotted_out(secret: str) -> None:
+    """In what servers and handlers complain about, and in texts."""
+    lines = Lines(texts=True)
+    async with session_on(lines.plugin) as (session, wire):
+        wire.feed(ev.Error(error=ev.ErrorDetails(type="x", message=f"No: {secret}")))
+        wire.feed(ev.ResponseFunctionCallArgumentsDone(**DONE, arguments=f"to {secret}"))
+        session.emit(ev.HandlerFailed(handler="h", event_type="t", error=ValueError(secret)))
+    assert "[secret]" in lines.of("error")["message"]
+    assert "[secret]" in lines.of("response.function_call_arguments.done")["arguments"]
+    assert "[secret]" in lines.of("bus.handler_failed")["error"]
+    assert "abc123def456" not in lines.file.getvalue()
+
+
+DONE: dict[str, Any] = {
+    "response_id": "r",
+    "item_id": "a",
+    "output_index": 0,
+    "call_id": "c",
+    "name": "f",
+}
+
+
+async def test_an_address_is_shown_without_what_may_be_a_key() -> None:
+    """Of the query only what names the model; no user, no fragment."""
+    lines = Lines()
+    url = "wss://me:word@host/v1/realtime?model=m&key=abc&api-key=def#x"
+    async with session_on(lines.plugin) as (session, _):
+        session.emit(ev.Connected(url=url))
+    shown = {line.get("url") for line in lines.all if line["event"] == "bus.connected"}
+    assert shown == {None, "wss://host/v1/realtime?model=m"}
+
+
+class OrderPlaced(ev.AppEvent):
+    """An event of the application's own."""
+
+    order_id: str
+    guest: str
+    dishes: int
+    level: int = 1
+    lines: tuple[str, ...] = ()
+
+
+async def test_events_of_the_application_are_logged() -> None:
+    """Numbers and ids by default; texts only when asked for."""
+    quiet, open_ = Lines("info"), Lines(texts=True)
+    async with session_on(quiet.plugin, open_.plugin) as (session, _):
+        session.emit(OrderPlaced(order_id="o1", guest="Al", dishes=2, lines=("soup",)))
+    line = quiet.of("app.order_placed")
+    line.pop("timestamp")
+    assert line == {
+        "event": "app.order_placed",
+        "level": "info",
+        "way": "app",
+        "session": "sess_1",
+        "order_id": "o1",
+        "dishes": 2,
+        "level_": 1,
+    }
+    assert open_.of("app.order_placed")["guest"] == "Al"
+
+
+async def test_audio_is_measured_in_its_responses_format() -> None:
+    """A response may have a format of its own."""
+    lines = Lines()
+    own = ev.ResponseAudio(output=ev.ResponseAudioOutput(format=ev.AudioPCMU()))
+    async with session_on(lines.plugin) as (_, wire):
+        wire.feed(ev.ResponseCreated(response=ev.Response(id="r", audio=own)))
+        wire.feed(ev.ResponseOutputAudioDelta(**PLACE, delta=bytes(800)))
+    assert lines.of("response.output_audio.delta")["audio_ms"] == 100
+
+
+def test_a_logger_that_does_not_filter_is_refused() -> None:
+    """The standard library's has another interface."""
+    with pytest.raises(UsageError, match="make_filtering_bound_logger"):
+        EventLog(logging.getLogger("x"))  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_an_unknown_level_is_refused() -> None:
+    """The error says which there are."""
+    with pytest.raises(UsageError, match="'debug', 'info', 'warning', 'error'"):
+        EventLog(level="x")  # type: ignore[arg-type]  # the mistake under test
+
+
 def test_an_unknown_rendering_is_refused() -> None:
     """The error says what can be had."""
-    with pytest.raises(ValueError, match="'json' or 'console'"):
+    with pytest.raises(UsageError, match="'json' or 'console'"):
         EventLog(render="xml")  # type: ignore[arg-type]  # the mistake under test

@@ -7,29 +7,18 @@ from typing import Any
 import anyio
 import pytest
 
-from realtime_bus import RegistrationError
+from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
 from realtime_bus.events import AudioFormat, AudioPCMA, AudioPCMU
-from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted, PlaybackStarted
 from realtime_bus_plugins.sinks import NullSink, WavSink
 
-from ._wire import session_on
+from ._wire import Clock, Wire, session_on
 
 pytestmark = pytest.mark.anyio
 
 SECOND = bytes(48_000)
-
-
-class Clock:
-    """A clock that stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now_s
 
 
 @pytest.fixture
@@ -68,8 +57,8 @@ async def test_handlers_hear_of_the_interruption_once_and_before_the_speech(
     seen: list[ev.Event] = []
     async with session_on(sink, Interruption(sink)) as (session, wire):
 
-        @session.on(ev.PlaybackInterrupted, ev.InputAudioBufferSpeechStarted)
-        def see(event: ev.PlaybackInterrupted | ev.InputAudioBufferSpeechStarted) -> None:
+        @session.on(PlaybackInterrupted, ev.InputAudioBufferSpeechStarted)
+        def see(event: PlaybackInterrupted | ev.InputAudioBufferSpeechStarted) -> None:
             seen.append(event)
 
         wire.respond()
@@ -84,7 +73,7 @@ async def test_handlers_hear_of_the_interruption_once_and_before_the_speech(
     interrupted, speech, second_speech = seen
     assert isinstance(speech, ev.InputAudioBufferSpeechStarted)
     assert isinstance(second_speech, ev.InputAudioBufferSpeechStarted)
-    assert isinstance(interrupted, ev.PlaybackInterrupted)
+    assert isinstance(interrupted, PlaybackInterrupted)
     assert [(i.item_id, i.played_ms, i.discarded_ms, i.action) for i in interrupted.items] == [
         ("a", 500, 500, "truncated"),
         ("b", 0, 1000, "deleted"),
@@ -168,9 +157,9 @@ async def test_g711_is_cut_by_its_own_clock(
 async def test_a_button_interrupts_and_cancels(sink: NullSink, clock: Clock) -> None:
     """Interrupting by hand works without VAD: cancel, cut, and the same happening."""
     plugin = Interruption(sink, on_speech_started=False)
-    seen: list[ev.PlaybackInterrupted] = []
+    seen: list[PlaybackInterrupted] = []
     async with session_on(sink, plugin) as (session, wire):
-        session.on(ev.PlaybackInterrupted)(seen.append)
+        session.on(PlaybackInterrupted)(seen.append)
         wire.respond()
         wire.speak(SECOND)
         clock.now_s += 0.3
@@ -197,7 +186,7 @@ async def test_only_a_session_that_has_the_plugin_can_be_interrupted(sink: NullS
     """A session without the plugin is a mistake; one that is over is not."""
     plugin, stranger = Interruption(sink), Interruption(sink)
     async with session_on(sink, plugin) as (session, _):
-        with pytest.raises(RegistrationError, match="not attached"):
+        with pytest.raises(UsageError, match="not attached"):
             stranger.interrupt(session)
     assert plugin.interrupt(session) is None
 
@@ -224,8 +213,8 @@ async def test_playback_started_comes_when_an_item_is_heard() -> None:
     async with session_on(sink, Interruption(sink)) as (session, wire):
         second = anyio.Event()
 
-        @session.on(ev.PlaybackStarted)
-        def see(event: ev.PlaybackStarted) -> None:
+        @session.on(PlaybackStarted)
+        def see(event: PlaybackStarted) -> None:
             started.append((event.item_id, event.response_id))
             positions = [part.item_id for part in sink.positions()]
             assert positions[:1] in ([event.item_id], [])
@@ -248,20 +237,20 @@ async def test_a_queued_item_that_was_interrupted_never_started(
     """An item that was flushed before its turn is not announced."""
     started: list[str] = []
     async with session_on(sink, Interruption(sink)) as (session, wire):
-        session.on(ev.PlaybackStarted)(lambda event: started.append(event.item_id))
+        session.on(PlaybackStarted)(lambda event: started.append(event.item_id))
         wire.respond()
         wire.speak(SECOND[:480])
         wire.finish()
         wire.respond("r2", "b")
         wire.speak(SECOND, "r2", "b")
         with anyio.fail_after(5):
-            await session.wait_for(ev.PlaybackStarted)
+            await session.wait_for(PlaybackStarted)
         wire.interrupt()
         clock.now_s += 10
         wire.respond("r3", "c")
         wire.speak(SECOND, "r3", "c")
         with anyio.fail_after(5):
-            await session.wait_for(ev.PlaybackStarted)
+            await session.wait_for(PlaybackStarted)
     assert started == ["a", "c"]
 
 
@@ -301,7 +290,7 @@ class OwnSink:
 async def test_any_sink_will_do() -> None:
     """Interruption needs the protocol only; sounds of the application are silenced, no more."""
     async with session_on(Interruption(OwnSink())) as (session, wire):
-        interrupted = session.wait_for(ev.PlaybackInterrupted)
+        interrupted = session.wait_for(PlaybackInterrupted)
         wire.interrupt()
         with anyio.fail_after(5):
             [item] = (await interrupted).items
@@ -319,3 +308,166 @@ async def test_a_wav_sink_writes_its_file_when_the_session_ends(
         wire.speak(SECOND)
         clock.now_s += 0.5
     assert (tmp_path / "heard.wav").stat().st_size == 44 + 24_000
+
+
+class Unwell(NullSink):
+    """A sink whose device is gone."""
+
+    def __init__(self, clock: Clock, *, knows_positions: bool) -> None:
+        super().__init__(clock=clock)
+        self.broken = False
+        self.knows_positions = knows_positions
+
+    def flush(self) -> list[PlayedItem]:
+        """Fail once it is broken."""
+        if self.broken:
+            raise OSError("the device is gone")
+        return super().flush()
+
+    def positions(self) -> list[PlayedItem]:
+        """Fail too, or not."""
+        if self.broken and not self.knows_positions:
+            raise OSError("nobody knows")
+        return super().positions()
+
+
+@pytest.mark.parametrize("knows_positions", [True, False])
+@pytest.mark.parametrize("by_hand", [True, False])
+async def test_a_sink_that_cannot_be_flushed_costs_no_more_than_its_silence(
+    clock: Clock, *, knows_positions: bool, by_hand: bool
+) -> None:
+    """The generation, the cancel and, where positions are known, the cut go on; then it is told."""
+    sink = Unwell(clock, knows_positions=knows_positions)
+    plugin = Interruption(sink)
+    wire = Wire()
+    wire.begin(detection=ev.ServerVad(interrupt_response=False))
+    bus = Bus(plugins=[sink, plugin])
+    failed: list[str] = []
+    late: list[ev.Event] = []
+    bus.on(ev.HandlerFailed)(lambda event: failed.append(repr(event.error)))
+    async with bus.session(wire.transport) as session:
+        wire.respond()
+        wire.speak(SECOND)
+        clock.now_s += 0.25
+        sink.broken = True
+        session.on(ev.ResponseOutputAudioDelta)(late.append)
+        if by_hand:
+            with pytest.raises(OSError, match="the device is gone"):
+                plugin.interrupt(session)
+        else:
+            wire.interrupt()
+            assert failed == ["OSError('the device is gone')"]
+        cut = [truncate("a", 250)] if knows_positions else []
+        assert wire.sent == [ev.ResponseCancel(response_id="r"), *cut]
+        wire.speak(SECOND)
+        assert late == []
+        sink.broken = False
+
+
+async def test_an_event_that_cannot_be_sent_does_not_take_the_others_with_it(
+    sink: NullSink, clock: Clock
+) -> None:
+    """An interceptor of the application refuses one event; the rest is sent, and it is told."""
+
+    def refuse(event: ev.ResponseCancel, session: Session) -> ev.ResponseCancel:
+        raise ValueError("no cancelling here")
+
+    wire = Wire()
+    wire.begin(detection=ev.ServerVad(interrupt_response=False))
+    bus = Bus(plugins=[sink, Interruption(sink)])
+    failed: list[str] = []
+    items: list[str] = []
+    bus.on(ev.HandlerFailed)(lambda event: failed.append(repr(event.error)))
+    bus.on(PlaybackInterrupted)(lambda event: items.extend(i.item_id for i in event.items))
+    async with bus.session(wire.transport) as session:
+        session.intercept_outgoing(ev.ResponseCancel, refuse)
+        wire.respond()
+        wire.speak(SECOND)
+        clock.now_s += 0.25
+        wire.interrupt()
+        assert wire.sent == [truncate("a", 250)]
+    assert (failed, items) == (["ValueError('no cancelling here')"], ["a"])
+
+
+async def test_late_audio_stays_out_even_if_its_deletion_cannot_be_sent(sink: NullSink) -> None:
+    """A refused deletion is told; the audio that caused it is not heard for that."""
+
+    def refuse(event: ev.ConversationItemDelete, session: Session) -> None:
+        raise ValueError("no deleting here")
+
+    wire = Wire()
+    wire.begin()
+    bus = Bus(plugins=[sink, Interruption(sink)])
+    async with bus.session(wire.transport) as session:
+        session.intercept_outgoing(ev.ConversationItemDelete, refuse)
+        failure = session.wait_for(ev.HandlerFailed, timeout_s=5)
+        wire.respond()
+        wire.interrupt()
+        wire.speak(SECOND)
+        assert not sink.playing
+        assert repr((await failure).error) == "ValueError('no deleting here')"
+
+
+@pytest.mark.parametrize("kept_ms", [0, 300])
+async def test_audio_that_an_interceptor_dropped_was_not_heard(
+    sink: NullSink, clock: Clock, kept_ms: int
+) -> None:
+    """The application keeps audio from the sink: what it kept counts as received, not as heard."""
+    seen: list[PlaybackInterrupted] = []
+    started: list[str] = []
+    async with session_on(sink, Interruption(sink)) as (session, wire):
+
+        def drop(event: ev.ResponseOutputAudioDelta, session: Session) -> Any:
+            return event if len(event.delta) == 48 * kept_ms else None
+
+        session.intercept(ev.ResponseOutputAudioDelta, drop)
+        session.on(PlaybackInterrupted)(seen.append)
+        session.on(PlaybackStarted)(lambda event: started.append(event.item_id))
+        wire.respond()
+        if kept_ms:
+            wire.speak(bytes(48 * kept_ms))
+        wire.speak(SECOND)
+        await anyio.wait_all_tasks_blocked()
+        clock.now_s += 5
+        wire.interrupt()
+        assert wire.sent == ([truncate("a", 300)] if kept_ms else [])
+    cuts = [(i.item_id, i.played_ms, i.received_ms) for event in seen for i in event.items]
+    assert cuts == ([("a", 300, 1300)] if kept_ms else [])
+    assert started == (["a"] if kept_ms else [])
+
+
+async def test_what_the_application_flushed_never_started(sink: NullSink, clock: Clock) -> None:
+    """Whoever empties the sink before an item's turn, nobody is told that it is heard."""
+    started: list[str] = []
+    async with session_on(sink, Interruption(sink)) as (session, wire):
+        session.on(PlaybackStarted)(lambda event: started.append(event.item_id))
+        wire.respond()
+        wire.speak(SECOND)
+        sink.flush()  # before anybody could hear it
+        await anyio.wait_all_tasks_blocked()
+        wire.respond("r2", "b")
+        wire.speak(SECOND[:2400], "r2", "b")
+        wire.respond("r3", "c")
+        wire.speak(SECOND, "r3", "c")
+        await anyio.wait_all_tasks_blocked()
+        sink.flush()  # while b plays and c waits
+        wire.respond("r4", "d")
+        wire.speak(SECOND[:2880], "r4", "d")
+        wire.respond("r5", "e")
+        wire.speak(SECOND, "r5", "e")
+        await session.wait_for(PlaybackStarted, timeout_s=5)
+        clock.now_s += 0.06
+        await session.wait_for(PlaybackStarted, timeout_s=5)  # later than c's turn would have come
+    assert started == ["b", "d", "e"]
+
+
+async def test_a_short_item_that_is_over_before_anybody_looked_was_heard() -> None:
+    """The loop was busy while the item played: it is announced all the same."""
+    sink = NullSink()
+    async with session_on(sink, Interruption(sink)) as (session, wire):
+        started = session.wait_for(PlaybackStarted, timeout_s=5)
+        wire.respond()
+        wire.speak(SECOND[:96])
+        while sink.playing:
+            pass
+        assert (await started).item_id == "a"

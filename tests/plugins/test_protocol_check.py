@@ -8,11 +8,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from realtime_bus import InvalidEvent
+from realtime_bus import InvalidEvent, UsageError
 from realtime_bus import events as ev
 from realtime_bus.server import RealtimeServer, Text
 from realtime_bus_plugins.interruption import Interruption
-from realtime_bus_plugins.protocol_check import ProtocolCheck, RuleBroken
+from realtime_bus_plugins.protocol_check import ProtocolCheck, ProtocolViolation, RuleBroken
 from realtime_bus_plugins.sinks import NullSink
 
 from .._checked import checked_bus  # noqa: TID252  # tests are no package with a name of its own
@@ -26,8 +26,8 @@ DELETE = ev.ConversationItemDelete(item_id="nothing")
 async def test_a_violation_is_reported_before_it_is_sent() -> None:
     """The event tells the rule; the client event goes out all the same."""
     async with session_on(ProtocolCheck()) as (session, wire):
-        seen: list[tuple[ev.ProtocolViolation, int]] = []
-        session.on(ev.ProtocolViolation)(lambda event: seen.append((event, len(wire.sent))))
+        seen: list[tuple[ProtocolViolation, int]] = []
+        session.on(ProtocolViolation)(lambda event: seen.append((event, len(wire.sent))))
         session.send_nowait(DELETE)
         assert wire.sent == [DELETE]
     [(violation, sent_before)] = seen
@@ -45,7 +45,7 @@ async def test_a_violation_may_be_refused() -> None:
     answer = ev.FunctionCallOutputItem(call_id="c", output="")
     async with session_on(ProtocolCheck("refuse")) as (session, wire):
         seen: list[str] = []
-        session.on(ev.ProtocolViolation)(lambda event: seen.append(event.rule))
+        session.on(ProtocolViolation)(lambda event: seen.append(event.rule))
         early = ev.ConversationItemCreate(item=answer)
         session.send_nowait(early)
         wire.feed(ev.ConversationItemAdded(item=call))
@@ -69,7 +69,7 @@ async def test_every_broken_rule_is_reported() -> None:
     """One event may break several."""
     async with session_on(ProtocolCheck()) as (session, _):
         seen: list[str] = []
-        session.on(ev.ProtocolViolation)(lambda event: seen.append(event.rule))
+        session.on(ProtocolViolation)(lambda event: seen.append(event.rule))
         session.send_nowait(
             ev.ConversationItemTruncate(item_id="x", content_index=0, audio_end_ms=0)
         )
@@ -93,7 +93,7 @@ async def test_what_is_invalid_anyway_counts_as_not_sent() -> None:
         with pytest.raises(InvalidEvent, match="max_output_tokens"):
             session.send_nowait(ev.ResponseCreate(response=params))
         session.send_nowait(ev.ResponseCreate())
-        assert wire.sent == [ev.ResponseCreate()]
+        assert [type(event) for event in wire.sent] == [ev.ResponseCreate]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ async def test_what_is_invalid_anyway_counts_as_not_sent() -> None:
 )
 async def test_wrong_options_are_refused(arguments: Any, message: str) -> None:
     """A reaction or rule that does not exist is an error where it is written."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=message):
         ProtocolCheck(**arguments)
 
 
@@ -149,11 +149,11 @@ async def test_a_session_with_the_local_server_keeps_the_rules() -> None:
         assert response.status == "completed"
         await session.respond(conversation="none", output_modalities=["text"])
         await session.append_audio(bytes(48_000))
-        committed = await session.commit()
+        committed = await session.commit_input()
         await session.retrieve_item(committed.item_id)
-        await session.clear()
+        await session.clear_input()
         await session.delete_item(str(item.id))
-        await session.cancel()
+        await session.cancel_response()
         with pytest.raises(RuleBroken, match="commit-100-ms"):
-            await session.commit()
+            await session.commit_input()
     assert errors == []

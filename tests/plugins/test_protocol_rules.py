@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from realtime_bus import Conversation
 from realtime_bus import events as ev
-from realtime_bus_plugins._rules import RULES, Known, broken_rules
+from realtime_bus_plugins._rules import RULES, Observed, broken_rules
 
 PCM_100_MS = bytes(4800)
 PLACE: dict[str, Any] = {"response_id": "r", "item_id": "a", "output_index": 0, "content_index": 0}
@@ -119,16 +120,35 @@ def confirmed(audio_format: ev.AudioFormat) -> ev.SessionUpdated:
     return ev.SessionUpdated(session=ev.RealtimeSession(audio=config))
 
 
+class Session:
+    """Feeds the conversation and what is observed, in a session's order."""
+
+    def __init__(self) -> None:
+        self._free = 0
+        # as the arbiter knows
+        self.observed = Observed(Conversation(lambda _: True if self._free else None))
+
+    def happen(self, event: ev.Event) -> None:
+        """Send or receive an event."""
+        if isinstance(event, ev.ClientEvent):
+            self._free += event == OUT_OF_BAND
+            self.observed.sent(event)
+            return
+        assert isinstance(event, ev.ServerEvent)
+        conversation = self.observed.conversation
+        if isinstance(event, ev.Error) and "resp_" in str(event.error.message):
+            conversation.presume_active("resp_1")
+        elif type(event) in Conversation.SEEN:
+            conversation.see(event)
+        self.observed.see(event)
+
+
 def broken(*before: ev.Event, event: ev.ClientEvent, fresh: bool = False) -> list[str]:
     """Return the rules that an event breaks after others were sent and received."""
-    known = Known()
+    session = Session()
     for happened in ([] if fresh else [created()]) + list(before):
-        if isinstance(happened, ev.ClientEvent):
-            known.sent(happened)
-        else:
-            assert isinstance(happened, ev.ServerEvent)
-            known.see(happened)
-    return [each.rule.id for each in broken_rules(RULES, event, known)]
+        session.happen(happened)
+    return [each.rule.id for each in broken_rules(RULES, event, session.observed)]
 
 
 def voice_of(name: str) -> ev.ResponseCreate:
@@ -394,8 +414,8 @@ def test_out_of_band_items_are_no_items() -> None:
 
 def test_memory_is_bounded() -> None:
     """Only the last ids are remembered."""
-    known = Known()
-    known.see(created())
+    observed = Observed(Conversation())
+    observed.see(created())
     for number in range(5000):
-        known.sent(ev.InputAudioBufferAppend(audio=b"", event_id=str(number)))
-    assert len(known.event_ids) == 4096
+        observed.sent(ev.InputAudioBufferAppend(audio=b"", event_id=str(number)))
+    assert len(observed.event_ids) == 4096

@@ -16,7 +16,7 @@ from realtime_bus import MissingExtra
 from realtime_bus.audio import AudioSink
 from realtime_bus.events import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU
 from realtime_bus_plugins._playback import FromSession, ToSession
-from realtime_bus_plugins._playback._g711 import load_audioop
+from realtime_bus_plugins._playback._pcm import load_audioop
 from realtime_bus_plugins.sinks import NullSink, Track, WavSink, write_stereo_wav
 
 BYTES_PER_MS = 48
@@ -182,6 +182,47 @@ def test_samples_survive_being_split(audio: bytes, cuts: list[int]) -> None:
     whole = audio[: len(audio) // 2 * 2]
     assert made == whole
     assert counted == len(whole) // 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 9)), max_size=20))
+def test_items_that_take_turns_keep_their_halves(pieces: list[tuple[str, int]]) -> None:
+    """However two items are cut and interleaved, each one's samples come out as they were sent."""
+    converter, counter = FromSession(), FromSession(counting_only=True)
+    sent, made, counted = {"a": b"", "b": b""}, {"a": b"", "b": b""}, {"a": 0, "b": 0}
+    for item, length in pieces:
+        start = len(sent[item])
+        piece = bytes((start + n) % 256 for n in range(length))
+        sent[item] += piece
+        made[item] += converter.convert(piece, item)
+        counted[item] += counter.samples(piece, item)
+    for item, audio in sent.items():
+        assert made[item] == audio[: len(audio) // 2 * 2]
+        assert counted[item] == len(audio) // 2
+
+
+def test_resampled_items_that_take_turns_sound_as_if_each_came_alone() -> None:
+    """The resampler's state belongs to the item: no clicks where another item's delta stands."""
+    sounds = {"a": tone(60, 9000), "b": tone(60, -9000)}
+    together, made = FromSession(), {"a": b"", "b": b""}
+    together.use(AudioPCM(rate=16_000))
+    for start in range(0, 2880, 320):
+        for item, pcm in sounds.items():
+            made[item] += together.convert(pcm[start : start + 320], item)
+    for item, pcm in sounds.items():
+        alone = FromSession()
+        alone.use(AudioPCM(rate=16_000))
+        pieces = [alone.convert(pcm[n : n + 320], item) for n in range(0, 2880, 320)]
+        assert made[item] == b"".join(pieces)
+
+
+def test_fractions_of_samples_add_up(clock: Clock) -> None:
+    """Three samples at 16 kHz are four and a half at 24 kHz: many such deltas lose nothing."""
+    sink = NullSink(clock=clock)
+    sink.start(AudioPCM(rate=16_000))
+    for _ in range(1600):
+        sink.write(bytes(2 * 3), item_id="a")
+    [part] = sink.positions()
+    assert part.written_ms == 300
 
 
 def test_half_a_sample_does_not_spill_into_the_next_item() -> None:

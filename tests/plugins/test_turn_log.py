@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus_plugins._turns import TurnLog
+from realtime_bus_plugins._turns import TurnCompleted, TurnLog
 
 
 def response(status: str = "completed", *, calls: bool = False, **fields: Any) -> ev.Response:
@@ -35,7 +35,7 @@ def answered(log: TurnLog, at_s: float, response_id: str = "r", *, audio_s: floa
     log.response_done(response_id, response(), at_s + 0.2)
 
 
-def only(turns: list[ev.TurnCompleted]) -> ev.TurnCompleted:
+def only(turns: list[TurnCompleted]) -> TurnCompleted:
     """Return the one turn."""
     [turn] = turns
     return turn

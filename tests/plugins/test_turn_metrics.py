@@ -9,28 +9,17 @@ import pytest
 
 from realtime_bus import events as ev
 from realtime_bus.server import RealtimeServer, Text, ToolCall
-from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.interruption import Interruption, PlaybackStarted
 from realtime_bus_plugins.sinks import NullSink
-from realtime_bus_plugins.turn_metrics import TurnMetrics
+from realtime_bus_plugins.turn_metrics import TurnCompleted, TurnMetrics
 
 from .._checked import checked_bus  # noqa: TID252  # tests are no package with a name of its own
-from ._wire import session_on
+from ._wire import Clock, session_on
 
 pytestmark = pytest.mark.anyio
 
 SECOND = bytes(48_000)
 STOPPED = ev.InputAudioBufferSpeechStopped(audio_end_ms=1000, item_id="u")
-
-
-class Clock:
-    """A clock that stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now_s
 
 
 @pytest.fixture
@@ -39,10 +28,10 @@ def clock() -> Clock:
     return Clock()
 
 
-def collect(session: Any) -> list[ev.TurnCompleted]:
+def collect(session: Any) -> list[TurnCompleted]:
     """Collect the session's turns."""
-    turns: list[ev.TurnCompleted] = []
-    session.on(ev.TurnCompleted)(turns.append)
+    turns: list[TurnCompleted] = []
+    session.on(TurnCompleted)(turns.append)
     return turns
 
 
@@ -57,7 +46,7 @@ async def test_a_spoken_turn_that_is_interrupted(clock: Clock) -> None:
         wire.respond()
         wire.speak(SECOND)
         with anyio.fail_after(5):
-            await session.wait_for(ev.PlaybackStarted)
+            await session.wait_for(PlaybackStarted)
         clock.now_s += 0.25
         wire.interrupt()
         assert turns == []
@@ -74,7 +63,7 @@ async def test_a_turn_is_told_when_its_audio_has_been_played() -> None:
     """On the real clock, the turn is over a little after its response."""
     sink = NullSink()
     async with session_on(sink, Interruption(sink), TurnMetrics()) as (session, wire):
-        completed = session.wait_for(ev.TurnCompleted)
+        completed = session.wait_for(TurnCompleted)
         wire.feed(STOPPED)
         wire.respond()
         wire.speak(SECOND[:2400])
@@ -92,7 +81,7 @@ async def test_open_turns_are_told_before_the_session_is_closed(clock: Clock) ->
     """The last turn is not lost; no event follows Closed."""
     order: list[str] = []
     async with session_on(TurnMetrics(clock=clock)) as (session, wire):
-        session.on(ev.TurnCompleted, ev.Closed)(lambda event: order.append(event.type))
+        session.on(TurnCompleted, ev.Closed)(lambda event: order.append(event.type))
         wire.feed(STOPPED)
         wire.respond()
         wire.speak(SECOND)
@@ -150,8 +139,8 @@ class Clerk:
 async def test_written_turns_with_the_local_server() -> None:
     """A greeting, a question with a tool call, and one out of band: two turns in all."""
     bus = checked_bus(TurnMetrics())
-    turns: list[ev.TurnCompleted] = []
-    bus.on(ev.TurnCompleted)(turns.append)
+    turns: list[TurnCompleted] = []
+    bus.on(TurnCompleted)(turns.append)
     server = RealtimeServer(Clerk())
     async with server.connect_memory() as transport, bus.session(transport) as session:
         await session.update(output_modalities=["text"])
@@ -173,13 +162,13 @@ async def test_written_turns_with_the_local_server() -> None:
 async def test_a_commit_by_hand_with_the_local_server() -> None:
     """Push to talk: the turn counts from the commit, and has the committed item."""
     bus = checked_bus(TurnMetrics())
-    turns: list[ev.TurnCompleted] = []
-    bus.on(ev.TurnCompleted)(turns.append)
+    turns: list[TurnCompleted] = []
+    bus.on(TurnCompleted)(turns.append)
     server = RealtimeServer(Clerk())
     async with server.connect_memory() as transport, bus.session(transport) as session:
         await session.update(output_modalities=["text"], turn_detection=None)
         await session.append_audio(SECOND)
-        committed = await session.commit()
+        committed = await session.commit_input()
         await session.respond()
     [turn] = turns
     assert (turn.origin, turn.item_id) == ("commit", committed.item_id)

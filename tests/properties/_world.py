@@ -24,8 +24,8 @@ from realtime_bus.server import (
     ToolCall,
 )
 from realtime_bus_plugins.history import History
-from realtime_bus_plugins.interruption import Interruption
-from realtime_bus_plugins.protocol_check import ProtocolCheck
+from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted
+from realtime_bus_plugins.protocol_check import ProtocolCheck, ProtocolViolation
 from realtime_bus_plugins.sinks import NullSink
 from realtime_bus_plugins.tools import Tools
 
@@ -158,10 +158,10 @@ class World:
         bus = self.bus
         bus.on(ev.Error)(self._refused)
         bus.on(ev.ResponseDone)(self._finished)
-        bus.on(ev.PlaybackInterrupted)(self._interrupted)
+        bus.on(PlaybackInterrupted)(self._interrupted)
         bus.on(ev.ResponseOutputAudioDelta)(self._heard)
         bus.on(ev.HandlerFailed)(self._failed)
-        bus.on(ev.ProtocolViolation)(lambda event: self.violations.append(event.rule))
+        bus.on(ProtocolViolation)(lambda event: self.violations.append(event.rule))
         self.tools.tool(quick)
         self.tools.tool(slow)
         self.tools.tool(broken)
@@ -175,7 +175,7 @@ class World:
         self.seen[f"{event.response.status} responses"] += 1
         self.seen["responses out of band"] += event.response.conversation_id is None
 
-    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
         self._cut |= {item.item_id for item in event.items}
         self.seen["interruptions"] += 1
 

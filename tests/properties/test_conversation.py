@@ -28,6 +28,7 @@ def quiet() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_any_schedule_leaves_a_conversation_in_order() -> None:
     """No unexpected error, nothing left hanging, no late audio, every call answered once."""

@@ -32,6 +32,11 @@ from ._world import World, only_error, silence, speech, spoken, types
         (b'{"type": "output_audio_buffer.clear"}', "invalid_value", "type"),
         (b'{"type": "input_audio_buffer.append"}', "missing_required_parameter", "audio"),
         (b'{"type": "input_audio_buffer.append", "audio": 1}', "invalid_value", "audio"),
+        (
+            b'{"type":"input_audio_buffer.append","audio":"?"}',
+            "invalid_value",
+            "audio",
+        ),  # as encoders write
         (b'{"type": "input_audio_buffer.append", "audio": "?"}', "invalid_value", "audio"),
         (b'{"type": "input_audio_buffer.append", "audio": "AAA"}', "invalid_value", "audio"),
         (b'{"type": "response.create", "x": 1}', "unknown_parameter", "x"),
@@ -242,6 +247,7 @@ def _check_story(events: list[ev.ServerEvent]) -> None:
     assert len({event.event_id for event in events}) == len(events)
 
 
+@pytest.mark.slow
 def test_an_hour_of_conversation_in_seconds() -> None:
     """On a virtual clock an hour of turns, replies and interruptions takes seconds."""
     world = World(*(spoken(4000, f"Answer {i}.") for i in range(1000)), words="turn {}".format)

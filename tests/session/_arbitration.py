@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from realtime_bus import events as ev
-from realtime_bus._session._arbiter import Arbiter
-from realtime_bus._session._requests import rejection
-from realtime_bus._session._response_task import ResponseTask, mark_request
+from realtime_bus.session._arbiter import Arbiter
+from realtime_bus.session._arbiter import ResponseRequest, mark_request
+from realtime_bus.session._conversation import Conversation
+from realtime_bus.session._requests import rejection
 
 RACE = "conversation_already_has_active_response"
 
@@ -33,19 +36,20 @@ class Desk:
         self.sent: list[str] = []
         self.cancelled: list[str | None] = []
         self.settled: list[str] = []
-        self.tasks: dict[str, ResponseTask] = {}
+        self.tasks: dict[str, ResponseRequest] = {}
         self.refuse: Exception | None = None
-        self.arbiter = Arbiter(self._send, self.cancelled.append)
+        self.conversation = Conversation(lambda found: self.arbiter.asked_out_of_band(found))
+        self.arbiter = Arbiter(self._send, self.cancelled.append, self.conversation)
 
     def _send(self, event: ev.ResponseCreate) -> None:
         if self.refuse is not None:
             raise self.refuse
         self.sent.append(str(event.event_id))
 
-    def ask(self, name: str, **params: Any) -> ResponseTask:
+    def ask(self, name: str, **params: Any) -> ResponseRequest:
         """Submit a request under a name, which is its ``event_id``."""
         wanted = mark_request(ev.ResponseCreateParams(**params), name)
-        task = ResponseTask(ev.ResponseCreate(event_id=name, response=wanted))
+        task = ResponseRequest(ev.ResponseCreate(event_id=name, response=wanted))
         task.on_settled = lambda: self.settled.append(name)
         self.tasks[name] = task
         self.arbiter.submit(task, self.now_s)
@@ -55,17 +59,29 @@ class Desk:
         self, response_id: str | None, name: str | None = None, *, echoes: bool = True, **more: Any
     ) -> None:
         """Let the server say ``response.created``, for a request or of its own."""
-        metadata = self.tasks[name].metadata if name is not None and echoes else None
+        metadata = self.tasks[name].metadata if name is not None else None
+        metadata = metadata if echoes else msgspec.UNSET
         found = response(response_id, metadata=metadata, **more)
-        self.arbiter.created(found, self.now_s, echoes=echoes)
+        self.hear_created(found)
 
     def done(
         self, response_id: str | None, name: str | None = None, *, echoes: bool = True
     ) -> None:
         """Let the server say ``response.done``."""
-        metadata = self.tasks[name].metadata if name is not None and echoes else None
+        metadata = self.tasks[name].metadata if name is not None else None
+        metadata = metadata if echoes else msgspec.UNSET
         found = response(response_id, metadata=metadata)
-        self.arbiter.done(found, self.now_s, echoes=echoes)
+        self.hear_done(found)
+
+    def hear_created(self, found: ev.Response) -> None:
+        """Pass ``response.created`` on, as a session does."""
+        self.conversation.see(ev.ResponseCreated(response=found))
+        self.arbiter.created(found, self.now_s)
+
+    def hear_done(self, found: ev.Response) -> None:
+        """Pass ``response.done`` on, as a session does."""
+        self.conversation.see(ev.ResponseDone(response=found))
+        self.arbiter.done(found, self.now_s)
 
     def error(
         self, event_id: str | None, *, code: str | None = RACE, message: str = "no", **more: Any

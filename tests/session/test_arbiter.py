@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from realtime_bus._session._arbiter import AT_ONCE, STALE_S
-from realtime_bus._session._response_task import MARK
+from realtime_bus.session._arbiter import AT_ONCE, STALE_S
+from realtime_bus.session._arbiter import MARK
 
 from ._arbitration import Desk, response
 
@@ -49,7 +49,7 @@ def test_out_of_band_requests_are_free(desk: Desk) -> None:
 
 def test_an_out_of_band_response_of_another_peer_is_not_active(desk: Desk) -> None:
     """Rule 2: a response with metadata and no conversation, not ours, is somebody else's."""
-    desk.arbiter.created(response("r9", metadata={"theirs": "1"}, band=False), 0.0)
+    desk.hear_created(response("r9", metadata={"theirs": "1"}, band=False))
     assert desk.arbiter.active_id is None
 
 

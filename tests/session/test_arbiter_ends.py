@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from realtime_bus import CloseInfo, RequestRejected, SessionClosed
-from realtime_bus._session._arbiter import STALE_S
+from realtime_bus.session._arbiter import STALE_S
 
 from ._arbitration import RACE, Desk
 

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -16,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from realtime_bus import events as ev
-from realtime_bus._session._arbiter import STALE_S
+from realtime_bus.session._arbiter import STALE_S
 
 from ._arbitration import Desk, response
 
@@ -34,7 +35,7 @@ class Conversation(RuleBasedStateMachine):
         self.read = 0  # how many requests the server has taken
         self.to_client: deque[tuple[str, Any, bool]] = deque()  # the last: answers a request
         self.answers = 0  # that the client has heard, to requests for the conversation
-        self.active: dict[str, dict[str, str] | None] = {}  # by response id: metadata
+        self.active: dict[str, Any] = {}  # by response id: metadata
         self.in_conversation: str | None = None
         self.count = 0
 
@@ -66,15 +67,14 @@ class Conversation(RuleBasedStateMachine):
         if what == "error":
             self.desk.error(*about[0], message=about[1])
         else:
-            see = getattr(self.desk.arbiter, what)
-            see(about, self.desk.now_s, echoes=self.echoes)
+            getattr(self.desk, f"hear_{what}")(about)
 
     # --- the server ---
 
     def _start(self, metadata: dict[str, str] | None, *, band: bool, asked: bool) -> None:
         self.count += 1
         response_id = f"resp_{self.count}"
-        shown = metadata if self.echoes else None
+        shown = metadata if self.echoes else msgspec.UNSET
         self.active[response_id] = shown
         if band:
             self.in_conversation = response_id

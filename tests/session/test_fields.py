@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from realtime_bus import AuthenticationError, InvalidURL, RegistrationError
+from realtime_bus import AuthenticationError, InvalidURL, SessionSettings, UsageError
 from realtime_bus import events as ev
-from realtime_bus._session._address import Secret, address, find_key, vocabulary_of
-from realtime_bus._session._fields import SessionFields, session_request
+from realtime_bus.connect import Secret, Target, target
+from realtime_bus.session._settings import settings_request
 
-FIELDS: list[tuple[SessionFields, dict[str, Any]]] = [
+FIELDS: list[tuple[SessionSettings, dict[str, Any]]] = [
     ({}, {}),
     ({"instructions": "x"}, {"instructions": "x"}),
     ({"voice": "marin"}, {"audio": {"output": {"voice": "marin"}}}),
@@ -35,23 +35,29 @@ FIELDS: list[tuple[SessionFields, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("fields", "expected"), FIELDS)
 def test_short_names_build_the_nested_request(
-    fields: SessionFields, expected: dict[str, Any]
+    fields: SessionSettings, expected: dict[str, Any]
 ) -> None:
     """Each setting goes to its place, None is sent as null, and nothing else is sent."""
-    plain = msgspec.json.decode(msgspec.json.encode(session_request(fields)))
+    plain = msgspec.json.decode(msgspec.json.encode(settings_request(fields, "realtime")))
     assert plain == {"type": "realtime", **expected}
 
 
 def test_an_unknown_setting_lists_the_known() -> None:
     """A mistyped setting fails and says what there is."""
-    with pytest.raises(RegistrationError, match="no session field 'voise'; known are include, in"):
-        session_request({"voise": "marin"})  # type: ignore[typeddict-unknown-key]  # the mistake
+    with pytest.raises(UsageError, match="a realtime session has no setting 'voise'; known are include, in"):
+        settings_request({"voise": "marin"}, "realtime")
 
 
 def test_an_unknown_format_lists_the_known() -> None:
     """Formats have three short names."""
-    with pytest.raises(RegistrationError, match="input_format='mp3' is not known; choose one of"):
-        session_request({"input_format": "mp3"})  # type: ignore[typeddict-item]  # the mistake
+    with pytest.raises(UsageError, match="input_format='mp3' is not known; choose one of"):
+        settings_request({"input_format": "mp3"}, "realtime")
+
+
+def find(model_or_url: str | None, **options: Any) -> Target:
+    """Work out a target, with a key unless another one is given."""
+    given = {"call_id": None, "intent": None, "api_key": "k", "headers": {}, **options}
+    return target(model_or_url, **given)
 
 
 ADDRESSES: list[tuple[tuple[Any, Any, Any], str]] = [
@@ -60,6 +66,11 @@ ADDRESSES: list[tuple[tuple[Any, Any, Any], str]] = [
     ((None, None, "transcription"), "wss://api.openai.com/v1/realtime?intent=transcription"),
     (("ws://localhost:8000/v1", None, None), "ws://localhost:8000/v1"),
     (("wss://h/p?model=m", "rtc_1", None), "wss://h/p?model=m&call_id=rtc_1"),
+    (
+        ("gpt-realtime-translate", None, "translation"),
+        "wss://api.openai.com/v1/realtime/translations?model=gpt-realtime-translate",
+    ),
+    (("ws://h/translations?a=b", None, "translation"), "ws://h/translations?a=b"),
     (("a model/é", None, None), "wss://api.openai.com/v1/realtime?model=a+model%2F%C3%A9"),
 ]
 
@@ -68,19 +79,23 @@ ADDRESSES: list[tuple[tuple[Any, Any, Any], str]] = [
 def test_addresses(given: tuple[Any, Any, Any], expected: str) -> None:
     """A model, a call or an intent goes to OpenAI; a whole address is taken as it is."""
     model_or_url, call_id, intent = given
-    assert address(model_or_url, call_id=call_id, intent=intent) == expected
+    assert find(model_or_url, call_id=call_id, intent=intent).url == expected
 
 
 def test_no_address_at_all() -> None:
     """Without anything that says where to, connecting fails with what could be given."""
     with pytest.raises(InvalidURL, match="needs a model such as 'gpt-realtime'"):
-        address(None, call_id=None, intent=None)
+        find(None)
 
 
 def test_the_protocol_follows_from_the_address() -> None:
-    """The translation path has a vocabulary of its own."""
-    assert vocabulary_of("wss://h/v1/realtime/translations/?model=m").name == "translation"
-    assert vocabulary_of("wss://h/v1/realtime?model=translations").name == "realtime"
+    """The translation path has a protocol of its own; a transcription is of the same one."""
+    translating = find("wss://h/v1/realtime/translations/?model=m")
+    assert (translating.protocol.name, translating.kind) == ("translation", "translation")
+    conversing = find("wss://h/v1/realtime?model=translations")
+    assert (conversing.protocol.name, conversing.kind) == ("realtime", "realtime")
+    transcribing = find(None, intent="transcription")
+    assert (transcribing.protocol.name, transcribing.kind) == ("realtime", "transcription")
 
 
 OPENAI = "wss://api.openai.com/v1/realtime"
@@ -90,6 +105,8 @@ KEYS: list[tuple[str | None, str, dict[str, str], str | None]] = [
     (None, "ws://127.0.0.1:8000/x", {}, "from the environment"),
     (None, "ws://localhost:8000/x", {}, "from the environment"),
     (None, "ws://far.example/x", {}, None),
+    (None, "ws://127.evil.example/x", {}, None),
+    (None, "ws://[::1]:8000/x", {}, "from the environment"),
     (None, OPENAI, {"Authorization": "Bearer other"}, None),
     (None, "wss://azure.example/x?api-key=k", {}, None),
     (None, "wss://azure.example/x", {"API-Key": "k"}, None),
@@ -106,7 +123,7 @@ def test_keys(
 ) -> None:
     """The environment's key is not sent unencrypted to other machines, nor beside another."""
     monkeypatch.setenv("OPENAI_API_KEY", "from the environment")
-    found = find_key(api_key, url, headers)
+    found = find(url, api_key=api_key, headers=headers).key
     assert (found.reveal() if found else None) == expected
 
 
@@ -114,8 +131,8 @@ def test_a_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenAI wants a key, and other servers may not."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(AuthenticationError, match=r"pass api_key=\.\.\., or set OPENAI_API_KEY"):
-        find_key(None, OPENAI, {})
-    assert find_key(None, "wss://elsewhere.example/x", {}) is None
+        find(OPENAI, api_key=None)
+    assert find("wss://elsewhere.example/x", api_key=None).key is None
 
 
 def test_a_secret_does_not_show_itself() -> None:

@@ -41,7 +41,7 @@ async def test_leaving_closes_the_connection() -> None:
     async with joined() as (session, peer):
         pass
     assert peer.closed == (1000, "")
-    assert await session.closed() == CloseInfo(code=1000)
+    assert await session.wait_closed() == CloseInfo(code=1000)
 
 
 async def test_closing_by_hand_gives_code_and_reason() -> None:
@@ -169,7 +169,7 @@ async def test_the_connection_is_lost_in_the_middle() -> None:
 
         session.start_soon(lose)
         with pytest.raises(SessionClosed) as caught:
-            await session.clear()
+            await session.clear_input()
         assert caught.value.close.code == 1011
         message = "the session closed with 1011 (keepalive timeout) before input_audio_buffer.clear"
         assert message in str(caught.value)
@@ -188,7 +188,7 @@ async def test_a_severed_connection_is_unclean() -> None:
     client, server = memory_transport_pair()
     async with Bus().session(client, wait_created=False) as session:
         server.sever()
-        close = await session.closed()
+        close = await session.wait_closed()
     assert (close.code, close.clean) == (1006, False)
 
 
@@ -229,6 +229,6 @@ async def test_a_transport_that_raises_ends_the_session(where: str) -> None:
     fault = MistakeError("broken pipe")
     async with Bus().session(Fragile(**{where: fault}), wait_created=False) as session:
         await quiet()
-    assert await session.closed() == CloseInfo(
+    assert await session.wait_closed() == CloseInfo(
         code=1006, reason="broken pipe", clean=False, error=fault
     )

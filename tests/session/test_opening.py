@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from realtime_bus import AuthenticationError, Bus, ConnectError, HostUnreachable, RegistrationError
+from realtime_bus import AuthenticationError, Bus, ConnectError, HostUnreachable, UsageError
 from realtime_bus import events as ev
 
 from ..bus._peer import Peer, joined, refusal, speech  # noqa: TID252  # tests are no package with a name of its own
@@ -65,7 +65,7 @@ async def test_without_waiting_for_created() -> None:
 
 async def test_a_connection_that_cannot_be_used() -> None:
     """An object without the methods of a connection is refused before anything is opened."""
-    with pytest.raises(RegistrationError, match="object cannot be adapted"):
+    with pytest.raises(UsageError, match="object cannot be adapted"):
         Bus().session(object())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from realtime_bus import Reply, RequestTimeout, Session
 from realtime_bus import events as ev
-from realtime_bus._session import _reply
+from realtime_bus.session import _responses
 
 from ..bus._peer import joined, quiet, refusal  # noqa: TID252  # tests are no package with a name of its own
 from ._replies import RACE, created, done, metadata_of, speak, types
@@ -67,7 +67,7 @@ async def test_cancelling_one_that_speaks() -> None:
 
 async def test_cancelling_what_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never creates the response makes `cancel` run out of time."""
-    monkeypatch.setattr(_reply, "_CANCEL_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(_responses, "_CANCEL_TIMEOUT_S", 0.01)
     async with joined() as (session, _):
         with pytest.raises(RequestTimeout, match=r"not done within 0\.01 s"):
             await session.respond().cancel()

@@ -9,7 +9,7 @@ import pytest
 
 from realtime_bus import CloseInfo, RequestRejected, SessionClosed
 from realtime_bus import events as ev
-from realtime_bus._session._requests import ITEM_ID_PREFIX, Pending, Requests
+from realtime_bus.session._requests import ITEM_ID_PREFIX, Pending, Requests
 
 from ..bus._peer import refusal  # noqa: TID252  # tests are no package with a name of its own
 
@@ -26,7 +26,8 @@ class Book:
         """Put a request on its way, under a name that is its ``event_id``."""
         event = msgspec.structs.replace(event, event_id=name)
         self.pending[name] = Pending(event, lambda: self.settled.append(name))
-        self.requests.add(self.pending[name])
+        self.requests.expect(self.pending[name])
+        self.requests.sent(event)
 
     def hear(self, *events: ev.Event) -> list[str]:
         """Return which requests these events settle."""
@@ -183,6 +184,6 @@ def test_the_end_fails_all(book: Book) -> None:
 def test_who_has_gone_is_not_answered(book: Book) -> None:
     """A request that was given up is not settled any more, and twice gone is no error."""
     book.ask("a", ev.InputAudioBufferClear())
-    book.requests.forget(book.pending["a"])
-    book.requests.forget(book.pending["a"])
+    book.requests.abandon(book.pending["a"])
+    book.requests.abandon(book.pending["a"])
     assert book.hear(ev.InputAudioBufferCleared(), refusal("a")) == []

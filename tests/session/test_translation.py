@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from realtime_bus import Bus, RegistrationError, decode_translation_client, encode
+from realtime_bus import Bus, UsageError, decode_client, encode
 from realtime_bus import events as ev
 from realtime_bus.events import translation as tr
 from realtime_bus.transport import MemoryTransport, memory_transport_pair
@@ -27,7 +27,7 @@ class Translator:
 
     def take(self, frame: bytes) -> None:
         """Answer one frame."""
-        event = decode_translation_client(frame)
+        event = decode_client(frame, protocol="translation")
         self.seen.append(event)
         if isinstance(event, tr.SessionUpdate):
             self.transport.send(encode(self.updated))
@@ -47,7 +47,7 @@ async def test_a_translation_session_speaks_its_own_protocol() -> None:
             assert session.id == "sess_t"
             request = tr.TranslationSessionRequest()
             assert await session.update_translation(request) == peer.updated
-            with pytest.raises(RegistrationError, match="update_translation"):
+            with pytest.raises(UsageError, match="update_translation"):
                 await session.update(instructions="none here")
             await session.append_audio(b"\1\2" * 10)
             theirs.send(encode(tr.SessionOutputAudioDelta(event_id="e3", delta=b"\3\4")))

@@ -13,16 +13,10 @@ import trustme
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener
 
-from realtime_bus._errors import CloseInfo, TransportClosed
-from realtime_bus.transport import (
-    Dial,
-    Refusal,
-    Settings,
-    StreamTransport,
-    dial,
-    dial_picows,
-    server_connection,
-)
+from realtime_bus.errors import CloseInfo, TransportClosed
+from realtime_bus.transport import Dial, dial, dial_picows
+from realtime_bus.transport._handshake import ConnectionOptions, HttpRefusal, server_connection
+from realtime_bus.transport._stream import StreamTransport
 
 Handler = Callable[[ByteStream], Awaitable[None]]
 Listen = Callable[..., AbstractAsyncContextManager[int]]
@@ -85,21 +79,21 @@ def serve() -> Callable[..., AbstractAsyncContextManager[Server]]:
     async def serving(
         *,
         echo: bool = True,
-        refusal: Refusal | None = None,
+        refusal: HttpRefusal | None = None,
         greeting: tuple[bytes, ...] = (),
-        settings: Settings | None = None,
+        options: ConnectionOptions | None = None,
         subprotocols: tuple[str, ...] = (),
         tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Server]:
         server: Server
 
-        def check(request: Any) -> Refusal | None:
+        def check(request: Any) -> HttpRefusal | None:
             server.requests.append(request)
             return refusal
 
         async def handle(stream: ByteStream) -> None:
             connection = server_connection(
-                process_request=check, settings=settings, subprotocols=subprotocols
+                process_request=check, options=options, subprotocols=subprotocols
             )
             transport = StreamTransport(stream, connection, close_timeout_s=1)
             server.transports.append(transport)

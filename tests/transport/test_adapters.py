@@ -9,8 +9,8 @@ import anyio
 import pytest
 from starlette.websockets import WebSocket
 
-from realtime_bus._errors import CloseInfo, RegistrationError, TransportClosed
-from realtime_bus.transport import _adapters, adapt
+from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.transport import _buffers, adapt
 
 
 class Plain:
@@ -148,7 +148,7 @@ async def test_pausing_stops_receiving(running: Any) -> None:
 @pytest.mark.anyio
 async def test_a_stuck_peer_is_given_up(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound of the send queue the connection ends with 1008."""
-    monkeypatch.setattr(_adapters, "MAX_UNSENT_BYTES", 1000)
+    monkeypatch.setattr(_buffers, "MAX_UNSENT_BYTES", 1000)
     plain = Plain()
 
     async def stuck(_text: str) -> None:
@@ -266,5 +266,5 @@ async def test_an_openai_realtime_connection(serve: Any, running: Any, anyio_bac
 @pytest.mark.parametrize("thing", [object(), 1, None, "ws://x"])
 def test_what_fits_nothing_is_refused(thing: object) -> None:
     """Something without the methods is refused, naming its type and what it needs."""
-    with pytest.raises(RegistrationError, match=rf"{type(thing).__name__} cannot be adapted"):
+    with pytest.raises(UsageError, match=rf"{type(thing).__name__} cannot be adapted"):
         adapt(thing)

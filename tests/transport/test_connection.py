@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from realtime_bus._errors import RegistrationError, TransportClosed
-from realtime_bus.transport import (
-    Connection,
-    Refusal,
-    Settings,
+from realtime_bus.errors import TransportClosed, UsageError
+from realtime_bus.transport._connection import Connection
+from realtime_bus.transport._handshake import (
+    ConnectionOptions,
+    HttpRefusal,
     UpgradeRequest,
     client_connection,
     server_connection,
@@ -37,8 +37,8 @@ def shuttle(left: Connection, right: Connection) -> tuple[list[bytes], list[byte
 
 def pair(**options: object) -> tuple[Connection, Connection]:
     """Return an open client and server."""
-    limits = Settings(**options)  # type: ignore[arg-type] - each test gives fitting ones
-    client, server = client_connection(URI, settings=limits), server_connection(settings=limits)
+    limits = ConnectionOptions(**options)  # type: ignore[arg-type] - each test gives fitting ones
+    client, server = client_connection(URI, options=limits), server_connection(options=limits)
     shuttle(client, server)
     assert client.accepted
     assert server.accepted
@@ -148,6 +148,23 @@ def test_pings_are_answered() -> None:
     assert client.is_open
 
 
+def test_of_several_pings_only_the_last_is_answered() -> None:
+    """RFC 6455 5.5.3: while an answer is unsent, it may make room for the next one."""
+    client, server = pair()
+    client.send_text(b"before")
+    server.send_text(b"before")
+    for number in range(5):
+        server.receive(raw(Opcode.PING, b"%d" % number, mask=True))
+    assert server.outgoing(congested=True) == [raw(Opcode.TEXT, b"before")]
+    server.send_text(b"after")
+    assert server.outgoing(congested=True) == [raw(Opcode.TEXT, b"after")]
+    assert server.outgoing() == [raw(Opcode.PONG, b"4")]
+    assert server.outgoing() == []
+    server.receive(raw(Opcode.PING, b"5", mask=True))
+    server.close()
+    assert server.outgoing()[-1] == raw(Opcode.CLOSE, b"\x03\xe8")
+
+
 def test_a_clean_close() -> None:
     """Both sides learn code and reason; the stream ends from the server's side first."""
     client, server = pair()
@@ -204,7 +221,7 @@ def test_a_long_reason_is_shortened() -> None:
 def test_codes_that_may_not_be_sent_are_refused(code: int) -> None:
     """A code that RFC 6455 reserves raises, naming the ones that may be used."""
     client, _ = pair()
-    with pytest.raises(ValueError, match=rf"{code} may not be sent; use 1000"):
+    with pytest.raises(UsageError, match=rf"{code} may not be sent; use 1000"):
         client.close(code)
     assert client.is_open
 
@@ -253,7 +270,7 @@ def test_a_client_without_subprotocols_is_served() -> None:
 def test_a_refusal_is_sent_as_it_is() -> None:
     """The server's refusal reaches the client with status, type and body."""
     client = client_connection(URI)
-    server = server_connection(process_request=lambda _: Refusal(status=401, body=b'{"a":1}'))
+    server = server_connection(process_request=lambda _: HttpRefusal(status=401, body=b'{"a":1}'))
     shuttle(client, server)
     assert not client.accepted
     assert not server.accepted
@@ -296,7 +313,7 @@ def test_broken_frames_behind_the_request_do_not_raise() -> None:
 @pytest.mark.parametrize("value", ["sk-secret\n", "a\r\nX: y", "sk-é\u2019"])
 def test_a_header_value_that_cannot_be_sent_is_not_told(value: str) -> None:
     """A key with a line break is refused with a hint, without its text."""
-    with pytest.raises(RegistrationError, match="line break") as caught:
+    with pytest.raises(UsageError, match="line break") as caught:
         client_connection(URI, headers={"Authorization": value})
     assert "secret" not in str(caught.value)
 
@@ -304,13 +321,13 @@ def test_a_header_value_that_cannot_be_sent_is_not_told(value: str) -> None:
 @pytest.mark.parametrize("name", ["Sec-WebSocket-Key", "upgrade", "a b", ""])
 def test_a_header_that_is_not_the_callers_is_refused(name: str) -> None:
     """Headers of the handshake itself, and names that are none, cannot be set."""
-    with pytest.raises(RegistrationError, match="cannot be set"):
+    with pytest.raises(UsageError, match="cannot be set"):
         client_connection(URI, headers={name: "x"})
 
 
 def test_a_subprotocol_that_cannot_be_sent_is_not_told() -> None:
     """A subprotocol with a forbidden character is refused without its text."""
-    with pytest.raises(RegistrationError) as caught:
+    with pytest.raises(UsageError) as caught:
         client_connection(URI, subprotocols=["openai-insecure-api-key.sk secret"])
     assert "secret" not in str(caught.value)
 

@@ -9,16 +9,24 @@ from typing import Any
 
 import pytest
 from anyio.abc import ByteStream
+from websockets.uri import parse_uri
 
-from realtime_bus._errors import (
+from realtime_bus.errors import (
     AuthenticationError,
     ConnectError,
     HostUnreachable,
     InvalidURL,
     UpgradeRefused,
 )
-from realtime_bus.transport import Dial, Refusal
-from realtime_bus.transport._url import parse_url, show_url
+from realtime_bus.transport import Dial
+from realtime_bus.transport._handshake import (
+    HttpRefusal,
+    Secrets,
+    client_connection,
+    refused,
+    server_connection,
+)
+from realtime_bus.transport._url import is_loopback, parse_url, show_url
 
 KEY = "sk-proj-0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {KEY}", "api-key": KEY}
@@ -59,7 +67,7 @@ async def test_a_refused_upgrade(
     caplog.set_level(logging.DEBUG)
     kind = AuthenticationError if status in {401, 403} else UpgradeRefused
     body = body.replace(b"%s", KEY.encode())
-    async with serve(refusal=Refusal(status=status, body=body)) as server:
+    async with serve(refusal=HttpRefusal(status=status, body=body)) as server:
         with pytest.raises(UpgradeRefused) as caught:
             await dial(server.url, headers=HEADERS, subprotocols=SUBPROTOCOLS)
     error = caught.value
@@ -180,6 +188,27 @@ async def test_no_such_host(dial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
+async def test_every_address_of_a_host_is_tried(
+    dial: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that answers at its second address is reached; if none answers, that is told."""
+    hosts = ["127.0.0.2", "127.0.0.1"]
+
+    def addresses(_host: object, port: int, *_args: object, **_options: object) -> list[Any]:
+        inet, stream, tcp = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+        return [(inet, stream, tcp, "", (host, port)) for host in hosts]
+
+    async with serve() as server:
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        url = f"ws://two.example:{server.port}/"
+        transport = await dial(url)
+        await transport.aclose()
+        hosts[1] = "127.0.0.3"
+        with pytest.raises(HostUnreachable, match=r"nobody answers at two.example"):
+            await dial(url)
+
+
+@pytest.mark.anyio
 async def test_no_answer_in_time(dial: Any, listen: Any) -> None:
     """A server that accepts and stays silent is given up after the timeout."""
     import anyio
@@ -204,6 +233,8 @@ async def test_no_answer_in_time(dial: Any, listen: Any) -> None:
         ("wss://host:99999/", "check its host and port"),
         ("wss://host:abc/", "check its host and port"),
         ("wss://[::1/", "check its host and port"),
+        ("wss://[bad/", "check its host and port"),
+        ("wss://[bad]/", "check its host and port"),
         ("wss://me:secret@host/", "send them in a header"),
         ("wss://host/a#b", "leave it out"),
         ("wss://a..b/", "no valid host name"),
@@ -234,6 +265,40 @@ def test_a_url_is_read_and_shown(url: str, shown: str, resource: str | None) -> 
     uri = parse_url(url)
     assert show_url(uri) == shown
     assert uri.resource_name == (resource or "/%C3%A4%20b?q=%C3%BC&r=%20")
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("127.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+        ("0.0.0.0", False),  # noqa: S104 - nobody listens here
+        ("10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_what_is_local(host: str, local: bool) -> None:
+    """Only addresses of the loopback network and the name localhost are this machine."""
+    assert is_loopback(host) is local
+
+
+def test_a_refusal_is_cleaned_before_it_is_cut() -> None:
+    """No part of the key is left where the server's text was shortened."""
+    for before in range(280, 300):
+        body = b"x" * before + KEY.encode() + b"y" * 100
+        client = client_connection(parse_uri("ws://h/"), headers=HEADERS)
+        server = server_connection(process_request=lambda _: HttpRefusal(status=400, body=body))  # noqa: B023 - called in this round
+        server.receive(b"".join(client.outgoing()))
+        client.receive(b"".join(server.outgoing()))
+        error = refused(client, url="ws://h/", secrets=Secrets(HEADERS, ()))
+        assert "sk-" not in str(error) + getattr(error, "body", "")
 
 
 @pytest.mark.anyio

@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
-from realtime_bus._errors import MissingExtra, RegistrationError
-from realtime_bus.transport import (
-    Connection,
-    Dial,
-    Settings,
+from realtime_bus.errors import MissingExtra, UsageError
+from realtime_bus.transport import Dial, dial, dial_picows
+from realtime_bus.transport._connection import Connection
+from realtime_bus.transport._handshake import (
+    ConnectionOptions,
     client_connection,
-    dial,
-    dial_picows,
     server_connection,
 )
 
@@ -52,6 +50,10 @@ BROKEN = {
     "too large in fragments": raw(1, b"x" * LIMIT, fin=False) + raw(0, b"y"),
     "a close code that is none": raw(8, b"\x03\xec"),
     "half a close code": raw(8, b"\x03"),
+    "a close reason that is not UTF-8": raw(8, b"\x03\xe8\xff\xfe"),
+    "a long close": raw(8, b"\x03\xe8" + b"x" * 124),
+    "a fragmented close": raw(8, b"\x03\xe8", fin=False),
+    "a close inside of a message": raw(1, b"x", fin=False) + raw(8, b"\x03\xe8"),
 }
 GOOD = [
     raw(1, b"small"),
@@ -69,8 +71,8 @@ ENDS = [b"", raw(8), raw(8, Close(1000, "bye").serialize()), *BROKEN.values(), r
 
 def opened(*, cutting: bool) -> Connection:
     """Return a client's connection after the handshake, with or without the short cut."""
-    limits = Settings(max_frame_bytes=LIMIT)
-    client, server = client_connection(URI, settings=limits), server_connection()
+    limits = ConnectionOptions(max_frame_bytes=LIMIT)
+    client, server = client_connection(URI, options=limits), server_connection()
     server.receive(b"".join(client.outgoing()))
     client.receive(b"".join(server.outgoing()))
     assert client._cutting
@@ -134,14 +136,16 @@ def test_a_frame_that_arrives_in_small_pieces_costs_no_more_than_its_size() -> N
     assert messages == [b"z" * 60_000]
 
 
-def _sending(data: bytes) -> Any:
-    """Serve an upgrade with bytes right behind it, then whatever the client does."""
+def _sending(data: bytes, *, asked: bool = False) -> Any:
+    """Serve an upgrade with bytes right behind it, or when asked, whatever the client does."""
 
     async def handle(stream: ByteStream) -> None:
         server = server_connection()
         while server.opening:
             server.receive(await stream.receive())
         await stream.send(b"".join(server.outgoing()))
+        if asked:
+            await stream.receive()
         await stream.send(data)
         try:
             while True:
@@ -161,7 +165,7 @@ async def test_picows_ends_as_the_default_does(
     """Broken frames give the same messages and the same close, and nothing is logged."""
     ends: list[Any] = []
     for dialled in (dial, dial_picows):
-        async with listen(_sending(b"".join(GOOD) + end + raw(1, b"after"))) as port:
+        async with listen(_sending(b"".join(GOOD) + end + raw(1, b"after") * 30)) as port:
             transport = await dialled(
                 f"ws://127.0.0.1:{port}", max_frame_bytes=LIMIT, close_timeout_s=0.05
             )
@@ -179,7 +183,7 @@ async def test_picows_is_not_fed_behind_a_broken_frame(
     listen: Any, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes after a failure is discarded: picows gets no more than one turn's reading."""
-    from realtime_bus.transport._picows_reader import _Reader
+    from realtime_bus.transport._picows import _Reader
 
     fed: list[int] = []
     feed = _Reader.buffer_updated
@@ -195,6 +199,42 @@ async def test_picows_is_not_fed_behind_a_broken_frame(
             info = await run.end()
     assert info.code == 1002
     assert 0 < sum(fed) < 3_000_000
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("end", ["a close code that is none", "half a close code", "a long ping"])
+@pytest.mark.anyio
+async def test_picows_delivers_nothing_behind_a_failure(
+    listen: Any, running: Any, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One turn of the loop may fill picows' buffer several times; what comes after is discarded."""
+    from realtime_bus.transport._picows import _Reader
+
+    sizes: list[int] = []
+    feed = _Reader.buffer_updated
+
+    def note(reader: Any, nbytes: int) -> None:
+        sizes.append(nbytes)
+        feed(reader, nbytes)
+
+    monkeypatch.setattr(_Reader, "buffer_updated", note)
+
+    async def receive(data: bytes) -> list[bytes]:
+        async with listen(_sending(data, asked=True)) as port:
+            transport = await dial_picows(f"ws://127.0.0.1:{port}", close_timeout_s=0.05)
+            async with running(transport) as run:
+                transport.send(b"please")
+                info = await run.end()
+        assert info.code == 1002
+        frames: list[bytes] = run.box.frames
+        return frames
+
+    await receive(raw(1, b"x" * 62) * 1000 + BROKEN[end])
+    room = sizes[1] - len(BROKEN[end])  # sizes[0] is the answer to picows' own request
+    before = [b"x" * 62] * (room // 64 - 1)
+    before.append(b"y" * (room - 64 * len(before) - 2))
+    data = b"".join(raw(1, message) for message in before) + BROKEN[end]
+    assert await receive(data + raw(1, b"after") * 30) == before
 
 
 @pytest.mark.parametrize("dialled", [dial, dial_picows])
@@ -230,7 +270,7 @@ def test_handlers_may_use_anyio_under_plain_asyncio(serve: Any, dialled: Dial) -
 @pytest.mark.anyio
 async def test_picows_on_trio_says_so() -> None:
     """On trio, the error names what to use."""
-    with pytest.raises(RegistrationError, match="asyncio only"):
+    with pytest.raises(UsageError, match="asyncio only"):
         await dial_picows("ws://127.0.0.1:1")
 
 
@@ -238,6 +278,6 @@ async def test_picows_on_trio_says_so() -> None:
 @pytest.mark.anyio
 async def test_without_picows_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package, the install command is told."""
-    monkeypatch.setattr("realtime_bus.transport._picows.find_spec", lambda _name: None)
+    monkeypatch.setattr("realtime_bus.transport._dial.find_spec", lambda _name: None)
     with pytest.raises(MissingExtra, match=r"realtime-bus\[picows\]"):
         await dial_picows("ws://127.0.0.1:1")

@@ -11,8 +11,8 @@ import pytest
 
 from realtime_bus import Bus
 from realtime_bus import events as ev
-from realtime_bus._bus._options import Mode
-from realtime_bus._errors import TransportClosed
+from realtime_bus.routing import Mode
+from realtime_bus.errors import TransportClosed
 from realtime_bus.transport import PushTransport, memory_transport_pair
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ async def test_a_frame_is_delivered_inside_send(running: Any) -> None:
     left, right = memory_transport_pair()
     async with running(right) as run:
         with anyio.fail_after(5):
-            while not right._inbox.started:
+            while not right._frames.started:
                 await anyio.lowlevel.checkpoint()
         left.send(b"1")
         left.send(b"2")

@@ -8,9 +8,12 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import ByteStream
+from websockets.uri import parse_uri
+from websockets.utils import apply_mask
 
-from realtime_bus._errors import HostUnreachable, TransportClosed
-from realtime_bus.transport import Dial, Settings
+from realtime_bus.errors import CloseInfo, HostUnreachable, TransportClosed
+from realtime_bus.transport import Dial
+from realtime_bus.transport._handshake import ConnectionOptions, client_connection
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +52,7 @@ async def test_a_greeting_in_the_handshakes_segment_is_held_until_run(
     dial: Any, listen: Any, running: Any
 ) -> None:
     """Frames that come in the same bytes as the upgrade are delivered when run starts."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     async def handle(stream: ByteStream) -> None:
         connection = server_connection()
@@ -117,7 +120,7 @@ async def test_frames_before_a_close_are_delivered(dial: Any, serve: Any, runnin
 
 async def test_an_abrupt_end_is_1006(dial: Any, listen: Any, running: Any) -> None:
     """A stream that ends without a close frame is code 1006, unclean, with the error."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     async def handle(stream: ByteStream) -> None:
         connection = server_connection()
@@ -138,7 +141,7 @@ async def test_a_message_above_the_limit_closes_with_1009(
     dial: Any, serve: Any, running: Any
 ) -> None:
     """The receiver of a message above its limit closes with 1009, and the sender learns it."""
-    limited = serve(settings=Settings(max_frame_bytes=1000))
+    limited = serve(options=ConnectionOptions(max_frame_bytes=1000))
     async with limited as server, running(await dial(server.url)) as run:
         run.transport.send(b"x" * 1000)
         await run.box.until(1)
@@ -229,7 +232,7 @@ async def test_a_cancelled_run_can_still_say_goodbye(dial: Any, serve: Any) -> N
 
 async def test_a_peer_that_never_hangs_up_is_cut(dial: Any, listen: Any, running: Any) -> None:
     """After the close timeout the connection is cut, with 1006 because no answer came."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     async def handle(stream: ByteStream) -> None:
         connection = server_connection()
@@ -279,9 +282,9 @@ async def test_a_peer_that_reads_nothing_is_given_up(
     dial: Any, serve: Any, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above the bound of unsent bytes, send raises and the connection ends."""
-    from realtime_bus.transport import _asyncio, _outbox
+    from realtime_bus.transport import _asyncio, _buffers
 
-    for module in (_asyncio, _outbox):
+    for module in (_asyncio, _buffers):
         monkeypatch.setattr(module, "MAX_UNSENT_BYTES", 2_000_000)
     async with serve(echo=False) as server, running(await dial(server.url)) as run:
         await server.connected.wait()
@@ -296,7 +299,7 @@ async def test_a_peer_that_reads_nothing_is_given_up(
 
 async def _upgrade(stream: ByteStream) -> None:
     """Answer the handshake, and nothing else."""
-    from realtime_bus.transport import server_connection
+    from realtime_bus.transport._handshake import server_connection
 
     connection = server_connection()
     while connection.opening:
@@ -307,7 +310,7 @@ async def _upgrade(stream: ByteStream) -> None:
 async def test_silence_after_a_ping_ends_the_connection(
     dial: Any, listen: Any, running: Any
 ) -> None:
-    """A server that answers no ping is given up with 1011."""
+    """A server that answers no ping is given up with 1011, and its close is not waited for."""
 
     async def handle(stream: ByteStream) -> None:
         await _upgrade(stream)
@@ -318,7 +321,7 @@ async def test_silence_after_a_ping_ends_the_connection(
             f"ws://127.0.0.1:{port}",
             ping_interval_s=0.01,
             ping_timeout_s=0.01,
-            close_timeout_s=0.01,
+            close_timeout_s=3600,
         )
         async with running(transport) as run:
             info = await run.end()
@@ -440,3 +443,61 @@ async def test_tls_to_a_plain_server_fails_clearly(dial: Any, serve: Any) -> Non
     async with serve() as server:
         with pytest.raises(HostUnreachable, match="TLS"):
             await dial(server.url.replace("ws://", "wss://"))
+
+
+async def test_pings_of_a_peer_that_never_reads_cost_no_memory(
+    dial: Any, listen: Any, running: Any
+) -> None:
+    """While nothing can be written, one pong waits: the answer to the last ping."""
+    full, heard = anyio.Event(), bytearray()
+
+    async def handle(stream: ByteStream) -> None:
+        await _upgrade(stream)
+        await full.wait()
+        for number in range(1000):
+            await stream.send(b"\x89\x7d" + b"%0125d" % number)
+            for _ in range(3):  # so that each is a read of its own
+                await anyio.lowlevel.checkpoint()
+        await stream.send(b"\x81\x05pings")
+        while len(heard) < 20_000_000 + 14 + 131:
+            heard.extend(await stream.receive())
+        await stream.send(b"\x81\x04read")
+        await anyio.sleep_forever()
+
+    async with listen(handle) as port:
+        transport = await dial(f"ws://127.0.0.1:{port}", close_timeout_s=0.01)
+        async with running(transport) as run:
+            transport.send(b"x" * 20_000_000)
+            await anyio.lowlevel.checkpoint()
+            unsent = transport.buffered_bytes
+            full.set()
+            await run.box.until(1)
+            assert transport.buffered_bytes < unsent + 10_000
+            await run.box.until(2)
+            assert transport.buffered_bytes == 0
+    last = bytes(heard[-131:])
+    assert last[:2] == b"\x8a\xfd"
+    assert apply_mask(last[6:], last[2:6]) == b"%0125d" % 999
+
+
+async def test_a_close_frame_gets_out_to_a_peer_that_half_closes_at_once(
+    dial: Any, serve: Any
+) -> None:
+    """The answer to a close is written although the end of the stream came right behind it."""
+    async with serve() as server, await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        client = client_connection(parse_uri(server.url))
+        await stream.send(b"".join(client.outgoing()))
+        while client.opening:
+            client.receive(await stream.receive())
+        await server.connected.wait()
+        server.transports[0].send(b"x" * 20_000_000)  # so that its close frame has to wait
+        client.close(4000, "bye")
+        await stream.send(b"".join(client.outgoing()))
+        await stream.send_eof()
+        with anyio.fail_after(5):
+            while not client.closed:
+                try:
+                    client.receive(await stream.receive())
+                except anyio.EndOfStream:
+                    client.receive_eof()
+    assert client.close_info() == CloseInfo(code=4000, reason="bye")

@@ -85,7 +85,7 @@ async def program() -> None:
             assert_type(event.delta, bytes)
         assert_type(await session.update(voice="marin", turn_detection=None), ev.SessionUpdated)
         await session.update(ev.TranscriptionSessionRequest())
-        assert_type(await session.commit(), ev.InputAudioBufferCommitted)
+        assert_type(await session.commit_input(), ev.InputAudioBufferCommitted)
         reply = session.respond(instructions="x")
         assert_type(reply, Reply)
         assert_type(await reply, ev.Response)

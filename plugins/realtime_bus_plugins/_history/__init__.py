@@ -2,12 +2,10 @@
 
 from ._items import FunctionCall, HistoryItem, HistoryPart, SpeakerSegment
 from ._order import Order
-from ._seen import SEEN
 from ._state import HistorySnapshot, HistoryState
 from ._usage import Cost, Prices, TokenCounts
 
 __all__ = [
-    "SEEN",
     "Cost",
     "FunctionCall",
     "HistoryItem",

@@ -1,14 +1,36 @@
-"""What a history consists of: items, their parts, calls."""
+"""What a history consists of: items, their parts, calls; read from the protocol's, and as text.
+
+The protocol sends an item several times: empty, then whole, and its audio never. What is known
+and not in a later reading stays: above all transcripts, which have events of their own.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Literal, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-__all__ = ["FunctionCall", "HistoryItem", "HistoryPart", "PartKind", "SpeakerSegment"]
+from realtime_bus import events as ev
+
+__all__ = [
+    "FunctionCall",
+    "HistoryItem",
+    "HistoryPart",
+    "PartKind",
+    "SpeakerSegment",
+    "View",
+    "change_part",
+    "merge_items",
+    "read_item",
+    "render_items",
+]
 
 PartKind = Literal["text", "audio", "image", "other"]
+View = Literal["heard", "generated"]
+
+_MAX_PARTS = 256  # a nonsensical index must not make a million parts
 
 
 class SpeakerSegment(Struct, frozen=True, kw_only=True):
@@ -140,3 +162,124 @@ class FunctionCall(Struct, frozen=True, kw_only=True):
     item_id: str
     output: str | None = None
     output_item_id: str | None = None
+
+
+# reading the protocol's items
+
+_PLAIN = ("role", "status", "name", "call_id", "arguments", "output", "server_label")
+_PART_KINDS: dict[type, tuple[PartKind, str]] = {
+    ev.InputText: ("text", "text"),
+    ev.OutputText: ("text", "text"),
+    ev.TextPart: ("text", "text"),
+    ev.InputAudio: ("audio", "transcript"),
+    ev.OutputAudio: ("audio", "transcript"),
+    ev.AudioPart: ("audio", "transcript"),
+}
+"""Parts of the protocol: their kind here, and the field with their text."""
+
+
+def read_item(item: object) -> HistoryItem | None:
+    """Return an item of the protocol as one of the history; None if it has no id."""
+    item_id, kind = _str(item, "id"), _str(item, "type")
+    if not item_id or kind is None:
+        return None
+    content = getattr(item, "content", None)
+    parts = cast("list[object]", content) if isinstance(content, list) else []
+    return HistoryItem(
+        id=item_id,
+        type=kind,
+        parts=tuple(map(_read_part, parts)),
+        error=_str(getattr(item, "error", None), "message"),
+        **{name: _str(item, name) for name in _PLAIN},
+    )
+
+
+def _read_part(part: object) -> HistoryPart:
+    if isinstance(part, ev.InputImage):
+        return HistoryPart(kind="image", final=True)
+    kind, field = _PART_KINDS.get(type(part), ("other", ""))
+    text = _str(part, field)
+    return HistoryPart(kind=kind, text=text, final=bool(text))
+
+
+def _str(thing: object, name: str) -> str | None:
+    found = getattr(thing, name, None)  # read leniently: any field may hold something else
+    return found if isinstance(found, str) else None
+
+
+def merge_items(known: HistoryItem, fresh: HistoryItem) -> HistoryItem:
+    """Return the fresh reading, with what only the known one has."""
+    plain = {name: getattr(fresh, name) or getattr(known, name) for name in (*_PLAIN, "error")}
+    if fresh.status == "in_progress" and known.status is not None:
+        plain["status"] = known.status  # a late start does not undo the end
+    both = [_merge_part(old, new) for old, new in zip(known.parts, fresh.parts, strict=False)]
+    longer = known.parts if len(known.parts) > len(fresh.parts) else fresh.parts
+    return replace(fresh, parts=(*both, *longer[len(both) :]), **plain)
+
+
+def _merge_part(known: HistoryPart, fresh: HistoryPart) -> HistoryPart:
+    if fresh.text:
+        return replace(known, kind=fresh.kind, text=fresh.text, final=True)
+    return replace(known, kind=fresh.kind)
+
+
+def change_part(
+    item: HistoryItem, index: int, change: Callable[[HistoryPart], HistoryPart]
+) -> HistoryItem:
+    """Return the item with one of its parts changed; parts that are not there yet are made."""
+    if not 0 <= index < _MAX_PARTS:
+        return item
+    missing = index + 1 - len(item.parts)
+    parts = [*item.parts, *[HistoryPart(kind="audio")] * missing]
+    parts[index] = change(parts[index])
+    return replace(item, parts=tuple(parts))
+
+
+# as text, for people and for prompts
+
+
+def render_items(items: Iterable[HistoryItem], view: View) -> str:
+    """Return a line for each item that says something."""
+    lines = (_LINES.get(item.type, _other)(item, view) for item in items)
+    return "\n".join(line for line in lines if line)
+
+
+def _message(item: HistoryItem, view: View) -> str:
+    words = " ".join(filter(None, (_part(part, view) for part in item.parts)))
+    return f"{item.role or 'somebody'}: {words}" if words else ""
+
+
+def _part(part: HistoryPart, view: View) -> str:
+    if part.kind not in ("text", "audio"):
+        return f"[{part.kind}]"
+    if part.failure is not None:
+        return f"[not transcribed: {part.failure}]"
+    text = part.text if view == "generated" else part.estimated_heard_text
+    unknown = "[audio]" if part.kind == "audio" and text is None else ""
+    cut = "" if part.heard_ms is None else f"[interrupted after {part.heard_ms} ms]"
+    return " ".join(filter(None, [text, unknown, cut]))
+
+
+def _call(item: HistoryItem, _view: View) -> str:
+    return f"assistant calls {item.name}({item.arguments or ''})"
+
+
+def _output(item: HistoryItem, _view: View) -> str:
+    return f"function returns {item.output or ''}"
+
+
+def _mcp_call(item: HistoryItem, _view: View) -> str:
+    outcome = f"error: {item.error}" if item.error else item.output or "…"
+    return f"assistant calls {item.server_label}.{item.name}({item.arguments or ''}) -> {outcome}"
+
+
+def _other(item: HistoryItem, _view: View) -> str:
+    return f"[{item.type}]"
+
+
+_LINES: dict[str, Callable[[HistoryItem, View], str]] = {
+    "message": _message,
+    "function_call": _call,
+    "function_call_output": _output,
+    "mcp_call": _mcp_call,
+}

@@ -1,25 +1,57 @@
 """The conversation's state: a pure machine, fed with a session's events.
 
-What each event changes is in `_seen`, the order of items in `_order`.
+The rules (Realtime protocol, items, transcription, barge-in, ordering)
+------------------------------------------------------------------------
+* ``conversation.item.*`` and ``input_audio_buffer.committed`` say which items there are and
+  what each follows; see `Order`. A link that is null means first; a server that leaves it out
+  appends. Items of out-of-band responses are in none of them, so they stay out; what their
+  responses cost is counted.
+* Words may come before their item does: transcripts of an item that is not there yet wait for
+  it, the last 64 of them. ``completed`` and ``done`` replace what the deltas have brought.
+* What the sink says was heard (`PlaybackInterrupted`) is kept beside what was generated, and so
+  is what a truncation left. A truncation takes the transcript out of the model's context, not
+  out of the history. A deleted item is gone from both.
+* Nothing here looks at audio: its lengths come with the interruption, when they matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
 
+from realtime_bus import ActiveSettings
 from realtime_bus import events as ev
+from realtime_bus_plugins._playback import PlaybackInterrupted
 
-from ._book import Book
-from ._items import FunctionCall, HistoryItem
+from ._items import (
+    FunctionCall,
+    HistoryItem,
+    HistoryPart,
+    SpeakerSegment,
+    View,
+    change_part,
+    merge_items,
+    read_item,
+    render_items,
+)
 from ._order import Order
-from ._render import View, render
-from ._seen import see
-from ._usage import Cost, Prices, TokenCounts, cost_of
+from ._usage import Cost, Prices, TokenCounts, cost_of, count_response, count_transcription
 
 __all__ = ["HistorySnapshot", "HistoryState"]
+
+_MAX_EARLY = 64
+
+_Added: TypeAlias = ev.ConversationItemAdded | ev.ConversationItemCreated
+_Link: TypeAlias = str | msgspec.UnsetType | None
+_Delta: TypeAlias = (
+    ev.ConversationItemInputAudioTranscriptionDelta
+    | ev.ResponseOutputAudioTranscriptDelta
+    | ev.ResponseOutputTextDelta
+)
 
 
 class HistorySnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,41 +78,53 @@ class HistoryState:
     """One conversation: iterate it for its items, in order."""
 
     def __init__(self) -> None:
-        self._book = Book()
+        self._order = Order()
+        self._items: dict[str, HistoryItem] = {}
+        self._early: dict[str, HistoryItem] = {}
+        self._usage: dict[str, TokenCounts] = {}
+        self._model = self._transcriber = ""
 
-    def see(self, event: ev.Event, *, linked: bool = True) -> None:
-        """Take note of one of the events in `SEEN`.
-
-        Args:
-            event: The event.
-            linked: Whether it had a ``previous_item_id`` member, be it null.
-        """
-        see(self._book, event, linked=linked)
+    def see(self, event: ev.Event) -> None:
+        """Take note of an event; those that are not in `SEEN` change nothing."""
+        if type(event) in self.SEEN:
+            self.SEEN[type(event)](self, event)
 
     def __iter__(self) -> Iterator[HistoryItem]:
-        return iter([self._book.items[item_id] for item_id in self._book.order])
+        return iter([self._items[item_id] for item_id in self._order])
 
     def __len__(self) -> int:
-        return len(self._book.items)
+        return len(self._items)
 
     def get(self, item_id: str) -> HistoryItem | None:
         """Return an item of the conversation, or None."""
-        return self._book.items.get(item_id)
+        return self._items.get(item_id)
 
     def calls(self) -> list[FunctionCall]:
         """Return all function calls, in order, with their outputs."""
-        items = list(self)
-        outputs = {i.call_id: i for i in items if i.type == "function_call_output"}
-        return [_call(i, outputs.get(i.call_id)) for i in items if i.type == "function_call"]
+        outputs = {i.call_id: i for i in self if i.type == "function_call_output"}
+        found: list[FunctionCall] = []
+        for item in self:
+            if item.type == "function_call":
+                output = outputs.get(item.call_id)
+                call = FunctionCall(
+                    call_id=item.call_id or "",
+                    name=item.name or "",
+                    arguments=item.arguments or "",
+                    item_id=item.id,
+                    output=None if output is None else output.output or "",
+                    output_item_id=None if output is None else output.id,
+                )
+                found.append(call)
+        return found
 
     @property
     def usage(self) -> dict[str, TokenCounts]:
         """Tokens by model; transcription models are among them, ``""`` is an unknown one."""
-        return dict(self._book.usage)
+        return dict(self._usage)
 
     def cost(self, prices: Mapping[str, Prices]) -> Cost:
         """Return what it has cost so far, by prices for each model."""
-        return cost_of(self._book.usage, prices)
+        return cost_of(self._usage, prices)
 
     def render(self, *, view: View = "heard") -> str:
         """Return the conversation as text, a line for each item.
@@ -89,36 +133,174 @@ class HistoryState:
             view: The assistant's words as far as they were heard (an estimate, where it was
                 interrupted), or all that it generated.
         """
-        return render(self, view)
+        return render_items(self, view)
 
     def snapshot(self) -> HistorySnapshot:
         """Return all of it as plain data."""
         return HistorySnapshot(
             items=list(self),
             usage=self.usage,
-            links=self._book.order.links(),
-            model=self._book.model,
-            transcriber=self._book.transcriber,
+            links=self._order.links(),
+            model=self._model,
+            transcriber=self._transcriber,
         )
 
     @classmethod
     def restore(cls, snapshot: HistorySnapshot) -> HistoryState:
         """Return the state that a snapshot was made of."""
         state = cls()
-        book = state._book
-        book.items = {item.id: item for item in snapshot.items}
-        book.order = Order.restore(snapshot.links, alive=book.items)
-        book.usage = dict(snapshot.usage)
-        book.model, book.transcriber = snapshot.model, snapshot.transcriber
+        state._items = {item.id: item for item in snapshot.items}
+        state._order = Order.restore(snapshot.links, alive=state._items)
+        state._usage = dict(snapshot.usage)
+        state._model, state._transcriber = snapshot.model, snapshot.transcriber
         return state
 
+    # items
 
-def _call(item: HistoryItem, output: HistoryItem | None) -> FunctionCall:
-    return FunctionCall(
-        call_id=item.call_id or "",
-        name=item.name or "",
-        arguments=item.arguments or "",
-        item_id=item.id,
-        output=None if output is None else output.output or "",
-        output_item_id=None if output is None else output.id,
-    )
+    def _added(self, event: _Added) -> None:
+        fresh = read_item(event.item)
+        if fresh is not None:
+            self._place(fresh, event.previous_item_id)
+
+    def _done(self, event: ev.ConversationItemDone) -> None:
+        fresh = read_item(event.item)
+        # the end of an item that was deleted while it was made does not bring it back
+        if fresh is not None and not self._order.was_deleted(fresh.id):
+            self._place(fresh, event.previous_item_id)
+
+    def _committed(self, event: ev.InputAudioBufferCommitted) -> None:
+        spoken = HistoryItem(id=event.item_id, role="user", parts=(HistoryPart(kind="audio"),))
+        self._place(spoken, event.previous_item_id)
+
+    def _place(self, fresh: HistoryItem, after: _Link) -> None:
+        """Take an item into the conversation, or another reading of one that is there."""
+        known = self._items.get(fresh.id) or self._early.pop(fresh.id, None)
+        self._items[fresh.id] = fresh if known is None else merge_items(known, fresh)
+        if after is not UNSET:
+            self._order.place(fresh.id, after)
+        elif fresh.id not in self._order:
+            self._order.append(fresh.id)
+
+    def _deleted(self, event: ev.ConversationItemDeleted) -> None:
+        self._order.delete(event.item_id)
+        self._items.pop(event.item_id, None)
+        self._early.pop(event.item_id, None)
+
+    # words
+
+    def _change(
+        self, item_id: str, index: int, change: Callable[[HistoryPart], HistoryPart]
+    ) -> None:
+        """Change a part of an item, of one that is still to come if need be."""
+        item = self._items.get(item_id)
+        if item is not None:
+            self._items[item_id] = change_part(item, index, change)
+        elif not self._order.was_deleted(item_id):
+            early = self._early.pop(item_id, None) or HistoryItem(id=item_id)
+            self._early[item_id] = change_part(early, index, change)
+            if len(self._early) > _MAX_EARLY:
+                del self._early[next(iter(self._early))]
+
+    def _set(self, event: Any, **fields: Any) -> None:
+        """Set fields of the part that an event is about."""
+        self._change(event.item_id, event.content_index, lambda part: replace(part, **fields))
+
+    def _delta(self, event: _Delta) -> None:
+        kind = "text" if isinstance(event, ev.ResponseOutputTextDelta) else "audio"
+
+        def more(part: HistoryPart) -> HistoryPart:
+            if part.final:
+                return part
+            return replace(part, kind=kind, text=(part.text or "") + event.delta)
+
+        self._change(event.item_id, event.content_index, more)
+
+    def _transcribed(self, event: ev.ConversationItemInputAudioTranscriptionCompleted) -> None:
+        self._set(event, final=True, text=event.transcript)
+        if event.usage is not None:
+            self._count(self._transcriber, count_transcription(event.usage))
+
+    def _failed(self, event: ev.ConversationItemInputAudioTranscriptionFailed) -> None:
+        why = getattr(event.error, "message", None) or getattr(event.error, "code", None)
+        self._set(event, final=True, text=None, failure=str(why or "no reason given"))
+
+    def _segment(self, event: ev.ConversationItemInputAudioTranscriptionSegment) -> None:
+        segment = SpeakerSegment(
+            speaker=event.speaker, text=event.text, start_s=event.start, end_s=event.end
+        )
+        self._change(
+            event.item_id,
+            event.content_index,
+            lambda part: replace(part, segments=(*part.segments, segment)),
+        )
+
+    def _said(self, event: ev.ResponseOutputAudioTranscriptDone) -> None:
+        self._set(event, final=True, text=event.transcript)
+
+    def _written(self, event: ev.ResponseOutputTextDone) -> None:
+        self._set(event, final=True, text=event.text, kind="text")
+
+    def _arguments(self, event: ev.ResponseFunctionCallArgumentsDone) -> None:
+        item = self._items.get(event.item_id)
+        if item is not None:
+            self._items[event.item_id] = replace(item, arguments=event.arguments)
+
+    # what was heard
+
+    def _truncated(self, event: ev.ConversationItemTruncated) -> None:
+        def cut(part: HistoryPart) -> HistoryPart:
+            heard_ms = event.audio_end_ms if part.heard_ms is None else part.heard_ms
+            return replace(part, heard_ms=heard_ms, in_context=False)
+
+        self._change(event.item_id, event.content_index, cut)
+
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
+        for item in event.items:
+            if item.item_id in self._items and (item.discarded_ms or item.action != "left"):
+                self._set(item, heard_ms=item.played_ms, generated_ms=item.received_ms)
+
+    # models and what they use
+
+    def _session(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
+        settings = ActiveSettings(event.session)
+        self._model = settings.model or self._model
+        self._transcriber = settings.transcription_model or self._transcriber
+
+    def _response_done(self, event: ev.ResponseDone) -> None:
+        response: Any = event.response  # read leniently: any part of it may be raw data
+        usage, output = getattr(response, "usage", None), getattr(response, "output", None)
+        if usage is not None:
+            self._count(self._model, count_response(usage))
+        for item in cast("list[object]", output) if isinstance(output, list) else []:
+            fresh = read_item(item)
+            if fresh is not None:
+                # words of an item that has not come into the conversation by now: out of band
+                self._early.pop(fresh.id, None)
+                if fresh.id in self._items:
+                    self._items[fresh.id] = merge_items(self._items[fresh.id], fresh)
+
+    def _count(self, model: str, counts: TokenCounts) -> None:
+        self._usage[model] = self._usage.get(model, TokenCounts()) + counts
+
+    SEEN: ClassVar[dict[type[ev.Event], Callable[[HistoryState, Any], None]]] = {
+        ev.SessionCreated: _session,
+        ev.SessionUpdated: _session,
+        ev.ConversationItemAdded: _added,
+        ev.ConversationItemCreated: _added,
+        ev.ConversationItemDone: _done,
+        ev.ConversationItemDeleted: _deleted,
+        ev.ConversationItemTruncated: _truncated,
+        ev.InputAudioBufferCommitted: _committed,
+        ev.ConversationItemInputAudioTranscriptionDelta: _delta,
+        ev.ConversationItemInputAudioTranscriptionCompleted: _transcribed,
+        ev.ConversationItemInputAudioTranscriptionFailed: _failed,
+        ev.ConversationItemInputAudioTranscriptionSegment: _segment,
+        ev.ResponseOutputAudioTranscriptDelta: _delta,
+        ev.ResponseOutputAudioTranscriptDone: _said,
+        ev.ResponseOutputTextDelta: _delta,
+        ev.ResponseOutputTextDone: _written,
+        ev.ResponseFunctionCallArgumentsDone: _arguments,
+        ev.ResponseDone: _response_done,
+        PlaybackInterrupted: _interrupted,
+    }
+    """What each event changes."""

@@ -1,18 +1,18 @@
-"""What every sink needs: where playback stands, conversion, and being fed by a session.
+"""What sinks, devices and the interruption share: events, where playback stands, conversion.
 
-No plugin: sinks and devices are built on it.
+No plugin: `Interruption` exports the events.
 """
 
-from ._feed import feed_sink, input_format, output_format
+from ._events import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 from ._pcm import RATE_HZ, FromSession, ToSession
 from ._timeline import Timeline
 
 __all__ = [
     "RATE_HZ",
     "FromSession",
+    "InterruptedItem",
+    "PlaybackInterrupted",
+    "PlaybackStarted",
     "Timeline",
     "ToSession",
-    "feed_sink",
-    "input_format",
-    "output_format",
 ]

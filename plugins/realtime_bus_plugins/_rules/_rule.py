@@ -8,9 +8,9 @@ from typing import Any
 
 from realtime_bus import events as ev
 
-from ._known import Known
+from ._observed import Observed
 
-__all__ = ["Broken", "Rule", "broken_rules"]
+__all__ = ["BrokenRule", "Rule", "broken_rules"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,17 +21,17 @@ class Rule:
         id: Its name.
         text: The rule, in one sentence.
         events: Which client events it is about.
-        check: Tells what is wrong with an event, given what is known; None if nothing is.
+        check: Tells what is wrong with an event, given what was observed; None if nothing is.
     """
 
     id: str
     text: str
     events: tuple[type[ev.ClientEvent], ...]
-    check: Callable[[Any, Known], str | None]
+    check: Callable[[Any, Observed], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
+class BrokenRule:
     """A rule that an event breaks.
 
     Attributes:
@@ -43,11 +43,13 @@ class Broken:
     why: str
 
 
-def broken_rules(rules: Iterable[Rule], event: ev.ClientEvent, known: Known) -> list[Broken]:
+def broken_rules(
+    rules: Iterable[Rule], event: ev.ClientEvent, observed: Observed
+) -> list[BrokenRule]:
     """Return the rules that an event would break if it were sent now."""
-    found: list[Broken] = []
+    found: list[BrokenRule] = []
     for rule in rules:
-        why = rule.check(event, known) if type(event) in rule.events else None
+        why = rule.check(event, observed) if type(event) in rule.events else None
         if why is not None:
-            found.append(Broken(rule=rule, why=why))
+            found.append(BrokenRule(rule=rule, why=why))
     return found

@@ -14,7 +14,7 @@
 Which calls run and when the model goes on is decided in ``_rounds.py``, which opens with the rules.
 """
 
-from ._parameters import Inject
+from ._arguments import Inject
 from ._tool import ToolOptions, ToolStatistics
 from ._tools import Tools
 

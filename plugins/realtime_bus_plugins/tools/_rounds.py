@@ -1,16 +1,17 @@
 """Which calls are run, which are answered unrun, and what the model is owed: a state machine.
 
-Pure: events go in, things to do come out. No clock, no tasks, nothing is sent.
+Pure: events go in, things to do come out. No clock, no tasks, nothing is sent. Which responses
+are of the conversation, and what is active, is asked of `Conversation`, which has seen an event
+before this does.
 
 The rules (Realtime protocol, function calls and parallel calls):
 
-1. A round is a response of the default conversation and the calls in it. Calls are known by
-   response and ``call_id``, from ``response.output_item.done`` or ``response.done``, whichever
-   comes first; seeing one again changes nothing.
-2. A response is of the default conversation if it names one, or if ``conversation.item.added``
-   (in the beta ``created``) told of one of its calls. Until that is known, its calls are held.
-   Calls of responses out of band are not ours: their outputs would be refused, so they are
-   neither run nor answered.
+1. A round is a response of the default conversation and the calls in it. A call comes with
+   ``response.output_item.done`` or ``response.done``, whichever is first; seeing it again changes
+   nothing. It is known by its ``call_id``, which is answered once in a session: if another
+   response names it, too, it belongs to that one if it has not started, and else stays where it is.
+2. Calls of a response that is not known to be of the conversation are held. Those of a response
+   out of band are not ours: their outputs would be refused, so they are neither run nor answered.
 3. A call starts once its arguments are complete: its item says ``completed``, or says nothing and
    its response completed. One that is ``incomplete`` is never run: it is answered as cut off.
 4. At most `limit` calls run at once. Others wait, at most `max_waiting` of them; beyond that a
@@ -21,69 +22,133 @@ The rules (Realtime protocol, function calls and parallel calls):
 6. Every call is answered once, as soon as it has an output, whatever the others do.
 7. The model is owed one response when a round's response has ended and all its calls have been
    answered; not after a ``cancelled`` or ``failed`` one, and after an ``incomplete`` one only if
-   a call of it was run. When it is asked for that response: see `Pace`.
+   a call of it was run. When it is asked for that response: see `FollowUps`.
 8. A new response of the default conversation ends an older one whose ``response.done`` never
    came, as if it had failed: the model goes on already.
 
-Memory is bounded: besides rounds with calls at work, the last 64 rounds and 256 items are known.
+Memory is bounded: besides rounds with calls at work, the last 64 rounds are known, and the last
+1024 call ids.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
 
+from realtime_bus import Conversation
 from realtime_bus import events as ev
 
-from ._calls import (
-    ABORTED,
-    ENDINGS,
-    Action,
-    Call,
-    Ending,
-    Entry,
-    FollowUp,
-    Interrupt,
-    Refuse,
-    Round,
-    Run,
-    verdict,
-)
-from ._outputs import NotRun
-from ._pace import Pace
+from ._follow_up import Call, CallState, FollowUps
 
-__all__ = ["Rounds"]
+__all__ = ["Action", "Decline", "DeclineReason", "FollowUp", "Interrupt", "Rounds", "Run"]
 
-_MAX_ROUNDS, _MAX_ITEMS = 64, 256
+DeclineReason: TypeAlias = Literal["busy", "cancelled", "cut_off"]
+"""Why a call is answered without having been run."""
+
+_Ending: TypeAlias = Literal["completed", "incomplete", "cancelled", "failed"]
+
+_MAX_ROUNDS, _MAX_CALLS = 64, 1024
+_ENDINGS: dict[Any, _Ending] = {
+    "completed": "completed",
+    "incomplete": "incomplete",
+    "cancelled": "cancelled",
+    None: "completed",  # a server that does not say
+}
+_ABORTED = frozenset({"cancelled", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run this call, and say `Rounds.finished` when it has been answered."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Answer this call without running it."""
+
+    call: Call
+    reason: DeclineReason
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """The response of this running call was cancelled: stop it, or let it finish."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """These calls have been answered: ask the model to go on, and say `Rounds.followed_up`."""
+
+    calls: tuple[Call, ...]
+
+
+Action: TypeAlias = Run | Decline | Interrupt | FollowUp
+
+
+class _Round:
+    """A response and its calls."""
+
+    __slots__ = ("calls", "ending", "in_conversation", "over")
+
+    def __init__(self) -> None:
+        self.in_conversation = self.over = False
+        self.ending: _Ending | None = None
+        self.calls: dict[str, Call] = {}
+
+    def in_state(self, *states: CallState) -> list[Call]:
+        """Return the calls that are in one of these states."""
+        return [call for call in self.calls.values() if call.state in states]
+
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether a call has not been answered."""
+        return bool(self.in_state("held", "waiting", "running"))
+
+    def verdict(self, call: Call) -> DeclineReason | Literal["hold", "run"]:
+        """Decide about a call that has not started."""
+        if call.status in ("incomplete", "in_progress"):
+            return "cut_off"
+        if self.ending in _ABORTED:
+            return "cancelled"
+        if call.status == "completed" or self.ending == "completed":
+            return "run"
+        return "hold" if self.ending is None else "cut_off"
 
 
 class Rounds:
     """The calls of one session.
 
     Args:
+        conversation: The session's view of the conversation; it sees each event first.
         limit: How many calls run at once.
         max_waiting: How many wait for that.
+
+    Attributes:
+        follow_ups: What the model is owed.
     """
 
-    def __init__(self, *, limit: int = 8, max_waiting: int = 64) -> None:
+    def __init__(
+        self, conversation: Conversation, *, limit: int = 8, max_waiting: int = 64
+    ) -> None:
+        self.follow_ups = FollowUps(conversation)
+        self._conversation = conversation
         self._limit = limit
         self._max_waiting = max_waiting
-        self._rounds: dict[str, Round] = {}
-        self._items: dict[str, None] = {}
-        self._waiting: deque[tuple[Round, Entry]] = deque()
+        self._rounds: dict[str, _Round] = {}
+        self._owners: dict[str, str] = {}  # of calls, by call_id: their responses
+        self._waiting: deque[tuple[_Round, Call]] = deque()
         self._running = 0
-        self._pace = Pace()
-
-    @property
-    def owing(self) -> bool:
-        """Whether the model is to be asked to go on, but not yet."""
-        return bool(self._pace.owed)
 
     def see(self, event: ev.Event) -> list[Action]:
         """Take note of one of the events in `SEEN`, and return what is to be done."""
-        if type(event) in Pace.SEEN:
-            self._pace.see(event)
+        if type(event) in FollowUps.SEEN:
+            self.follow_ups.see(event)
         note = self._NOTES.get(type(event))
         actions = note(self, event) if note is not None else []
         return [*actions, *self._go_on()]
@@ -91,157 +156,171 @@ class Rounds:
     def finished(self, call: Call) -> list[Action]:
         """Take note that a call which was run has been answered."""
         found = self._rounds[call.response_id]
-        found.entries[call.call_id].state = "answered"
+        found.calls[call.call_id].state = "answered"
         self._running -= 1
         self._conclude(found)
-        return [*self._start_waiting(), *self._go_on()]
-
-    def insist(self) -> list[Action]:
-        """Go on, although something stands in the way that may never end; see `Pace`."""
-        return _follow_up(self._pace.insist())
-
-    def _go_on(self) -> list[Action]:
-        if not self._pace.owed:
-            return []
-        ours = (found for found in reversed(self._rounds.values()) if found.in_conversation)
-        latest = next(ours, None)
-        return _follow_up(self._pace.release(busy=latest is not None and not latest.over))
-
-    # events
-
-    def _created(self, event: ev.ResponseCreated) -> list[Action]:
-        is_new = (event.response.id or "") not in self._rounds
-        created = self._round(event.response.id)
-        if not is_new or event.response.conversation_id is None:
-            return []
-        created.in_conversation = True
-        self._pace.response_began()
-        older = [found for found in self._rounds.values() if found is not created]
-        left = [found for found in older if found.in_conversation and found.ending is None]
-        return [action for found in left for action in self._end(found, "failed")]
-
-    def _item_added(self, event: ev.ConversationItemAdded) -> list[Action]:
-        item_id = event.item.id if isinstance(event.item, ev.FunctionCallItem) else None
-        if item_id is None:
-            return []
-        self._items[item_id] = None
-        if len(self._items) > _MAX_ITEMS:
-            del self._items[next(iter(self._items))]
-        owners = [r for r in self._rounds.values() if self._tells_of(item_id, r)]
-        for owner in owners:
-            owner.in_conversation = True
-        return [action for owner in owners for action in self._judge(owner)]
-
-    def _tells_of(self, item_id: str, found: Round) -> bool:
-        return any(entry.item_id == item_id for entry in found.in_state("held"))
-
-    def _item_done(self, event: ev.ResponseOutputItemDone) -> list[Action]:
-        found = self._round(event.response_id)
-        self._take(found, event.response_id, event.item)
-        return self._judge(found)
-
-    def _done(self, event: ev.ResponseDone) -> list[Action]:
-        response = event.response
-        found = self._round(response.id)
-        if found.ending is not None:
-            return []
-        for item in response.output:
-            self._take(found, response.id or "", item)
-        if response.conversation_id is not None:
-            found.in_conversation = True
-        return self._end(found, ENDINGS.get(response.status, "failed"))
-
-    def _round(self, response_id: str | None) -> Round:
-        found = self._rounds.setdefault(response_id or "", Round())
-        if len(self._rounds) > _MAX_ROUNDS:
-            self._forget_oldest(found)
-        return found
-
-    def _forget_oldest(self, new: Round) -> None:
-        for key, found in self._rounds.items():
-            if found is not new and not found.in_state("waiting", "running"):
-                del self._rounds[key]
-                return
-
-    def _take(self, found: Round, response_id: str, item: ev.Item) -> None:
-        """Note a call; what is said again of one that has not started may add its status."""
-        if not isinstance(item, ev.FunctionCallItem) or not item.call_id:
-            return
-        known = found.entries.get(item.call_id)
-        if known is not None and known.state != "held":
-            return
-        call = Call(
-            response_id=response_id,
-            call_id=item.call_id,
-            name=item.name,
-            arguments=item.arguments,
-        )
-        found.entries[item.call_id] = Entry(call, item)
-        found.in_conversation |= item.id in self._items
-
-    # decisions
-
-    def _end(self, found: Round, ending: Ending) -> list[Action]:
-        found.ending = ending
-        if not found.in_conversation:
-            found.entries.clear()
-        interrupted = found.in_state("running") if ending == "cancelled" else []
-        return [
-            *self._withdraw(found),
-            *(Interrupt(entry.call) for entry in interrupted),
-            *self._judge(found),
-        ]
-
-    def _withdraw(self, found: Round) -> list[Action]:
-        """Answer what waits for its turn, if its response was aborted."""
-        if found.ending not in ABORTED:
-            return []
-        mine = [entry for owner, entry in self._waiting if owner is found]
-        self._waiting = deque(pair for pair in self._waiting if pair[0] is not found)
-        return [self._refuse(entry, "cancelled") for entry in mine]
-
-    def _judge(self, found: Round) -> list[Action]:
-        """Start or refuse the calls of which enough is known; see whether all are answered."""
-        if not found.in_conversation:
-            return []
-        actions: list[Action] = []
-        for entry in found.in_state("held"):
-            decided = verdict(entry, found.ending)
-            if decided == "run":
-                actions += self._start(found, entry)
-            elif decided != "hold":
-                actions.append(self._refuse(entry, decided))
-        self._conclude(found)
-        return actions
-
-    def _start(self, found: Round, entry: Entry) -> list[Action]:
-        if self._running < self._limit:
-            self._running += 1
-            entry.state, entry.ran = "running", True
-            return [Run(entry.call)]
-        if len(self._waiting) >= self._max_waiting:
-            return [self._refuse(entry, "busy")]
-        entry.state = "waiting"
-        self._waiting.append((found, entry))
-        return []
-
-    def _start_waiting(self) -> list[Action]:
         actions: list[Action] = []
         while self._waiting and self._running < self._limit:
             actions += self._start(*self._waiting.popleft())
+        return [*actions, *self._go_on()]
+
+    def followed_up(self, calls: tuple[Call, ...], *, well: bool) -> list[Action]:
+        """Take note how the response ended that was asked for after these calls."""
+        self.follow_ups.ended(calls, well=well)
+        return self._go_on()
+
+    def waited(self) -> list[Action]:
+        """Take note that `FollowUps.wait_s` have passed without a change."""
+        return _follow_up(self.follow_ups.waited(busy=self._busy))
+
+    def _go_on(self) -> list[Action]:
+        return _follow_up(self.follow_ups.release(busy=self._busy))
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a response is active, or calls of the latest one are open."""
+        ours = (found for found in reversed(self._rounds.values()) if found.in_conversation)
+        latest = next(ours, None)
+        open_calls = latest is not None and latest.has_open_calls
+        return open_calls or self._conversation.active_response is not None
+
+    # events
+
+    def _created(self, event: Any) -> list[Action]:
+        return self._include(getattr(event.response, "id", None))
+
+    def _item_added(self, _: ev.ConversationItemAdded) -> list[Action]:
+        """See whether it proved that a response with held calls is of the conversation."""
+        held = [key for key, found in self._rounds.items() if found.in_state("held")]
+        return [action for key in held for action in (*self._include(key), *self._judge(key))]
+
+    def _item_done(self, event: ev.ResponseOutputItemDone) -> list[Action]:
+        # where the server leaves the id out, it can only be the active response's
+        key = event.response_id or self._conversation.active_response_id or ""
+        actions = self._include(key)
+        self._take(key, event.item)
+        return [*actions, *self._judge(key)]
+
+    def _done(self, event: Any) -> list[Action]:
+        response = event.response
+        if not isinstance(response, ev.Response):
+            return []  # a server's mistake, reported as drift
+        key = response.id or ""
+        actions = self._include(key)
+        found = self._round(key)
+        if found.ending is not None:
+            return actions
+        for item in response.output:
+            self._take(key, item)
+        ending = _ENDINGS.get(response.status, "failed")
+        self.follow_ups.response_ended(key, well=ending != "failed")
+        return [*actions, *self._end(key, ending)]
+
+    def _round(self, key: str) -> _Round:
+        found = self._rounds.setdefault(key, _Round())
+        if len(self._rounds) > _MAX_ROUNDS:
+            for oldest, other in self._rounds.items():
+                if other is not found and not other.in_state("waiting", "running"):
+                    del self._rounds[oldest]
+                    break
+        return found
+
+    def _include(self, response_id: str | None) -> list[Action]:
+        """See whether a response is new in the conversation: then it ends an older one."""
+        key = response_id or ""
+        found = self._round(key)
+        if found.in_conversation or not self._conversation.has_response(key):
+            return []
+        found.in_conversation = True
+        self.follow_ups.response_began(key)
+        left = [
+            other
+            for other, round_ in self._rounds.items()
+            if round_ is not found and round_.in_conversation and round_.ending is None
+        ]
+        return [action for other in left for action in self._end(other, "failed")]
+
+    def _take(self, key: str, item: ev.Item) -> None:
+        """Note a call; what is said again of one that has not started may add its status."""
+        if not isinstance(item, ev.FunctionCallItem) or not item.call_id:
+            return
+        owner_key = self._owners.get(item.call_id)
+        if owner_key is not None:
+            owner = self._rounds.get(owner_key)
+            known = None if owner is None else owner.calls.get(item.call_id)
+            if owner is None or known is None or known.state != "held":
+                return
+            if owner_key != key:
+                del owner.calls[item.call_id]
+        call = Call(
+            response_id=key,
+            call_id=item.call_id,
+            name=item.name,
+            arguments=item.arguments,
+            status=item.status,
+        )
+        self._round(key).calls[item.call_id] = call
+        self._owners[item.call_id] = key
+        if len(self._owners) > _MAX_CALLS:
+            del self._owners[next(iter(self._owners))]
+
+    # decisions
+
+    def _end(self, key: str, ending: _Ending) -> list[Action]:
+        found = self._rounds[key]
+        found.ending = ending
+        if not found.in_conversation:
+            for call_id in found.calls:
+                self._owners.pop(call_id, None)
+            found.calls.clear()
+        actions: list[Action] = []
+        if ending in _ABORTED:  # what waits for its turn is answered
+            withdrawn = [call for owner, call in self._waiting if owner is found]
+            self._waiting = deque(pair for pair in self._waiting if pair[0] is not found)
+            actions += [self._decline(call, "cancelled") for call in withdrawn]
+        if ending == "cancelled":
+            actions += [Interrupt(call) for call in found.in_state("running")]
+        return [*actions, *self._judge(key)]
+
+    def _judge(self, key: str) -> list[Action]:
+        """Start or decline the calls of which enough is known; see whether all are answered."""
+        found = self._round(key)
+        if not found.in_conversation:
+            return []
+        actions: list[Action] = []
+        for call in found.in_state("held"):
+            verdict = found.verdict(call)
+            if verdict == "run":
+                actions += self._start(found, call)
+            elif verdict != "hold":
+                actions.append(self._decline(call, verdict))
+        self._conclude(found)
         return actions
 
-    def _refuse(self, entry: Entry, reason: NotRun) -> Refuse:
-        entry.state = "answered"
-        return Refuse(entry.call, reason)
+    def _start(self, found: _Round, call: Call) -> Iterable[Action]:
+        if self._running < self._limit:
+            self._running += 1
+            call.state, call.ran = "running", True
+            return [Run(call)]
+        if len(self._waiting) >= self._max_waiting:
+            return [self._decline(call, "busy")]
+        call.state = "waiting"
+        self._waiting.append((found, call))
+        return []
 
-    def _conclude(self, found: Round) -> None:
+    def _decline(self, call: Call, reason: DeclineReason) -> Decline:
+        call.state = "answered"
+        return Decline(call, reason)
+
+    def _conclude(self, found: _Round) -> None:
         """See whether a round is over, and whether the model is owed a response then."""
         if found.over or found.ending is None or found.has_open_calls:
             return
         found.over = True
-        if found.goes_on:
-            self._pace.owe(tuple(entry.call for entry in found.entries.values()))
+        calls = tuple(found.calls.values())
+        ran = any(call.ran for call in calls)
+        if calls and (found.ending == "completed" or (found.ending == "incomplete" and ran)):
+            self.follow_ups.owe(calls)
 
     _NOTES: ClassVar[dict[type[ev.Event], Callable[[Rounds, Any], list[Action]]]] = {
         ev.ResponseCreated: _created,
@@ -250,7 +329,7 @@ class Rounds:
         ev.ResponseOutputItemDone: _item_done,
         ev.ResponseDone: _done,
     }
-    SEEN: ClassVar[frozenset[type[ev.Event]]] = frozenset({*_NOTES, *Pace.SEEN})
+    SEEN: ClassVar[frozenset[type[ev.Event]]] = frozenset({*_NOTES, *FollowUps.SEEN})
     """The events that the machine wants to see."""
 
 

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, overload
 import anyio
 from typing_extensions import Unpack
 
-from realtime_bus import RegistrationError, Session
+from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
 
-from ._attached import Attached
-from ._calls import Call
+from ._follow_up import Call
+from ._session_tools import SessionTools
 from ._tool import Tool, ToolOptions, ToolStatistics
 
 __all__ = ["Tools"]
@@ -38,7 +38,8 @@ class Tools:
     Calls of a response run at the same time. Each is answered once, as soon as it has an output;
     when the response has ended and all of them are answered, the model is asked to go on, once:
     not while somebody speaks, nor while a later response is active or has open calls; and if a
-    response begins by itself that has seen all outputs, that is the one.
+    response begins by itself that has seen all outputs, that is the one. If that response fails,
+    or is refused, the model is asked again after a pause.
 
     A result that is a string goes to the model as it is, anything else as JSON (None is
     ``null``). A call that cannot be done is answered too, with a JSON object that says what was
@@ -51,37 +52,37 @@ class Tools:
     Args:
         hosted: Tools that the server runs, such as `events.McpTool`; announced with the others.
             (Tools given to ``bus.connect`` or ``session.update`` would replace ours.)
-        state: The application's state, for parameters annotated with its class, or with
-            ``Annotated[T, Inject]``.
-        session_state: Makes a state for each session instead; for ``Annotated[T, Inject]``.
         timeout_s: Seconds that a call may take, where its tool says nothing else.
         max_parallel: How many calls run at once in a session. 64 more may wait; what comes on
             top of that is answered with an error.
         follow_up: Whether to ask for a response when all calls of one are answered.
 
     Raises:
-        RegistrationError: An option that cannot work.
+        UsageError: An option that cannot work.
     """
 
     def __init__(
         self,
         *,
         hosted: Sequence[ev.Tool] = (),
-        state: object = None,
-        session_state: Callable[[Session], object] | None = None,
         timeout_s: float = 60.0,
         max_parallel: int = 8,
         follow_up: bool = True,
     ) -> None:
-        _check(hosted, state, session_state, max_parallel)
+        ours = [tool.name for tool in hosted if isinstance(tool, ev.FunctionTool)]
+        if ours:
+            raise UsageError(
+                f"hosted tools are run by the server, and {ours[0]!r} is a function; "
+                "use @tools.tool"
+            )
+        if max_parallel < 1:
+            raise UsageError(f"max_parallel={max_parallel} must be at least 1")
         self._hosted = tuple(hosted)
-        self._state = state
-        self._session_state = session_state
         self._timeout_s = timeout_s
         self._max_parallel = max_parallel
         self._follow_up = follow_up
         self._tools: dict[str, Tool] = {}
-        self._attached: dict[int, Attached] = {}
+        self._attached: dict[int, SessionTools] = {}
 
     # tools
 
@@ -97,7 +98,9 @@ class Tools:
         The JSON Schema comes from the annotations (whatever msgspec can decode, with
         ``Annotated[int, msgspec.Meta(ge=1)]`` for constraints), the descriptions from
         ``msgspec.Meta`` and the docstring: its first paragraph and its ``Args:`` section.
-        A parameter annotated `Session` is given the session and is not shown to the model.
+        A parameter annotated `Session` is given the session, one annotated with the class of
+        ``session.state``, or ``Annotated[T, Inject]``, the application's own object of the call
+        (``bus.connect(..., state=...)``). Neither is shown to the model.
 
         Sessions that are open are told of the tool at once; call it from the event loop then.
 
@@ -107,7 +110,7 @@ class Tools:
             **options: See `ToolOptions`.
 
         Raises:
-            RegistrationError: The function cannot be a tool; the message says why.
+            UsageError: The function cannot be a tool; the message says why.
         """
         if function is not None:
             return self._add(function, options)
@@ -119,30 +122,26 @@ class Tools:
         return decorate
 
     def _add(self, function: Callable[..., Any], options: ToolOptions) -> Callable[..., Any]:
-        tool = Tool(function, options, state=self._state, timeout_s=self._timeout_s)
+        tool = Tool(function, options, timeout_s=self._timeout_s)
         if tool.name in self._tools:
-            raise RegistrationError(
+            raise UsageError(
                 f"there is a tool {tool.name!r} already; give this one another name=..."
             )
-        if "state" in tool.injected.values() and not self._has_state:
-            raise RegistrationError(
-                f"tool {tool.name!r} wants the application's state, and there is none; "
-                "give Tools one: Tools(state=...) or Tools(session_state=...)"
-            )
+        for attached in self._attached.values():
+            tool.check_state(attached.state)
         self._tools[tool.name] = tool
         self._announce()
         return function
-
-    @property
-    def _has_state(self) -> bool:
-        return self._state is not None or self._session_state is not None
 
     def remove(self, name: str) -> None:
         """Take a tool away, from open sessions too; calls that run go on.
 
         Raises:
-            KeyError: There is no such tool.
+            UsageError: There is no such tool; lists those there are.
         """
+        if name not in self._tools:
+            known = ", ".join(self._tools) or "none"
+            raise UsageError(f"there is no tool {name!r} to remove; there are: {known}")
         del self._tools[name]
         self._announce()
 
@@ -152,8 +151,8 @@ class Tools:
 
     @property
     def definitions(self) -> list[ev.Tool]:
-        """What the server is told: our functions, then the hosted tools."""
-        return [*(tool.to_event() for tool in self._tools.values()), *self._hosted]
+        """What the server of a session without a state is told: our functions, the hosted tools."""
+        return [*(tool.to_event(None) for tool in self._tools.values()), *self._hosted]
 
     def statistics(self) -> list[ToolStatistics]:
         """Return the figures of each tool, over all sessions."""
@@ -162,13 +161,17 @@ class Tools:
     # sessions
 
     def attach(self, session: Session) -> None:
-        """Take part in a session. Called by the bus."""
-        made = self._session_state(session) if self._session_state is not None else self._state
-        attached = Attached(
+        """Take part in a session. Called by the bus.
+
+        Raises:
+            UsageError: A tool wants a state that the session does not have.
+        """
+        for tool in self._tools.values():
+            tool.check_state(session.state)
+        attached = SessionTools(
             session,
             self._tools,
             self._hosted,
-            state=made,
             limit=self._max_parallel,
             follow_up=self._follow_up,
         )
@@ -187,26 +190,15 @@ class Tools:
             session: An open session of a bus that has these tools.
 
         Raises:
-            KeyError: The session is over, or its bus does not have these tools.
+            UsageError: The session is over, or does not have these tools.
         """
+        attached = self._attached.get(id(session))
+        if attached is None:
+            raise UsageError(
+                "this session is over, or does not have these tools; "
+                "give them to Bus(plugins=[...]) or to connect(plugins=[...])"
+            )
         call_id = item.call_id or ""
         call = Call(response_id="", call_id=call_id, name=item.name, arguments=item.arguments)
-        output = await self._attached[id(session)].output_of(call, anyio.CancelScope())
+        output = await attached.output_of(call, anyio.CancelScope())
         return ev.FunctionCallOutputItem(call_id=call_id, output=output)
-
-
-def _check(
-    hosted: Sequence[ev.Tool],
-    state: object,
-    session_state: Callable[[Session], object] | None,
-    max_parallel: int,
-) -> None:
-    ours = [tool.name for tool in hosted if isinstance(tool, ev.FunctionTool)]
-    if ours:
-        raise RegistrationError(
-            f"hosted tools are run by the server, and {ours[0]!r} is a function; use @tools.tool"
-        )
-    if state is not None and session_state is not None:
-        raise RegistrationError("give Tools one of state and session_state, not both")
-    if max_parallel < 1:
-        raise RegistrationError(f"max_parallel={max_parallel} must be at least 1")

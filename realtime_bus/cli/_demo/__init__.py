@@ -1,13 +1,13 @@
 """``realtime-bus demo``: real speech, a real socket, a real detector, and an interruption.
 
-The parts: `_lines` what is said, `_person` who says it, `_conversation` in which order,
-`_record` what happened, `_judge` whether it should have, `_view` and `_summary` how it looks.
+The parts: `_conversation` what is said and by whom, `_record` what happened, `_judge` whether it
+should have, `_view` how it looks.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,20 +16,17 @@ import anyio.to_thread
 import msgspec
 from rich.console import Console
 
+from realtime_bus import Bus, RealtimeBusError, Session
 from realtime_bus import events as ev
-from realtime_bus._bus._bus import Bus
-from realtime_bus._session._fields import SessionFields
-from realtime_bus._session._session import Session
-from realtime_bus._tasks import background_tasks
+from realtime_bus.audio import AudioSink, PlayedItem
 from realtime_bus.server import RealtimeServer, ScriptResponder, ScriptTurn, Voice
+from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.sinks import Track, WavSink, write_stereo_wav
 
-from ._conversation import DemoFailed, Speech, hold_conversation
+from ._conversation import FULL, SHORT, Lines, Person, Speech, hold_conversation
 from ._judge import figures, judge
-from ._lines import FULL, SHORT, Lines
-from ._person import Person
 from ._record import Record
-from ._summary import print_summary
-from ._view import LiveView, PlainView, Scene
+from ._view import LiveView, PlainView, Scene, print_summary
 
 __all__ = ["DemoOptions", "run_demo"]
 
@@ -61,21 +58,33 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run_demo(options: DemoOptions) -> bool:
-    """Hold the conversation, print the summary, and return whether all went well."""
+    """Hold the conversation, print the summary, and return whether all went well.
+
+    Raises:
+        ConnectError: There was no conversation: nobody answers at `DemoOptions.url`.
+    """
     console = Console()
     lines = SHORT if options.short else FULL
     with console.status("synthesizing the person's speech …"):
         speech = await anyio.to_thread.run_sync(_synthesize, lines)
-    async with _address(options, lines) as url:
-        bus, sink, heard = _application(options)
-        record = Record(bus)
-        failure, person = await _converse(options, console, bus, sink, record, url, lines, speech)
-    _write_wav(options.wav, person, heard)
+    heard = WavSink()
+    sink = _BothSinks(heard) if options.speaker else heard
+    bus = Bus(plugins=[sink, Interruption(sink)], log_errors=False)
+    record = Record(bus)
+    async with _connected(options, lines, bus) as session:
+        person = Person(session)
+        session.start_soon(person.run)
+        scene = Scene((options.url or "local server").partition("?")[0], record, person, sink)
+        session.start_soon(_view(options, console).run, scene)
+        broken_off = await _play(session, person, sink, lines, speech)
+        record.unheard = sink.positions()
+    written = _write_wav(options.wav, person, heard.track)
     checks = judge(record)
-    print_summary(console, record, figures(record), checks, options.wav)
-    if failure is not None:
-        console.print(f"[bold red]The conversation broke off:[/] {failure}")
-    return failure is None and all(check.passed for check in checks)
+    print_summary(console, record, figures(record), checks, None if written else options.wav)
+    for trouble in (written, broken_off):
+        if trouble is not None:
+            console.print(f"[bold red]{trouble}[/]", highlight=False)
+    return written is broken_off is None and all(check.passed for check in checks)
 
 
 def _synthesize(lines: Lines) -> Speech:
@@ -86,10 +95,12 @@ def _synthesize(lines: Lines) -> Speech:
 
 
 @asynccontextmanager
-async def _address(options: DemoOptions, lines: Lines) -> AsyncGenerator[str, None]:
-    """Yield what to connect to: a real provider, or a server of our own on loopback."""
+async def _connected(options: DemoOptions, lines: Lines, bus: Bus) -> AsyncGenerator[Session, None]:
+    """Connect to a real provider, or to a server of our own on loopback."""
+    settings = _settings(options)
     if options.url is not None:
-        yield options.url
+        async with bus.connect(options.url, api_key=options.api_key, **settings) as session:
+            yield session
         return
     script = ScriptResponder(
         [
@@ -97,29 +108,15 @@ async def _address(options: DemoOptions, lines: Lines) -> AsyncGenerator[str, No
             ScriptTurn(user=lines.interruption, assistant=lines.reply),
         ]
     )
-    async with RealtimeServer(script).serve() as bound:
-        yield bound.url_for("gpt-realtime")
+    async with (
+        RealtimeServer(script).serve() as bound,
+        bus.connect(bound.url_for("gpt-realtime"), **settings) as session,
+    ):
+        yield session
 
 
-def _application(options: DemoOptions) -> tuple[Bus, Any, Any]:
-    """Build the bus as an application would; return it, its sink, and what records the sink."""
-    # plugins are imported by applications, of which the demo is one; the core never does
-    from realtime_bus_plugins.interruption import Interruption  # noqa: PLC0415  # as above
-    from realtime_bus_plugins.sinks import WavSink  # noqa: PLC0415  # as above
-
-    heard = WavSink()
-    sink: Any = heard
-    if options.speaker:
-        from realtime_bus_plugins.devices import Speaker  # noqa: PLC0415  # as above
-
-        from ._sinks import BothSinks  # noqa: PLC0415  # as above
-
-        sink = BothSinks(Speaker(), heard)
-    return Bus(plugins=[sink, Interruption(sink)], log_errors=False), sink, heard
-
-
-def _settings(options: DemoOptions) -> SessionFields:
-    fields: SessionFields = {
+def _settings(options: DemoOptions) -> dict[str, Any]:
+    fields: dict[str, Any] = {
         "turn_detection": ev.ServerVad(silence_duration_ms=400),
         "transcription": ev.Transcription(model="gpt-4o-mini-transcribe"),
     }
@@ -131,52 +128,77 @@ def _settings(options: DemoOptions) -> SessionFields:
     return fields
 
 
-async def _converse(
-    options: DemoOptions,
-    console: Console,
-    bus: Bus,
-    sink: Any,
-    record: Record,
-    url: str,
-    lines: Lines,
-    speech: Speech,
-) -> tuple[DemoFailed | None, Person]:
-    view = _view(options, console)
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(
-            bus.connect(url, api_key=options.api_key, **_settings(options))
-        )
-        tasks = await stack.enter_async_context(background_tasks())
-        person = Person(session)
-        tasks.start_soon(person.run)
-        tasks.start_soon(
-            view.run, Scene(url.split("?", maxsplit=1)[0], record, person, sink, session)
-        )
-        failure = await _play(session, person, sink, lines, speech)
-        record.unheard = sink.positions()
-    return failure, person
-
-
-async def _play(
-    session: Session, person: Person, sink: Any, lines: Lines, speech: Speech
-) -> DemoFailed | None:
-    try:
-        with anyio.fail_after(_TIMEOUT_S):
-            await hold_conversation(session, person, sink, lines, speech)
-    except DemoFailed as error:
-        return error
-    except TimeoutError:
-        return DemoFailed(f"the conversation took longer than {_TIMEOUT_S:g} s")
-    return None
-
-
 def _view(options: DemoOptions, console: Console) -> LiveView | PlainView:
     live = console.is_terminal if options.view == "auto" else options.view == "live"
     return LiveView(console) if live else PlainView(console)
 
 
-def _write_wav(path: Path, person: Person, heard: Any) -> None:
-    from realtime_bus_plugins.sinks import Track, write_stereo_wav  # noqa: PLC0415  # as above
+async def _play(
+    session: Session, person: Person, sink: AudioSink, lines: Lines, speech: Speech
+) -> str | None:
+    """Hold the conversation; return what broke it off, if anything did."""
+    closed: list[str] = []
+    try:
+        with anyio.fail_after(_TIMEOUT_S) as scope:
 
-    left = Track(pcm=bytes(person.said), start_s=person.started_s)
-    write_stereo_wav(path, left, heard.track)
+            def stop(event: ev.Closed) -> None:
+                closed.append(f"The session was closed with {event.code} {event.reason}".strip())
+                scope.cancel()
+
+            session.once(ev.Closed)(stop)
+            await hold_conversation(session, person, sink, lines, speech)
+    except TimeoutError:
+        return f"The conversation broke off: it took longer than {_TIMEOUT_S:g} s"
+    except RealtimeBusError as error:
+        return f"The conversation broke off: {error}"
+    return closed[0] if closed else None
+
+
+def _write_wav(path: Path, person: Person, heard: Track) -> str | None:
+    """Write both sides; return why not, if so."""
+    try:
+        path.open("wb").close()  # where this fails, `wave` would leave a warning behind
+        write_stereo_wav(path, Track(pcm=bytes(person.said), start_s=person.started_s), heard)
+    except OSError as error:
+        return f"{path} was not written: {error.strerror or error}"
+    return None
+
+
+class _BothSinks:
+    """Plays on the sound device and keeps a record; what was heard is what the device says."""
+
+    def __init__(self, record: WavSink) -> None:
+        from realtime_bus_plugins.devices import Speaker  # noqa: PLC0415  # comes with an extra
+
+        self._device = Speaker()
+        self._record = record
+
+    def attach(self, session: Session) -> None:
+        """Let both take part; each is fed by the session itself."""
+        self._device.attach(session)
+        self._record.attach(session)
+
+    def start(self, audio_format: ev.AudioFormat) -> None:
+        """Pass the format on."""
+        self._device.start(audio_format)
+        self._record.start(audio_format)
+
+    def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
+        """Pass audio on."""
+        self._device.write(audio, item_id=item_id, content_index=content_index)
+        self._record.write(audio, item_id=item_id, content_index=content_index)
+
+    def flush(self) -> list[PlayedItem]:
+        """Silence the device first."""
+        played = self._device.flush()
+        self._record.flush()
+        return played
+
+    def positions(self) -> list[PlayedItem]:
+        """Return what the device says."""
+        return self._device.positions()
+
+    @property
+    def playing(self) -> bool:
+        """Whether the device plays."""
+        return self._device.playing

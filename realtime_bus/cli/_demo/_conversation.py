@@ -1,34 +1,142 @@
-"""The demo's plot: a question, an answer, an interruption, and a short answer."""
+"""The demo's conversation: what is said, who says it, and in which order.
+
+A question, an answer, an interruption, and a short answer that is heard to its end.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import NamedTuple
+
 import anyio
+import msgspec
 from anyio.lowlevel import checkpoint
 
+from realtime_bus import RealtimeBusError, Session, SessionClosed
 from realtime_bus import events as ev
-from realtime_bus._errors import RealtimeBusError
-from realtime_bus._session._session import Session
 from realtime_bus.audio import AudioSink
+from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
-from ._lines import Lines
-from ._person import Person
-
-__all__ = ["DemoFailed", "Speech", "hold_conversation"]
+__all__ = ["FULL", "SHORT", "DemoFailed", "Lines", "Person", "Speech", "hold_conversation"]
 
 _PATIENCE_S = 20.0
 _PAUSE_S = 0.4
+_CHUNK_MS = 20
+_BYTES_PER_MS = 48  # PCM16, 24 kHz
+
+
+class Lines(msgspec.Struct, frozen=True, kw_only=True):
+    """One conversation of two turns, the second of which interrupts the first answer.
+
+    Attributes:
+        question: What the person asks first.
+        answer: What the assistant says to that: too long to be heard out.
+        interruption: What the person says into it.
+        reply: What the assistant says to that; heard to its end.
+        interrupt_after_s: How much of the answer is heard before the person speaks up.
+    """
+
+    question: str
+    answer: str
+    interruption: str
+    reply: str
+    interrupt_after_s: float
+
+
+FULL = Lines(
+    question="Hello! How do I cook a risotto for four people?",
+    answer=(
+        "With pleasure. First, warm one litre of stock in a small pot, and keep it hot. "
+        "Then soften a chopped onion in butter, slowly, without any colour. "
+        "Add the rice, and stir until every grain is shiny and hot. "
+        "Pour in a glass of white wine, and let it boil away. "
+        "Now add the stock, one ladle at a time, and keep stirring."
+    ),
+    interruption="Wait, sorry. How much rice do I need?",
+    reply="Three hundred and twenty grams. That is eighty grams for each of you.",
+    interrupt_after_s=3.0,
+)
+
+SHORT = Lines(
+    question="Hello! How do I cook a risotto?",
+    answer=(
+        "With pleasure. First, warm one litre of stock in a small pot, and keep it hot. "
+        "Then soften a chopped onion in butter, slowly, without any colour."
+    ),
+    interruption="Wait. How much rice?",
+    reply="Three hundred grams.",
+    interrupt_after_s=1.2,
+)
+
+
+class Person:
+    """Streams audio into a session in real time: silence, and what `say` was given.
+
+    Attributes:
+        speaking: Whether there is speech in what is being sent.
+        said: Everything that was sent, PCM16 at 24 kHz.
+        started_s: When its first sample was sent, on the clock of `time.perf_counter`.
+        level: How loud the last chunk was, from 0 to 1.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._speech = bytearray()
+        self._finished = anyio.Event()
+        self.speaking = False
+        self.said = bytearray()
+        self.started_s = 0.0
+        self.level = 0.0
+
+    async def say(self, pcm: bytes) -> None:
+        """Speak, in real time, and return when the last word is out."""
+        self._finished = anyio.Event()
+        self._speech += pcm
+        await self._finished.wait()
+
+    async def run(self) -> None:
+        """Stream until the session ends."""
+        self.started_s = started_s = perf_counter()
+        sent = 0
+        try:
+            while True:
+                chunk = self._next_chunk()
+                self.said += chunk
+                await self._session.append_audio(chunk)
+                sent += 1
+                # paced against the start, so that lateness does not add up
+                await anyio.sleep(max(0.0, started_s + sent * _CHUNK_MS / 1000 - perf_counter()))
+        except SessionClosed:
+            return
+
+    def _next_chunk(self) -> bytes:
+        length = _CHUNK_MS * _BYTES_PER_MS
+        chunk = bytes(self._speech[:length])
+        del self._speech[:length]
+        self.speaking, self.level = bool(chunk), _loudness(chunk)
+        if not self._speech:
+            self._finished.set()
+        return chunk.ljust(length, b"\0")
+
+
+def _loudness(chunk: bytes) -> float:
+    """Return the peak of PCM16 audio, from 0 to 1."""
+    if not chunk:
+        return 0.0
+    samples = memoryview(chunk).cast("h")
+    return max(*samples, -min(samples)) / 32768
 
 
 class DemoFailed(RealtimeBusError):  # noqa: N818  # it tells what happened, as the others do
     """The conversation did not get to its end; says what was waited for."""
 
 
-class Speech:
+class Speech(NamedTuple):
     """What the person says, synthesized: PCM16 at 24 kHz."""
 
-    def __init__(self, question: bytes, interruption: bytes) -> None:
-        self.question = question
-        self.interruption = interruption
+    question: bytes
+    interruption: bytes
 
 
 async def hold_conversation(
@@ -40,27 +148,25 @@ async def hold_conversation(
         DemoFailed: Something that should have happened did not, within 20 s.
     """
     await anyio.sleep(_PAUSE_S)  # a person breathes before speaking
-    started = session.wait_for(ev.PlaybackStarted)
+    started = session.wait_for(PlaybackStarted)
     await person.say(speech.question)
     await _expect("the assistant to answer", started)
 
     await _listen(sink, lines.interrupt_after_s)
-    interrupted = session.wait_for(ev.PlaybackInterrupted)
-    answered = session.wait_for(ev.ResponseDone, where=_is_complete)
+    interrupted = session.wait_for(PlaybackInterrupted)
+    answered = session.wait_for(
+        ev.ResponseDone, where=lambda event: event.response.status != "cancelled"
+    )
     await person.say(speech.interruption)
     await _expect("the assistant to be interrupted", interrupted)
     await _expect("the assistant to answer again", answered)
     await _hear_out(sink)
 
 
-def _is_complete(event: ev.ResponseDone) -> bool:
-    return event.response.status != "cancelled"
-
-
-async def _expect(what: str, event: object) -> None:
+async def _expect(what: str, event: Awaitable[object]) -> None:
     try:
         with anyio.fail_after(_PATIENCE_S):
-            await event  # type: ignore[misc]  # any awaitable of any event
+            await event
     except TimeoutError:
         raise DemoFailed(f"waited {_PATIENCE_S:g} s for {what}, in vain") from None
 

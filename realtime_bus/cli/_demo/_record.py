@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
+from realtime_bus import Bus
 from realtime_bus import events as ev
-from realtime_bus._bus._bus import Bus
 from realtime_bus.audio import PlayedItem
+from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["Line", "Record", "Said"]
 
@@ -80,7 +80,7 @@ class Record:
         self.counts: Counter[str] = Counter()
         self.lines: deque[Line] = deque(maxlen=_KEPT_LINES)
         self.said: list[Said] = []
-        self.interruptions: list[ev.PlaybackInterrupted] = []
+        self.interruptions: list[PlaybackInterrupted] = []
         self.truncated: list[ev.ConversationItemTruncated] = []
         self.errors: list[ev.ErrorDetails] = []
         self.failures: list[ev.HandlerFailed] = []
@@ -99,8 +99,8 @@ class Record:
         bus.on(ev.ConversationItemInputAudioTranscriptionCompleted)(self._heard_person)
         bus.on(ev.InputAudioBufferSpeechStarted, ev.InputAudioBufferSpeechStopped)(self._speech)
         bus.on(ev.InputAudioBufferCommitted)(self._turn)
-        bus.on(ev.PlaybackStarted)(lambda event: self.started.append(event.item_id))
-        bus.on(ev.PlaybackInterrupted)(self._interrupted)
+        bus.on(PlaybackStarted)(lambda event: self.started.append(event.item_id))
+        bus.on(PlaybackInterrupted)(self._interrupted)
         bus.on(ev.ConversationItemTruncated)(self.truncated.append)
         bus.on(ev.ResponseDone)(lambda event: self.responses.append(event.response))
         bus.on(ev.Error)(lambda event: self.errors.append(event.error))
@@ -136,7 +136,7 @@ class Record:
         self.turns += 1
         self._of("person", event.item_id)
 
-    def _interrupted(self, event: ev.PlaybackInterrupted) -> None:
+    def _interrupted(self, event: PlaybackInterrupted) -> None:
         self.interruptions.append(event)
         for item in event.items:
             said = self._of("assistant", item.item_id)
@@ -151,44 +151,23 @@ class Record:
         return self.said[-1]
 
 
-def _detail(event: Any) -> str:
-    """Return the few fields that say what an event is about."""
-    shown = (
-        f"{name}={getattr(event, name)}"
-        for name in _SHOWN
-        if isinstance(getattr(event, name, None), str | int | float)
-    )
-    kind = cast("type[ev.Event]", type(event))
-    described = _DETAILS.get(kind)
-    return described(event) if described else " ".join(shown)
-
-
 _SHOWN = ("audio_start_ms", "audio_end_ms", "item_id", "transcript", "code", "reason", "handler")
 
 
-def _interruption(event: ev.PlaybackInterrupted) -> str:
-    heard = ", ".join(f"{item.played_ms} of {item.received_ms} ms heard" for item in event.items)
-    return f"{heard}; silent after {event.latency_s * 1000:.2f} ms"
-
-
-def _response(event: Any) -> str:
-    details = event.response.status_details
-    reason = f" ({details.reason})" if details is not None and details.reason else ""
-    return f"{event.response.status}{reason}"
-
-
-def _error(event: ev.Error) -> str:
-    return event.error.message
-
-
-def _words(event: ev.ResponseOutputAudioTranscriptDelta) -> str:
-    return repr(event.delta)
-
-
-_DETAILS: dict[type[ev.Event], Callable[[Any], str]] = {
-    ev.PlaybackInterrupted: _interruption,
-    ev.ResponseCreated: _response,
-    ev.ResponseDone: _response,
-    ev.Error: _error,
-    ev.ResponseOutputAudioTranscriptDelta: _words,
-}
+def _detail(event: Any) -> str:
+    """Return what an event is about, in few words."""
+    if isinstance(event, PlaybackInterrupted):
+        heard = ", ".join(
+            f"{item.played_ms} of {item.received_ms} ms heard" for item in event.items
+        )
+        return f"{heard}; silent after {event.latency_s * 1000:.2f} ms"
+    if isinstance(event, ev.ResponseCreated | ev.ResponseDone):
+        details = event.response.status_details
+        reason = f" ({details.reason})" if details is not None and details.reason else ""
+        return f"{event.response.status}{reason}"
+    if isinstance(event, ev.Error):
+        return event.error.message
+    if isinstance(event, ev.ResponseOutputAudioTranscriptDelta):
+        return repr(event.delta)
+    fields = ((name, getattr(event, name, None)) for name in _SHOWN)
+    return " ".join(f"{name}={value}" for name, value in fields if isinstance(value, str | int))

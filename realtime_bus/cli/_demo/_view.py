@@ -1,8 +1,10 @@
-"""The demo on the screen: live in a terminal, plain lines elsewhere."""
+"""The demo on the screen: live in a terminal, plain lines elsewhere, and the summary at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 from rich.console import Console, Group, RenderableType
@@ -13,20 +15,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from realtime_bus._session._session import Session
 from realtime_bus.audio import AudioSink
 
-from ._person import Person
-from ._record import Line, Record
-from ._summary import spoken
+from ._conversation import Person
+from ._judge import Check, Figures
+from ._record import Line, Record, Said
 
-__all__ = ["LiveView", "PlainView", "Scene"]
+__all__ = ["LiveView", "PlainView", "Scene", "print_summary"]
 
 _REFRESH_S = 0.08
 _STYLES = {"server": "cyan", "bus": "magenta"}
 
 
-class Scene:
+class Scene(NamedTuple):
     """What there is to see.
 
     Attributes:
@@ -34,17 +35,12 @@ class Scene:
         record: What has happened.
         person: Who speaks into the session.
         sink: Where the assistant is heard.
-        session: The conversation.
     """
 
-    def __init__(
-        self, title: str, record: Record, person: Person, sink: AudioSink, session: Session
-    ) -> None:
-        self.title = title
-        self.record = record
-        self.person = person
-        self.sink = sink
-        self.session = session
+    title: str
+    record: Record
+    person: Person
+    sink: AudioSink
 
 
 class LiveView:
@@ -68,10 +64,6 @@ def _screen(scene: Scene, height: int) -> RenderableType:
         Layout(_speakers(scene), size=5), Layout(_transcript(scene, rows // 3)), Layout(name="low")
     )
     layout["low"].update(_events(scene, rows - rows // 3 - 8))
-    return Group(_sized(layout, rows))
-
-
-def _sized(layout: Layout, rows: int) -> RenderableType:
     frame = Table.grid(expand=True)
     frame.add_row(Panel(layout, height=rows, border_style="dim", padding=0))
     return frame
@@ -171,3 +163,61 @@ def _new_lines(record: Record, printed: Line | None, *, finished_only: bool) -> 
     start = lines.index(printed) + 1 if printed in lines else 0
     end = len(lines) - 1 if finished_only else len(lines)
     yield from lines[start:end]
+
+
+def print_summary(
+    console: Console, record: Record, found: Figures, checks: list[Check], wav: Path | None
+) -> None:
+    """Print what was said, the figures, each expectation, and where to hear it, if anywhere."""
+    console.print(_conversation(record))
+    console.print(_figures(found, record))
+    console.print(_verdict(checks))
+    if wav is not None:
+        where = Text("Both sides as heard (left person, right assistant): ")
+        console.print(where.append(str(wav), "bold"), soft_wrap=True)
+
+
+def _conversation(record: Record) -> Panel:
+    lines = [spoken(said) for said in record.said]
+    return Panel(Group(*lines), title="what was said", title_align="left", border_style="dim")
+
+
+def spoken(said: Said) -> Text:
+    """Show what somebody said; what was never heard is struck out."""
+    style = "green" if said.who == "person" else "yellow"
+    heard = said.heard_chars
+    line = Text.assemble((f"{said.who}: ", f"bold {style}"), said.text[:heard] or "…")
+    if said.cut_ms is not None:
+        line.append(f" ✂ interrupted after {said.cut_ms / 1000:.1f} s", "bold red")
+        line.append(said.text[heard:], "dim strike")
+    return line
+
+
+def _figures(found: Figures, record: Record) -> Table:
+    table = Table(title="in numbers", title_justify="left", show_header=False, border_style="dim")
+    latency = "none" if found.latency_ms is None else f"{found.latency_ms:.3f} ms"
+    table.add_row("events seen", f"{found.events} of {len(record.counts)} types")
+    table.add_row("barge-in latency (frame received → sink silent)", latency, style="bold")
+    table.add_row("audio received", f"{found.received_ms} ms")
+    table.add_row("audio heard", f"{found.heard_ms} ms")
+    table.add_row("audio discarded", f"{found.discarded_ms} ms")
+    table.add_row("answer cut at", _ms(found.cut_ms))
+    table.add_row("the server's confirmation of the cut", _ms(found.confirmed_ms))
+    return table
+
+
+def _ms(value: int | None) -> str:
+    return "none" if value is None else f"{value} ms"
+
+
+def _verdict(checks: list[Check]) -> Table:
+    passed = all(check.passed for check in checks)
+    title = (
+        "[bold green]it went as it should[/]"
+        if passed
+        else "[bold red]it did not go as it should[/]"
+    )
+    table = Table(title=title, title_justify="left", show_header=False, border_style="dim")
+    for check in checks:
+        table.add_row("[green]✓[/]" if check.passed else "[bold red]✗[/]", check.what, check.found)
+    return table

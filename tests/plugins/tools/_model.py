@@ -95,9 +95,27 @@ class Model:
     def created(self, response_id: str = "r", *, conversation_id: str | None = "conv") -> None:
         """Start a response."""
         response = ev.Response(
-            id=response_id, conversation_id=conversation_id, status="in_progress"
+            id=response_id, conversation_id=conversation_id, status="in_progress", metadata=None
         )
         self.say(ev.ResponseCreated(response=response))
+
+    def answer_create(self, response_id: str, status: Any = "completed") -> None:
+        """Make the response that was asked for last."""
+        create = [event for event in self.heard if isinstance(event, ev.ResponseCreate)][-1]
+        mine: Any = {"id": response_id, "conversation_id": "conv"}
+        mine["metadata"] = create.response and create.response.metadata
+        self.say(
+            ev.ResponseCreated(response=ev.Response(**mine)),
+            ev.ResponseDone(response=ev.Response(**mine, status=status)),
+        )
+
+    def refuse_create(self, code: str) -> None:
+        """Refuse the last request for a response."""
+        create = [event for event in self.heard if isinstance(event, ev.ResponseCreate)][-1]
+        error = ev.ErrorDetails(
+            type="invalid_request_error", code=code, message="No.", event_id=create.event_id
+        )
+        self.say(ev.Error(error=error))
 
     def item_done(self, *items: ev.Item, response_id: str = "r") -> None:
         """End items of a response."""
@@ -113,7 +131,11 @@ class Model:
     ) -> None:
         """End a response."""
         response = ev.Response(
-            id=response_id, conversation_id=conversation_id, status=status, output=list(items)
+            id=response_id,
+            conversation_id=conversation_id,
+            status=status,
+            output=list(items),
+            metadata=None,
         )
         self.say(ev.ResponseDone(response=response))
 
@@ -130,13 +152,13 @@ def _label(tool: Any) -> str:
 
 @asynccontextmanager
 async def model_with(
-    *plugins: Any, opened: Any = None
+    *plugins: Any, opened: Any = None, state: Any = None
 ) -> AsyncGenerator[tuple[Session, Model], None]:
     """Open a session with plugins, and give the model it talks to."""
     model = Model()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(model.listen)
         model.begin(opened)
-        async with Bus(plugins=plugins).session(model.client) as session:
+        async with Bus(plugins=plugins).session(model.client, state=state) as session:
             yield session, model
         tasks.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -141,3 +142,24 @@ async def test_arguments_arrive_as_their_types() -> None:
         )
         await model.until(lambda: model.creates == 1)
     assert made == [("bread", [Topping(name="basil", grams=20)], 3.0, None)]
+
+
+async def test_a_number_without_a_fraction_is_an_integer() -> None:
+    """JSON Schema's integers include 1.0; what has a fraction is none."""
+    tools, counted = Tools(), list[Any]()
+
+    @tools.tool
+    async def count(times: int, toppings: list[Topping], price: Decimal, extra: Any) -> None:
+        """Count."""
+        counted.append((times, toppings[0].grams, price, extra))
+
+    rest = '"toppings": [{"name": "basil", "grams": 2e1}], "price": 0.10, "extra": [1.5, "1.0"]'
+    async with model_with(tools) as (_, model):
+        model.respond(
+            call("a", "count", f'{{"times": 3.0, {rest}}}'),
+            call("b", "count", f'{{"times": 3.5, {rest}}}'),
+            call("c", "count", f'{{"times": "3", {rest}}}'),
+        )
+        await model.until(lambda: model.creates == 1)
+        assert [model.error(name)["problems"][0]["path"] for name in "bc"] == ["times", "times"]
+    assert counted == [(3, 20, Decimal("0.10"), [1.5, "1.0"])]

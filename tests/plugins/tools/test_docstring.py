@@ -2,7 +2,7 @@
 
 import pytest
 
-from realtime_bus_plugins.tools._docstring import read_docstring
+from realtime_bus_plugins.tools._schema import read_docstring
 
 DOCS = [
     (None, None, {}),

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from realtime_bus import RegistrationError, Session
+from realtime_bus import Session, UsageError
 from realtime_bus_plugins.tools import Inject, Tools
+from realtime_bus_plugins.tools._tool import Tool
 
 
 class Size(enum.Enum):
@@ -299,8 +300,8 @@ def test_a_decorated_function_stays_what_it_was() -> None:
 
 
 def test_what_the_application_fills_in_is_not_shown() -> None:
-    """Session, the state's class, and everything marked Inject stay out of the schema."""
-    tools = Tools(state=Kitchen())
+    """Session, a class that nobody could describe, and all marked Inject stay out of the schema."""
+    tools = Tools()
 
     @tools.tool
     def cook(
@@ -316,14 +317,32 @@ def test_what_the_application_fills_in_is_not_shown() -> None:
 
 
 def test_a_builtin_state_is_injected_only_where_marked() -> None:
-    """A dict parameter is an argument, although the state is a dict."""
-    tools = Tools(state={})
+    """A dict parameter is an argument, even where the state is a dict."""
 
-    @tools.tool
     def cook(dishes: dict[str, int], plain: dict, state: Annotated[dict, Inject]) -> None:  # type: ignore[type-arg]  # a bare class is the point
         """Cook."""
 
-    assert list(parameters_of(tools)["properties"]) == ["dishes", "plain"]
+    tool = Tool(cook, {}, timeout_s=1)
+    assert list(tool.arguments({}).schema["properties"]) == ["dishes", "plain"]
+
+
+def test_what_is_called_like_a_keyword_of_json_schema_is_a_field() -> None:
+    """Fields named discriminator or $ref, and a default that looks like a reference."""
+
+    class Odd(msgspec.Struct, rename={"ref": "$ref"}):
+        ref: int
+        discriminator: str = ""
+        properties: dict[str, Any] = {}
+
+    default = [Odd(1, properties={"$ref": "#/$defs/Nothing", "discriminator": 1})]
+    [odd] = tool_taking(list[Odd], default)["properties"].values()
+    assert odd["items"]["properties"] == {
+        "$ref": {"type": "integer"},
+        "discriminator": {"type": "string", "default": ""},
+        "properties": {"type": "object", "default": {}},
+    }
+    assert odd["default"] == msgspec.to_builtins(default)
+    assert "$defs" not in tool_taking(list[Odd])
 
 
 class Waiter:
@@ -359,7 +378,7 @@ def _positional(x: int, /) -> None:
     pass
 
 
-def _unsupported(x: Kitchen) -> None:
+def _unsupported(x: Kitchen | int) -> None:
     pass
 
 
@@ -367,7 +386,7 @@ def _unresolvable(x: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F8
     pass
 
 
-def _stateful(x: Annotated[Kitchen, Inject]) -> None:
+def _malformed(x: "int |") -> None:  # type: ignore[syntax]  # noqa: F722  # the point
     pass
 
 
@@ -385,7 +404,10 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (_positional, {}, "is positional-only"),
     (_unsupported, {}, r"cannot be described to the model: .*Annotated\[T, Inject\]"),
     (_unresolvable, {}, "'Nowhere' is not defined"),
-    (_stateful, {}, r"Tools\(state=\.\.\.\)"),
+    (_malformed, {}, "read when it is registered"),
+    (max, {}, "wrap it in a function"),
+    ("no function", {}, "'no function' cannot be a tool"),
+    (Kitchen, {}, "give a function or a method"),
     (_stream, {}, "is a generator"),
     (_async, {"in_thread": True}, "plain functions only"),
     (_async, {"timeout_s": 0}, "timeout_s=0 must be positive"),
@@ -399,7 +421,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("function", "options", "message"), REFUSED)
 def test_what_cannot_be_a_tool_is_refused(function: Any, options: Any, message: str) -> None:
     """Registration says what is wrong, and what to do."""
-    with pytest.raises(RegistrationError, match="(?s)" + message):
+    with pytest.raises(UsageError, match="(?s)" + message):
         Tools().tool(**options)(function)
 
 
@@ -407,5 +429,5 @@ def test_names_are_taken_once() -> None:
     """Two tools of one name would be one too many."""
     tools = Tools()
     tools.tool(_async)
-    with pytest.raises(RegistrationError, match="there is a tool '_async' already"):
+    with pytest.raises(UsageError, match="there is a tool '_async' already"):
         tools.tool(_async)

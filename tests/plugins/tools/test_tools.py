@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import math
 import threading
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
+import sniffio
 import structlog.testing
+import trio
 
-from realtime_bus import RegistrationError, Session
+from realtime_bus import Bus, RequestRejected, Session, UsageError
 from realtime_bus import events as ev
+from realtime_bus.transport import PushTransport
 from realtime_bus_plugins.tools import Inject, Tools
 
-from ._model import call, model_with
+from ._model import Model, call, model_with
 
 pytestmark = pytest.mark.anyio
 
@@ -163,8 +170,135 @@ async def test_a_raising_tool_is_answered_and_reported() -> None:
     assert reported.keys() == {"tool burn", "tool odd"}
     assert isinstance(reported["tool burn"], ValueError)
     [burnt] = [line for line in logs if line.get("tool") == "burn"]
-    assert burnt["exc_info"] is reported["tool burn"]
+    assert burnt["error"] == "ValueError: the oven is cold"
+    assert "in burn\n" in burnt["traceback"]
+    assert "exc_info" not in burnt, "a renderer would show the local variables"
     assert [figures.failed for figures in tools.statistics()] == [1, 1]
+
+
+async def _await_something_cancelled() -> None:
+    """Raise what awaiting something cancelled raises."""
+    if sniffio.current_async_library() == "asyncio":
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+    raise trio.Cancelled._create(source="unknown")
+
+
+async def _cancel_myself() -> None:
+    if sniffio.current_async_library() == "asyncio":
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.lowlevel.checkpoint()
+    await _await_something_cancelled()
+
+
+async def _group_of_cancellations() -> None:
+    try:
+        await _await_something_cancelled()
+    except BaseException as error:  # noqa: BLE001  # a cancellation is none other
+        raise BaseExceptionGroup("several", [error]) from None
+
+
+class UnprintableError(Exception):
+    """An exception whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+async def _unprintable() -> None:
+    raise UnprintableError
+
+
+async def _half_a_pair() -> str:
+    return "\ud83d"
+
+
+async def _complain_in_half_a_pair() -> None:
+    raise ValueError("\ud83d")
+
+
+ODD_ENDS: list[tuple[Any, str]] = [
+    (_await_something_cancelled, "RuntimeError: it awaited something that was cancelled"),
+    (_cancel_myself, "RuntimeError: it awaited something that was cancelled"),
+    (_group_of_cancellations, "RuntimeError: it awaited something that was cancelled"),
+    (_half_a_pair, "UnicodeEncodeError: 'utf-8' codec can't encode"),
+    (_complain_in_half_a_pair, "ValueError: ?"),
+    (_unprintable, "UnprintableError"),
+]
+
+
+@pytest.mark.parametrize(("function", "message"), ODD_ENDS)
+async def test_however_a_tool_ends_it_is_answered(function: Any, message: str) -> None:
+    """Cancellations that nobody asked for, and text that cannot be sent: told, and reported."""
+    tools, failures = Tools(max_parallel=1), list[ev.HandlerFailed]()
+    tools.tool(name="odd")(function)
+    tools.tool(name="fine", in_thread=False)(lambda: "fine")
+    async with model_with(tools) as (session, model):
+        session.on(ev.HandlerFailed)(failures.append)
+        model.respond(call("a", "odd"), call("b", "fine"))
+        await model.until(lambda: model.creates == 1)
+        assert model.error("a")["type"] == "tool_failed"
+        assert model.error("a")["message"].startswith(message)
+        assert model.output("b") == "fine", "the slot of the other is free again"
+    assert [failure.handler for failure in failures] == ["tool odd"]
+    assert (tools.statistics()[0].failed, tools.statistics()[0].running) == (1, 0)
+
+
+async def test_a_plain_wrapper_of_an_async_function_is_a_tool() -> None:
+    """It runs in the event loop, and what it returns is awaited; so is any other awaitable."""
+    tools = Tools()
+
+    def traced(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **options: Any) -> Any:
+            assert sniffio.current_async_library()
+            return function(*args, **options)
+
+        return wrapper
+
+    @tools.tool
+    @traced
+    async def double(number: int) -> int:
+        """Double a number."""
+        await anyio.lowlevel.checkpoint()
+        return 2 * number
+
+    def lazy() -> Any:
+        """Return something to be awaited, out of a thread."""
+        return anyio.lowlevel.checkpoint()
+
+    tools.tool(lazy)
+    async with model_with(tools) as (_, model):
+        model.respond(call("a", "double", '{"number": 2}'), call("b", "lazy"))
+        await model.until(lambda: model.creates == 1)
+        assert sorted(model.outputs) == [("a", "4"), ("b", "null")]
+
+
+async def test_arguments_are_not_logged() -> None:
+    """Above debug a line says which call came to nothing, and not what was in it."""
+    tools = Tools(timeout_s=0.001)
+    tools.tool(name="pay")(_pay)
+    with structlog.testing.capture_logs() as logs:
+        async with model_with(tools) as (_, model):
+            model.respond(
+                call("a", "pay", '{"card": "4111", "cents": 100, "currency": "4111"}'),
+                call("b", "pay", '{"card": "4111", "cents": 100}'),
+                call("c", "4111"),
+            )
+            await model.until(lambda: model.creates == 1)
+    shown = [line for line in logs if line["log_level"] != "debug"]
+    assert [line.get("reason") for line in shown if line.get("tool") == "pay"] == [
+        "invalid",
+        "timed_out",
+    ]
+    assert "4111" not in str([line for line in shown if line.get("call_id") != "c"])
+
+
+async def _pay(card: str, cents: int, currency: Literal["eur"] = "eur") -> None:
+    await anyio.sleep_forever()
 
 
 async def test_an_unknown_tool_is_answered_with_those_there_are() -> None:
@@ -239,6 +373,13 @@ async def test_a_hanging_thread_is_abandoned() -> None:
         release.set()
 
 
+@dataclass
+class Guest:
+    """Somebody."""
+
+    name: str
+
+
 class Kitchen:
     """The application's state."""
 
@@ -247,27 +388,68 @@ class Kitchen:
 
 
 async def test_session_and_state_are_injected() -> None:
-    """A tool gets the session that calls it, and the state of the application or the session."""
-    tools = Tools(state=Kitchen())
+    """A tool gets the session that calls it, and the application's own object of that call."""
+    tools = Tools()
 
     @tools.tool
-    async def where(session: Session, room: str, kitchen: Kitchen) -> str:
+    async def where(
+        session: Session, room: str, kitchen: Kitchen, same: Annotated[Any, Inject]
+    ) -> str:
+        assert same is kitchen is session.state
         return f"{session.id} {room} {kitchen.name}"
 
-    own = Tools(session_state=lambda session: Kitchen(str(type(session).__name__)))
+    for name in ("big", "small"):
+        async with model_with(tools, state=Kitchen(name)) as (_, model):
+            model.respond(call("c", "where", '{"room": "left"}'))
+            await model.until(lambda: model.creates == 1)
+            assert model.output("c") == f"sess left {name}"
 
-    @own.tool
-    async def mine(kitchen: Annotated[Kitchen, Inject]) -> str:
+
+async def test_a_state_that_could_be_an_argument_is_not_shown() -> None:
+    """Whether a dataclass is an argument or the state is seen for each session."""
+    tools = Tools()
+
+    @tools.tool
+    async def serve(guest: Guest) -> str:
+        return guest.name
+
+    def properties(model: Model) -> Any:
+        return model.heard[0].session.tools[0].parameters["properties"]
+
+    async with model_with(tools, state=Guest("Al")) as (_, model):
+        assert properties(model) == {}
+        model.respond(call("c", "serve"))
+        await model.until(lambda: model.creates == 1)
+        assert model.output("c") == "Al"
+    async with model_with(tools) as (_, model):
+        assert list(properties(model)) == ["guest"]
+
+
+async def test_a_state_that_is_missing_is_told_before_anything_is_sent() -> None:
+    """A session that cannot call a tool is refused; so is a tool that an open one cannot call."""
+    tools = Tools()
+
+    @tools.tool
+    async def cook(kitchen: Kitchen) -> str:
         return kitchen.name
 
+    for state, found in ((None, "there is none"), (Guest("Al"), "it is a Guest")):
+        wanted = rf"'cook': parameter 'kitchen' gets a Kitchen from session.state, and {found}"
+        with pytest.raises(UsageError, match=wanted):
+            async with Bus(plugins=[tools]).session(PushTransport(send=print), state=state):
+                pass
+    tools.remove("cook")
+
+    def optional(kitchen: Annotated[Kitchen | None, Inject] = None) -> bool:
+        return kitchen is None
+
     async with model_with(tools) as (_, model):
-        model.respond(call("c", "where", '{"room": "left"}'))
+        tools.tool(optional)
+        with pytest.raises(UsageError, match=r"connect\(state=\.\.\.\)"):
+            tools.tool(cook)
+        model.respond(call("c", "optional"))
         await model.until(lambda: model.creates == 1)
-        assert model.output("c") == "sess left big"
-    async with model_with(own) as (_, model):
-        model.respond(call("c", "mine"))
-        await model.until(lambda: model.creates == 1)
-        assert model.output("c") == "Session"
+        assert model.output("c") == "true"
 
 
 async def test_the_server_is_told_of_tools_and_of_those_that_come_later() -> None:
@@ -287,6 +469,38 @@ async def test_the_server_is_told_of_tools_and_of_those_that_come_later() -> Non
         assert model.output("b") == "late"
     tools.tool(name="third")(lambda: None)
     assert len(model.tool_lists) == 3, "a session that is over is told nothing"
+
+
+async def test_the_update_with_the_tools_confirms_nobody_elses() -> None:
+    """The first session.updated answers it; a setting that is refused afterwards raises."""
+    tools = Tools()
+    tools.tool(name="first")(lambda: None)
+    async with model_with(tools) as (session, model):
+        failures: list[str] = []
+
+        async def configure() -> None:
+            try:
+                await session.update(speed=1.5)
+            except RequestRejected as error:
+                failures.append(str(error.code))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(configure)
+            await model.until(lambda: len(model.heard) == 2)
+            model.say(ev.SessionUpdated(session=ev.RealtimeSession(id="sess")))
+            await anyio.wait_all_tasks_blocked()
+            assert failures == []
+            model.say(
+                ev.Error(
+                    error=ev.ErrorDetails(
+                        type="invalid_request_error",
+                        code="invalid_value",
+                        param="session.audio.output.speed",
+                        message="No.",
+                    )
+                )
+            )
+        assert failures == ["invalid_value"]
 
 
 async def test_a_session_without_tools_is_told_nothing() -> None:
@@ -336,6 +550,8 @@ async def test_calls_out_of_band_are_left_to_whoever_asked() -> None:
 
     item = call("c", "note", '{"text": "hi"}')
     async with model_with(tools) as (session, model):
+        model.created("first")
+        model.done(response_id="first")
         model.created(conversation_id=None)
         model.item_done(item)
         model.done(item, conversation_id=None)
@@ -343,8 +559,10 @@ async def test_calls_out_of_band_are_left_to_whoever_asked() -> None:
         assert answer == ev.FunctionCallOutputItem(call_id="c", output="HI")
         assert model.order() == []
     assert runs == [1]
-    with pytest.raises(KeyError):
+    with pytest.raises(UsageError, match=r"this session is over, or does not have these tools"):
         await tools.call(item, session)
+    with pytest.raises(UsageError, match=r"no tool 'nope' to remove; there are: note"):
+        tools.remove("nope")
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
@@ -415,7 +633,7 @@ async def test_a_session_that_ends_takes_its_calls_along() -> None:
 
     @tools.tool
     async def after_the_end(session: Session) -> None:
-        await session.closed()
+        await session.wait_closed()
 
     with structlog.testing.capture_logs() as logs:
         async with model_with(tools) as (session, model):
@@ -429,7 +647,6 @@ async def test_a_session_that_ends_takes_its_calls_along() -> None:
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"hosted": [ev.FunctionTool(name="f")]}, "'f' is a function; use @tools.tool"),
-    ({"state": 1, "session_state": str}, "one of state and session_state"),
     ({"max_parallel": 0}, "max_parallel=0 must be at least 1"),
 ]
 
@@ -437,5 +654,5 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
     """Each says what to write instead."""
-    with pytest.raises(RegistrationError, match=message):
+    with pytest.raises(UsageError, match=message):
         Tools(**options)

@@ -1,6 +1,0 @@
-"""Turns and their times as a state machine. No I/O, no clock: times are given."""
-
-from ._log import TurnLog
-from ._turn import Turn
-
-__all__ = ["Turn", "TurnLog"]

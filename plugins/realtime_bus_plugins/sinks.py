@@ -1,0 +1,224 @@
+"""Sinks that play against a clock instead of on a device.
+
+`WavSink` keeps what a person would have heard, `NullSink` keeps only the account of it. Both are
+plugins: they play the session they are attached to.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import wave
+from collections.abc import Callable
+from typing import Self, TypeAlias
+
+import msgspec
+
+from realtime_bus import Session
+from realtime_bus.audio import PlayedItem, SessionSlot, feed_sink
+from realtime_bus.events import AudioFormat
+
+from ._playback import RATE_HZ, FromSession, Timeline
+
+__all__ = ["NullSink", "Track", "WavSink", "write_stereo_wav", "write_wav"]
+
+_StrPath: TypeAlias = str | os.PathLike[str]
+
+
+class Track(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a conversation.
+
+    Attributes:
+        pcm: PCM16 little-endian mono.
+        start_s: When its first sample was heard or said, on a clock that both sides share.
+    """
+
+    pcm: bytes
+    start_s: float = 0.0
+
+
+class _ClockSink:
+    """Plays at the pace of a clock; sample 0 is at the first `start` or `write`."""
+
+    _counting_only = True
+
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._origin_s: float | None = None
+        self._timeline = Timeline(rate_hz=RATE_HZ)
+        self._converter = FromSession(counting_only=self._counting_only)
+        name = type(self).__name__
+        self._slot = SessionSlot(
+            self, f"bus.connect(..., plugins=[sink := {name}(), Interruption(sink)])"
+        )
+
+    def attach(self, session: Session) -> None:
+        """Play a session's output audio, one session at a time: sounds are not mixed.
+
+        Raises:
+            UsageError: It is attached to a session already.
+        """
+        self._slot.take(session)
+        feed_sink(session, self)
+        session.on_close(self.close)
+
+    def start(self, audio_format: AudioFormat) -> None:
+        """Take note of the format of the audio that follows, and start the clock.
+
+        Raises:
+            MissingExtra: The format must be decoded, and audioop-lts is missing (Python 3.13).
+        """
+        self._now()
+        self._converter.use(audio_format)
+
+    def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
+        """Queue audio of an item behind what is already queued."""
+        samples = self._converter.samples(audio, (item_id, content_index))
+        self._timeline.write(self._now(), samples, item_id=item_id, content_index=content_index)
+
+    def flush(self) -> list[PlayedItem]:
+        """Fall silent now, and return every item that was playing or queued, in order."""
+        self._converter.forget()
+        return self._timeline.flush(self._now())
+
+    def positions(self) -> list[PlayedItem]:
+        """Return the same as `flush` would, without stopping anything."""
+        return self._timeline.positions(self._now())
+
+    @property
+    def playing(self) -> bool:
+        """Whether something can be heard now, or is queued to be."""
+        return self._timeline.playing(self._now())
+
+    @property
+    def remaining_s(self) -> float:
+        """How long what is queued will still play, in seconds."""
+        return self._timeline.remaining(self._now()) / RATE_HZ
+
+    @property
+    def started_s(self) -> float | None:
+        """What the clock showed at the first sample, or None if nothing started it yet."""
+        return self._origin_s
+
+    def close(self) -> None:
+        """Fall silent. The session's end does it, too; the sink can be used again."""
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _now(self) -> int:
+        now_s = self._clock()
+        if self._origin_s is None:
+            self._origin_s = now_s
+        # a thousandth of a sample more: seconds as floats fall that much short of a whole one
+        return int((now_s - self._origin_s) * RATE_HZ + 1e-3)
+
+
+class NullSink(_ClockSink):
+    """Play into nothing, at the pace of a clock: for tests, benchmarks and headless bots.
+
+    Args:
+        clock: Returns seconds; any zero point.
+    """
+
+
+class WavSink(_ClockSink):
+    """Keep what a person would have heard, in its real positions, and write it to a WAV file.
+
+    Silence stands where nothing played, and what was flushed is not in it. The file is PCM16,
+    24 kHz, mono, whatever the session's format. It is written by `close`, which the end of the
+    session calls; until then the audio is kept in memory (2.9 MB a minute).
+
+    Args:
+        path: Where to write it; None to keep it in memory only.
+        clock: Returns seconds; any zero point.
+    """
+
+    _counting_only = False
+
+    def __init__(
+        self, path: _StrPath | None = None, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        super().__init__(clock=clock)
+        self.path = path
+        self._ribbon = bytearray()
+
+    def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
+        """Queue audio of an item behind what is already queued."""
+        pcm = self._converter.convert(audio, (item_id, content_index))
+        start = self._timeline.write(
+            self._now(), len(pcm) // 2, item_id=item_id, content_index=content_index
+        )
+        self._ribbon.extend(bytes(2 * start - len(self._ribbon)))
+        self._ribbon.extend(pcm)
+
+    def flush(self) -> list[PlayedItem]:
+        """Fall silent now, and return every item that was playing or queued, in order."""
+        del self._ribbon[2 * self._now() :]
+        return super().flush()
+
+    @property
+    def heard(self) -> bytes:
+        """What was heard until now, from the first sample on: PCM16, 24 kHz, mono."""
+        return bytes(self._ribbon[: 2 * self._now()])
+
+    @property
+    def track(self) -> Track:
+        """What was heard until now, as one side of `write_stereo_wav`."""
+        pcm = self.heard
+        return Track(pcm=pcm, start_s=self._origin_s or 0.0)
+
+    def close(self) -> None:
+        """Fall silent and write the file. Called by the session's end; may be called again.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        super().close()
+        if self.path is not None:
+            write_wav(self.path, bytes(self._ribbon))
+
+
+def write_wav(path: _StrPath, pcm: bytes, *, rate_hz: int = 24_000, channels: int = 1) -> None:
+    """Write PCM16 as a WAV file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with wave.open(os.fspath(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(pcm)
+
+
+def write_stereo_wav(path: _StrPath, left: Track, right: Track, *, rate_hz: int = 24_000) -> None:
+    """Write both sides of a conversation into one WAV file, each at its own time.
+
+    The file starts with whichever track starts first, and ends with whichever ends last.
+
+    Args:
+        path: Where to.
+        left: By custom the person.
+        right: By custom the assistant.
+        rate_hz: Sample rate of both.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    zero_s = min(left.start_s, right.start_s)
+    sides: list[bytes] = []
+    for track in (left, right):
+        silence = bytes(2 * round((track.start_s - zero_s) * rate_hz))
+        sides.append(silence + track.pcm[: len(track.pcm) // 2 * 2])
+    mixed = bytearray(2 * max(map(len, sides)))
+    for channel, side in enumerate(sides):
+        full = side.ljust(len(mixed) // 2, b"\0")
+        # byte by byte, so that it does not depend on the machine's own byte order
+        mixed[2 * channel :: 4] = full[0::2]
+        mixed[2 * channel + 1 :: 4] = full[1::2]
+    write_wav(path, bytes(mixed), rate_hz=rate_hz, channels=2)

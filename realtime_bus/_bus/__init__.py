@@ -1,1 +1,0 @@
-"""Registration, routing and running of handlers."""

@@ -1,1 +1,0 @@
-"""One live conversation: sending, awaiting, and its beginning and end."""

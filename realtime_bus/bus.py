@@ -1,0 +1,352 @@
+"""The bus: an application's handlers and plugins, and the sessions that they serve."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+
+import anyio
+import msgspec
+from typing_extensions import Unpack
+
+from realtime_bus import events as ev
+from realtime_bus.connect import target
+from realtime_bus.events import ProtocolName, wire_protocol
+from realtime_bus.routing import (
+    BusOptions,
+    HandlerGroup,
+    HandlerOptions,
+    HandlerStatistics,
+    OnFor,
+    Registry,
+    registering,
+)
+from realtime_bus.session import (
+    Plugin,
+    Session,
+    SessionContext,
+    SessionKind,
+    SessionSettings,
+    TranscriptionSettings,
+    TranslationSettings,
+    check_plugin,
+)
+from realtime_bus.transport import Dial, Transport, adapt
+
+__all__ = ["Bus", "BusStatistics"]
+
+_S = TypeVar("_S")
+
+
+class BusStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bus has been through.
+
+    Attributes:
+        sessions: How many sessions are open now.
+        handlers: Figures of each handler that is registered with the bus, over all sessions.
+    """
+
+    sessions: int
+    handlers: list[HandlerStatistics]
+
+
+class Bus:
+    """Handlers and plugins of an application, and the routing of their events.
+
+    ``async with bus:`` ends all of its sessions in good order, as a web framework's lifespan does.
+
+    Args:
+        plugins: Attached to every session, in this order.
+        log_errors: Log the server's ``error`` events (most are warnings: the session goes on).
+        raise_handler_errors: For tests: end the session and raise what a handler raised.
+        drain_timeout_s: Seconds that mailboxes have to empty when a session is left.
+    """
+
+    def __init__(
+        self,
+        *,
+        plugins: Iterable[Plugin] = (),
+        log_errors: bool = True,
+        raise_handler_errors: bool = False,
+        drain_timeout_s: float = 5.0,
+    ) -> None:
+        options = BusOptions(
+            log_errors=log_errors,
+            raise_handler_errors=raise_handler_errors,
+            drain_timeout_s=drain_timeout_s,
+        )
+        self._registry = Registry([check_plugin(plugin) for plugin in plugins], options)
+
+    # --- handlers ----------------------------------------------------------------------------
+
+    if TYPE_CHECKING:
+        on: OnFor[Session[Any]]
+        """Register a handler for every session of this bus.
+
+        Give one or more event classes, wire names or patterns; `where` is a predicate, and the
+        other options are `HandlerOptions`. The handler takes ``(event)`` or ``(event,
+        session)``; a plain function runs inline, an async one from a mailbox of its own.
+
+        Raises:
+            UsageError: A selector, an option or the handler cannot work.
+        """
+        once: OnFor[Session[Any]]
+        """Register a handler that is taken out after its first event."""
+    else:
+
+        def on(self, *selectors, where=None, **options):
+            """Register a handler for every session of this bus.
+
+            Give one or more event classes, wire names or patterns; `where` is a predicate, and
+            the other options are `HandlerOptions`. The handler takes ``(event)`` or ``(event,
+            session)``; a plain function runs inline, an async one from a mailbox of its own.
+
+            Raises:
+                UsageError: A selector, an option or the handler cannot work.
+            """
+            return registering(self._registry.add, selectors, where, options, once=False)
+
+        def once(self, *selectors, where=None, **options):
+            """Register a handler that is taken out after its first event."""
+            return registering(self._registry.add, selectors, where, options, once=True)
+
+    def include(self, group: HandlerGroup, **options: Unpack[HandlerOptions]) -> None:
+        """Register every handler of a group.
+
+        Args:
+            group: A module's handlers; those that are added to it later have no part in this.
+            **options: For the whole group; a handler's own come first. What concerns mailboxes
+                leaves its plain functions alone.
+
+        Raises:
+            UsageError: An option cannot work.
+        """
+        for subscription in list(group.subscriptions(**options)):
+            self._registry.add(subscription)
+
+    def off(self, handler: Callable[..., Any]) -> None:
+        """Take out every registration of a handler; events in its mailboxes are still handled.
+
+        Raises:
+            UsageError: It is not registered with the bus.
+        """
+        self._registry.off(handler)
+
+    # --- sessions ----------------------------------------------------------------------------
+
+    @overload
+    def connect(
+        self,
+        model_or_url: str | None = None,
+        *,
+        intent: Literal["transcription"],
+        plugins: Iterable[Plugin] = (),
+        state: _S = ...,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        open_timeout_s: float = 10.0,
+        ping_interval_s: float | None = 20.0,
+        ping_timeout_s: float | None = 20.0,
+        max_frame_bytes: int | None = 64 * 1024 * 1024,
+        dial: Dial | None = None,
+        **settings: Unpack[TranscriptionSettings],
+    ) -> SessionContext[_S]: ...
+    @overload
+    def connect(
+        self,
+        model_or_url: str | None = None,
+        *,
+        intent: Literal["translation"],
+        plugins: Iterable[Plugin] = (),
+        state: _S = ...,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        open_timeout_s: float = 10.0,
+        ping_interval_s: float | None = 20.0,
+        ping_timeout_s: float | None = 20.0,
+        max_frame_bytes: int | None = 64 * 1024 * 1024,
+        dial: Dial | None = None,
+        **settings: Unpack[TranslationSettings],
+    ) -> SessionContext[_S]: ...
+    @overload
+    def connect(
+        self,
+        model_or_url: str | None = None,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: _S = ...,
+        api_key: str | None = None,
+        call_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        open_timeout_s: float = 10.0,
+        ping_interval_s: float | None = 20.0,
+        ping_timeout_s: float | None = 20.0,
+        max_frame_bytes: int | None = 64 * 1024 * 1024,
+        dial: Dial | None = None,
+        **settings: Unpack[SessionSettings],
+    ) -> SessionContext[_S]: ...
+    def connect(
+        self,
+        model_or_url: str | None = None,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: Any = None,
+        api_key: str | None = None,
+        call_id: str | None = None,
+        intent: Literal["transcription", "translation"] | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        open_timeout_s: float = 10.0,
+        ping_interval_s: float | None = 20.0,
+        ping_timeout_s: float | None = 20.0,
+        max_frame_bytes: int | None = 64 * 1024 * 1024,
+        dial: Dial | None = None,
+        **settings: Any,
+    ) -> SessionContext[Any]:
+        """Open a session over a WebSocket: ``async with bus.connect(...) as session``.
+
+        Args:
+            model_or_url: A model's name, for OpenAI; or a whole ``wss://`` or ``ws://``
+                address, with the model in its query. None with `call_id` or `intent`.
+            plugins: Attached to this session alone, after the bus's.
+            state: The application's own object of this call: `Session.state`.
+            api_key: Key or client secret; ``OPENAI_API_KEY`` if left out. It is sent as a
+                bearer token and never shown. From the environment it is not sent over
+                unencrypted connections to other machines.
+            call_id: Join a WebRTC or SIP call, as its sideband.
+            intent: ``"transcription"`` for a session that only transcribes, ``"translation"`` for
+                one that only translates; each has settings of its own.
+            headers: More headers for the upgrade.
+            ssl_context: For private authorities; certificates are always verified by default.
+            open_timeout_s: Seconds until the server must have said ``session.created``.
+            ping_interval_s: Seconds between keepalive pings; None sends none.
+            ping_timeout_s: Seconds that a pong may take.
+            max_frame_bytes: The largest frame that is accepted; None for no limit.
+            dial: What opens the connection: `dial_picows` of `realtime_bus.transport` costs
+                less CPU, on asyncio and with the extra ``picows``; or a function of your own.
+            **settings: `SessionSettings`, `TranscriptionSettings` or `TranslationSettings`: checked
+                now, sent first, and confirmed before the block begins.
+
+        Raises:
+            InvalidURL: The address is no WebSocket address.
+            AuthenticationError: No key, or the server refused it.
+            HostUnreachable: No such host, nobody answers, or its certificate is not trusted.
+            UpgradeRefused: The server answered with something else than a WebSocket.
+            ConnectError: The server closed the connection at once; says why.
+            RequestRejected: The settings were refused.
+            UsageError: That kind of session has no such setting, or a plugin is none.
+        """
+        given = dict(headers or {})
+        where = target(
+            model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given
+        )
+        open_transport = where.opener(
+            dial,
+            headers=given,
+            open_timeout_s=open_timeout_s,
+            ssl_context=ssl_context,
+            ping_interval_s=ping_interval_s,
+            ping_timeout_s=ping_timeout_s,
+            max_frame_bytes=max_frame_bytes,
+        )
+        return SessionContext(
+            self._registry,
+            open_transport,
+            url=where.shown,
+            protocol=where.protocol,
+            kind=where.kind,
+            plugins=[check_plugin(plugin) for plugin in plugins],
+            state=state,
+            wait_created=True,
+            open_timeout_s=open_timeout_s,
+            settings=settings,
+        )
+
+    def session(
+        self,
+        connection: Transport | object,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: _S = None,  # type: ignore[assignment]  # without one, the type is None's
+        protocol: ProtocolName = "realtime",
+        wait_created: bool = True,
+        open_timeout_s: float = 10.0,
+        **settings: Unpack[SessionSettings],
+    ) -> SessionContext[_S]:
+        """Build a session on a connection that you already have.
+
+        Args:
+            connection: A transport; or any object with async ``send`` and ``receive`` (or
+                ``recv``), a Starlette or FastAPI WebSocket, an openai-python realtime
+                connection.
+            plugins: Attached to this session alone, after the bus's.
+            state: The application's own object of this call: `Session.state`.
+            protocol: What is spoken on it.
+            wait_created: Wait for ``session.created`` before the block begins; False where
+                that has been read already.
+            open_timeout_s: Seconds that it may take.
+            **settings: Sent as ``session.update`` and confirmed before the block begins.
+
+        Raises:
+            UsageError: The connection has no methods that we could use.
+        """
+        is_transport = all(
+            hasattr(connection, name) for name in ("run", "send", "drain", "pause", "resume")
+        )
+        transport: Any = connection if is_transport else adapt(connection)
+
+        async def there_already() -> Transport:
+            found: Transport = transport
+            return found
+
+        kind: SessionKind = "translation" if protocol == "translation" else "realtime"
+        return SessionContext(
+            self._registry,
+            there_already,
+            url="",
+            protocol=wire_protocol(protocol),
+            kind=kind,
+            plugins=[check_plugin(plugin) for plugin in plugins],
+            state=state,
+            wait_created=wait_created,
+            open_timeout_s=open_timeout_s,
+            settings=settings,
+        )
+
+    @property
+    def sessions(self) -> tuple[Session[Any], ...]:
+        """The open sessions, oldest first."""
+        return self._registry.sessions
+
+    def emit(self, event: ev.BusEvent) -> None:
+        """Deliver an event of the application's own to every open session; see `Session.emit`."""
+        for session in self.sessions:
+            session.emit(event)
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close every open session, and wait until they have ended; see `Session.aclose`."""
+        async with anyio.create_task_group() as closing:
+            for session in self.sessions:
+                closing.start_soon(session.aclose, code, reason)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def statistics(self) -> BusStatistics:
+        """Return the figures of every handler, over all sessions, open and ended."""
+        return BusStatistics(
+            sessions=len(self.sessions), handlers=self._registry.statistics()
+        )

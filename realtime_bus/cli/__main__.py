@@ -1,5 +1,0 @@
-"""``python -m realtime_bus.cli``."""
-
-from . import main
-
-main()

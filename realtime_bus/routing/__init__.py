@@ -1,0 +1,61 @@
+"""Registration, routing and running of handlers. Knows no session.
+
+selectors → signature, options → subscription → runners, mailbox → router → registry; streams and
+groups are registrations of other kinds.
+"""
+
+from ._groups import (
+    Declaration,
+    HandlerGroup,
+    declarations,
+    intercept,
+    intercept_outgoing,
+    on,
+    once,
+)
+from ._options import HandlerOptions, Mode, OverflowPolicy
+from ._registry import BusOptions, Registry, registering
+from ._router import Interceptor, Router
+from ._runners import failure_of, reported
+from ._selectors import OUTGOING, Pattern, Selection, pattern, select
+from ._signature import check_interceptor, handler_name
+from ._streams import EventStream, Listening, OnEnd, WaitFor
+from ._subscription import HandlerStatistics, Subscription
+from ._typed import OnFor, OnMethod, StreamFor, WaitForFor
+
+__all__ = [
+    "OUTGOING",
+    "BusOptions",
+    "Declaration",
+    "EventStream",
+    "HandlerGroup",
+    "HandlerOptions",
+    "HandlerStatistics",
+    "Interceptor",
+    "Listening",
+    "Mode",
+    "OnEnd",
+    "OnFor",
+    "OnMethod",
+    "OverflowPolicy",
+    "Pattern",
+    "Registry",
+    "Router",
+    "Selection",
+    "StreamFor",
+    "Subscription",
+    "WaitFor",
+    "WaitForFor",
+    "check_interceptor",
+    "declarations",
+    "failure_of",
+    "handler_name",
+    "intercept",
+    "intercept_outgoing",
+    "on",
+    "once",
+    "pattern",
+    "registering",
+    "reported",
+    "select",
+]

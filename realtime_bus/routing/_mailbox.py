@@ -1,0 +1,265 @@
+"""A handler's own queue in one session, and the workers that empty it.
+
+Rules:
+
+1. Putting an event into a mailbox is synchronous, takes constant time and never waits.
+2. Workers (one; several in mode ``parallel``) are started when there is something to do,
+   in the session's task group, and drain the mailbox in batches: one wake-up serves all
+   events that have come in since.
+3. A full mailbox follows its policy. What is dropped is counted, and reported once for each
+   stretch in which the mailbox was full.
+4. A handler that raises, or takes longer than its timeout, has failed at that one event.
+5. An event whose handler was cancelled, because its session ended, counts as dropped.
+6. In mode ``eager`` a handler that is free begins inside `put`, in a task that starts at once;
+   if it waits for something, the mailbox's worker awaits that task, and events queue up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Awaitable
+from contextvars import copy_context
+from time import perf_counter
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from realtime_bus.events import Overflow
+
+from ._runners import Host, awaitable, failure_of, reported
+from ._subscription import HandlerStatistics, Subscription
+
+__all__ = ["EAGER_TASKS", "EagerMailbox", "Mailbox"]
+
+_BATCH = 64  # events handled before the event loop gets a turn, so that reading goes on
+EAGER_TASKS = sys.version_info >= (3, 12)
+"""Whether this Python has tasks that start at once."""
+
+
+class Mailbox:
+    """A queue in front of a handler, and the workers that empty it."""
+
+    __slots__ = (
+        "_call",
+        "_closed",
+        "_full",
+        "_host",
+        "_idle",
+        "_queue",
+        "_running",
+        "_wakeup",
+        "_workers",
+        "statistics",
+        "subscription",
+    )
+
+    def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
+        self.subscription = subscription
+        self.statistics = HandlerStatistics(handler=subscription.name)
+        self._host = host
+        self._call = awaitable(subscription, session)
+        self._queue: deque[Any] = deque()
+        self._workers = 0  # started
+        self._idle = 0  # … of which wait for the next wake-up
+        self._running = 0  # events in a handler's hands
+        self._wakeup: anyio.Event | None = None
+        self._full = False
+        self._closed = False
+
+    @property
+    def pending(self) -> int:
+        """How many events wait or are being handled."""
+        return len(self._queue) + self._running
+
+    def put(self, event: Any) -> None:
+        """Queue an event, and see that a worker will take it out."""
+        queue = self._queue
+        if self._closed:
+            self.statistics.dropped += 1
+            return
+        options = self.subscription.options
+        overflows = len(queue) >= options.max_pending
+        if not overflows or self._make_room():
+            queue.append(event)
+            if self._idle:
+                self._wake()
+            if self._workers < options.limit and len(queue) > self._idle:
+                self._start_worker()
+        if overflows:
+            self._report_full(event)
+
+    def _start_worker(self) -> None:
+        self._workers += 1
+        self._host.start_soon(self._work)
+
+    def _wake(self) -> None:
+        if self._wakeup is not None:
+            self._wakeup.set()
+            self._wakeup = None
+
+    def _make_room(self) -> bool:
+        """Apply the policy; return whether the event may still be queued."""
+        policy = self.subscription.options.overflow
+        if policy == "pause":
+            self._host.hold(self)
+            return True
+        self.statistics.dropped += 1
+        if policy == "drop_newest":
+            return False
+        self._queue.popleft()
+        return True
+
+    def _report_full(self, event: Any) -> None:
+        """Emit `Overflow`, unless that was done already or skipping is what was asked for."""
+        options = self.subscription.options
+        if not self._full and options.mode != "latest":
+            self._full = True
+            self._host.emit(
+                Overflow(
+                    handler=self.subscription.name,
+                    event_type=event.type,
+                    policy=options.overflow,
+                    dropped=self.statistics.dropped,
+                )
+            )
+
+    async def _work(self) -> None:
+        try:
+            await self._drain()
+            while not self._closed:
+                await self._wait()
+                await self._drain()
+        finally:
+            self._workers -= 1
+
+    async def _drain(self) -> None:
+        queue = self._queue
+        handled = 0
+        while queue:
+            await self._handle(queue.popleft())
+            handled += 1
+            if handled % _BATCH == 0:
+                await anyio.lowlevel.checkpoint()
+            if self._full and len(queue) <= self.subscription.options.max_pending // 2:
+                self._full = False
+                self._host.release(self)
+        if not self._running:
+            self._host.mailbox_empty()
+
+    async def _handle(
+        self, event: Any, begun: Awaitable[object] | None = None, started: float = 0.0
+    ) -> None:
+        """Run the handler, or await one that has begun."""
+        statistics = self.statistics
+        self._running += 1
+        started = started or perf_counter()
+        try:
+            await (self._call(event) if begun is None else begun)
+        except BaseException as error:
+            failure = failure_of(error)
+            if failure is None:
+                statistics.dropped += 1
+                raise
+            statistics.failed += 1
+            self._host.report_failure(self.subscription.name, event, failure)
+        finally:
+            self._running -= 1
+        self._count(started)
+
+    def _count(self, started: float) -> None:
+        took_s = perf_counter() - started
+        self.statistics.delivered += 1
+        if took_s > self.statistics.slowest_s:
+            self.statistics.slowest_s = took_s
+
+    async def _wait(self) -> None:
+        if self._queue:
+            return
+        if self._wakeup is None:
+            self._wakeup = anyio.Event()
+        self._idle += 1
+        try:
+            await self._wakeup.wait()
+        finally:
+            self._idle -= 1
+
+    def close(self) -> None:
+        """Take no more events; those that still wait are counted as dropped."""
+        self.retire()
+        self.statistics.dropped += len(self._queue)
+        self._queue.clear()
+
+    def retire(self) -> None:
+        """Take no more events, handle those that wait, and end."""
+        self._closed = True
+        self._host.release(self)
+        self._wake()
+
+
+class EagerMailbox(Mailbox):
+    """A mailbox whose handler begins inside `put` if it is free. For asyncio on Python 3.12."""
+
+    __slots__ = ("_begun", "_context", "_loop")
+
+    def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
+        super().__init__(subscription, session, host)
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._begun: tuple[Any, asyncio.Task[object], float] | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many events wait or are being handled."""
+        return super().pending + (self._begun is not None)
+
+    def put(self, event: Any) -> None:
+        """Begin to handle an event; queue it if the handler is busy."""
+        if self._running or self._queue or self._begun is not None or self._closed:
+            super().put(event)
+            return
+        started = perf_counter()
+        self._running = 1  # events that it causes come after this one
+        error: BaseException | None = None
+        try:
+            task = self._start(event)
+            if not task.done():
+                self._begun = event, task, started
+            elif task.cancelled():
+                error = asyncio.CancelledError()
+            else:
+                error = task.exception()
+        except BaseException as raised:  # noqa: BLE001  # calling it failed: it is no true coroutine function
+            error = raised
+        self._running = 0
+        if error is not None:
+            self.statistics.failed += 1
+            self._host.report_failure(self.subscription.name, event, reported(error))
+        if self._begun is None:
+            self._count(started)
+            if not self._queue:
+                return
+        if self._workers:
+            self._wake()
+        else:
+            self._start_worker()
+
+    def _start(self, event: Any) -> asyncio.Task[object]:
+        return asyncio.Task(
+            self._call(event),
+            loop=self._loop,
+            context=self._context,
+            eager_start=True,  # type: ignore[call-arg]  # Python 3.12; never called on 3.11
+        )
+
+    async def _wait(self) -> None:
+        if self._begun is None:
+            await super()._wait()
+
+    async def _drain(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            await self._handle(*begun)
+        await super()._drain()

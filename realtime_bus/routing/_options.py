@@ -1,0 +1,120 @@
+"""How a handler wants to be run."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+import msgspec
+
+from realtime_bus.errors import UsageError
+
+__all__ = ["DEFAULT_MAX_PENDING", "HandlerOptions", "Mode", "OverflowPolicy", "RunOptions"]
+
+Mode = Literal["inline", "queue", "eager", "parallel", "latest"]
+OverflowPolicy = Literal["drop_oldest", "drop_newest", "pause"]
+
+DEFAULT_MAX_PENDING = 10_000
+"""Events that may wait for one handler: minutes of audio deltas."""
+
+
+class HandlerOptions(TypedDict, total=False):
+    """Keyword options of ``on`` and ``once``.
+
+    Attributes:
+        mode: ``inline`` runs in the reader, before the next frame (plain functions only, and
+            their default). ``queue`` gives the handler a mailbox: in order, one at a time (the
+            default of async functions; a plain function then runs in a worker thread).
+            ``eager`` is a mailbox whose async handler begins in the reader if it is free, and
+            goes on in a task when it waits (asyncio on Python 3.12 or newer; elsewhere it is
+            ``queue``). ``parallel`` runs up to `limit` at once. ``latest`` skips what was
+            overtaken by a newer event while the handler ran.
+        limit: How many events at once in mode ``parallel``; 8 if left out.
+        max_pending: How many events may wait in the mailbox; 10 000 if left out.
+        overflow: What happens beyond that: ``drop_oldest`` (the default) and
+            ``drop_newest`` lose an event, count it and emit `events.Overflow`; ``pause``
+            stops reading from the socket until the handler has caught up.
+        timeout_s: Seconds that one event may take; a slower handler is cancelled and
+            reported as failed.
+        name: What the handler is called in logs and statistics; its qualified name if left out.
+    """
+
+    mode: Mode
+    limit: int
+    max_pending: int
+    overflow: OverflowPolicy
+    timeout_s: float
+    name: str
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Validated options of one handler."""
+
+    mode: Mode
+    limit: int = 1
+    max_pending: int = DEFAULT_MAX_PENDING
+    overflow: OverflowPolicy = "drop_oldest"
+    timeout_s: float | None = None
+
+    @classmethod
+    def build(cls, options: HandlerOptions, *, is_async: bool, handler: str) -> RunOptions:
+        """Fill in the defaults and refuse what cannot work.
+
+        Raises:
+            UsageError: The option at fault, and what to write instead.
+        """
+        for complaint in _complaints(options, is_async=is_async):
+            raise UsageError(f"{handler}: {complaint}")
+        mode = options.get("mode", "queue" if is_async else "inline")
+        limit = options.get("limit", 8) if mode == "parallel" else 1
+        latest = mode == "latest"
+        return cls(
+            mode=mode,
+            limit=limit,
+            max_pending=1 if latest else options.get("max_pending", DEFAULT_MAX_PENDING),
+            overflow=options.get("overflow", "drop_oldest"),
+            timeout_s=options.get("timeout_s"),
+        )
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "mode": ("inline", "queue", "eager", "parallel", "latest"),
+    "overflow": ("drop_oldest", "drop_newest", "pause"),
+}
+
+
+def _complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
+    given = dict(options)
+    found = [
+        f"{key}={given[key]!r} is not known; choose one of {', '.join(known)}"
+        for key, known in _CHOICES.items()
+        if key in given and given[key] not in known
+    ]
+    unknown = given.keys() - HandlerOptions.__annotations__.keys()
+    found += [f"there is no option {key!r}" for key in sorted(unknown)]
+    found += [
+        f"{key}={given[key]!r} must be a positive {kind}"
+        for key, kind in (("limit", "integer"), ("max_pending", "integer"), ("timeout_s", "number"))
+        if key in given and not _is_positive(given[key], whole=kind == "integer")
+    ]
+    return found + _mode_complaints(options, is_async=is_async)
+
+
+def _is_positive(value: object, *, whole: bool) -> bool:
+    types = int if whole else (int, float)
+    return isinstance(value, types) and not isinstance(value, bool) and value > 0
+
+
+def _mode_complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
+    mode = options.get("mode", "queue" if is_async else "inline")
+    found: list[str] = []
+    if mode == "inline" and is_async:
+        found.append("an async function cannot run inline; mode='eager' comes closest")
+    if mode == "eager" and not is_async:
+        found.append("mode='eager' is for async functions; a plain one runs inline by default")
+    if mode == "inline" and (options.keys() - {"mode", "name"}):
+        found.append("an inline function has no mailbox, so only mode and name apply to it")
+    if "limit" in options and mode != "parallel":
+        found.append("limit applies to mode='parallel' only")
+    if mode == "latest" and (options.keys() & {"max_pending", "overflow"}):
+        found.append("mode='latest' keeps one event; max_pending and overflow do not apply")
+    return found

@@ -1,0 +1,187 @@
+"""Waiting for events in the middle of a program: one, or a stream of them.
+
+Rules:
+
+1. Both listen from when they are made, not from when they are awaited, so that nothing is missed
+   between asking a question and waiting for its answer.
+2. Both end with the session. One that nobody holds any more, such as a stream left by ``break``,
+   stops listening.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self
+from weakref import WeakMethod, finalize
+
+import anyio
+from typing_extensions import TypeVar
+
+from realtime_bus.errors import CloseInfo, SessionClosed
+from realtime_bus.events import Event
+
+from ._selectors import select
+from ._subscription import Subscription
+
+__all__ = ["EventStream", "Listening", "OnEnd", "WaitFor"]
+
+E = TypeVar("E", bound=Event, default=Any)
+OnEnd = Callable[[CloseInfo], None]
+
+_MAX_QUEUED = 10_000  # events a stream holds for a slow reader; the oldest go first
+
+
+class Listening(Protocol):
+    """What listeners need of a session."""
+
+    def listen(self, subscription: Subscription, on_end: OnEnd) -> None:
+        """Add a listener, and tell it of the session's end."""
+        ...
+
+    def unlisten(self, subscription: Subscription, on_end: OnEnd) -> None:
+        """Remove a listener; one that is gone already is no error."""
+        ...
+
+
+class _Listener:
+    """An inline subscription that a program holds, and that ends with the session."""
+
+    def __init__(
+        self,
+        session: Listening,
+        selectors: tuple[object, ...],
+        where: Callable[[Any], bool] | None,
+    ) -> None:
+        self._changed = anyio.Event()
+        self._closed: CloseInfo | None = None
+        on_end = _weakly(self._end)
+        self._subscription = Subscription(
+            _weakly(self._take),
+            select(selectors),
+            where=where,
+            options={"name": type(self).__name__},
+            internal=True,
+        )
+        self._stop = finalize(self, session.unlisten, self._subscription, on_end)
+        self._stop.atexit = False
+        session.listen(self._subscription, on_end)
+
+    def _take(self, event: Any) -> None:
+        raise NotImplementedError
+
+    def _end(self, close: CloseInfo) -> None:
+        self._closed = close
+        self._changed.set()
+
+
+def _weakly(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a method as a function that does not keep its object alive."""
+    find = WeakMethod(method)
+
+    def call(argument: Any) -> None:
+        if (found := find()) is not None:
+            found(argument)
+
+    return call
+
+
+class WaitFor(_Listener, Generic[E]):
+    """The first event that fits, awaited; made by `Session.wait_for`."""
+
+    def __init__(
+        self,
+        session: Listening,
+        selectors: tuple[object, ...],
+        *,
+        where: Callable[[Any], bool] | None,
+        timeout_s: float | None,
+    ) -> None:
+        self._event: E | None = None
+        self._timeout_s = timeout_s
+        super().__init__(session, selectors, where)
+
+    def _take(self, event: E) -> None:
+        self._event = event
+        self._stop()
+        self._changed.set()
+
+    def __await__(self) -> Generator[Any, Any, E]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> E:
+        try:
+            with anyio.fail_after(self._timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            selection = self._subscription.selection
+            named = {cls.__name__ for cls in (*selection.classes, *selection.bases)}
+            wanted = " or ".join(sorted(named | {*selection.patterns}))
+            raise TimeoutError(f"no {wanted} within {self._timeout_s:g} s") from None
+        finally:
+            self._stop()
+        if self._event is None:
+            raise SessionClosed(
+                "the session closed before the event came", close=self._closed or CloseInfo()
+            )
+        return self._event
+
+
+class EventStream(_Listener, Generic[E]):
+    """Events as they come, for ``async for``; made by `Session.stream`.
+
+    Ends when the session does. Leave the ``async with`` block, or call `aclose`, to end it
+    before. A reader that is 10 000 events behind loses the oldest; `dropped` counts them.
+    """
+
+    def __init__(
+        self,
+        session: Listening,
+        selectors: tuple[object, ...],
+        *,
+        where: Callable[[Any], bool] | None,
+    ) -> None:
+        self._queue: deque[E] = deque()
+        self.dropped = 0
+        super().__init__(session, selectors, where)
+
+    def _take(self, event: E) -> None:
+        if len(self._queue) >= _MAX_QUEUED:
+            self._queue.popleft()
+            self.dropped += 1
+        self._queue.append(event)
+        self._changed.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> E:
+        while not self._queue:
+            if self._closed is not None:
+                raise StopAsyncIteration
+            if self._changed.is_set():
+                self._changed = anyio.Event()
+            await self._changed.wait()
+        return self._queue.popleft()
+
+    async def aclose(self) -> None:
+        """Stop listening; what was not read is forgotten, and a waiting reader ends."""
+        self.close()
+
+    def close(self) -> None:
+        """Do what `aclose` does, outside of a task."""
+        self._stop()
+        self._queue.clear()
+        self._end(CloseInfo())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

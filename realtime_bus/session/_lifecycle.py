@@ -1,0 +1,188 @@
+"""How a session runs and ends: its tasks, reading, closing, draining.
+
+Rules:
+
+1. Everything that runs on behalf of the session lives in its one task group.
+2. When the transport ends, requests and waiters fail at once, `events.Closed` is delivered,
+   callbacks are called, and mailboxes go on until they are empty or the owner leaves.
+3. A session ends once; the first reason counts.
+4. Left by its owner, it delivers nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from realtime_bus.errors import CloseInfo, SessionClosed
+from realtime_bus.routing import OnEnd, failure_of, handler_name, reported
+from realtime_bus.transport import Transport
+from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
+
+__all__ = ["Lifecycle"]
+
+_ABANDONED = CloseInfo(code=1006, reason="the session was left", clean=False)
+
+
+class Lifecycle:
+    """Tasks and end of one session.
+
+    Args:
+        transport: What is read and closed.
+        report: Reports what raised: its name and the exception.
+        on_closed: Called once, when the end is known and all who wait for it have been told.
+
+    Attributes:
+        close_info: How the session ended, or None while it is open.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        report: Callable[[str, BaseException], None],
+        on_closed: Callable[[CloseInfo], None],
+    ) -> None:
+        self.close_info: CloseInfo | None = None
+        self._transport = transport
+        self._report = report
+        self._on_closed = on_closed
+        self._tasks: TaskGroup | None = None
+        self._in_backend: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._waiters: dict[OnEnd, None] = {}
+        self._callbacks: list[Callable[[], Any]] = []
+        self._reading = False
+        self._emptied: anyio.Event | None = None  # set when a mailbox is empty, at the end
+        self._ended = anyio.Event()
+
+    # --- tasks -------------------------------------------------------------------------------
+
+    def open(self, tasks: TaskGroup) -> None:
+        """Take the task group that everything runs in."""
+        self._tasks = tasks
+        if on_asyncio():  # where frames, and with them work, may come from a loop's callback
+            self._in_backend = asyncio_in_callbacks
+
+    def read(self, deliver: Callable[[bytes], None]) -> None:
+        """Start to read from the transport."""
+        self._reading = True
+        self.start_soon(self._read, deliver)
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Run an async function in the task group; one that raises is reported.
+
+        `SessionClosed`, raised because the session is over, is how such a task ends.
+
+        Raises:
+            SessionClosed: The session is over.
+        """
+        if self._tasks is None:
+            raise self.closed_error("start a task")
+        with self._in_backend():
+            self._tasks.start_soon(self._run, function, args)
+
+    async def _run(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        try:
+            await function(*args)
+        except BaseException as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            if not (isinstance(failure, SessionClosed) and self.close_info is not None):
+                self._report(handler_name(function), failure)
+
+    def cancel(self) -> None:
+        """End the session at once: a handler's error is to be raised."""
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+
+    # --- who waits for the end ---------------------------------------------------------------
+
+    def on_end(self, callback: OnEnd) -> None:
+        """Tell a part of the library how the session ended; at once, if it has."""
+        if self.close_info is not None:
+            callback(self.close_info)
+        else:
+            self._waiters[callback] = None
+
+    def not_on_end(self, callback: OnEnd) -> None:
+        """Take back `on_end`; one that is gone already is no error."""
+        self._waiters.pop(callback, None)
+
+    def on_close(self, callback: Callable[[], Any]) -> None:
+        """Call a plain function when the session has ended, after `events.Closed`."""
+        self._callbacks.append(callback)
+
+    def closed_error(self, what: str) -> SessionClosed:
+        """Make the exception for something that a session cannot do after its end."""
+        close = self.close_info or CloseInfo()
+        return SessionClosed(f"cannot {what}: the session closed with {close}", close=close)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def _read(self, deliver: Callable[[bytes], None]) -> None:
+        close = _ABANDONED
+        try:
+            close = await self._transport.run(deliver)
+        except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
+            close = CloseInfo(code=1006, reason=str(error), clean=False, error=error)
+        finally:
+            self.has_closed(close)
+
+    def has_closed(self, close: CloseInfo) -> None:
+        """Note the end, and tell everybody."""
+        if self.close_info is not None:
+            return
+        self.close_info = close
+        for tell in list(self._waiters):
+            tell(close)
+        self._waiters.clear()
+        self._on_closed(close)
+        for callback in self._callbacks:
+            try:
+                callback()
+            except BaseException as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
+                self._report(handler_name(callback), reported(error))
+        self._ended.set()
+
+    async def wait_closed(self) -> CloseInfo:
+        """Wait until the session has ended, and return how."""
+        await self._ended.wait()
+        return self.close_info or CloseInfo()
+
+    async def aclose(self, code: int, reason: str) -> None:
+        """Close the connection, and wait until both sides have."""
+        if self.close_info is None:
+            await self._close_transport(code, reason)
+        await self._ended.wait()
+
+    async def _close_transport(self, code: int, reason: str) -> None:
+        try:
+            await self._transport.aclose(code, reason)
+        except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
+            self.has_closed(CloseInfo(code=1006, reason=str(error), clean=False, error=error))
+        if not self._reading:  # a plugin would not be attached, so nobody waits for the end
+            self.has_closed(CloseInfo(code=code, reason=reason))
+
+    async def finish(self, is_busy: Callable[[], bool], drain_timeout_s: float) -> None:
+        """End in good order: close, and let mailboxes empty for a while."""
+        await self._close_transport(1000, "")
+        await self._ended.wait()
+        with anyio.move_on_after(drain_timeout_s):
+            while is_busy():
+                self._emptied = anyio.Event()
+                await self._emptied.wait()
+
+    def mailbox_empty(self) -> None:
+        """Note that a mailbox has nothing left to do."""
+        if self._emptied is not None:
+            self._emptied.set()
+
+    def abandon(self) -> None:
+        """Stop at once."""
+        self.has_closed(_ABANDONED)
+        self._tasks = None

@@ -1,0 +1,49 @@
+"""Plugins: objects that live as long as a session."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from realtime_bus.errors import UsageError
+from realtime_bus.routing import declarations
+
+from ._session import Session
+
+__all__ = ["Plugin", "check_plugin"]
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """What the bus asks of a plugin: one method.
+
+    A class that derives from it may declare handlers and interceptors where they stand, with
+    `on`, `once`, `intercept` and `intercept_outgoing` of `realtime_bus`, and needs no `attach`.
+    """
+
+    def attach(self, session: Session[Any], /) -> None:
+        """Take part in a session that is about to begin; called before its first frame.
+
+        Subscribe with `Session.on`, see or change events with `Session.intercept` and
+        `Session.intercept_outgoing`, run tasks with `Session.start_soon`, clean up with
+        `Session.on_close`. A plugin of the bus is attached to many sessions: keep what belongs to
+        one of them in objects made here.
+        """
+
+
+def check_plugin(plugin: object) -> Plugin:
+    """Return the plugin, or say what is missing.
+
+    Raises:
+        UsageError: It has neither ``attach`` nor declared methods, or is a class.
+    """
+    if isinstance(plugin, type):
+        raise UsageError(
+            f"{plugin.__name__} is a class; give the bus an instance: {plugin.__name__}(...)"
+        )
+    if not isinstance(plugin, Plugin):
+        declared = any(True for _ in declarations(plugin))
+        raise UsageError(
+            f"{plugin!r} is not a plugin: "
+            + ("derive its class from Plugin" if declared else "it has no attach(session) method")
+        )
+    return plugin
