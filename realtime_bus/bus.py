@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import anyio
 import msgspec
-from typing_extensions import Unpack
+from typing_extensions import TypeVar, Unpack
 
 from realtime_bus import events as ev
 from realtime_bus.connect import target
@@ -37,7 +37,7 @@ from realtime_bus.transport import Dial, Transport, adapt
 
 __all__ = ["Bus", "BusStatistics"]
 
-_S = TypeVar("_S")
+_S = TypeVar("_S", default=Any)
 
 
 class BusStatistics(msgspec.Struct, frozen=True, kw_only=True):
