@@ -146,10 +146,12 @@ class UpgradeRefused(ConnectError):
         self.body = body
 
 
-class AuthenticationError(UpgradeRefused):
+class AuthenticationError(ConnectError):
     """The key is missing or was refused: HTTP 401 or 403, or close code 3000 after the upgrade.
 
     Attributes:
+        status: HTTP status code; 0 if no upgrade was refused.
+        body: The answer's body, shortened.
         close_code: 3000 when the server accepted the upgrade first, else None.
     """
 
@@ -162,7 +164,9 @@ class AuthenticationError(UpgradeRefused):
         body: str = "",
         close_code: int | None = None,
     ) -> None:
-        super().__init__(message, url=url, status=status, body=body)
+        super().__init__(message, url=url)
+        self.status = status
+        self.body = body
         self.close_code = close_code
 
 

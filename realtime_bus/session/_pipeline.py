@@ -70,6 +70,7 @@ class Pipeline:
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift)
         self._decode = self._decoder.decode
+        self._route = self.router.route
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._on_sent: dict[type[ev.Event], Callable[[Any], None]] = {}
@@ -88,7 +89,7 @@ class Pipeline:
             return
         self.frame_time_s = perf_counter()
         self.frame = frame
-        self.router.route(self._decode(frame))
+        self._route(self._decode(frame))
 
     def emit(self, event: Any) -> None:
         """Deliver an event of the bus's own, or of the application, to those who listen."""
@@ -281,6 +282,11 @@ class Pipeline:
         await self.lifecycle.finish(lambda: self.router.busy, self.options.drain_timeout_s)
 
     def abandon(self) -> None:
-        """Stop at once; what still waits in mailboxes is counted as dropped."""
+        """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
+        self._route = _drop
         self.router.close()
+
+
+def _drop(_event: object) -> None:
+    """Take the place of routing in a session that was left."""
