@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from asyncio import current_task
 from contextvars import ContextVar
@@ -10,10 +11,21 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
+from realtime_bus import Bus
 from realtime_bus import events as ev
 
-from ._eager import BrokenError, Started, begins_at_once, figures, first, in_callback, on_asyncio
+from ._eager import (
+    BrokenError,
+    Started,
+    Stopped,
+    begins_at_once,
+    figures,
+    first,
+    in_callback,
+    on_asyncio,
+)
 from ._peer import joined, quiet, speech
 
 pytestmark = pytest.mark.anyio
@@ -361,3 +373,241 @@ async def test_a_scope_may_be_cancelled_from_inside_another_handler(waits: str) 
             await quiet()
     assert figures(session) == (4, 0, 0, 0)
     assert heard == [(number, waits == "in the scope") for number in (1, 2, 3)]
+
+
+# Its mailbox
+
+
+@on_asyncio
+async def test_a_full_batch_keeps_the_order() -> None:
+    """An event that comes while the worker gives way behind a batch is not begun beside it."""
+    heard = list[int]()
+    async with joined() as (session, peer):
+        go = anyio.Event()
+
+        @session.on(Started, mode="eager")
+        async def listen(event: Started) -> None:
+            if event.audio_start_ms in (0, 65, 67):
+                await go.wait()
+                await anyio.lowlevel.checkpoint()
+            heard.append(event.audio_start_ms)
+            if event.audio_start_ms == 64:  # the 64th from the queue
+                for turn in range(1, 4):
+                    in_turns(turn, peer.say, speech(64 + turn))
+
+        def in_turns(turns: int, function: Any, *args: Any) -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(*((in_turns, turns - 1, function) if turns else (function,)), *args)
+
+        peer.say(*map(speech, range(65)))
+        go.set()
+        await quiet()
+        assert figures(session) == (68, 0, 0, 0)
+    assert heard == list(range(68))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_one_that_waits_at_the_report_of_its_own_failure(waits: bool) -> None:
+    """A report that its own failure causes is handled after it, and counted as another event."""
+    heard = list[str]()
+    async with joined() as (session, peer):
+        go = anyio.Event()
+
+        @session.on(Started, ev.HandlerFailed, mode="eager")
+        async def listen(event: Started | ev.HandlerFailed) -> None:
+            if isinstance(event, ev.HandlerFailed):
+                await go.wait()
+                heard.append(f"failed at {event.event_type}")
+                return
+            heard.append(str(event.audio_start_ms))
+            if waits:
+                await anyio.lowlevel.checkpoint()
+            raise BrokenError
+
+        peer.say(speech(1))
+        await quiet()
+        assert figures(session) == (1, 1, 0, 1)
+        go.set()
+        await quiet()
+        assert figures(session) == (2, 1, 0, 0)
+    assert heard == ["1", "failed at input_audio_buffer.speech_started"]
+
+
+class OddError(BaseException):
+    """What nobody should raise."""
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("error", [OddError(), BaseExceptionGroup("odd", [OddError()])])
+async def test_whatever_it_raises_is_a_reported_failure(waits: bool, error: BaseException) -> None:
+    """What is neither an Exception nor a cancellation ends no session."""
+    heard = list[int]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, mode="eager")
+        async def listen(event: Started) -> None:
+            if waits:
+                await anyio.lowlevel.checkpoint()
+            if event.audio_start_ms == 1:
+                raise error
+            heard.append(event.audio_start_ms)
+
+        failed = session.wait_for(ev.HandlerFailed)
+        peer.say(speech(1), speech(2))
+        failure = (await failed).error
+        await quiet()
+        assert figures(session) == (2, 1, 0, 0)
+    assert heard == [2]
+    assert failure.__cause__ is error
+    assert str(failure) == f"it raised {type(error).__name__}"
+
+
+@begins_at_once
+@on_asyncio
+async def test_what_is_no_coroutine_is_a_failure() -> None:
+    """One that only looks like an async function has failed, and is called again."""
+    async with joined() as (session, peer):
+
+        @inspect.markcoroutinefunction
+        def listen(event: Started) -> Any:
+            called.append(event.audio_start_ms)
+
+        called = list[int]()
+        session.on(Started, mode="eager")(listen)
+        peer.say(speech(0), speech(1))
+        await quiet()
+        assert figures(session) == (2, 2, 0, 0)
+    assert called == [0, 1]
+
+
+# The end
+
+
+async def test_it_may_clean_up_behind_a_shield_when_it_is_cancelled() -> None:
+    """Its clean-up is waited for, and not cancelled in its turn."""
+    bus, heard = Bus(drain_timeout_s=0), list[str]()
+    go = anyio.Event()
+
+    @bus.on(Started, mode="eager")
+    async def listen(event: Started) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                heard.append("cancelled")
+                await go.wait()
+                await anyio.lowlevel.checkpoint()
+            heard.append("cleaned up")
+
+    async def release() -> None:
+        while not heard:
+            await anyio.lowlevel.checkpoint()
+        await quiet()
+        go.set()
+
+    async with anyio.create_task_group() as tasks:
+        async with joined(bus) as (_, peer):
+            peer.say(speech(1), speech(2))
+            await quiet()
+            tasks.start_soon(release)
+    assert heard == ["cancelled", "cleaned up"]
+    (total,) = bus.statistics().handlers
+    assert (total.delivered, total.failed, total.dropped, total.pending) == (0, 0, 2, 0)
+
+
+async def test_one_that_fails_when_it_is_cancelled_is_reported() -> None:
+    """An error of its clean-up is a failure, not a dropped event."""
+    bus, failures = Bus(drain_timeout_s=0), list[str]()
+
+    @bus.on(Started, mode="eager")
+    async def listen(event: Started) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise BrokenError
+
+    with capture_logs() as logs:
+        async with joined(bus) as (_, peer):
+            peer.say(speech(1))
+            await quiet()
+    failures += [line["error"] for line in logs if line["event"] == "a handler failed"]
+    assert len(failures) == 1
+    (total,) = bus.statistics().handlers
+    assert (total.delivered, total.failed, total.dropped, total.pending) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("worker", [False, True])
+async def test_one_that_begins_while_the_session_is_being_cancelled_is_cancelled(
+    worker: bool,
+) -> None:
+    """What begins between the cancellation and the end of the block is told of it."""
+    bus, trace = Bus(raise_handler_errors=True, drain_timeout_s=0), list[str]()
+
+    @bus.on(Started, mode="eager", name="waiter")
+    async def wait(event: Started) -> None:
+        if event.audio_start_ms == 0:
+            await anyio.lowlevel.checkpoint()
+            return
+        trace.append("begun")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            trace.append("ended")
+
+    @bus.on(Stopped)
+    def fails(event: Stopped) -> None:
+        raise BrokenError
+
+    with pytest.raises(BrokenError):  # noqa: PT012  # what comes out of the whole block is the point
+        async with joined(bus) as (_, peer):
+            if worker:
+                await first(peer)
+            peer.say(Stopped(audio_end_ms=0, item_id="item_u"))
+            peer.say(speech(1), speech(2))
+            await anyio.sleep_forever()
+    assert trace in (["begun", "ended"], [])  # a plain mailbox may not have come to it
+    total = bus.statistics().handlers[0]
+    assert (total.delivered, total.dropped, total.pending) == (int(worker), 2, 0)
+
+
+@on_asyncio
+async def test_it_leaves_no_task_behind() -> None:
+    """Whatever became of its handlers, all tasks of a session have ended with it."""
+    before = asyncio.all_tasks()
+    bus = Bus(drain_timeout_s=0)
+
+    @bus.on("*", mode="eager")
+    async def wait(event: ev.Event) -> None:
+        await anyio.sleep_forever()
+
+    async with joined(bus) as (session, peer):
+        peer.say(speech(0))
+        session.emit(ev.Connected())
+        await quiet()
+    session.emit(ev.Connected())
+    assert asyncio.all_tasks() == before
+
+
+@begins_at_once
+def test_it_works_on_uvloop() -> None:
+    """Tasks that start at once are not of the loop's making."""
+    uvloop = pytest.importorskip("uvloop")
+    heard = list[str]()
+
+    async def run() -> None:
+        async with joined() as (session, peer):
+
+            @session.on(Started, mode="eager")
+            async def listen(event: Started) -> None:
+                heard.append(f"{event.audio_start_ms} begins")
+                if event.audio_start_ms:
+                    with anyio.move_on_after(0.001):
+                        await anyio.sleep_forever()
+                heard.append(f"{event.audio_start_ms} ends")
+
+            for number in range(2):
+                await in_callback(peer.say, speech(number))
+            assert heard == ["0 begins", "0 ends", "1 begins"]
+
+    anyio.run(run, backend_options={"loop_factory": uvloop.new_event_loop})
+    assert heard[3:] == ["1 ends"]
