@@ -84,5 +84,6 @@ def describe(error: BaseException) -> dict[str, str]:
 
     The traceback has no local variables and at most twelve frames, so that it is cheap to make.
     """
-    lines = traceback.format_exception(error, limit=-_MAX_FRAMES)
-    return {"error": f"{type(error).__name__}: {error}", "traceback": "".join(lines)}
+    found = traceback.TracebackException.from_exception(error, limit=-_MAX_FRAMES)
+    text = "".join(found.format_exception_only()).strip()  # as it prints: its text may fail
+    return {"error": text, "traceback": "".join(found.format())}

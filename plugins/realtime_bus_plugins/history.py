@@ -79,7 +79,7 @@ class History:
         """
         try:
             return self._states[session]
-        except KeyError:
+        except (KeyError, TypeError):
             raise UsageError(
                 "this session has no history: the plugin was not there when it began; "
                 "give it to Bus(plugins=[...]) or to connect(plugins=[...])"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from inspect import iscoroutine
 from math import inf
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
@@ -174,7 +174,7 @@ def _wrapped(error: BaseException) -> Exception:
 
 def _is_any_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(kinds) is not None
+        return cast("BaseExceptionGroup[BaseException]", error).subgroup(kinds) is not None
     return isinstance(error, kinds)
 
 
@@ -199,10 +199,10 @@ def failure_of(error: BaseException) -> Exception | None:
 
 def _is_cancellation(error: BaseException, cancelled: type[BaseException]) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions
+        group = cast("BaseExceptionGroup[BaseException]", error)
         return all(
-            _is_cancellation(member, cancelled) or isinstance(member, Exception)
-            for member in members
+            _is_cancellation(one, cancelled) or isinstance(one, Exception)
+            for one in group.exceptions
         )
     return isinstance(error, cancelled)
 

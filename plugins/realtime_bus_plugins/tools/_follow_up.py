@@ -28,7 +28,14 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from realtime_bus import ActiveSettings, Conversation
 from realtime_bus import events as ev
 
-__all__ = ["PATIENCE_S", "SPEECH_PATIENCE_S", "Call", "CallState", "FollowUps"]
+__all__ = [
+    "PATIENCE_S",
+    "RESPONSE_PATIENCE_S",
+    "SPEECH_PATIENCE_S",
+    "Call",
+    "CallState",
+    "FollowUps",
+]
 
 CallState: TypeAlias = Literal["held", "waiting", "running", "answered"]
 
@@ -37,6 +44,9 @@ PATIENCE_S = 15.0
 
 SPEECH_PATIENCE_S = 60.0
 """How long it is kept waiting for the end of what somebody says."""
+
+RESPONSE_PATIENCE_S = 120.0
+"""How long it is kept waiting for the end of a response that has seen all outputs."""
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 
@@ -89,10 +99,12 @@ class FollowUps:
     @property
     def wait_s(self) -> float | None:
         """How long to wait for a change before `waited` is called; None for as long as it takes."""
-        if self._asked or not self.owed:
+        if self._asked or not (self.owed or self._paying[1]):
             return None
+        if self._paying[1]:
+            return RESPONSE_PATIENCE_S
         if self._pausing:
-            return float(min(_FIRST_PAUSE_S * 2 ** (self._failures - 1), _MAX_PAUSE_S))
+            return float(min(_FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), _MAX_PAUSE_S))
         return SPEECH_PATIENCE_S if self._conversation.user_speaking else PATIENCE_S
 
     def owe(self, calls: tuple[Call, ...]) -> None:
@@ -112,6 +124,7 @@ class FollowUps:
     def waited(self, *, busy: bool) -> tuple[Call, ...]:
         """Return the calls to go on from, after `wait_s` without a change."""
         self.changes += 1
+        self._take_back()
         if self._pausing:
             self._pausing = False
             return self.release(busy=busy)
@@ -136,8 +149,7 @@ class FollowUps:
 
     def response_began(self, response_id: str) -> None:
         """Take note of a new response of the conversation."""
-        self.owed = (*self._paying[1], *self.owed)  # what never ended has paid for nothing
-        self._paying = ("", ())
+        self._take_back()
         self._answer_due = False
         self.changes += 1
         if self.owed:
@@ -151,12 +163,16 @@ class FollowUps:
         self.changes += 1
         paying_id, calls = self._paying
         if response_id == paying_id:
-            self._paying = ("", ())
-            self.owed = (*calls, *self.owed)
+            self._take_back()
             if well:
                 self._pay(calls)
             else:
                 self._put_off()
+
+    def _take_back(self) -> None:
+        """Owe again what a response was to pay for: one that never ended has paid for nothing."""
+        self.owed = (*self._paying[1], *self.owed)
+        self._paying = ("", ())
 
     def _pay(self, calls: tuple[Call, ...]) -> None:
         self.owed = tuple(call for call in self.owed if call not in calls)

@@ -204,6 +204,26 @@ def test_a_response_that_never_ends_has_paid_for_nothing() -> None:
     assert rounds.followed_up((RUN_A.call,), well=True) == []
 
 
+def test_a_response_that_is_lost_is_not_waited_for_without_end() -> None:
+    """No response.done, and nothing after it: after two minutes the model is asked anew."""
+    rounds = owing()
+    for event in (confirmed("a"), created("lost")):
+        rounds.see(event)
+    assert rounds.followed_up((RUN_A.call,), well=False) == [], "the reply took too long"
+    assert rounds.follow_ups.wait_s == 120
+    assert rounds.waited() == [FollowUp((RUN_A.call,))]
+
+
+def test_pauses_do_not_grow_beyond_all_bounds() -> None:
+    """A server that refuses for days is asked once a minute."""
+    rounds = owing()
+    for _ in range(3000):
+        rounds.followed_up((RUN_A.call,), well=False)
+        rounds.waited()
+    rounds.followed_up((RUN_A.call,), well=False)
+    assert rounds.follow_ups.wait_s == 60
+
+
 SPEAKING = [ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="u")]
 
 
