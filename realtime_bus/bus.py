@@ -144,7 +144,7 @@ class Bus:
         *,
         intent: Literal["transcription"],
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -162,7 +162,7 @@ class Bus:
         *,
         intent: Literal["translation"],
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -179,9 +179,10 @@ class Bus:
         model_or_url: str | None = None,
         *,
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         call_id: str | None = None,
+        intent: None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
@@ -191,7 +192,7 @@ class Bus:
         dial: Dial | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionContext[_S]: ...
-    def connect(
+    def connect(  # noqa: PLR0913  # each of its own; most calls give two
         self,
         model_or_url: str | None = None,
         *,
@@ -244,9 +245,7 @@ class Bus:
             UsageError: That kind of session has no such setting, or a plugin is none.
         """
         given = dict(headers or {})
-        where = target(
-            model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given
-        )
+        where = target(model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given)
         open_transport = where.opener(
             dial,
             headers=given,
@@ -269,17 +268,41 @@ class Bus:
             settings=settings,
         )
 
+    @overload
     def session(
         self,
         connection: Transport | object,
         *,
         plugins: Iterable[Plugin] = (),
-        state: _S = None,  # type: ignore[assignment]  # without one, the type is None's
-        protocol: ProtocolName = "realtime",
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
+        protocol: Literal["translation"],
+        wait_created: bool = True,
+        open_timeout_s: float = 10.0,
+        **settings: Unpack[TranslationSettings],
+    ) -> SessionContext[_S]: ...
+    @overload
+    def session(
+        self,
+        connection: Transport | object,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
+        protocol: Literal["realtime"] = "realtime",
         wait_created: bool = True,
         open_timeout_s: float = 10.0,
         **settings: Unpack[SessionSettings],
-    ) -> SessionContext[_S]:
+    ) -> SessionContext[_S]: ...
+    def session(
+        self,
+        connection: Transport | object,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: Any = None,
+        protocol: ProtocolName = "realtime",
+        wait_created: bool = True,
+        open_timeout_s: float = 10.0,
+        **settings: Any,
+    ) -> SessionContext[Any]:
         """Build a session on a connection that you already have.
 
         Args:
@@ -356,6 +379,4 @@ class Bus:
 
     def statistics(self) -> BusStatistics:
         """Return the figures of every handler, over all sessions, open and ended."""
-        return BusStatistics(
-            sessions=len(self.sessions), handlers=self._registry.statistics()
-        )
+        return BusStatistics(sessions=len(self.sessions), handlers=self._registry.statistics())
