@@ -34,6 +34,7 @@ from realtime_bus.session import (
     check_plugin,
 )
 from realtime_bus.transport import Dial, Transport, adapt
+from realtime_bus.transport._transport import check_close_code
 
 __all__ = ["Bus", "BusStatistics"]
 
@@ -356,7 +357,12 @@ class Bus:
             session.emit(event)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close every open session, and wait until they have ended; see `Session.aclose`."""
+        """Close every open session, and wait until they have ended; see `Session.aclose`.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         async with anyio.create_task_group() as closing:
             for session in self.sessions:
                 closing.start_soon(session.aclose, code, reason)

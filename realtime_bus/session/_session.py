@@ -539,7 +539,10 @@ class Session(Generic[StateT]):
 
         Args:
             code: WebSocket close code: 1000, or 3000 to 4999 for one of your own.
-            reason: For the other side, at most 123 bytes of UTF-8.
+            reason: For the other side; shortened to 123 bytes of UTF-8.
+
+        Raises:
+            UsageError: The code may not be sent.
         """
         await self._lifecycle.aclose(code, reason)
 
