@@ -6,6 +6,7 @@ Rules:
    warning unless configured, never on stdout.
 2. Where the application has configured structlog, lines go its way, structured.
 3. Tracebacks are text without local variables: those may hold a caller's secrets.
+4. A line that cannot be written harms nobody: logging never raises.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import structlog
 __all__ = ["Logger", "describe", "get_logger"]
 
 _MAX_FRAMES = 12
+_MAX_CHARACTERS = 20_000  # of a traceback with all its causes; the end is what matters
 
 
 class Logger:
@@ -63,12 +65,15 @@ class Logger:
         if not self._logger.isEnabledFor(level):
             return
         every = {**self._values, **values}
-        if structlog.is_configured():
-            configured: Any = structlog.get_logger(self._logger.name)
-            getattr(configured, logging.getLevelName(level).lower())(event, **every)
-        else:
+        try:
+            if structlog.is_configured():
+                configured: Any = structlog.get_logger(self._logger.name)
+                getattr(configured, logging.getLevelName(level).lower())(event, **every)
+                return
             text = _render(None, "", {"event": event, **every})
-            self._logger.log(level, "%s", text, stacklevel=3)
+        except Exception as error:  # noqa: BLE001  # a processor's or a value's: the line is told without
+            text = f"{event} [this line could not be rendered: {type(error).__name__}]"
+        self._logger.log(level, "%s", text, stacklevel=3)
 
 
 _render = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
@@ -82,7 +87,12 @@ def get_logger(name: str = "realtime_bus") -> Logger:
 def describe(error: BaseException) -> dict[str, str]:
     """Return what a line says of an exception: type and text, and where it came from.
 
-    The traceback has no local variables and at most twelve frames, so that it is cheap to make.
+    The traceback has no local variables, at most twelve frames of each exception, and an end, so
+    that it is cheap to make.
     """
-    lines = traceback.format_exception(error, limit=-_MAX_FRAMES)
-    return {"error": f"{type(error).__name__}: {error}", "traceback": "".join(lines)}
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # an application's own exceptions may do anything
+        text = "<its text could not be made>"
+    lines = "".join(traceback.format_exception(error, limit=-_MAX_FRAMES))
+    return {"error": f"{type(error).__name__}: {text}", "traceback": lines[-_MAX_CHARACTERS:]}

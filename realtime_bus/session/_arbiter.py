@@ -96,8 +96,9 @@ class ResponseRequest:
         """Note the end; the first one counts."""
         if not self.settled:
             self.response, self.error = response, error
-            if self.on_settled is not None:
-                self.on_settled()
+            tell, self.on_settled = self.on_settled, None
+            if tell is not None:
+                tell()
 
     def give_up(self) -> None:
         """End as cancelled, without the server having heard of it."""
@@ -159,7 +160,7 @@ class Arbiter:
 
     def request_of(self, response_id: str | None) -> ResponseRequest | None:
         """Return the request that an active response answers, or None."""
-        return self._created.get(response_id or "")
+        return self._created.get(response_id) if isinstance(response_id, str) else None
 
     def asked_out_of_band(self, response: ev.Response) -> bool | None:
         """Tell whether a response answers a request for one out of band; None if it answers none."""
@@ -243,7 +244,7 @@ class Arbiter:
         sent = self._sent.values()
         metadata = response.metadata if isinstance(response.metadata, dict) else {}
         mark = metadata.get(MARK)
-        if mark is not None:
+        if isinstance(mark, str):
             self._echoes = True
             return self._sent.get(mark)
         if response.metadata is not msgspec.UNSET or self._echoes:
