@@ -12,15 +12,21 @@ Rules:
 from __future__ import annotations
 
 import logging
+import textwrap
 import traceback
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
-__all__ = ["Logger", "describe", "get_logger"]
+__all__ = ["Logger", "describe", "get_logger", "text_of"]
 
 _MAX_FRAMES = 12
-_MAX_CHARACTERS = 20_000  # of a traceback with all its causes; the end is what matters
+_MAX_LINKS = 4
+_MAX_CHARACTERS = 20_000
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
 class Logger:
@@ -73,7 +79,8 @@ class Logger:
             text = _render(None, "", {"event": event, **every})
         except Exception as error:  # noqa: BLE001  # a processor's or a value's: the line is told without
             text = f"{event} [this line could not be rendered: {type(error).__name__}]"
-        self._logger.log(level, "%s", text, stacklevel=3)
+        with suppress(Exception):  # a logging handler's
+            self._logger.log(level, "%s", text, stacklevel=3)
 
 
 _render = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)
@@ -87,12 +94,37 @@ def get_logger(name: str = "realtime_bus") -> Logger:
 def describe(error: BaseException) -> dict[str, str]:
     """Return what a line says of an exception: type and text, and where it came from.
 
-    The traceback has no local variables, at most twelve frames of each exception, and an end, so
-    that it is cheap to make.
+    The traceback has no local variables, at most twelve frames of each exception and four of its
+    causes or members, so that it is cheap to make: the standard library renders the whole chain.
     """
+    lines = "".join(_trace(error, _MAX_LINKS))
+    return {"error": _told(error), "traceback": lines[-_MAX_CHARACTERS:]}
+
+
+def _trace(error: BaseException, links: int) -> Iterator[str]:
+    cause = error.__cause__
+    if cause is None and not error.__suppress_context__:
+        cause = error.__context__
+    if cause is not None and links:
+        yield from _trace(cause, links - 1)
+        yield _CAUSE if cause is error.__cause__ else _CONTEXT
+    if error.__traceback__ is not None:
+        yield "Traceback (most recent call last):\n"
+        yield from traceback.format_tb(error.__traceback__, limit=-_MAX_FRAMES)
+    yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
+    if isinstance(error, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = error.exceptions
+        for member in members[:links]:
+            yield textwrap.indent("".join(_trace(member, links - 1)), "  | ")
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {text_of(error)[-_MAX_CHARACTERS:]}"
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says; one of an application's own may fail at that, too."""
     try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # an application's own exceptions may do anything
-        text = "<its text could not be made>"
-    lines = "".join(traceback.format_exception(error, limit=-_MAX_FRAMES))
-    return {"error": f"{type(error).__name__}: {text}", "traceback": lines[-_MAX_CHARACTERS:]}
+        return str(error)
+    except Exception:  # noqa: BLE001  # see above
+        return "<its text could not be made>"

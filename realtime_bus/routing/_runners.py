@@ -171,14 +171,24 @@ def failure_of(error: BaseException) -> Exception | None:
     """
     if isinstance(error, Exception):
         return error
-    if not _is_cancellation(error) or anyio.current_effective_deadline() == -inf:
+    if _ends_all(error) or anyio.current_effective_deadline() == -inf:
         return None
+    if not _is_cancellation(error):
+        return reported(error)
     task = _current_asyncio_task()
     while task is not None and task.cancelling():
         task.uncancel()  # else whatever the task awaits next is cancelled, too
     failure = RuntimeError("it was cancelled, or awaited something that was cancelled")
     failure.__cause__ = error
     return failure
+
+
+def _ends_all(error: BaseException) -> bool:
+    """Tell what ends the program, or closes the coroutine that it comes out of."""
+    if isinstance(error, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = error.exceptions
+        return any(_ends_all(member) for member in members)
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
 
 
 def _is_cancellation(error: BaseException) -> bool:

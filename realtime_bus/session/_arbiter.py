@@ -32,6 +32,7 @@ from collections.abc import Callable
 import msgspec
 
 from realtime_bus import events as ev
+from realtime_bus.routing import reported
 
 from ._conversation import Conversation
 from ._requests import blamed_type
@@ -209,9 +210,9 @@ class Arbiter:
         self._sent[request.request_id] = request
         try:
             self._send(request.event)
-        except Exception as error:  # noqa: BLE001  # whatever it is, whoever awaits the reply gets it
+        except BaseException as error:  # noqa: BLE001  # whatever it is, whoever awaits the reply gets it
             self._forget(request)
-            request.settle(error=error)
+            request.settle(error=reported(error))
 
     def next_deadline_s(self) -> float | None:
         """When to call `advance` again, even if nothing happens."""

@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from realtime_bus._logging import text_of
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.routing import OnEnd, failure_of, handler_name, reported
 from realtime_bus.transport import Transport
@@ -132,7 +133,7 @@ class Lifecycle:
         try:
             close = _checked(await self._transport.run(deliver))
         except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
-            close = CloseInfo(code=1006, reason=str(error), clean=False, error=error)
+            close = _broken(error)
         finally:
             self.has_closed(close)
 
@@ -171,8 +172,11 @@ class Lifecycle:
     async def _close_transport(self, code: int, reason: str) -> None:
         try:
             await self._transport.aclose(code, reason)
-        except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
-            self.has_closed(CloseInfo(code=1006, reason=str(error), clean=False, error=error))
+        except BaseException as error:
+            failure = failure_of(error)  # a transport of the user's own may raise anything
+            if failure is None:
+                raise
+            self.has_closed(_broken(failure))
         if not self._reading:  # a plugin would not be attached, so nobody waits for the end
             self.has_closed(CloseInfo(code=code, reason=reason))
 
@@ -194,6 +198,10 @@ class Lifecycle:
         """Stop at once."""
         self.has_closed(_ABANDONED)
         self._tasks = None
+
+
+def _broken(error: Exception) -> CloseInfo:
+    return CloseInfo(code=1006, reason=text_of(error), clean=False, error=error)
 
 
 def _checked(close: object) -> CloseInfo:
