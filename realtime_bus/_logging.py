@@ -110,7 +110,10 @@ def _trace(error: BaseException, links: int) -> Iterator[str]:
         yield _CAUSE if cause is error.__cause__ else _CONTEXT
     if error.__traceback__ is not None:
         yield "Traceback (most recent call last):\n"
-        yield from traceback.format_tb(error.__traceback__, limit=-_MAX_FRAMES)
+        for frame in traceback.extract_tb(error.__traceback__, limit=-_MAX_FRAMES):
+            # without the standard library's carets, for which it compiles each line
+            yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n'
+            yield f"    {frame.line}\n"
     yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
     if isinstance(error, BaseExceptionGroup):
         members: tuple[BaseException, ...] = error.exceptions
