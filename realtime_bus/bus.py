@@ -5,14 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import anyio
 import msgspec
-from typing_extensions import Unpack
+from typing_extensions import TypeVar, Unpack
 
 from realtime_bus import events as ev
 from realtime_bus.connect import target
+from realtime_bus.errors import UsageError
 from realtime_bus.events import ProtocolName, wire_protocol
 from realtime_bus.routing import (
     BusOptions,
@@ -31,13 +32,14 @@ from realtime_bus.session import (
     SessionSettings,
     TranscriptionSettings,
     TranslationSettings,
-    check_plugin,
+    check_plugins,
 )
 from realtime_bus.transport import Dial, Transport, adapt
+from realtime_bus.transport._transport import check_close_code
 
 __all__ = ["Bus", "BusStatistics"]
 
-_S = TypeVar("_S")
+_S = TypeVar("_S", default=Any)
 
 
 class BusStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +79,7 @@ class Bus:
             raise_handler_errors=raise_handler_errors,
             drain_timeout_s=drain_timeout_s,
         )
-        self._registry = Registry([check_plugin(plugin) for plugin in plugins], options)
+        self._registry = Registry(check_plugins(plugins), options)
 
     # --- handlers ----------------------------------------------------------------------------
 
@@ -123,6 +125,8 @@ class Bus:
         Raises:
             UsageError: An option cannot work.
         """
+        if not isinstance(group, HandlerGroup):
+            raise UsageError(f"{group!r:.80} is no HandlerGroup; include() takes the group of a module")
         for subscription in list(group.subscriptions(**options)):
             self._registry.add(subscription)
 
@@ -143,7 +147,7 @@ class Bus:
         *,
         intent: Literal["transcription"],
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -161,7 +165,7 @@ class Bus:
         *,
         intent: Literal["translation"],
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -178,9 +182,10 @@ class Bus:
         model_or_url: str | None = None,
         *,
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         call_id: str | None = None,
+        intent: None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
@@ -190,7 +195,7 @@ class Bus:
         dial: Dial | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionContext[_S]: ...
-    def connect(
+    def connect(  # noqa: PLR0913  # each of its own; most calls give two
         self,
         model_or_url: str | None = None,
         *,
@@ -238,13 +243,12 @@ class Bus:
             HostUnreachable: No such host, nobody answers, or its certificate is not trusted.
             UpgradeRefused: The server answered with something else than a WebSocket.
             ConnectError: The server closed the connection at once; says why.
-            RequestRejected: The settings were refused.
+            RequestRejected: The server refused the settings.
+            InvalidEvent: It would: a setting's value cannot be right.
             UsageError: That kind of session has no such setting, or a plugin is none.
         """
         given = dict(headers or {})
-        where = target(
-            model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given
-        )
+        where = target(model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given)
         open_transport = where.opener(
             dial,
             headers=given,
@@ -260,24 +264,48 @@ class Bus:
             url=where.shown,
             protocol=where.protocol,
             kind=where.kind,
-            plugins=[check_plugin(plugin) for plugin in plugins],
+            plugins=check_plugins(plugins),
             state=state,
             wait_created=True,
             open_timeout_s=open_timeout_s,
             settings=settings,
         )
 
+    @overload
     def session(
         self,
         connection: Transport | object,
         *,
         plugins: Iterable[Plugin] = (),
-        state: _S = None,  # type: ignore[assignment]  # without one, the type is None's
-        protocol: ProtocolName = "realtime",
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
+        protocol: Literal["translation"],
+        wait_created: bool = True,
+        open_timeout_s: float = 10.0,
+        **settings: Unpack[TranslationSettings],
+    ) -> SessionContext[_S]: ...
+    @overload
+    def session(
+        self,
+        connection: Transport | object,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
+        protocol: Literal["realtime"] = "realtime",
         wait_created: bool = True,
         open_timeout_s: float = 10.0,
         **settings: Unpack[SessionSettings],
-    ) -> SessionContext[_S]:
+    ) -> SessionContext[_S]: ...
+    def session(
+        self,
+        connection: Transport | object,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: Any = None,
+        protocol: ProtocolName = "realtime",
+        wait_created: bool = True,
+        open_timeout_s: float = 10.0,
+        **settings: Any,
+    ) -> SessionContext[Any]:
         """Build a session on a connection that you already have.
 
         Args:
@@ -290,10 +318,13 @@ class Bus:
             wait_created: Wait for ``session.created`` before the block begins; False where
                 that has been read already.
             open_timeout_s: Seconds that it may take.
-            **settings: Sent as ``session.update`` and confirmed before the block begins.
+            **settings: Checked now, sent as ``session.update``, and confirmed before the block
+                begins.
 
         Raises:
-            UsageError: The connection has no methods that we could use.
+            UsageError: The connection has no methods that we could use, there is no such setting,
+                or a plugin is none.
+            InvalidEvent: A setting's value cannot be right.
         """
         is_transport = all(
             hasattr(connection, name) for name in ("run", "send", "drain", "pause", "resume")
@@ -311,7 +342,7 @@ class Bus:
             url="",
             protocol=wire_protocol(protocol),
             kind=kind,
-            plugins=[check_plugin(plugin) for plugin in plugins],
+            plugins=check_plugins(plugins),
             state=state,
             wait_created=wait_created,
             open_timeout_s=open_timeout_s,
@@ -329,7 +360,12 @@ class Bus:
             session.emit(event)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close every open session, and wait until they have ended; see `Session.aclose`."""
+        """Close every open session, and wait until they have ended; see `Session.aclose`.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         async with anyio.create_task_group() as closing:
             for session in self.sessions:
                 closing.start_soon(session.aclose, code, reason)
@@ -347,6 +383,4 @@ class Bus:
 
     def statistics(self) -> BusStatistics:
         """Return the figures of every handler, over all sessions, open and ended."""
-        return BusStatistics(
-            sessions=len(self.sessions), handlers=self._registry.statistics()
-        )
+        return BusStatistics(sessions=len(self.sessions), handlers=self._registry.statistics())

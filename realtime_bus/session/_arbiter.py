@@ -43,6 +43,7 @@ from collections.abc import Callable
 import msgspec
 
 from realtime_bus import events as ev
+from realtime_bus.routing import reported
 
 from ._conversation import Conversation
 from ._requests import blamed_type
@@ -106,7 +107,7 @@ class ResponseRequest:
     def __init__(self, event: ev.ResponseCreate, *, while_speaking: bool = False) -> None:
         params = event.response
         self.event = event
-        self.out_of_band = params is not None and params.conversation == "none"
+        self.out_of_band: bool = params is not None and params.conversation == "none"
         self.response_id: str | None = None
         self.response: ev.Response | None = None
         self.error: Exception | None = None
@@ -137,8 +138,9 @@ class ResponseRequest:
         """Note the end; the first one counts."""
         if not self.settled:
             self.response, self.error = response, error
-            if self.on_settled is not None:
-                self.on_settled()
+            tell, self.on_settled = self.on_settled, None
+            if tell is not None:
+                tell()
 
     def give_up(self) -> None:
         """End as cancelled, without the server having heard of it."""
@@ -210,15 +212,15 @@ class Arbiter:
 
     def request_of(self, response_id: str | None) -> ResponseRequest | None:
         """Return the request that an active response answers, or None."""
-        return self._created.get(response_id or "")
+        return self._created.get(response_id) if isinstance(response_id, str) else None
 
     def perhaps_of(self, response_id: str | None) -> ResponseRequest | None:
         """Return the request that a response answers if the server echoes nothing, or None."""
-        doubt = self._doubts.get(response_id or "")
+        doubt = self._doubts.get(response_id) if isinstance(response_id, str) else None
         return None if doubt is None else doubt.request
 
     def asked_out_of_band(self, response: ev.Response) -> bool | None:
-        """Tell whether a response answers a request for one out of band; None if it answers none."""
+        """Tell whether a response was asked for out of band; None if it answers no request."""
         request = self.request_of(response.id) or self._owner(response)
         return None if request is None else request.out_of_band
 
@@ -299,9 +301,9 @@ class Arbiter:
         request.sent_s = now_s
         try:
             self._send(request.event)
-        except Exception as error:  # noqa: BLE001  # whatever it is, whoever awaits the reply gets it
+        except BaseException as error:  # noqa: BLE001  # whatever it is, whoever awaits the reply gets it
             self._forget(request)
-            request.settle(error=error)
+            request.settle(error=reported(error))
 
     def ran_out_of_time(self, request: ResponseRequest) -> None:
         """Give no response to a request any more only because it is next in order (rule 7)."""
@@ -353,7 +355,7 @@ class Arbiter:
         """Find whose response this is, as far as that is sure (rules 3 and 4)."""
         metadata = response.metadata if isinstance(response.metadata, dict) else {}
         mark = metadata.get(MARK)
-        if mark is not None:
+        if isinstance(mark, str):
             self._echoes = True
             request = self._sent.get(mark) or self._taken_back(mark)
         else:
@@ -477,7 +479,7 @@ class Arbiter:
             return None
         self._age(now_s)
         lost_race = error.code == _LOST_RACE
-        request = self._blamed(error, lost_race=lost_race, alone=alone)
+        request = self._blamed(error, now_s, lost_race=lost_race, alone=alone)
         if request is None:
             return None
         self._forget(request)
@@ -493,7 +495,7 @@ class Arbiter:
         return None
 
     def _blamed(
-        self, error: ev.ErrorDetails, *, lost_race: bool, alone: bool
+        self, error: ev.ErrorDetails, now_s: float, *, lost_race: bool, alone: bool
     ) -> ResponseRequest | None:
         if error.event_id is not None:
             return self._sent.get(error.event_id) or self._taken_back(error.event_id)
@@ -503,8 +505,11 @@ class Arbiter:
         fresh = [r for r in self._sent.values() if not (r.stale or (lost_race and r.out_of_band))]
         begun = [d.request for d in self._doubts.values() if not d.answers_speech]
         found = next((r for r in fresh if r not in begun), None)
+        if found is None:  # perhaps it has begun, and something else is wrong with it
+            at_once = (r for r in fresh if kind is not None or now_s < r.sent_s + ROUND_TRIP_S)
+            found = next(at_once, None)
         if found is None and kind is not None:
-            found = next(iter(fresh), None) or self._taken_back(None)
+            found = self._taken_back(None)
         return found
 
     def _taken_back(self, request_id: str | None) -> ResponseRequest | None:
@@ -534,7 +539,7 @@ class Arbiter:
         named = re.search(r"resp_[\w-]+", str(error.message))
         if named is not None:
             self._conversation.presume_active(named[0])
-        if self.active_id is None and request.retries > AT_ONCE:
+        if request.retries > AT_ONCE and self.active_id is None:
             self._blocked = True
 
     def cancel_sent(self, event: ev.ResponseCancel) -> None:

@@ -1,9 +1,9 @@
-"""The one view of the conversation: which responses and items are of it, what is active, who speaks.
+"""The one view of the conversation: its responses and items, what is active, who speaks.
 
 Pure: events go in, facts come out. A session feeds its own with every server event in `SEEN`,
 before interceptors and handlers, so that whoever is given an event finds the state after it.
 
-Rules (Realtime protocol, "flows", "out-of-band responses"; `DIALECTS.md` for servers that say less):
+Rules (Realtime protocol, "flows", "out-of-band responses"; servers that say less: `DIALECTS.md`):
 
 1. A response is of the default conversation if it names a conversation, or if a
    ``conversation.item`` event told of one of its items. That is proof, whenever it comes.
@@ -115,9 +115,9 @@ class Conversation:
         self.responses: dict[str, ResponseState] = {}
         self.items: dict[str, ItemState] = {}
         self.active_response: ResponseState | None = None
-        self.user_speaking = False
-        self.answer_due = False
-        self.names_conversations = False
+        self.user_speaking: bool = False
+        self.answer_due: bool = False
+        self.names_conversations: bool = False
         self._settings = ActiveSettings()
 
     @property
@@ -127,17 +127,17 @@ class Conversation:
 
     def has_response(self, response_id: str | None) -> bool:
         """Tell whether a response is of the conversation, active or ended."""
-        found = self.responses.get(response_id or "")
+        found = _find(self.responses, response_id)
         return found is not None and found.in_conversation
 
     def has_item(self, item_id: str | None) -> bool:
         """Tell whether an item is in the conversation now, as the server has confirmed."""
-        found = self.items.get(item_id or "")
+        found = _find(self.items, item_id)
         return found is not None and found.confirmed and not found.deleted
 
     def audio_format_of(self, response_id: str | None) -> ev.AudioFormat:
         """Return how a response's audio is encoded; of one that is not known, as the session's."""
-        found = self.responses.get(response_id or "")
+        found = _find(self.responses, response_id)
         return self._settings.output_format if found is None else found.audio_format
 
     def see(self, event: ev.Event) -> None:
@@ -222,6 +222,7 @@ class Conversation:
                 answers_speech=self.answer_due,
                 audio_format=self._settings.output_format,
             ),
+            keep=self.active_response,
         )
 
     # --- items -------------------------------------------------------------------------------
@@ -243,11 +244,11 @@ class Conversation:
         state, response_id = self._read(event.item), _text(event, "response_id")
         if state is None or not response_id:  # left out: nobody knows whose it is
             return
-        state.response_id = response_id
+        is_new, state.response_id = state.response_id != response_id, response_id
         if response_id not in self.responses:  # begun unseen: where, its items will tell
             self._include(self._response(response_id))
         response = self.responses[response_id]
-        if state.id not in response.item_ids:
+        if is_new and len(response.item_ids) < _MAX_ITEMS:
             response.item_ids.append(state.id)
         if state.confirmed:
             self._include(response)
@@ -324,10 +325,21 @@ def _text(thing: object, name: str) -> Any:
     return found if isinstance(found, str) else None
 
 
-def _known(known: dict[str, _T], key: str, limit: int, make: Callable[[], _T]) -> _T:
-    """Return the entry for a key, made if need be; the oldest makes room."""
+def _find(known: dict[str, _T], key: object) -> _T | None:
+    """Return the entry for an id, as read in whatever state; None if there is none."""
+    return known.get(key) if isinstance(key, str) else None
+
+
+def _known(
+    known: dict[str, _T],
+    key: str,
+    limit: int,
+    make: Callable[[], _T],
+    keep: _T | None = None,
+) -> _T:
+    """Return the entry for a key, made if need be; the oldest makes room, except one to keep."""
     if key not in known:
         if len(known) >= limit:
-            del known[next(iter(known))]
+            del known[next(old for old, entry in known.items() if entry is not keep)]
         known[key] = make()
     return known[key]

@@ -3,7 +3,8 @@
 Rules:
 
 1. Every ``response.create`` goes through the arbiter, whether it comes from `respond` or `send`.
-2. A `Reply` gets its deltas behind all interceptors, like any handler, while somebody holds it.
+2. A `Reply` gets its deltas behind all interceptors, like any handler, while somebody holds or
+   reads it.
 3. A request whose owner was cancelled or ran out of time while it waited is taken back.
 4. While requests wait, every frame of a response is looked at: it is a sign of life. Otherwise
    those that nobody listens to are skipped.
@@ -15,10 +16,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from weakref import finalize
 
 import anyio
+import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.codec import encode
@@ -117,10 +119,8 @@ class Responses:
 
     # --- what is asked for -------------------------------------------------------------------
 
-    def submit(
-        self, event: ev.ResponseCreate, *, replace: bool = False, while_speaking: bool = False
-    ) -> ResponseRequest:
-        """Send a request for a response when its turn has come.
+    def prepare(self, event: ev.ResponseCreate, *, while_speaking: bool = False) -> ResponseRequest:
+        """Make a request of what is asked for.
 
         Raises:
             InvalidEvent: The request would be refused; nothing was sent.
@@ -130,11 +130,20 @@ class Responses:
         event = ev.ResponseCreate(event_id=request_id, response=params)
         request = ResponseRequest(event, while_speaking=while_speaking)
         encode(request.event)  # it may have to wait, and a mistake should be told here
+        return request
+
+    def submit(self, request: ResponseRequest, *, replace: bool = False) -> None:
+        """Send a request when its turn has come."""
         if replace and not request.out_of_band:
             self._arbiter.make_way()
         self._arbiter.submit(request, anyio.current_time())
         self._guard()
-        return request
+
+    def restored(self, given: ev.ResponseCreate, sent: ev.ResponseCreate) -> ev.ResponseCreate:
+        """Return what an interceptor made of a request, with the id and mark that it is known by."""
+        request_id = given.event_id or ""
+        params = mark_request(sent.response or ev.ResponseCreateParams(), request_id)
+        return msgspec.structs.replace(sent, event_id=request_id, response=params)
 
     def _send_create(self, event: ev.ResponseCreate) -> None:
         if not self._channel.send_nowait(event):
@@ -184,19 +193,28 @@ class Responses:
             self._arbiter.turn_changed(now_s)
         elif isinstance(event, _MAY_END_TURN):
             self._arbiter.advance(now_s)
-        elif not isinstance(event.response, ev.Response):
-            return  # a server's mistake, reported as drift
-        elif isinstance(event, ev.ResponseDone):
-            self._arbiter.done(event.response, now_s)
         else:
-            self._arbiter.created(event.response, now_s)
+            response: Any = event.response  # raw data, where it did not fit: reported as drift
+            if not isinstance(getattr(response, "id", ...), str | None):
+                return
+            if isinstance(event, ev.ResponseDone):
+                self._arbiter.done(response, now_s)
+            else:
+                self._arbiter.created(response, now_s)
         self._guard()
 
-    SEEN = (ev.ResponseCreated, ev.ResponseDone, ev.Error, *_TURNS, *_MAY_END_TURN)
+    SEEN: ClassVar[tuple[type[ev.Event], ...]] = (
+        ev.ResponseCreated,
+        ev.ResponseDone,
+        ev.Error,
+        *_TURNS,
+        *_MAY_END_TURN,
+    )
 
     def _see_life(self, event: Any) -> None:
-        response_id = getattr(event, "response_id", None)  # some events name only their item
-        self._arbiter.signs_of_life(response_id or None, anyio.current_time())
+        found = getattr(event, "response_id", None)  # some events name only their item
+        response_id = found if isinstance(found, str) and found else None
+        self._arbiter.signs_of_life(response_id, anyio.current_time())
 
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""
@@ -234,7 +252,6 @@ class Responses:
     def read(self, request: ResponseRequest) -> ReplyDeltas:
         """Collect the words of a response from now on, until it ends or `unread` is called."""
         deltas = self._deltas[request] = ReplyDeltas()
-        request.on_settled = lambda: self.unread(request)
         self._listen()
         return deltas
 
@@ -282,7 +299,7 @@ class Responses:
 
 
 class Deltas(Generic[_T]):
-    """Deltas as they come: an iterator, not a generator, so that it may be left."""
+    """Deltas as they come, collected for one reader."""
 
     def __init__(self) -> None:
         self._queue: deque[_T] = deque(maxlen=_MAX_DELTAS)
@@ -299,10 +316,8 @@ class Deltas(Generic[_T]):
         self._ended = True
         self._changed.set()
 
-    def __aiter__(self) -> AsyncIterator[_T]:
-        return self
-
-    async def __anext__(self) -> _T:
+    async def next(self) -> _T:
+        """Wait for the next delta, and take it out."""
         while not self._queue:
             if self._ended:
                 raise StopAsyncIteration
@@ -316,7 +331,7 @@ class ReplyDeltas:
     """What is read of one response: its words once, its audio by anybody who asks."""
 
     def __init__(self) -> None:
-        self.words = Deltas[str]()
+        self.words: Deltas[str] = Deltas()
         self.sounds: list[Deltas[bytes]] = []
         self._kept: deque[Any] = deque(maxlen=_MAX_DELTAS)
 
@@ -343,8 +358,23 @@ class ReplyDeltas:
     def end(self, response_id: str | None) -> None:
         """End every iteration; the response is known by now."""
         self._put_kept(response_id)
-        for deltas in (self.words, *self.sounds):
-            deltas.end()
+        self.words.end()
+        for sound in self.sounds:
+            sound.end()
+
+
+class _Reading(Generic[_T]):
+    """An iterator, not a generator, so that it may be left; it holds its reply meanwhile."""
+
+    def __init__(self, reply: Reply, deltas: Deltas[_T]) -> None:
+        self._reply = reply
+        self._deltas = deltas
+
+    def __aiter__(self) -> AsyncIterator[_T]:
+        return self
+
+    async def __anext__(self) -> _T:
+        return await self._deltas.next()
 
 
 class Reply:
@@ -367,16 +397,13 @@ class Reply:
         self._settled = anyio.Event()
         self._deltas = responses.read(request)
         finalize(self, responses.unread, request).atexit = False
-        settle, settled = request.on_settled, self._settled.set
+        settled = self._settled.set
 
         def on_settled() -> None:
-            if settle is not None:
-                settle()
+            responses.unread(request)
             settled()
 
         request.on_settled = on_settled
-        if request.settled:
-            on_settled()
 
     @property
     def id(self) -> str | None:
@@ -418,11 +445,11 @@ class Reply:
 
     def text(self) -> AsyncIterator[str]:
         """Return an iterator of the words as they come: text, or the transcript of speech."""
-        return self._deltas.words
+        return _Reading(self, self._deltas.words)
 
     def audio(self) -> AsyncIterator[bytes]:
         """Return an iterator of the audio as it comes, in the response's output format."""
-        return self._responses.read_audio(self._request)
+        return _Reading(self, self._responses.read_audio(self._request))
 
     async def cancel(self) -> None:
         """Stop the response: take it out of the queue, or have the server cancel it.
