@@ -56,7 +56,7 @@ def test_a_done_that_never_comes_wedges_nobody(desk: Desk) -> None:
 
 
 def test_a_response_of_which_anything_comes_is_alive(desk: Desk) -> None:
-    """Rule 6: only silence lets the next request ask, and what is active stays so until it is told."""
+    """Rule 6: only silence lets the next one ask, and what is active stays so until it is told."""
     desk.ask("a")
     desk.created("r1", "a")
     desk.now_s = 3 * STALE_S
