@@ -78,8 +78,9 @@ def _complaint(text: str) -> str | None:
     try:
         select([text])
     except UsageError as error:
-        is_plain = "*" not in text and "did you mean" not in str(error)
-        return f"{error}; give an event of your own by class" if is_plain else str(error)
+        if "*" in text or "did you mean" in str(error):
+            return str(error)
+        return f"{error}; give one of your own as its class or pattern({text!r})"
     if "*" in text and text not in _COMMON:
         return f"only common patterns are known to type checkers; write pattern({text!r})"
     return None

@@ -43,7 +43,7 @@ class Declaring(Plugin):
     @on("eror")  # E: there is no event 'eror'; did you mean 'error'?
     async def failed(self, event: ev.Error, session: Session) -> None: ...
 
-    @once("order.placed")  # E: there is no event 'order.placed'; give an event of your own by class
+    @once("order.placed")  # E: there is no event 'order.placed'; give one of your own as its class or pattern('order.placed')
     async def placed(self, event: ev.AppEvent) -> None: ...
 
 
