@@ -26,8 +26,10 @@ class Order:
     items: int = 0
 
 
-class OrderPlaced(ev.AppEvent, frozen=True, kw_only=True, tag="order.placed"):
+class OrderPlaced(ev.AppEvent):
     """An event of the application's own."""
+
+    items: int = 0
 
 
 class Declaring(Plugin):
@@ -88,7 +90,9 @@ bus.connect("m", intent="dictation")  # E: no such intent
 bus.connect("m", plugins=[NotAPlugin()])  # E: a plugin without attach
 bus.session(object(), protocol="translation", voice="marin")  # E: no setting of translations
 bus.on(OrderPlaced)(failed)  # E: the handler of another event than the application's own
-bus.on("order.placed")  # E: an event of one's own is selected by its class
+OrderPlaced(3)  # E: keywords only, though nobody said so
+OrderPlaced(items=3).items = 4  # E: frozen, though nobody said so
+bus.on("app.order_placed")  # E: an event of one's own is selected by its class
 bus.on("response.done", "eror")  # E: a mistyped wire name behind a right one
 handlers.on("error")(done)  # E: the handler of another event, in a group
 bus.include(handlers, timeout=5)  # E: no such option for a group

@@ -32,7 +32,7 @@ class Order:
     items: int = 0
 
 
-class OrderPlaced(ev.AppEvent, frozen=True, kw_only=True, tag="order.placed"):
+class OrderPlaced(ev.AppEvent):
     """An event of the application's own."""
 
     items: int
