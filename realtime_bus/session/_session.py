@@ -343,7 +343,7 @@ class Session(Generic[StateT]):
         """
         if type(event) not in ANSWERED:
             hint = "use respond()" if isinstance(event, ev.ResponseCreate) else "use send()"
-            name = event.type if isinstance(event, ev.Event) else repr(event)[:80]
+            name = getattr(event, "type", None) or repr(event)[:80]
             raise UsageError(f"{name} has no single answer that could be awaited; {hint}")
         if event.event_id is None:
             event = msgspec.structs.replace(event, event_id=self._next_event_id())
