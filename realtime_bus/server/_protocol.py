@@ -71,7 +71,7 @@ class SessionProtocol(ABC):
         self, options: ServerOptions, *, now_s: float, new_id: Callable[[str], str]
     ) -> None:
         self.session_id = new_id("sess")
-        self.closed = False
+        self.closed: bool = False
         self.held = False
         self._options = options
         self._expires_s = now_s + options.session_life_s

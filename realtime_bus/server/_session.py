@@ -76,7 +76,7 @@ class ServerSession:
         responder: Responder,
         transcriber: Transcriber | None,
     ) -> None:
-        self.call_id = random_id("rtc")
+        self.call_id: str = random_id("rtc")
         self._protocol = protocol
         self._transport = transport
         self._joined: list[Transport] = []

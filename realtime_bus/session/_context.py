@@ -38,7 +38,7 @@ StateT = TypeVar("StateT", default=Any)
 class SessionContext(Generic[StateT]):
     """An async context manager that opens a session, and ends it in good order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a bus says of one call
         self,
         registry: Registry,
         open_transport: Callable[[], Awaitable[Transport]],
@@ -143,7 +143,7 @@ class SessionContext(Generic[StateT]):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:  # a plain bool would leave what the block binds "possibly unbound"
         pipeline, tasks = self._pipeline, self._tasks
         if pipeline is None or tasks is None:
             return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from weakref import finalize
 
 import anyio
@@ -25,7 +25,15 @@ from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import Conversation
 from ._requests import error_details, rejection
 
-__all__ = ["RESPONSE_TIMEOUT_S", "Channel", "Deltas", "Reply", "ReplyDeltas", "Responses", "not_sent"]
+__all__ = [
+    "RESPONSE_TIMEOUT_S",
+    "Channel",
+    "Deltas",
+    "Reply",
+    "ReplyDeltas",
+    "Responses",
+    "not_sent",
+]
 
 RESPONSE_TIMEOUT_S = 120.0
 """Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
@@ -134,18 +142,20 @@ class Responses:
             request = self._arbiter.refused(error, now_s)
             if request is not None:
                 request.settle(error=rejection(request.event, error))
-        elif not isinstance(event, ev.ResponseCreated | ev.ResponseDone):
+        elif isinstance(event, ev.ResponseCreated | ev.ResponseDone):
+            response: Any = event.response  # raw data, where it did not fit: reported as drift
+            if not isinstance(response, ev.Response):
+                return
+            if isinstance(event, ev.ResponseDone):
+                self._arbiter.done(response, now_s)
+            else:
+                self._arbiter.created(response, now_s)
+        else:
             self._arbiter.signs_of_life(event.response_id, now_s)
             return
-        elif not isinstance(event.response, ev.Response):
-            return  # a server's mistake, reported as drift
-        elif isinstance(event, ev.ResponseDone):
-            self._arbiter.done(event.response, now_s)
-        else:
-            self._arbiter.created(event.response, now_s)
         self._guard()
 
-    SEEN = (
+    SEEN: ClassVar[tuple[type[ev.Event], ...]] = (
         ev.ResponseCreated,
         ev.ResponseDone,
         ev.ResponseOutputItemAdded,
@@ -262,13 +272,14 @@ class ReplyDeltas:
     """
 
     def __init__(self) -> None:
-        self.words = Deltas[str]()
+        self.words: Deltas[str] = Deltas()
         self.sounds: list[Deltas[bytes]] = []
 
     def end(self) -> None:
         """End every iteration."""
-        for deltas in (self.words, *self.sounds):
-            deltas.end()
+        self.words.end()
+        for sound in self.sounds:
+            sound.end()
 
 
 class Reply:
