@@ -239,7 +239,8 @@ class Bus:
             HostUnreachable: No such host, nobody answers, or its certificate is not trusted.
             UpgradeRefused: The server answered with something else than a WebSocket.
             ConnectError: The server closed the connection at once; says why.
-            RequestRejected: The settings were refused.
+            RequestRejected: The server refused the settings.
+            InvalidEvent: It would: a setting's value cannot be right.
             UsageError: That kind of session has no such setting, or a plugin is none.
         """
         given = dict(headers or {})
@@ -313,11 +314,12 @@ class Bus:
             wait_created: Wait for ``session.created`` before the block begins; False where
                 that has been read already.
             open_timeout_s: Seconds that it may take.
-            **settings: `SessionSettings` or `TranslationSettings`: sent as ``session.update`` and
-                confirmed before the block begins.
+            **settings: Checked now, sent as ``session.update``, and confirmed before the block begins.
 
         Raises:
-            UsageError: The connection has no methods that we could use.
+            UsageError: The connection has no methods that we could use, there is no such setting,
+                or a plugin is none.
+            InvalidEvent: A setting's value cannot be right.
         """
         is_transport = all(
             hasattr(connection, name) for name in ("run", "send", "drain", "pause", "resume")

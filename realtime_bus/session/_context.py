@@ -20,6 +20,7 @@ from anyio.abc import TaskGroup
 from typing_extensions import TypeVar
 
 from realtime_bus import events as ev
+from realtime_bus.codec import encode
 from realtime_bus.errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
 from realtime_bus.events import WireProtocol, translation
 from realtime_bus.routing import Registry, declarations
@@ -52,7 +53,10 @@ class SessionContext(Generic[StateT]):
         open_timeout_s: float,
         settings: Mapping[str, Any],
     ) -> None:
-        self._settings = settings_request(settings, kind) if settings else None  # complains here
+        self._settings = settings_request(settings, kind) if settings else None
+        if self._settings is not None:
+            command: Any = translation.SessionUpdate if kind == "translation" else ev.SessionUpdate
+            encode(command(session=self._settings))  # complains now, not when all is connected
         self._registry = registry
         self._open_transport = open_transport
         self._url = url

@@ -3,7 +3,8 @@
 Rules:
 
 1. Every ``response.create`` goes through the arbiter, whether it comes from `respond` or `send`.
-2. A `Reply` gets its deltas behind all interceptors, like any handler, while somebody holds it.
+2. A `Reply` gets its deltas behind all interceptors, like any handler, while somebody holds or
+   reads it.
 3. A request whose owner was cancelled or ran out of time while it waited is taken back.
 """
 
@@ -233,7 +234,7 @@ class Responses:
 
 
 class Deltas(Generic[_T]):
-    """Deltas as they come: an iterator, not a generator, so that it may be left."""
+    """Deltas as they come, collected for one reader."""
 
     def __init__(self) -> None:
         self._queue: deque[_T] = deque(maxlen=_MAX_DELTAS)
@@ -250,10 +251,8 @@ class Deltas(Generic[_T]):
         self._ended = True
         self._changed.set()
 
-    def __aiter__(self) -> AsyncIterator[_T]:
-        return self
-
-    async def __anext__(self) -> _T:
+    async def next(self) -> _T:
+        """Wait for the next delta, and take it out."""
         while not self._queue:
             if self._ended:
                 raise StopAsyncIteration
@@ -280,6 +279,20 @@ class ReplyDeltas:
         self.words.end()
         for sound in self.sounds:
             sound.end()
+
+
+class _Reading(Generic[_T]):
+    """An iterator, not a generator, so that it may be left; it holds its reply meanwhile."""
+
+    def __init__(self, reply: Reply, deltas: Deltas[_T]) -> None:
+        self._reply = reply
+        self._deltas = deltas
+
+    def __aiter__(self) -> AsyncIterator[_T]:
+        return self
+
+    async def __anext__(self) -> _T:
+        return await self._deltas.next()
 
 
 class Reply:
@@ -352,11 +365,11 @@ class Reply:
 
     def text(self) -> AsyncIterator[str]:
         """Return an iterator of the words as they come: text, or the transcript of speech."""
-        return self._deltas.words
+        return _Reading(self, self._deltas.words)
 
     def audio(self) -> AsyncIterator[bytes]:
         """Return an iterator of the audio as it comes, in the response's output format."""
-        return self._responses.read_audio(self._request)
+        return _Reading(self, self._responses.read_audio(self._request))
 
     async def cancel(self) -> None:
         """Stop the response: take it out of the queue, or have the server cancel it.
