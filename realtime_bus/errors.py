@@ -77,7 +77,6 @@ class UsageError(RealtimeBusError, TypeError):
     """A call, handler, selector or option that cannot work; raised where it was written."""
 
 
-
 class InvalidEvent(RealtimeBusError, ValueError):
     """An event of ours that a server would refuse; it was not sent.
 
@@ -93,7 +92,7 @@ class InvalidEvent(RealtimeBusError, ValueError):
         super().__init__(message)
         self.event_type = event_type
         self.param = param
-        self.problems = tuple(problems)
+        self.problems: tuple[Any, ...] = tuple(problems)
 
 
 class EventTooLarge(InvalidEvent):
@@ -146,10 +145,12 @@ class UpgradeRefused(ConnectError):
         self.body = body
 
 
-class AuthenticationError(UpgradeRefused):
+class AuthenticationError(ConnectError):
     """The key is missing or was refused: HTTP 401 or 403, or close code 3000 after the upgrade.
 
     Attributes:
+        status: HTTP status code; 0 if no upgrade was refused.
+        body: The answer's body, shortened.
         close_code: 3000 when the server accepted the upgrade first, else None.
     """
 
@@ -162,7 +163,9 @@ class AuthenticationError(UpgradeRefused):
         body: str = "",
         close_code: int | None = None,
     ) -> None:
-        super().__init__(message, url=url, status=status, body=body)
+        super().__init__(message, url=url)
+        self.status = status
+        self.body = body
         self.close_code = close_code
 
 

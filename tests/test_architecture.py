@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,23 @@ import realtime_bus
 CORE = Path(realtime_bus.__file__).parent
 PLUGINS = CORE.parent / "plugins" / "realtime_bus_plugins"
 
+_BASE = {"errors", "_logging", "events", "codec"}
+
 MAY_IMPORT = {
-    "_errors": set[str](),
+    "errors": set[str](),
+    "_logging": set[str](),
+    "events": {"errors"},
+    "codec": {"errors", "events"},
+    "audio": {"errors", "events"},
+    "routing": _BASE,
+    "transport": _BASE,
+    "session": {*_BASE, "routing", "transport"},
+    "connect": {*_BASE, "session", "transport"},
+    "bus": {*_BASE, "connect", "routing", "session", "transport"},
     "_tasks": set[str](),
-    "events": {"_errors"},
-    "codec": {"_errors", "events"},
-    "audio": {"events"},
-    "_bus": {"_errors", "events", "codec"},
-    "transport": {"_errors", "events", "codec"},
-    "_session": {"_errors", "events", "codec", "_bus", "transport"},
-    "server": {"_errors", "_tasks", "events", "codec", "audio", "transport"},
+    "server": {*_BASE, "_tasks", "audio", "transport"},
 }
-"""Which rooms of the core each one may import from, when it is imported itself."""
+"""Which rooms of the core each one may import from, lazily and for types included."""
 
 PUBLIC = {"realtime_bus", "realtime_bus.events", "realtime_bus.audio"}
 """What plugins may import from."""
@@ -45,28 +51,9 @@ def package_of(path: Path) -> list[str]:
     return list(path.relative_to(root).with_suffix("").parts[:-1])
 
 
-def is_for_types(node: ast.AST) -> bool:
-    """Tell what only type checkers see."""
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-def statements(body: list[ast.stmt], *, lazy: bool) -> Iterator[ast.stmt]:
-    """Walk statements; without `lazy`, only those that run when the module is imported."""
-    for node in body:
-        if is_for_types(node):
-            continue
-        yield node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not lazy:
-            continue
-        for field in ("body", "orelse", "finalbody", "handlers"):
-            inner = getattr(node, field, None)
-            if isinstance(inner, list):
-                yield from statements(inner, lazy=lazy)
-
-
-def imported(path: Path, *, lazy: bool) -> Iterator[tuple[str, str]]:
-    """Yield what a file imports at run time, as (module, name)."""
-    for node in statements(ast.parse(path.read_text(encoding="utf-8")).body, lazy=lazy):
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield all that a file imports, as (module, name): at the top, in functions, and for types."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -98,16 +85,28 @@ CORE_FILES = [path for path in modules(CORE) if first_part(path) not in LAST]
 
 @pytest.mark.parametrize("path", CORE_FILES, ids=lambda path: str(path.relative_to(CORE)))
 def test_imports_of_the_core_point_one_way(path: Path) -> None:
-    """Errors ← events ← codec ← bus ← transport, session ← server, cli.
-
-    What is imported inside functions is left out: the bus makes sessions when it is asked to.
-    """
+    """Errors ← events ← codec ← routing, transport ← session ← bus, connect ← server, cli."""
     room = first_part(path)
-    rooms = {room_of(*found) for found in imported(path, lazy=False)}
-    allowed = {None, room} | MAY_IMPORT[room]
-    if path.name == "_typed.py":
-        allowed |= {"_session"}  # types of what the session returns; it is never run
-    assert rooms <= allowed
+    assert {room_of(*found) for found in imported(path)} <= {None, room} | MAY_IMPORT[room]
+
+
+def file_of(module: str, name: str) -> Path | None:
+    """Return the file of ours that an import leads to: a module's own, or its package's."""
+    for parts in ([*module.split("."), name], module.split(".")):
+        place = CORE.parent.joinpath(*parts)
+        for found in (place.with_suffix(".py"), place / "__init__.py"):
+            if name and found.is_file() and found.is_relative_to(CORE):
+                return found
+    return None
+
+
+def test_no_files_of_the_core_import_each_other_in_a_circle() -> None:
+    """Whoever reads a file need not have read those above it; a circle would raise here."""
+    graph = {
+        path: {found for each in imported(path) if (found := file_of(*each)) not in (None, path)}
+        for path in modules(CORE)
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
 
 def test_no_room_of_the_core_is_left_out() -> None:
@@ -119,14 +118,14 @@ def test_no_room_of_the_core_is_left_out() -> None:
 def test_the_core_never_imports_a_plugin(path: Path) -> None:
     """Plugins are found by the application, not by the core; only the demo is an application."""
     if first_part(path) != "cli":
-        found = {module.split(".")[0] for module, _ in imported(path, lazy=True)}
+        found = {module.split(".")[0] for module, _ in imported(path)}
         assert "realtime_bus_plugins" not in found
 
 
 @pytest.mark.parametrize("path", modules(PLUGINS), ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_plugins_import_public_names_only_and_no_other_plugin(path: Path) -> None:
     """A plugin needs nothing private of the core, and of its neighbours only private helpers."""
-    for module, name in imported(path, lazy=True):
+    for module, name in imported(path):
         if module.split(".")[0] == "realtime_bus":
             assert module in PUBLIC | {LOG}, module
             assert name in importlib.import_module(module).__all__, f"{module}.{name}"
@@ -202,7 +201,7 @@ def test_the_command_line_and_the_benchmarks_are_applications(path: Path) -> Non
     """
     file = path.relative_to(CORE.parent).as_posix()
     own = "realtime_bus.cli" if path.is_relative_to(CORE) else None
-    for module, name in imported(path, lazy=True):
+    for module, name in imported(path):
         ours = module.split(".")[0] in {"realtime_bus", "realtime_bus_plugins", "benchmarks"}
         inside = own is not None and f"{module}.".startswith(f"{own}.")
         if ours and not inside and (file, module) not in NEEDS_PRIVATE:

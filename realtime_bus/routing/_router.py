@@ -67,24 +67,26 @@ class Router:
         self._runners: dict[Subscription, Runner] = {}
         self._retired: list[Runner] = []  # removed, but perhaps still at work
         self._routes: dict[type[Event], _Route] = {}
+        self._direct: dict[type[Event], tuple[_Put, ...]] = {}  # routes that have handlers alone
         self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
         self._kept: deque[Event] = deque()
         self._wanted: Counter[type[Event]] = Counter()
         self._over = False
-        self.skippable = {head for cls in _WIRE for head in frame_heads(wire_name(cls))}
+        self.skippable: set[bytes] = {head for cls in _WIRE for head in frame_heads(wire_name(cls))}
 
     # --- the way of an event -----------------------------------------------------------------
 
     def route(self, event: Event) -> None:
         """Send an event past the observers and interceptors to its handlers; never raises."""
-        route = self._routes.get(type(event)) or self._compile(type(event))
-        for observe in route.observers:
-            observe(event)
-        if route.interceptors:
+        puts = self._direct.get(type(event))
+        if puts is None:
+            route = self._routes.get(type(event)) or self._compile(type(event))
+            for observe in route.observers:
+                observe(event)
             self._intercept(route.interceptors, event)
-            return
-        for put in route.puts:
-            put(event)
+        else:
+            for put in puts:
+                put(event)
 
     def _intercept(self, interceptors: Iterable[Interceptor], event: Event) -> None:
         """Send an event through interceptors, and on to its handlers."""
@@ -182,8 +184,10 @@ class Router:
         """Forget the routes that a registration concerns, and note which frames are wanted."""
         if selection.bases or selection.patterns:
             self._routes.clear()
+            self._direct.clear()
         for cls in selection.classes:
             self._routes.pop(cls, None)
+            self._direct.pop(cls, None)
             self._wanted[cls] += change
             if cls in _WIRE:
                 name = wire_name(cls)  # two protocols may share it
@@ -203,6 +207,8 @@ class Router:
                 if subscription.selection.matches(cls)
             ),
         )
+        if not route.observers and not route.interceptors:
+            self._direct[cls] = route.puts
         return route
 
     def _contained(self, observe: _Put) -> _Put:

@@ -17,17 +17,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import anyio
 import msgspec
-import structlog
 from anyio import current_time, move_on_after
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSStream
 from msgspec.structs import replace
 
+from realtime_bus._logging import describe, get_logger
 from realtime_bus._tasks import background_tasks
 from realtime_bus.errors import CloseInfo
 from realtime_bus.transport import MemoryTransport, memory_transport_pair
@@ -39,14 +39,14 @@ from realtime_bus.transport._handshake import (
 )
 from realtime_bus.transport._stream import StreamTransport
 
-from ._admission import PATH, Accepted, Joining, TurnedAway, admit
-from ._config import SessionKind
+from ._admission import PATH, TRANSLATIONS_PATH, Accepted, Joining, TurnedAway, admit
 from ._options import ServerOptions
-from ._protocol import SessionProtocol
+from ._protocol import RealtimeProtocol, SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
 from ._script import responder_named
 from ._session import ServerSession
 from ._tls import SelfSigned, self_signed, ssl_context_of
+from ._translation import TranslationProtocol
 from ._vad import SileroDetector, SpeechDetector
 from ._wire import random_id, to_frame
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundServer", "RealtimeServer", "ServerStatistics", "serve_forever"]
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
+_log = get_logger("realtime_bus.server")
 
 OPEN_TIMEOUT_S = 10.0
 GOODBYE_S = 1.0
@@ -88,9 +88,10 @@ class BoundServer(msgspec.Struct, frozen=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'wss' if self.secure else 'ws'}://{host}:{self.port}{PATH}"
 
-    def url_for(self, model: str) -> str:
-        """Return the address with a model in it."""
-        return f"{self.url}?model={quote(model)}"
+    def url_for(self, model: str, *, translation: bool = False) -> str:
+        """Return the address with a model in it, of a conversation or of a translation."""
+        path = TRANSLATIONS_PATH if translation else PATH
+        return f"{self.url.removesuffix(PATH)}{path}?model={quote(model)}"
 
     def url_for_call(self, call_id: str) -> str:
         """Return the address that joins a running session; see `ServerSession.call_id`."""
@@ -183,16 +184,19 @@ class RealtimeServer:
 
     @asynccontextmanager
     async def connect_memory(
-        self, model: str = "local", *, kind: SessionKind = "realtime"
+        self,
+        model: str = "local",
+        *,
+        kind: Literal["realtime", "transcription", "translation"] = "realtime",
     ) -> AsyncGenerator[MemoryTransport, None]:
         """Open a session without a socket; yields the client's end of it.
 
         Args:
             model: What the URL would name.
-            kind: Conversation, or transcription only.
+            kind: Conversation, transcription only, or translation.
         """
         ours, theirs = memory_transport_pair()
-        accepted = Accepted(kind, model if kind == "realtime" else None)
+        accepted = Accepted(kind, None if kind == "transcription" else model)
         async with background_tasks() as tasks:
             tasks.start_soon(self._serve_session, ours, accepted)
             yield theirs
@@ -208,9 +212,9 @@ class RealtimeServer:
         self._open += 1
         try:
             await self._shake_hands(stream, ssl_context)
-        except Exception:  # noqa: BLE001  # a fault in one connection stays in it
+        except Exception as error:  # noqa: BLE001  # a fault in one connection stays in it
             self._failed += 1
-            _log.exception("connection failed before its session began")
+            _log.error("connection failed before its session began", **describe(error))
         finally:
             self._open -= 1
 
@@ -238,8 +242,8 @@ class RealtimeServer:
                     )
                     transport = StreamTransport(secured, connection)
                 opened = await transport.open()
-        except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
-            _log.debug("TLS handshake failed", exc_info=True)
+        except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+            _log.debug("TLS handshake failed", error=str(error))
         verdict = verdicts[0] if opened and verdicts else None
         if isinstance(verdict, Accepted | Joining):
             await self._serve_session(transport, verdict)
@@ -248,8 +252,8 @@ class RealtimeServer:
         if verdict is None:
             await transport.aclose()
         else:
-            error = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
-            transport.send(to_frame(error, self._options))
+            told = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
+            transport.send(to_frame(told, self._options))
             await transport.aclose(verdict.close_code, verdict.reason)
 
     async def _serve_session(self, transport: Transport, accepted: Accepted | Joining) -> None:
@@ -259,9 +263,9 @@ class RealtimeServer:
             info = await self._run_session(transport, accepted)
             _log.debug("session ended", code=info.code, reason=info.reason)
             code, reason = 1000, ""
-        except Exception:  # noqa: BLE001  # a fault in one session stays in it
+        except Exception as error:  # noqa: BLE001  # a fault in one session stays in it
             self._failed += 1
-            _log.exception("session failed")
+            _log.error("session failed", **describe(error))
             code, reason = 1011, "internal error"
         finally:
             with move_on_after(GOODBYE_S, shield=True):
@@ -274,16 +278,8 @@ class RealtimeServer:
                 return await running.join(transport)
             return CloseInfo(code=1001, reason="the session has ended", clean=True)
         self._served += 1
-        protocol = SessionProtocol(
-            self._options,
-            kind=accepted.kind,
-            model=accepted.model,
-            make_detector=self._detector_factory,
-            now_s=current_time(),
-            epoch_s=time.time(),
-        )
         session = ServerSession(
-            protocol,
+            self._protocol(accepted),
             transport,
             options=self._options,
             responder=self._responder,
@@ -294,6 +290,24 @@ class RealtimeServer:
             return await session.run()
         finally:
             del self._sessions[session.call_id]
+
+    def _protocol(self, accepted: Accepted) -> SessionProtocol:
+        if accepted.kind == "translation":
+            return TranslationProtocol(
+                self._options,
+                model=accepted.model,
+                make_detector=self._detector_factory,
+                now_s=current_time(),
+                epoch_s=time.time(),
+            )
+        return RealtimeProtocol(
+            self._options,
+            kind=accepted.kind,
+            model=accepted.model,
+            make_detector=self._detector_factory,
+            now_s=current_time(),
+            epoch_s=time.time(),
+        )
 
 
 async def serve_forever(  # noqa: PLR0913  # each is an option of the command

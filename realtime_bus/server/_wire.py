@@ -29,6 +29,8 @@ from realtime_bus import events as ev
 from realtime_bus.codec import MAX_APPEND_BYTES, Problem
 from realtime_bus.codec._read_client import NotAnObject, read_client
 from realtime_bus.codec._walk import walk
+from realtime_bus.events import translation
+from realtime_bus.events._registry import REALTIME, WireProtocol
 
 from ._options import ServerOptions
 from ._responders import ResponderRequest
@@ -105,15 +107,23 @@ class ClientFrame(msgspec.Struct, frozen=True):
     plain: dict[str, Any] = {}
 
 
-def read_frame(frame: bytes, *, lenient: bool = False) -> ClientFrame:
-    """Read one WebSocket message; `lenient` forgives unknown fields."""
+def read_frame(
+    frame: bytes, protocol: WireProtocol = REALTIME, *, lenient: bool = False
+) -> ClientFrame:
+    """Read one WebSocket message.
+
+    Args:
+        frame: The message.
+        protocol: What the client speaks.
+        lenient: Forgive unknown fields.
+    """
     try:
-        event, problems, plain = read_client(frame)
+        event, problems, plain = read_client(frame, protocol)
     except NotAnObject as reason:
         refusal = InvalidRequest("invalid_event", f"The frame is not an event: {reason}.")
         return ClientFrame(refusal)
-    if event is not None and any(problem.kind == "wrong_type" for problem in problems):
-        event, problems = walk(_without_nulls_at(plain, problems), type(event))
+    if event is not None and (pruned := _without_nulls_at(plain, problems)) != plain:
+        event, problems = walk(pruned, type(event))
     if lenient:
         problems = [problem for problem in problems if problem.kind != "unknown_field"]
     event_id = plain.get("event_id")
@@ -125,6 +135,8 @@ def read_frame(frame: bytes, *, lenient: bool = False) -> ClientFrame:
 
 def _without_nulls_at(plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
     """Leave out what is null in an object, where that is the problem."""
+    if not problems:
+        return plain
     plain = deepcopy(plain)
     for problem in problems:
         *steps, last = re.findall(r"[^.\[\]]+", problem.path)
@@ -153,7 +165,7 @@ def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
     """Refuse what no single field's type forbids."""
     if len(event.event_id or "") > MAX_EVENT_ID_CHARS:
         return invalid_value("event_id", f"An id has at most {MAX_EVENT_ID_CHARS} characters.")
-    if isinstance(event, ev.InputAudioBufferAppend):
+    if isinstance(event, ev.InputAudioBufferAppend | translation.SessionInputAudioBufferAppend):
         if len(event.audio) <= MAX_APPEND_BYTES:
             return None
         message = f"An append holds at most {MAX_APPEND_BYTES} bytes (15 MiB); send several."

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from realtime_bus import events as ev
-from realtime_bus._logging import describe, get_logger
+from realtime_bus._logging import Logger, describe, get_logger
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
@@ -61,20 +61,24 @@ class Pipeline:
     """
 
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
-        self.frame = b""
-        self.frame_time_s = 0.0
-        self.frames_received = self.bytes_received = self.frames_skipped = 0
-        self.frames_sent = self.bytes_sent = 0
-        self.log = get_logger()
+        self.frame: bytes = b""
+        self.frame_time_s: float = 0.0
+        self.frames_received: int = 0
+        self.bytes_received: int = 0
+        self.frames_skipped: int = 0
+        self.frames_sent: int = 0
+        self.bytes_sent: int = 0
+        self.log: Logger = get_logger()
         self.first_error: BaseException | None = None
-        self.lifecycle = Lifecycle(
+        self.lifecycle: Lifecycle = Lifecycle(
             transport, report=self._report_task, on_closed=self._emit_closed
         )
-        self.router = Router(self, eager=on_asyncio())
+        self.router: Router = Router(self, eager=on_asyncio())
         self._transport = transport
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift)
         self._decode = self._decoder.decode
+        self._route: Callable[[Any], None] = self.router.route
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
@@ -94,7 +98,7 @@ class Pipeline:
             return
         self.frame_time_s = perf_counter()
         self.frame = frame
-        self.router.route(self._decode(frame))
+        self._route(self._decode(frame))
 
     def emit(self, event: Any) -> None:
         """Deliver an event of the bus's own, or of the application, to those who listen."""
@@ -200,9 +204,7 @@ class Pipeline:
         """How the bus wants its sessions to behave."""
         return self._registry.options
 
-    def observe(
-        self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]
-    ) -> None:
+    def observe(self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]) -> None:
         """Let a part of the session note what the server said, before interceptors see it."""
         self.router.observe(classes, observer)
 
@@ -260,7 +262,9 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        self.log.error("a handler failed", handler=handler, event_type=event_type, **describe(error))
+        self.log.error(
+            "a handler failed", handler=handler, event_type=event_type, **describe(error)
+        )
         if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()
@@ -303,6 +307,11 @@ class Pipeline:
         await self.lifecycle.finish(lambda: self.router.busy, self.options.drain_timeout_s)
 
     def abandon(self) -> None:
-        """Stop at once; what still waits in mailboxes is counted as dropped."""
+        """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
+        self._route = _drop
         self.router.close()
+
+
+def _drop(_event: object) -> None:
+    """Take the place of routing in a session that was left."""

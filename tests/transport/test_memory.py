@@ -11,8 +11,8 @@ import pytest
 
 from realtime_bus import Bus
 from realtime_bus import events as ev
-from realtime_bus.routing import Mode
 from realtime_bus.errors import TransportClosed
+from realtime_bus.routing import Mode
 from realtime_bus.transport import PushTransport, memory_transport_pair
 
 pytestmark = pytest.mark.anyio
@@ -186,7 +186,7 @@ def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
             assert anyio.current_time() > 0
             note(mode)
 
-        modes: tuple[Mode, ...] = ("inline", "queue", "parallel")
+        modes: tuple[Mode, ...] = ("eager", "queue", "parallel")
         for mode in modes:
             bus.on(ev.InputAudioBufferCleared, mode=mode)(partial(handle, mode=mode))
         async with bus.session(PushTransport(send=len), wait_created=False) as session:
@@ -195,4 +195,4 @@ def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
             await asyncio.wait_for(done.wait(), 10)
 
     asyncio.run(converse())
-    assert sorted(heard) == ["inline", "parallel", "plain", "queue"]
+    assert sorted(heard) == ["eager", "parallel", "plain", "queue"]
