@@ -26,7 +26,7 @@ Rules (Realtime protocol, "flows" and "errors"):
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import msgspec
@@ -134,7 +134,7 @@ class Arbiter:
         self._send = send
         self._cancel = cancel
         self._conversation = conversation
-        self._queue: deque[ResponseRequest] = deque()
+        self._queue: OrderedDict[ResponseRequest, None] = OrderedDict()
         self._sent: dict[str, ResponseRequest] = {}  # not created yet; oldest first
         self._asked: ResponseRequest | None = None  # the one of them that others wait for
         self._created: dict[str, ResponseRequest] = {}  # by response id
@@ -175,7 +175,7 @@ class Arbiter:
         if request.out_of_band:
             self._try(request)
             return
-        self._queue.append(request)
+        self._queue[request] = None
         self.advance(now_s)
 
     def make_way(self) -> None:
@@ -191,7 +191,7 @@ class Arbiter:
         """Take a request back; return False if it has been sent already."""
         if request not in self._queue:
             return False
-        self._queue.remove(request)
+        del self._queue[request]
         request.give_up()
         return True
 
@@ -202,7 +202,7 @@ class Arbiter:
             self._blocked = False
             self._conversation.presume_over()
         while self._queue and not self._occupied:
-            request = self._asked = self._queue.popleft()
+            request = self._asked = self._queue.popitem(last=False)[0]
             self._sign_of_life_s = now_s
             self._try(request)
 
@@ -290,7 +290,8 @@ class Arbiter:
         if request.unwanted:
             request.give_up()
         else:
-            self._queue.appendleft(request)
+            self._queue[request] = None
+            self._queue.move_to_end(request, last=False)
         self.advance(now_s)
         return None
 
