@@ -29,7 +29,7 @@ import anyio.lowlevel
 
 from realtime_bus.events import Overflow
 
-from ._runners import Host, awaitable, failure_of, reported
+from ._runners import Host, awaitable, cancelled, failure_of, reported
 from ._subscription import HandlerStatistics, Subscription
 
 __all__ = ["EAGER_TASKS", "EagerMailbox", "Mailbox"]
@@ -228,7 +228,7 @@ class EagerMailbox(Mailbox):
             if not task.done():
                 self._begun = event, task, started
             elif task.cancelled():
-                error = asyncio.CancelledError()
+                error = cancelled(asyncio.CancelledError())
             else:
                 error = task.exception()
         except BaseException as raised:  # noqa: BLE001  # calling it failed: it is no true coroutine function

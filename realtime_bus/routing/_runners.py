@@ -25,7 +25,16 @@ from realtime_bus.events import Event
 
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["Host", "InlineRunner", "Runner", "awaitable", "bound", "failure_of", "reported"]
+__all__ = [
+    "Host",
+    "InlineRunner",
+    "Runner",
+    "awaitable",
+    "bound",
+    "cancelled",
+    "failure_of",
+    "reported",
+]
 
 
 class Host(Protocol):
@@ -179,6 +188,11 @@ def failure_of(error: BaseException) -> Exception | None:
     task = _current_asyncio_task()
     while task is not None and task.cancelling():
         task.uncancel()  # else whatever the task awaits next is cancelled, too
+    return cancelled(error)
+
+
+def cancelled(error: BaseException) -> Exception:
+    """Return what to report of a handler that ended with a cancellation of its own."""
     failure = RuntimeError("it was cancelled, or awaited something that was cancelled")
     failure.__cause__ = error
     return failure

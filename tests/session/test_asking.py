@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from time import perf_counter
 from typing import Any
 
@@ -118,8 +119,9 @@ async def test_thousands_may_wait(how: str) -> None:
         assert len(replies) == requests
         return perf_counter() - started
 
+    logging.getLogger("realtime_bus").setLevel(logging.WARNING)
     few = min([await cost_s(300) for _ in range(3)])
-    assert await cost_s(3000) < 40 * few
+    assert min([await cost_s(3000) for _ in range(2)]) < 40 * few  # a hundred, if it were quadratic
 
 
 def speak_last(peer: Peer, response_id: str) -> None:
