@@ -2,13 +2,13 @@
 
 The rules
 ---------
-* The path is ``/v1/realtime``; any other is HTTP 404. Above the limit of connections it is
-  HTTP 503.
+* The path is ``/v1/realtime``, or ``/v1/realtime/translations`` for a translation; any other is
+  HTTP 404. Above the limit of connections it is HTTP 503.
 * With a key set, the client gives it as a bearer token, or (browsers) as the subprotocol
   ``openai-insecure-api-key.<key>``. A wrong one is let in, told ``invalid_api_key`` and closed
   with 3000, as OpenAI does; or refused with HTTP 401.
 * The beta shape is told ``beta_api_shape_disabled``, an unknown intent ``invalid_intent``, and
-  a conversation without a model ``missing_model``; these close with 4000.
+  a conversation or translation without a model ``missing_model``; these close with 4000.
 * ``call_id`` joins a running session, whatever else is asked for; HTTP 404 if there is none.
 * ``intent=transcription`` is a session that only transcribes; it needs no model.
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Container
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -29,25 +30,38 @@ from ._config import SessionKind
 from ._options import ServerOptions
 from ._wire import InvalidRequest
 
-__all__ = ["PATH", "Accepted", "Joining", "TurnedAway", "admit", "http_refusal"]
+__all__ = [
+    "PATH",
+    "TRANSLATIONS_PATH",
+    "Accepted",
+    "Joining",
+    "TurnedAway",
+    "admit",
+    "http_refusal",
+]
 
 PATH = "/v1/realtime"
+TRANSLATIONS_PATH = f"{PATH}/translations"
 
 _KEY_PROTOCOL = "openai-insecure-api-key."
 _BETA_HEADER = "realtime=v1"
 _BETA_PROTOCOL = "openai-beta.realtime-v1"
-_KINDS: dict[str, SessionKind] = {"realtime": "realtime", "transcription": "transcription"}
+_KINDS: dict[tuple[str, str], SessionKind | Literal["translation"]] = {
+    (PATH, "realtime"): "realtime",
+    (PATH, "transcription"): "transcription",
+    (TRANSLATIONS_PATH, "translation"): "translation",
+}
 
 
 class Accepted(msgspec.Struct, frozen=True):
     """A session may begin.
 
     Attributes:
-        kind: Conversation, or transcription only.
+        kind: Conversation, transcription only, or translation.
         model: From the URL; None if the session only transcribes.
     """
 
-    kind: SessionKind
+    kind: SessionKind | Literal["translation"]
     model: str | None
 
 
@@ -97,7 +111,8 @@ def admit(
         crowded: Whether there are as many connections as there may be.
     """
     url = urlsplit(request.path)
-    if url.path.rstrip("/") != PATH:
+    path = url.path.rstrip("/")
+    if path not in (PATH, TRANSLATIONS_PATH):
         return http_refusal(404, "not_found", f"There is nothing at this path; try {PATH}.")
     if crowded:
         return http_refusal(503, "too_many_connections", "The server is full; try again later.")
@@ -107,7 +122,8 @@ def admit(
             return http_refusal(401, "invalid_api_key", message)
         return TurnedAway(InvalidRequest("invalid_api_key", message), 3000)
     query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    return _session(request, query, calls)
+    kind = "translation" if path == TRANSLATIONS_PATH else query.get("intent", "realtime")
+    return _session(request, query, _KINDS.get((path, kind)), calls)
 
 
 def _has_key(request: UpgradeRequest, api_key: str) -> bool:
@@ -120,7 +136,12 @@ def _has_key(request: UpgradeRequest, api_key: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), api_key.encode())
 
 
-def _session(request: UpgradeRequest, query: dict[str, str], calls: Container[str]) -> Verdict:
+def _session(
+    request: UpgradeRequest,
+    query: dict[str, str],
+    kind: SessionKind | Literal["translation"] | None,
+    calls: Container[str],
+) -> Verdict:
     if _BETA_HEADER in request.headers.get("openai-beta", "") or (
         _BETA_PROTOCOL in request.subprotocols
     ):
@@ -130,15 +151,14 @@ def _session(request: UpgradeRequest, query: dict[str, str], calls: Container[st
         message = f"There is no call with the id '{call_id}'."
         missing = http_refusal(404, "call_id_not_found", message)
         return Joining(call_id) if call_id in calls else missing
-    kind = _KINDS.get(query.get("intent", "realtime"))
     if kind is None:
-        message = f"Invalid intent; allowed are {', '.join(_KINDS)}."
+        message = "Invalid intent; allowed are realtime, transcription."
         return TurnedAway(InvalidRequest("invalid_intent", message, param="intent"), 4000)
     model = query.get("model")
-    if model is None and kind == "realtime":
+    if model is None and kind != "transcription":
         message = "You must provide a model parameter, such as ?model=gpt-realtime."
         return TurnedAway(InvalidRequest("missing_model", message, param="model"), 4000)
-    return Accepted(kind, model if kind == "realtime" else None)
+    return Accepted(kind, model if kind != "transcription" else None)
 
 
 def http_refusal(status: int, code: str, message: str) -> HttpRefusal:

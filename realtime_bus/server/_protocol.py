@@ -16,8 +16,9 @@ The rules
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
@@ -32,6 +33,7 @@ from ._responses import ResponseTable
 from ._turns import Transcriptions, UserTurns
 from ._vad import SileroDetector, SpeechDetector
 from ._wire import (
+    ClientFrame,
     Close,
     EventWriter,
     InvalidRequest,
@@ -41,27 +43,181 @@ from ._wire import (
     read_frame,
 )
 
-__all__ = ["SessionProtocol"]
+__all__ = ["RealtimeProtocol", "SessionProtocol"]
 
 STEPS_PER_TICK = 16
 """Frames, or stretches of audio, that one tick handles before others get their turn."""
 
 
-class SessionProtocol:
-    """One session.
+class SessionProtocol(ABC):
+    """What sessions of all kinds share: frames in, events and commands out, and an end.
 
     Args:
         options: The server's knobs.
-        kind: Conversation, or transcription only.
+        now_s: The clock's time now.
+        new_id: Makes ids of a kind.
+
+    Attributes:
+        session_id: The session's id, as in ``session.created``.
+        closed: Whether it has ordered the connection to be closed.
+        held: Set by the shell while the client does not read: nothing is handled or spoken.
+    """
+
+    reads: Mapping[str, type[ev.ClientEvent]] | None = None
+    """The events that clients may send; None are those of the realtime protocol."""
+
+    def __init__(
+        self, options: ServerOptions, *, now_s: float, new_id: Callable[[str], str]
+    ) -> None:
+        self.session_id = new_id("sess")
+        self.closed = False
+        self.held = False
+        self._options = options
+        self._expires_s = now_s + options.session_life_s
+        self._frames: deque[tuple[bytes, object]] = deque()
+        self._frame_bytes = 0
+        self._out = EventWriter(new_id)
+        self._out.now_s = now_s
+
+    # In
+
+    def receive(self, frame: bytes, sender: object = None) -> None:
+        """Take a frame from a client; `tick` handles it.
+
+        Args:
+            frame: One WebSocket message.
+            sender: Who gets the error, if it is at fault; None for all.
+        """
+        if not self.closed:
+            self._frames.append((frame, sender))
+            self._frame_bytes += len(frame)
+
+    @property
+    def unhandled_bytes(self) -> int:
+        """How much was received and not handled: stop reading when it grows."""
+        return self._frame_bytes
+
+    # not every kind has responses: these do nothing where nothing was asked for
+
+    def responder_made(self, response_id: str, output: Output) -> None:  # noqa: B027
+        """Take a piece of an answer."""
+
+    def responder_finished(self, response_id: str) -> None:  # noqa: B027
+        """Take note that an answer is complete."""
+
+    def responder_failed(self, response_id: str, message: str) -> None:  # noqa: B027
+        """Take note that there will be no more of an answer; the client is told `message`."""
+
+    def responder_may_go_on(self, response_id: str) -> bool:  # noqa: ARG002
+        """Tell whether there is room for more of an answer; ask again after each tick."""
+        return True
+
+    @abstractmethod
+    def transcribed(self, item_id: str, transcript: str | None) -> None:
+        """Take the words of a user turn; None if it could not be written down."""
+
+    # Out
+
+    @abstractmethod
+    def greet(self, client: object = None) -> None:
+        """Say ``session.created``, to a client that joins too."""
+
+    def send(self, event: ev.ServerEvent | bytes) -> None:
+        """Say what somebody else has made up; an event without an id gets one."""
+        if isinstance(event, bytes):
+            self._out.order(event)
+        else:
+            self._out.send(copy(event))
+
+    def drain(self) -> list[Outgoing]:
+        """Return what is to be sent and done, in order, and forget it."""
+        return self._out.drain()
+
+    def next_deadline(self) -> float | None:
+        """Return when `tick` has something to do; in the past if it has now."""
+        if self.closed:
+            return None
+        if self.held:
+            return self._expires_s
+        if self._frames or self._behind:
+            return float("-inf")
+        return min([self._expires_s, *self._deadlines()])
+
+    def tick(self, now_s: float) -> None:
+        """Handle what has come in and do what is due."""
+        self._out.now_s = now_s
+        if now_s >= self._expires_s and not self.closed:
+            minutes = self._options.session_life_s / 60
+            message = f"Your session hit the maximum duration of {minutes:g} minutes."
+            self._out.send(InvalidRequest("session_expired", message).to_event(None))
+            self._close(Close(1001, message))
+        if not self.held and not self.closed:
+            self._work()
+            self._advance()
+
+    def _work(self) -> None:
+        for _ in range(STEPS_PER_TICK):
+            if self._behind:
+                self._hear()
+            elif self._frames and not self.closed:
+                frame, sender = self._frames.popleft()
+                self._frame_bytes -= len(frame)
+                self._handle(frame, sender)
+            else:
+                return
+
+    def _handle(self, frame: bytes, sender: object) -> None:
+        read = read_frame(frame, events=self.reads, lenient=self._options.lenient_fields)
+        try:
+            if isinstance(read.event, InvalidRequest):
+                raise read.event
+            self._carry_out(read.event, read)
+        except InvalidRequest as refusal:
+            self._out.send(refusal.to_event(read.event_id), to=sender)
+            if self._options.close_on_error:
+                self._close(Close(1008, f"invalid_request_error.{refusal.code}"))
+
+    def _close(self, close: Close) -> None:
+        self.closed = True
+        self._frames.clear()
+        self._frame_bytes = 0
+        self._out.order(close)
+
+    # What each kind does
+
+    @abstractmethod
+    def _carry_out(self, event: ev.ClientEvent, frame: ClientFrame) -> None:
+        """Do what a client event asks for: all of it, or raise `InvalidRequest` and do nothing."""
+
+    @property
+    @abstractmethod
+    def _behind(self) -> bool:
+        """Whether audio waits to be heard."""
+
+    @abstractmethod
+    def _hear(self) -> None:
+        """Hear the next stretch of it."""
+
+    @abstractmethod
+    def _advance(self) -> None:
+        """Do what is due."""
+
+    def _deadlines(self) -> list[float]:
+        """Return when something will be due."""
+        return []
+
+
+class RealtimeProtocol(SessionProtocol):
+    """A conversation, or a session that only transcribes.
+
+    Args:
+        options: The server's knobs.
+        kind: Which of the two.
         model: From the URL.
         make_detector: Makes what tells speech from silence.
         now_s: The clock's time now.
         epoch_s: The same moment in Unix seconds.
         new_id: Makes ids of a kind.
-
-    Attributes:
-        closed: Whether it has ordered the connection to be closed.
-        held: Set by the shell while the client does not read: nothing is handled or spoken.
     """
 
     def __init__(
@@ -75,17 +231,11 @@ class SessionProtocol:
         epoch_s: float = 0.0,
         new_id: Callable[[str], str] = random_id,
     ) -> None:
-        self.closed = False
-        self.held = False
-        self._options = options
-        self._expires_s = now_s + options.session_life_s
-        self._frames: deque[tuple[bytes, object]] = deque()
-        self._frame_bytes = 0
-        self._out = out = EventWriter(new_id)
-        out.now_s = now_s
+        super().__init__(options, now_s=now_s, new_id=new_id)
+        out = self._out
         self._config = config = SessionConfig(
             kind=kind,
-            session_id=new_id("sess"),
+            session_id=self.session_id,
             model=model,
             voice=options.voice,
             expires_at=int(epoch_s + options.session_life_s),
@@ -129,29 +279,6 @@ class SessionProtocol:
             named = ev.Conversation(id=conversation.conversation_id, object="realtime.conversation")
             out.send(ev.ConversationCreated(conversation=named))
 
-    @property
-    def session_id(self) -> str:
-        """The session's id, as in ``session.created``."""
-        return self._config.session_id
-
-    # In
-
-    def receive(self, frame: bytes, sender: object = None) -> None:
-        """Take a frame from a client; `tick` handles it.
-
-        Args:
-            frame: One WebSocket message.
-            sender: Who gets the error, if it is at fault; None for all.
-        """
-        if not self.closed:
-            self._frames.append((frame, sender))
-            self._frame_bytes += len(frame)
-
-    @property
-    def unhandled_bytes(self) -> int:
-        """How much was received and not handled: stop reading when it grows."""
-        return self._frame_bytes
-
     def responder_made(self, response_id: str, output: Output) -> None:
         """Take a piece of an answer."""
         self._responses.feed(response_id, output)
@@ -172,87 +299,36 @@ class SessionProtocol:
         """Take the words of a user turn; None if it could not be written down."""
         self._transcriptions.take(item_id, transcript)
 
-    # Out
-
     def greet(self, client: object = None) -> None:
         """Say ``session.created``, to a client that joins too."""
         self._out.send(ev.SessionCreated(session=self._config.echo), to=client)
 
-    def send(self, event: ev.ServerEvent | bytes) -> None:
-        """Say what somebody else has made up; an event without an id gets one."""
-        if isinstance(event, bytes):
-            self._out.order(event)
-        else:
-            self._out.send(copy(event))
+    @property
+    def _behind(self) -> bool:
+        return self._buffer.behind
 
-    def drain(self) -> list[Outgoing]:
-        """Return what is to be sent and done, in order, and forget it."""
-        return self._out.drain()
+    def _hear(self) -> None:
+        for happened in self._buffer.hear():
+            self._turns.heard(happened)
 
-    def next_deadline(self) -> float | None:
-        """Return when `tick` has something to do; in the past if it has now."""
-        if self.closed:
-            return None
-        if self.held:
-            return self._expires_s
-        if self._frames or self._buffer.behind:
-            return float("-inf")
+    def _advance(self) -> None:
+        self._responses.advance()
+        self._transcriptions.advance()
+        self._turns.advance()
+
+    def _deadlines(self) -> list[float]:
         parts = (self._responses, self._transcriptions, self._turns)
-        deadlines = [at for part in parts if (at := part.next_deadline()) is not None]
-        return min(self._expires_s, *deadlines) if deadlines else self._expires_s
-
-    def tick(self, now_s: float) -> None:
-        """Handle what has come in and do what is due."""
-        self._out.now_s = now_s
-        if now_s >= self._expires_s and not self.closed:
-            minutes = self._options.session_life_s / 60
-            message = f"Your session hit the maximum duration of {minutes:g} minutes."
-            self._out.send(InvalidRequest("session_expired", message).to_event(None))
-            self._close(Close(1001, message))
-        if not self.held and not self.closed:
-            self._work()
-            self._responses.advance()
-            self._transcriptions.advance()
-            self._turns.advance()
-
-    def _work(self) -> None:
-        for _ in range(STEPS_PER_TICK):
-            if self._buffer.behind:
-                for happened in self._buffer.hear():
-                    self._turns.heard(happened)
-            elif self._frames and not self.closed:
-                frame, sender = self._frames.popleft()
-                self._frame_bytes -= len(frame)
-                self._handle(frame, sender)
-            else:
-                return
-
-    def _handle(self, frame: bytes, sender: object) -> None:
-        read = read_frame(frame, lenient=self._options.lenient_fields)
-        try:
-            if isinstance(read.event, InvalidRequest):
-                raise read.event
-            if isinstance(read.event, ev.SessionUpdate):
-                self._update(read.event, read.plain["session"])
-            else:
-                self._actions[type(read.event)](read.event)
-        except InvalidRequest as refusal:
-            self._out.send(refusal.to_event(read.event_id), to=sender)
-            if self._options.close_on_error:
-                self._close(Close(1008, f"invalid_request_error.{refusal.code}"))
-
-    def _close(self, close: Close) -> None:
-        self.closed = True
-        self._frames.clear()
-        self._frame_bytes = 0
-        self._out.order(close)
+        return [at for part in parts if (at := part.next_deadline()) is not None]
 
     # What client events do: all of it, or `InvalidRequest` is raised and nothing was done
 
-    def _update(self, event: ev.SessionUpdate, plain: dict[str, Any]) -> None:
-        self._config.update(event.to_dict()["session"], plain)
-        self._turns.settings_changed()
-        self._out.send(ev.SessionUpdated(session=self._config.echo))
+    def _carry_out(self, event: ev.ClientEvent, frame: ClientFrame) -> None:
+        if isinstance(event, ev.SessionUpdate):
+            self._config.update(event.to_dict()["session"], frame.plain["session"])
+            self._turns.settings_changed()
+            self._out.send(ev.SessionUpdated(session=self._config.echo))
+        else:
+            self._actions[type(event)](event)
 
     def _create_item(self, event: ev.ConversationItemCreate) -> None:
         self._conversation.check_room()

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import anyio
@@ -39,14 +39,14 @@ from realtime_bus.transport._handshake import (
 )
 from realtime_bus.transport._stream import StreamTransport
 
-from ._admission import PATH, Accepted, Joining, TurnedAway, admit
-from ._config import SessionKind
+from ._admission import PATH, TRANSLATIONS_PATH, Accepted, Joining, TurnedAway, admit
 from ._options import ServerOptions
-from ._protocol import SessionProtocol
+from ._protocol import RealtimeProtocol, SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
 from ._script import responder_named
 from ._session import ServerSession
 from ._tls import SelfSigned, self_signed, ssl_context_of
+from ._translation import TranslationProtocol
 from ._vad import SileroDetector, SpeechDetector
 from ._wire import random_id, to_frame
 
@@ -88,9 +88,10 @@ class BoundServer(msgspec.Struct, frozen=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'wss' if self.secure else 'ws'}://{host}:{self.port}{PATH}"
 
-    def url_for(self, model: str) -> str:
-        """Return the address with a model in it."""
-        return f"{self.url}?model={quote(model)}"
+    def url_for(self, model: str, *, translation: bool = False) -> str:
+        """Return the address with a model in it, of a conversation or of a translation."""
+        path = TRANSLATIONS_PATH if translation else PATH
+        return f"{self.url.removesuffix(PATH)}{path}?model={quote(model)}"
 
     def url_for_call(self, call_id: str) -> str:
         """Return the address that joins a running session; see `ServerSession.call_id`."""
@@ -183,16 +184,19 @@ class RealtimeServer:
 
     @asynccontextmanager
     async def connect_memory(
-        self, model: str = "local", *, kind: SessionKind = "realtime"
+        self,
+        model: str = "local",
+        *,
+        kind: Literal["realtime", "transcription", "translation"] = "realtime",
     ) -> AsyncGenerator[MemoryTransport, None]:
         """Open a session without a socket; yields the client's end of it.
 
         Args:
             model: What the URL would name.
-            kind: Conversation, or transcription only.
+            kind: Conversation, transcription only, or translation.
         """
         ours, theirs = memory_transport_pair()
-        accepted = Accepted(kind, model if kind == "realtime" else None)
+        accepted = Accepted(kind, None if kind == "transcription" else model)
         async with background_tasks() as tasks:
             tasks.start_soon(self._serve_session, ours, accepted)
             yield theirs
@@ -274,16 +278,8 @@ class RealtimeServer:
                 return await running.join(transport)
             return CloseInfo(code=1001, reason="the session has ended", clean=True)
         self._served += 1
-        protocol = SessionProtocol(
-            self._options,
-            kind=accepted.kind,
-            model=accepted.model,
-            make_detector=self._detector_factory,
-            now_s=current_time(),
-            epoch_s=time.time(),
-        )
         session = ServerSession(
-            protocol,
+            self._protocol(accepted),
             transport,
             options=self._options,
             responder=self._responder,
@@ -294,6 +290,24 @@ class RealtimeServer:
             return await session.run()
         finally:
             del self._sessions[session.call_id]
+
+    def _protocol(self, accepted: Accepted) -> SessionProtocol:
+        if accepted.kind == "translation":
+            return TranslationProtocol(
+                self._options,
+                model=accepted.model,
+                make_detector=self._detector_factory,
+                now_s=current_time(),
+                epoch_s=time.time(),
+            )
+        return RealtimeProtocol(
+            self._options,
+            kind=accepted.kind,
+            model=accepted.model,
+            make_detector=self._detector_factory,
+            now_s=current_time(),
+            epoch_s=time.time(),
+        )
 
 
 async def serve_forever(  # noqa: PLR0913  # each is an option of the command

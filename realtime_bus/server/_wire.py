@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, TypeAlias, cast
 
@@ -29,6 +29,7 @@ from realtime_bus import events as ev
 from realtime_bus.codec import MAX_APPEND_BYTES, Problem
 from realtime_bus.codec._read_client import NotAnObject, read_client
 from realtime_bus.codec._walk import walk
+from realtime_bus.events import translation
 
 from ._options import ServerOptions
 from ._responders import ResponderRequest
@@ -105,10 +106,21 @@ class ClientFrame(msgspec.Struct, frozen=True):
     plain: dict[str, Any] = {}
 
 
-def read_frame(frame: bytes, *, lenient: bool = False) -> ClientFrame:
-    """Read one WebSocket message; `lenient` forgives unknown fields."""
+def read_frame(
+    frame: bytes,
+    *,
+    events: Mapping[str, type[ev.ClientEvent]] | None = None,
+    lenient: bool = False,
+) -> ClientFrame:
+    """Read one WebSocket message.
+
+    Args:
+        frame: The message.
+        events: The events that there are; None are those of the realtime protocol.
+        lenient: Forgive unknown fields.
+    """
     try:
-        event, problems, plain = read_client(frame)
+        event, problems, plain = read_client(frame) if events is None else _read(frame, events)
     except NotAnObject as reason:
         refusal = InvalidRequest("invalid_event", f"The frame is not an event: {reason}.")
         return ClientFrame(refusal)
@@ -121,6 +133,23 @@ def read_frame(frame: bytes, *, lenient: bool = False) -> ClientFrame:
     if event is not None and not problems:
         return ClientFrame(_beyond_limits(event) or event, event_id, plain)
     return ClientFrame(_refusal_of(problems[0]), event_id, plain)
+
+
+def _read(
+    frame: bytes, events: Mapping[str, type[ev.ClientEvent]]
+) -> tuple[ev.ClientEvent | None, list[Problem], dict[str, Any]]:
+    try:
+        plain = msgspec.json.decode(frame, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotAnObject(str(error)) from error
+    kind = plain.get("type")
+    if isinstance(kind, str) and kind in events:
+        return *walk(plain, events[kind]), plain
+    known = ", ".join(sorted(events))
+    problem = Problem("type", "constraint", f"{kind!r:.80} is not known; known are {known}")
+    if "type" not in plain:
+        problem = Problem("type", "missing", "this field is required")
+    return None, [problem], plain
 
 
 def _without_nulls_at(plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -153,7 +182,7 @@ def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
     """Refuse what no single field's type forbids."""
     if len(event.event_id or "") > MAX_EVENT_ID_CHARS:
         return invalid_value("event_id", f"An id has at most {MAX_EVENT_ID_CHARS} characters.")
-    if isinstance(event, ev.InputAudioBufferAppend):
+    if isinstance(event, ev.InputAudioBufferAppend | translation.SessionInputAudioBufferAppend):
         if len(event.audio) <= MAX_APPEND_BYTES:
             return None
         message = f"An append holds at most {MAX_APPEND_BYTES} bytes (15 MiB); send several."

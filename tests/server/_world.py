@@ -9,7 +9,7 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.codec import decode, encode
 from realtime_bus.server import EnergyDetector, ServerOptions, Speech, Text, ToolCall
-from realtime_bus.server._protocol import SessionProtocol
+from realtime_bus.server._protocol import RealtimeProtocol
 from realtime_bus.server._wire import CancelResponder, Close, StartResponder, Transcribe, to_frame
 
 LOUD = (b"\x00\x30" + b"\x00\xd0") * 12  # 1 ms of a 12 kHz square wave, PCM16 at 24 kHz
@@ -64,7 +64,7 @@ class World:
         self._words = words
         self._counts: dict[str, int] = defaultdict(int)
         self.options = ServerOptions(**options)
-        self.protocol = SessionProtocol(
+        self.protocol = RealtimeProtocol(
             self.options,
             kind=kind,
             model=model,
