@@ -180,7 +180,7 @@ async def test_a_client_translates_over_a_socket() -> None:
         assert (await told).delta == "Guten Abend."
         assert len((await heard).delta) == 9600
         await session.send(tr.SessionClose())
-        assert (await session.closed()).code == 1000
+        assert (await session.wait_closed()).code == 1000
 
 
 @pytest.mark.anyio

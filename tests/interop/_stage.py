@@ -1,0 +1,182 @@
+"""The stage of a conversation with somebody else's client: server, script, person, and a witness.
+
+The script, response by response: a spoken question that calls a tool, the answer to its output,
+a long answer that the person interrupts, a short one, and one that is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from realtime_bus import events as ev
+from realtime_bus.server import (
+    BoundServer,
+    RealtimeServer,
+    ScriptResponder,
+    ScriptTool,
+    ScriptTurn,
+)
+
+from ..server._client import PATIENCE_S, Client, connected  # noqa: TID252  # tests are no package with a name of its own
+from ..server._sounds import silence, speech  # noqa: TID252  # tests are no package with a name of its own
+
+INSTRUCTIONS = "Help in the kitchen."
+VOICE = "cedar"
+MODEL = "gpt-realtime-2"
+
+QUESTION = "How long does the pasta take?"
+FOUND = "nine minutes"
+ANSWER = "The pasta takes nine minutes."
+TELL_ALL = "Tell me all about it."
+STORY = (
+    "Pasta is made of flour and water, and sometimes of eggs. "
+    "It is older than the fork, and there are more shapes of it than anybody has counted. "
+    "The water wants salt, a good deal of it, before the pasta goes in, and no oil at all. "
+    "Some of that water belongs into the sauce, which it makes smooth."
+)
+STOP = "Stop, please, that will do."
+YES = "As you wish."
+WRITTEN = "And the sauce?"
+READ = "Tomatoes, and basil."
+
+TOOL = {
+    "type": "function",
+    "name": "look_up",
+    "description": "How long a dish takes.",
+    "parameters": {
+        "type": "object",
+        "properties": {"dish": {"type": "string"}},
+        "required": ["dish"],
+        "additionalProperties": False,
+    },
+}
+
+SCRIPT = [
+    ScriptTurn(user=QUESTION, tool=ScriptTool(name="look_up", arguments={"dish": "pasta"})),
+    ScriptTurn(assistant=ANSWER),
+    ScriptTurn(user=TELL_ALL, assistant=STORY),
+    ScriptTurn(user=STOP, assistant=YES),
+    ScriptTurn(assistant=READ),
+]
+
+HEARD_MS = 300
+"""How much of the story was played when the person speaks up."""
+
+
+def said(words: str) -> Iterator[bytes]:
+    """Yield what the person says and the silence around it, PCM16 at 24 kHz, 20 ms at a time."""
+    pcm = silence(300) + speech(words) + silence(900)
+    for start in range(0, len(pcm), 960):
+        yield pcm[start : start + 960]
+
+
+class Stage:
+    """The server, and whoever looks on."""
+
+    def __init__(self, server: RealtimeServer, bound: BoundServer) -> None:
+        self._server = server
+        self._bound = bound
+        self.url = bound.url
+        self.url_with_model = bound.url_for(MODEL)
+
+    @asynccontextmanager
+    async def witness(self) -> AsyncGenerator[Client, None]:
+        """Join the session that is open, and collect what the server says from now on."""
+        await eventually(lambda: self._server.sessions)
+        (session,) = self._server.sessions
+        async with connected(self._bound.url_for_call(session.call_id)) as client:
+            await client.get(ev.SessionCreated)  # it shows the settings in force
+            yield client
+
+    async def left(self) -> None:
+        """Wait until the client has gone; nothing has failed by then."""
+        await eventually(lambda: not self._server.sessions)
+        seen = self._server.statistics()
+        assert (seen.refused, seen.failed) == (0, 0)
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Wait for what nobody tells."""
+    with anyio.fail_after(PATIENCE_S):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+class Heard:
+    """What a client reports, to be waited for."""
+
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+        self._more = anyio.Event()
+
+    def note(self, report: Any) -> None:
+        """Take a report."""
+        self.all.append(report)
+        self._more.set()
+        self._more = anyio.Event()
+
+    def of(self, fits: Callable[[Any], bool]) -> list[Any]:
+        """Return the reports that fit so far."""
+        return [report for report in self.all if fits(report)]
+
+    async def get(self, fits: Callable[[Any], bool], *, nth: int = 1) -> Any:
+        """Wait for the nth report that fits."""
+        with anyio.fail_after(PATIENCE_S):
+            while len(found := self.of(fits)) < nth:
+                await self._more.wait()
+        return found[nth - 1]
+
+
+@asynccontextmanager
+async def stage() -> AsyncGenerator[Stage, None]:
+    """Serve the script on loopback, with the detector and the voices that it has by default."""
+    server = RealtimeServer(ScriptResponder(SCRIPT))
+    async with server.serve() as bound:
+        yield Stage(server, bound)
+
+
+# What was to happen
+
+
+def settings(witness: Client) -> ev.RealtimeSession:
+    """Return the settings in force."""
+    (*_, last) = (
+        event.session
+        for event in witness.events
+        if isinstance(event, ev.SessionCreated | ev.SessionUpdated)
+    )
+    return last
+
+
+def check_settings(witness: Client) -> None:
+    """The settings are those of the client."""
+    session = settings(witness)
+    assert session.instructions == INSTRUCTIONS
+    assert session.audio.output.voice == VOICE
+    assert [tool.name for tool in session.tools] == [TOOL["name"]]
+
+
+def check_conversation(witness: Client) -> None:
+    """The server has seen every step of the conversation, and in their order."""
+    transcripts = witness.all(ev.ConversationItemInputAudioTranscriptionCompleted)
+    assert [event.transcript for event in transcripts] == [QUESTION, TELL_ALL, STOP]
+    items = [event.item for event in witness.all(ev.ConversationItemAdded)]
+    assert FOUND in next(item for item in items if item.type == "function_call_output").output
+    done = [event.response for event in witness.all(ev.ResponseDone)]
+    asked = [response for response in done if response.conversation_id]
+    assert [response.status for response in asked] == [
+        "completed",  # calls the tool
+        "completed",  # answers
+        "cancelled",  # the story
+        "completed",
+        "completed",
+    ]
+    (apart,) = [response for response in done if not response.conversation_id]
+    assert (apart.status, apart.metadata) == ("completed", {"purpose": "title"})
+    (cut,) = witness.all(ev.ConversationItemTruncated)
+    assert cut.item_id == asked[2].output[0].id
+    assert not witness.all(ev.Error)

@@ -1,0 +1,168 @@
+"""openai-python, every frame validated strictly by its models."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import anyio
+import pytest
+
+from . import _stage as on_stage
+from ._stage import said, stage
+
+pytest.importorskip("openai.types.realtime", reason="needs the group interop")
+
+from openai import AsyncOpenAI
+from openai.types.realtime import RealtimeServerEvent, RealtimeSessionCreateResponse
+from pydantic import BaseModel, TypeAdapter
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+
+def unknown(model: object, at: str = "") -> set[str]:
+    """Return the paths of what a model does not name."""
+    if isinstance(model, list):
+        return {path for each in model for path in unknown(each, at)}
+    if not isinstance(model, BaseModel):
+        return set()
+    found = {f"{at}{name}" for name in model.model_extra or ()}
+    for name in type(model).model_fields:
+        found |= unknown(getattr(model, name), f"{at}{name}.")
+    return found
+
+
+def strictly(frame: bytes) -> Any:
+    """Return a frame's event: of the right types, nothing missing, nothing that is not named."""
+    event = _EVENT.validate_json(frame, strict=True)
+    strangers = unknown(event)
+    if event.type in ("session.created", "session.updated"):  # its id is in another model
+        plain = event.session.model_dump(exclude_unset=True)
+        strangers &= unknown(RealtimeSessionCreateResponse.model_validate(plain), "session.")
+    assert not strangers, frame
+    return event
+
+
+class Caller:
+    """Reads from a connection, and remembers."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.events: list[Any] = []
+
+    def all(self, kind: str) -> list[Any]:
+        """Return the events of a type so far."""
+        return [event for event in self.events if event.type == kind]
+
+    async def get(self, kind: str, *, nth: int = 1) -> Any:
+        """Read until the nth event of a type."""
+        with anyio.fail_after(on_stage.PATIENCE_S):
+            while len(self.all(kind)) < nth:
+                frame = await self._connection.recv_bytes()
+                event = strictly(frame)
+                assert type(event) is type(self._connection.parse_event(frame))
+                assert event.type != "error", frame
+                self.events.append(event)
+        return self.all(kind)[nth - 1]
+
+    async def say(self, words: str) -> None:
+        """Say something."""
+        for pcm in said(words):
+            await self._connection.input_audio_buffer.append(audio=b64encode(pcm).decode())
+
+
+async def test_openai_python_holds_a_whole_conversation() -> None:
+    """Settings, speech, transcription, tool, answer, barge-in, text, out of band, close."""
+    async with stage() as on:
+        openai = AsyncOpenAI(api_key="none", websocket_base_url=on.url.removesuffix("/realtime"))
+        async with openai.realtime.connect(model=on_stage.MODEL) as connection:
+            caller = Caller(connection)
+            await caller.get("session.created")
+            async with on.witness() as witness:
+                # settings
+                await connection.session.update(
+                    session={
+                        "type": "realtime",
+                        "instructions": on_stage.INSTRUCTIONS,
+                        "tools": [on_stage.TOOL],
+                        "audio": {
+                            "input": {
+                                "transcription": {"model": "gpt-4o-mini-transcribe"},
+                                "turn_detection": {"type": "server_vad"},
+                            },
+                            "output": {"voice": on_stage.VOICE},
+                        },
+                    }
+                )
+                updated = await caller.get("session.updated")
+                assert updated.session.instructions == on_stage.INSTRUCTIONS
+
+                # speech, and what was said
+                await caller.say(on_stage.QUESTION)
+                item_id = (await caller.get("input_audio_buffer.committed")).item_id
+                words = await caller.get("conversation.item.input_audio_transcription.completed")
+                assert (words.item_id, words.transcript) == (item_id, on_stage.QUESTION)
+
+                # tool
+                call = await caller.get("response.function_call_arguments.done")
+                assert (call.name, call.arguments) == ("look_up", '{"dish":"pasta"}')
+                await caller.get("response.done")
+                await connection.conversation.item.create(
+                    item={
+                        "type": "function_call_output",
+                        "call_id": call.call_id,
+                        "output": on_stage.FOUND,
+                    }
+                )
+                await connection.response.create()
+
+                # spoken answer
+                transcript = await caller.get("response.output_audio_transcript.done")
+                assert transcript.transcript == on_stage.ANSWER
+                done = await caller.get("response.done", nth=2)
+                assert len(caller.all("response.output_audio.delta")) > 3
+
+                # barge-in
+                await caller.say(on_stage.TELL_ALL)
+                await caller.get("response.created", nth=3)
+                before = len(caller.all("response.output_audio.delta"))
+                delta = await caller.get("response.output_audio.delta", nth=before + 1)
+                await caller.say(on_stage.STOP)
+                await caller.get("input_audio_buffer.speech_started", nth=3)
+                await connection.conversation.item.truncate(
+                    item_id=delta.item_id, content_index=0, audio_end_ms=1
+                )
+                cut = await caller.get("conversation.item.truncated")
+                assert (cut.item_id, cut.audio_end_ms) == (delta.item_id, 1)
+                done = await caller.get("response.done", nth=3)
+                assert done.response.status_details.reason == "turn_detected"
+                await caller.get("response.done", nth=4)
+
+                # text
+                await connection.conversation.item.create(
+                    item={
+                        "type": "message",
+                        "role": "user",
+                        "content": [{"type": "input_text", "text": on_stage.WRITTEN}],
+                    }
+                )
+                await connection.response.create(response={"output_modalities": ["text"]})
+                assert (await caller.get("response.output_text.done")).text == on_stage.READ
+                done = await caller.get("response.done", nth=5)
+
+                # out of band
+                await connection.response.create(
+                    response={
+                        "conversation": "none",
+                        "output_modalities": ["text"],
+                        "metadata": {"purpose": "title"},
+                        "input": [],
+                    }
+                )
+                done = await caller.get("response.done", nth=6)
+                assert done.response.conversation_id is None
+                assert done.response.output[0].content[0].text == on_stage.READ
+                on_stage.check_settings(witness)
+                on_stage.check_conversation(witness)
+        await on.left()
