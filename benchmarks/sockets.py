@@ -12,8 +12,7 @@ from realtime_bus import Bus
 from realtime_bus import events as ev
 from realtime_bus.cli import bench
 from realtime_bus.cli.bench import FLOOR, OURS, Certificate, Row, Section, Sender, figure
-from realtime_bus_plugins.interruption import PlaybackInterrupted
-from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted
 from realtime_bus_plugins.sinks import NullSink
 
 from .peers import LIVEKIT, PIPECAT, rows

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import anyio
 import msgspec
-from typing_extensions import Unpack
+from typing_extensions import TypeVar, Unpack
 
 from realtime_bus import events as ev
 from realtime_bus.connect import target
@@ -37,7 +37,7 @@ from realtime_bus.transport import Dial, Transport, adapt
 
 __all__ = ["Bus", "BusStatistics"]
 
-_S = TypeVar("_S")
+_S = TypeVar("_S", default=Any)
 
 
 class BusStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +143,7 @@ class Bus:
         *,
         intent: Literal["transcription"],
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -161,7 +161,7 @@ class Bus:
         *,
         intent: Literal["translation"],
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -178,9 +178,10 @@ class Bus:
         model_or_url: str | None = None,
         *,
         plugins: Iterable[Plugin] = (),
-        state: _S = ...,
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
         api_key: str | None = None,
         call_id: str | None = None,
+        intent: None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
@@ -190,7 +191,7 @@ class Bus:
         dial: Dial | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionContext[_S]: ...
-    def connect(
+    def connect(  # noqa: PLR0913  # each of its own; most calls give two
         self,
         model_or_url: str | None = None,
         *,
@@ -238,13 +239,12 @@ class Bus:
             HostUnreachable: No such host, nobody answers, or its certificate is not trusted.
             UpgradeRefused: The server answered with something else than a WebSocket.
             ConnectError: The server closed the connection at once; says why.
-            RequestRejected: The settings were refused.
+            RequestRejected: The server refused the settings.
+            InvalidEvent: It would: a setting's value cannot be right.
             UsageError: That kind of session has no such setting, or a plugin is none.
         """
         given = dict(headers or {})
-        where = target(
-            model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given
-        )
+        where = target(model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given)
         open_transport = where.opener(
             dial,
             headers=given,
@@ -267,17 +267,41 @@ class Bus:
             settings=settings,
         )
 
+    @overload
     def session(
         self,
         connection: Transport | object,
         *,
         plugins: Iterable[Plugin] = (),
-        state: _S = None,  # type: ignore[assignment]  # without one, the type is None's
-        protocol: ProtocolName = "realtime",
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
+        protocol: Literal["translation"],
+        wait_created: bool = True,
+        open_timeout_s: float = 10.0,
+        **settings: Unpack[TranslationSettings],
+    ) -> SessionContext[_S]: ...
+    @overload
+    def session(
+        self,
+        connection: Transport | object,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: _S = ...,  # pyright: ignore[reportInvalidTypeVarUse]  # Any if left out
+        protocol: Literal["realtime"] = "realtime",
         wait_created: bool = True,
         open_timeout_s: float = 10.0,
         **settings: Unpack[SessionSettings],
-    ) -> SessionContext[_S]:
+    ) -> SessionContext[_S]: ...
+    def session(
+        self,
+        connection: Transport | object,
+        *,
+        plugins: Iterable[Plugin] = (),
+        state: Any = None,
+        protocol: ProtocolName = "realtime",
+        wait_created: bool = True,
+        open_timeout_s: float = 10.0,
+        **settings: Any,
+    ) -> SessionContext[Any]:
         """Build a session on a connection that you already have.
 
         Args:
@@ -290,10 +314,12 @@ class Bus:
             wait_created: Wait for ``session.created`` before the block begins; False where
                 that has been read already.
             open_timeout_s: Seconds that it may take.
-            **settings: Sent as ``session.update`` and confirmed before the block begins.
+            **settings: Checked now, sent as ``session.update``, and confirmed before the block begins.
 
         Raises:
-            UsageError: The connection has no methods that we could use.
+            UsageError: The connection has no methods that we could use, there is no such setting,
+                or a plugin is none.
+            InvalidEvent: A setting's value cannot be right.
         """
         is_transport = all(
             hasattr(connection, name) for name in ("run", "send", "drain", "pause", "resume")
@@ -347,6 +373,4 @@ class Bus:
 
     def statistics(self) -> BusStatistics:
         """Return the figures of every handler, over all sessions, open and ended."""
-        return BusStatistics(
-            sessions=len(self.sessions), handlers=self._registry.statistics()
-        )
+        return BusStatistics(sessions=len(self.sessions), handlers=self._registry.statistics())

@@ -32,7 +32,7 @@ class Target:
 
     def __init__(self, url: str, key: Secret | None, *, intent: str | None) -> None:
         self.url = url
-        self.shown = url.split("?", 1)[0]
+        self.shown: str = url.split("?", 1)[0]
         self.protocol: WireProtocol = REALTIME
         self.kind: SessionKind = "realtime"
         if intent == "transcription":

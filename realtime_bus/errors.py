@@ -77,7 +77,6 @@ class UsageError(RealtimeBusError, TypeError):
     """A call, handler, selector or option that cannot work; raised where it was written."""
 
 
-
 class InvalidEvent(RealtimeBusError, ValueError):
     """An event of ours that a server would refuse; it was not sent.
 
@@ -93,7 +92,7 @@ class InvalidEvent(RealtimeBusError, ValueError):
         super().__init__(message)
         self.event_type = event_type
         self.param = param
-        self.problems = tuple(problems)
+        self.problems: tuple[Any, ...] = tuple(problems)
 
 
 class EventTooLarge(InvalidEvent):

@@ -5,25 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from realtime_bus.events import ClientEvent
-from realtime_bus.events._registry import REALTIME
+from realtime_bus.events._registry import REALTIME, WireProtocol
 
 from ._audio import cut_audio
-from ._decode import table_of
+from ._decode import TypeCodec, table_of
 from ._frame import NotAnObject, parse_object, wire_name
 from ._walk import Problem, shown, walk
 
 __all__ = ["NotAnObject", "read_client"]
 
-_CLIENT = table_of(REALTIME, "client").types
-
 
 def read_client(
-    frame: bytes,
+    frame: bytes, protocol: WireProtocol = REALTIME
 ) -> tuple[ClientEvent | None, list[Problem], dict[str, Any]]:
     """Read a client event, and note everything in it that a strict server refuses.
 
     Args:
         frame: One WebSocket message.
+        protocol: What the client speaks.
 
     Returns:
         The event (None if its type is missing, no string or unknown), all problems, and the
@@ -32,24 +31,24 @@ def read_client(
     Raises:
         NotAnObject: The frame is no JSON object; the message says what it is.
     """
+    types = table_of(protocol, "client").types
     name = wire_name(frame) or b""
-    read = _read_append(frame, name)
+    read = _read_append(frame, name, types.get(name))
     if read is not None:
         return read
     plain = parse_object(frame)
     kind = plain.get("type")
-    codec = _CLIENT.get(kind.encode()) if type(kind) is str else None
+    codec = types.get(kind.encode()) if type(kind) is str else None
     if codec is None:
-        return None, [_type_problem(plain)], plain
+        return None, [_type_problem(plain, protocol)], plain
     event, problems = walk(plain, codec.cls)
     return event, problems, plain  # type: ignore[return-value]  # the table holds client events
 
 
 def _read_append(
-    frame: bytes, name: bytes
+    frame: bytes, name: bytes, codec: TypeCodec | None
 ) -> tuple[ClientEvent, list[Problem], dict[str, Any]] | None:
     """Read an append without parsing its audio; None if it is none, or an unusual one."""
-    codec = _CLIENT.get(name)
     cut = cut_audio(frame, codec.marker) if codec is not None and codec.slot is not None else None
     if codec is None or codec.slot is None or cut is None:
         return None
@@ -70,8 +69,8 @@ def _plain(rest: bytes, kind: str) -> dict[str, Any] | None:
     return plain if plain.get("type") == kind else None
 
 
-def _type_problem(plain: dict[str, Any]) -> Problem:
+def _type_problem(plain: dict[str, Any], protocol: WireProtocol) -> Problem:
     if "type" not in plain:
         return Problem("type", "missing", "this field is required")
-    known = ", ".join(sorted(name.decode() for name in _CLIENT))
+    known = ", ".join(sorted(protocol.client))
     return Problem("type", "constraint", f"{shown(plain['type'])} is not known; known are {known}")

@@ -11,6 +11,7 @@
 
     bus.include(handlers, timeout_s=5)
 
+
     class Greeter(Plugin):
         @on(ev.SessionCreated)
         async def greet(self, event: ev.SessionCreated, session: Session) -> None: ...
@@ -96,9 +97,10 @@ class HandlerGroup:
             raise UsageError("name=... belongs to a handler, not to a group of them")
         for declaration in self._handlers:
             given = dict(options)
-            if not is_async(declaration.handler) and {**given, **declaration.options}.get(
-                "mode", "inline"
-            ) == "inline":
+            if (
+                not is_async(declaration.handler)
+                and {**given, **declaration.options}.get("mode", "inline") == "inline"
+            ):
                 given = {key: value for key, value in given.items() if key not in _MAILBOX}
             yield declaration.subscription(**given)
 
@@ -132,7 +134,7 @@ if TYPE_CHECKING:
 else:
 
     def on(*selectors, where=None, **options):
-        """Declare a method of a plugin as a handler: ``(self, event)`` or ``(self, event, session)``.
+        """Declare a plugin's method as a handler: ``(self, event)`` or ``(self, event, session)``.
 
         Selectors and options are those of `Bus.on`. The method is registered with each session
         that its object is attached to, before `Plugin.attach` is called.
@@ -165,10 +167,9 @@ def _mark(kind: Any, selection: Selection, where: Any, options: Any) -> Callable
 
 def declarations(plugin: object) -> Iterator[Declaration]:
     """Yield what a plugin's methods are declared for, in the order in which they were written."""
-    names = dict.fromkeys(
-        name for cls in reversed(type(plugin).__mro__) for name in vars(cls)
-    )
+    names = dict.fromkeys(name for cls in reversed(type(plugin).__mro__) for name in vars(cls))
     for name in names:
         function = getattr(type(plugin), name, None)
         for declared in getattr(function, _MARK, ()):
-            yield Declaration(*declared, getattr(plugin, name))
+            kind, selection, where, options = declared
+            yield Declaration(kind, selection, where, options, getattr(plugin, name))

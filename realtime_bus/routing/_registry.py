@@ -1,4 +1,4 @@
-"""What an application has registered, and the sessions that are open: what bus and session share."""
+"""What bus and session share: what an application has registered, and the open sessions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Registry:
     """
 
     def __init__(self, plugins: Iterable[Any], options: BusOptions) -> None:
-        self.plugins = tuple(plugins)
+        self.plugins: tuple[Any, ...] = tuple(plugins)
         self.options = options
         self.subscriptions: list[Subscription] = []
         self._members: dict[Member, Any] = {}

@@ -72,7 +72,7 @@ class Router:
         self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
         self._kept: deque[Event] = deque()
         self._wanted: Counter[type[Event]] = Counter()
-        self.skippable = {head for cls in _WIRE for head in frame_heads(wire_name(cls))}
+        self.skippable: set[bytes] = {head for cls in _WIRE for head in frame_heads(wire_name(cls))}
 
     # --- the way of an event -----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from inspect import iscoroutine
 from math import inf
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
@@ -183,8 +183,8 @@ def failure_of(error: BaseException) -> Exception | None:
 
 def _is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions
-        return all(_is_cancellation(member) or isinstance(member, Exception) for member in members)
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return all(_is_cancellation(one) or isinstance(one, Exception) for one in group.exceptions)
     return isinstance(error, anyio.get_cancelled_exc_class())
 
 

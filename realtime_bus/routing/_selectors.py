@@ -142,7 +142,9 @@ def _select_text(text: str, names: _Names) -> Selection:
         return Selection(bases=own[text])
     if "*" not in text:
         raise UsageError(f"there is no event {text!r}{_hint(text, [*names, *own])}")
-    found = frozenset(c for name, classes in names.items() if fnmatchcase(name, text) for c in classes)
+    found = frozenset(
+        c for name, classes in names.items() if fnmatchcase(name, text) for c in classes
+    )
     if not found and not any(fnmatchcase(name, text) for name in own):
         raise UsageError(f"the pattern {text!r} matches no event{_hint(text, [*names, *own])}")
     return Selection(found, patterns=(text,) if names is INCOMING else ())
@@ -162,7 +164,7 @@ def _hint(text: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
 
 
-_BASES = frozenset({Event, ServerEvent, ClientEvent, BusEvent})
+_BASES: frozenset[type] = frozenset({Event, ServerEvent, ClientEvent, BusEvent})
 
 
 def _select_class(cls: type, names: _Names) -> Selection:
@@ -174,7 +176,7 @@ def _select_class(cls: type, names: _Names) -> Selection:
         if found:
             return Selection(found, bases=own)
     elif cls in every:
-        return Selection(frozenset({cast("type[Event]", cls)}))
+        return Selection(frozenset({cls}))
     elif issubclass(cls, BusEvent) and incoming:
         return Selection(bases=(cls,))
     raise UsageError(f"{cls.__name__} {_why_not(cls)}")

@@ -6,10 +6,9 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from realtime_bus.errors import UsageError
-from realtime_bus.events import Event
 
 from ._selectors import Selection, select
 
@@ -26,9 +25,9 @@ class HandlerShape(NamedTuple):
 
 def handler_name(handler: object) -> str:
     """Return what to call a handler in messages, logs and statistics: module and qualified name."""
-    named = _innermost(handler)
+    named: Any = _innermost(handler)
     if not hasattr(named, "__qualname__"):
-        named = type(named)
+        named = cast("Any", type(named))
     return f"{named.__module__}.{named.__qualname__}"
 
 
@@ -46,9 +45,7 @@ def examine(handler: Callable[..., Any], selection: Selection) -> HandlerShape:
     if inspect.isclass(handler):
         raise UsageError(f"{name} is a class; register an instance or a function")
     if inspect.isgeneratorfunction(_innermost(handler)) or _is_async_generator(handler):
-        raise UsageError(
-            f"{name} is a generator, which nobody would iterate; leave out yield"
-        )
+        raise UsageError(f"{name} is a generator, which nobody would iterate; leave out yield")
     parameters = _positional(handler, name)
     if parameters and parameters[0].name == "self" and inspect.isfunction(handler):
         raise UsageError(
@@ -69,9 +66,7 @@ def check_interceptor(interceptor: Callable[..., Any]) -> None:
     """
     name = handler_name(interceptor)
     if not callable(interceptor):
-        raise UsageError(
-            f"{interceptor!r} is not callable; give a function of (event, session)"
-        )
+        raise UsageError(f"{interceptor!r} is not callable; give a function of (event, session)")
     if is_async(interceptor):
         raise UsageError(
             f"{name} is async, and nothing may be awaited on an event's way; to delay an event, "

@@ -143,7 +143,7 @@ class EventStream(_Listener, Generic[E]):
         where: Callable[[Any], bool] | None,
     ) -> None:
         self._queue: deque[E] = deque()
-        self.dropped = 0
+        self.dropped: int = 0
         super().__init__(session, selectors, where)
 
     def _take(self, event: E) -> None:

@@ -92,14 +92,16 @@ class Subscription:
         )
         if where is not None and not callable(where):
             raise UsageError(f"{shape.name}: where={where!r} must be a function of the event")
-        self.handler = handler
-        self.selection = selection
-        self.where = where
-        self.name = options.get("name", shape.name)
-        self.is_async = shape.is_async
-        self.wants_session = shape.wants_session
-        self.options = RunOptions.build(options, is_async=shape.is_async, handler=shape.name)
-        self.once = once
-        self.internal = internal
-        self.spent = False
-        self.totals = HandlerStatistics(handler=self.name)
+        self.handler: Callable[..., Any] = handler
+        self.selection: Selection = selection
+        self.where: Callable[[Any], bool] | None = where
+        self.name: str = options.get("name", shape.name)
+        self.is_async: bool = shape.is_async
+        self.wants_session: bool = shape.wants_session
+        self.options: RunOptions = RunOptions.build(
+            options, is_async=shape.is_async, handler=shape.name
+        )
+        self.once: bool = once
+        self.internal: bool = internal
+        self.spent: bool = False
+        self.totals: HandlerStatistics = HandlerStatistics(handler=self.name)

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
 from realtime_bus import events as ev
+from realtime_bus.events._registry import REALTIME, WireProtocol
 
 from ._config import SessionConfig, SessionKind
 from ._conversation import DefaultConversation, client_item
@@ -58,19 +59,19 @@ class SessionProtocol(ABC):
         new_id: Makes ids of a kind.
 
     Attributes:
+        speaks: The protocol on the wire.
         session_id: The session's id, as in ``session.created``.
         closed: Whether it has ordered the connection to be closed.
         held: Set by the shell while the client does not read: nothing is handled or spoken.
     """
 
-    reads: Mapping[str, type[ev.ClientEvent]] | None = None
-    """The events that clients may send; None are those of the realtime protocol."""
+    speaks: WireProtocol = REALTIME
 
     def __init__(
         self, options: ServerOptions, *, now_s: float, new_id: Callable[[str], str]
     ) -> None:
         self.session_id = new_id("sess")
-        self.closed = False
+        self.closed: bool = False
         self.held = False
         self._options = options
         self._expires_s = now_s + options.session_life_s
@@ -167,7 +168,7 @@ class SessionProtocol(ABC):
                 return
 
     def _handle(self, frame: bytes, sender: object) -> None:
-        read = read_frame(frame, events=self.reads, lenient=self._options.lenient_fields)
+        read = read_frame(frame, self.speaks, lenient=self._options.lenient_fields)
         try:
             if isinstance(read.event, InvalidRequest):
                 raise read.event

@@ -22,12 +22,12 @@ from urllib.parse import quote
 
 import anyio
 import msgspec
-import structlog
 from anyio import current_time, move_on_after
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSStream
 from msgspec.structs import replace
 
+from realtime_bus._logging import describe, get_logger
 from realtime_bus._tasks import background_tasks
 from realtime_bus.errors import CloseInfo
 from realtime_bus.transport import MemoryTransport, memory_transport_pair
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundServer", "RealtimeServer", "ServerStatistics", "serve_forever"]
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
+_log = get_logger("realtime_bus.server")
 
 OPEN_TIMEOUT_S = 10.0
 GOODBYE_S = 1.0
@@ -212,9 +212,9 @@ class RealtimeServer:
         self._open += 1
         try:
             await self._shake_hands(stream, ssl_context)
-        except Exception:  # noqa: BLE001  # a fault in one connection stays in it
+        except Exception as error:  # noqa: BLE001  # a fault in one connection stays in it
             self._failed += 1
-            _log.exception("connection failed before its session began")
+            _log.error("connection failed before its session began", **describe(error))
         finally:
             self._open -= 1
 
@@ -242,8 +242,8 @@ class RealtimeServer:
                     )
                     transport = StreamTransport(secured, connection)
                 opened = await transport.open()
-        except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream):
-            _log.debug("TLS handshake failed", exc_info=True)
+        except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+            _log.debug("TLS handshake failed", error=str(error))
         verdict = verdicts[0] if opened and verdicts else None
         if isinstance(verdict, Accepted | Joining):
             await self._serve_session(transport, verdict)
@@ -252,8 +252,8 @@ class RealtimeServer:
         if verdict is None:
             await transport.aclose()
         else:
-            error = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
-            transport.send(to_frame(error, self._options))
+            told = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
+            transport.send(to_frame(told, self._options))
             await transport.aclose(verdict.close_code, verdict.reason)
 
     async def _serve_session(self, transport: Transport, accepted: Accepted | Joining) -> None:
@@ -263,9 +263,9 @@ class RealtimeServer:
             info = await self._run_session(transport, accepted)
             _log.debug("session ended", code=info.code, reason=info.reason)
             code, reason = 1000, ""
-        except Exception:  # noqa: BLE001  # a fault in one session stays in it
+        except Exception as error:  # noqa: BLE001  # a fault in one session stays in it
             self._failed += 1
-            _log.exception("session failed")
+            _log.error("session failed", **describe(error))
             code, reason = 1011, "internal error"
         finally:
             with move_on_after(GOODBYE_S, shield=True):

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import msgspec
-import structlog
 from anyio import CancelScope, create_task_group, current_time, to_thread
 
 from realtime_bus import events as ev
+from realtime_bus._logging import describe, get_logger
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 from realtime_bus.transport import MemoryTransport
 from realtime_bus.transport._stream import StreamTransport
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerSession"]
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("realtime_bus.server")
+_log = get_logger("realtime_bus.server")
 
 _CUT = 1006
 
@@ -76,7 +76,7 @@ class ServerSession:
         responder: Responder,
         transcriber: Transcriber | None,
     ) -> None:
-        self.call_id = random_id("rtc")
+        self.call_id: str = random_id("rtc")
         self._protocol = protocol
         self._transport = transport
         self._joined: list[Transport] = []
@@ -262,7 +262,7 @@ class ServerSession:
                         await self._room_for_more(response_id)
                 self._protocol.responder_finished(response_id)
         except Exception as error:  # noqa: BLE001  # a responder is anybody's code
-            _log.exception("responder failed", response_id=response_id)
+            _log.error("responder failed", response_id=response_id, **describe(error))
             message = f"The responder failed: {type(error).__name__}."
             self._protocol.responder_failed(response_id, message)
         finally:
@@ -285,8 +285,8 @@ class ServerSession:
             if self._transcriber is not None:
                 write_down = self._transcriber.transcript
                 words = await to_thread.run_sync(write_down, command.turn_index, command.audio)
-        except Exception:  # noqa: BLE001  # anybody's code again
-            _log.exception("transcriber failed", item_id=command.item_id)
+        except Exception as error:  # noqa: BLE001  # anybody's code again
+            _log.error("transcriber failed", item_id=command.item_id, **describe(error))
         self._protocol.transcribed(command.item_id, words)
         self._wake.set()
 

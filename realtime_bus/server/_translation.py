@@ -25,6 +25,7 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
 from realtime_bus.events import translation as tr
+from realtime_bus.events._registry import TRANSLATION
 
 from ._conversation import ItemAudio
 from ._input import InputBuffer
@@ -51,11 +52,7 @@ class TranslationProtocol(SessionProtocol):
         new_id: Makes ids of a kind.
     """
 
-    reads = {  # noqa: RUF012  # nobody changes it
-        "session.update": tr.SessionUpdate,
-        "session.input_audio_buffer.append": tr.SessionInputAudioBufferAppend,
-        "session.close": tr.SessionClose,
-    }
+    speaks = TRANSLATION
 
     def __init__(
         self,

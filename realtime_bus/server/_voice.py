@@ -98,7 +98,9 @@ class Voice:
                 raise ValueError(f"{what} must be from {least} to {most}, not {value}")
         language, plus, variant = name.partition("+")
         language = "en" if language.lower() == "en-gb" else language  # as eSpeak files it
-        self.settings = _Settings(language + plus + variant, rate_wpm, pitch, pitch_range)
+        self.settings: _Settings = _Settings(
+            language + plus + variant, rate_wpm, pitch, pitch_range
+        )
 
     def __repr__(self) -> str:
         return f"Voice({self.settings.name!r})"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any, TypeAlias, cast
 
@@ -30,6 +30,7 @@ from realtime_bus.codec import MAX_APPEND_BYTES, Problem
 from realtime_bus.codec._read_client import NotAnObject, read_client
 from realtime_bus.codec._walk import walk
 from realtime_bus.events import translation
+from realtime_bus.events._registry import REALTIME, WireProtocol
 
 from ._options import ServerOptions
 from ._responders import ResponderRequest
@@ -107,25 +108,22 @@ class ClientFrame(msgspec.Struct, frozen=True):
 
 
 def read_frame(
-    frame: bytes,
-    *,
-    events: Mapping[str, type[ev.ClientEvent]] | None = None,
-    lenient: bool = False,
+    frame: bytes, protocol: WireProtocol = REALTIME, *, lenient: bool = False
 ) -> ClientFrame:
     """Read one WebSocket message.
 
     Args:
         frame: The message.
-        events: The events that there are; None are those of the realtime protocol.
+        protocol: What the client speaks.
         lenient: Forgive unknown fields.
     """
     try:
-        event, problems, plain = read_client(frame) if events is None else _read(frame, events)
+        event, problems, plain = read_client(frame, protocol)
     except NotAnObject as reason:
         refusal = InvalidRequest("invalid_event", f"The frame is not an event: {reason}.")
         return ClientFrame(refusal)
-    if event is not None and any(problem.kind == "wrong_type" for problem in problems):
-        event, problems = walk(_without_nulls_at(plain, problems), type(event))
+    if event is not None and (pruned := _without_nulls_at(plain, problems)) != plain:
+        event, problems = walk(pruned, type(event))
     if lenient:
         problems = [problem for problem in problems if problem.kind != "unknown_field"]
     event_id = plain.get("event_id")
@@ -135,25 +133,10 @@ def read_frame(
     return ClientFrame(_refusal_of(problems[0]), event_id, plain)
 
 
-def _read(
-    frame: bytes, events: Mapping[str, type[ev.ClientEvent]]
-) -> tuple[ev.ClientEvent | None, list[Problem], dict[str, Any]]:
-    try:
-        plain = msgspec.json.decode(frame, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotAnObject(str(error)) from error
-    kind = plain.get("type")
-    if isinstance(kind, str) and kind in events:
-        return *walk(plain, events[kind]), plain
-    known = ", ".join(sorted(events))
-    problem = Problem("type", "constraint", f"{kind!r:.80} is not known; known are {known}")
-    if "type" not in plain:
-        problem = Problem("type", "missing", "this field is required")
-    return None, [problem], plain
-
-
 def _without_nulls_at(plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
     """Leave out what is null in an object, where that is the problem."""
+    if not problems:
+        return plain
     plain = deepcopy(plain)
     for problem in problems:
         *steps, last = re.findall(r"[^.\[\]]+", problem.path)

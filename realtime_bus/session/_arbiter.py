@@ -69,7 +69,7 @@ class ResponseRequest:
     def __init__(self, event: ev.ResponseCreate) -> None:
         params = event.response
         self.event = event
-        self.out_of_band = params is not None and params.conversation == "none"
+        self.out_of_band: bool = params is not None and params.conversation == "none"
         self.response_id: str | None = None
         self.response: ev.Response | None = None
         self.error: Exception | None = None
@@ -162,7 +162,7 @@ class Arbiter:
         return self._created.get(response_id or "")
 
     def asked_out_of_band(self, response: ev.Response) -> bool | None:
-        """Tell whether a response answers a request for one out of band; None if it answers none."""
+        """Tell whether a response was asked for out of band; None if it answers no request."""
         request = self.request_of(response.id) or self._owner(response)
         return None if request is None else request.out_of_band
 
@@ -319,7 +319,7 @@ class Arbiter:
         named = re.search(r"resp_[\w-]+", str(error.message))
         if named is not None:
             self._conversation.presume_active(named[0])
-        if self.active_id is None and request.retries > AT_ONCE:
+        if request.retries > AT_ONCE and self.active_id is None:
             self._blocked = True
 
     def close(self, error: Exception) -> None:

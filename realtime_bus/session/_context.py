@@ -20,6 +20,7 @@ from anyio.abc import TaskGroup
 from typing_extensions import TypeVar
 
 from realtime_bus import events as ev
+from realtime_bus.codec import encode
 from realtime_bus.errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
 from realtime_bus.events import WireProtocol, translation
 from realtime_bus.routing import Registry, declarations
@@ -38,7 +39,7 @@ StateT = TypeVar("StateT", default=Any)
 class SessionContext(Generic[StateT]):
     """An async context manager that opens a session, and ends it in good order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a bus says of one call
         self,
         registry: Registry,
         open_transport: Callable[[], Awaitable[Transport]],
@@ -52,7 +53,10 @@ class SessionContext(Generic[StateT]):
         open_timeout_s: float,
         settings: Mapping[str, Any],
     ) -> None:
-        self._settings = settings_request(settings, kind) if settings else None  # complains here
+        self._settings = settings_request(settings, kind) if settings else None
+        if self._settings is not None:
+            command: Any = translation.SessionUpdate if kind == "translation" else ev.SessionUpdate
+            encode(command(session=self._settings))  # complains now, not when all is connected
         self._registry = registry
         self._open_transport = open_transport
         self._url = url
@@ -143,7 +147,7 @@ class SessionContext(Generic[StateT]):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:  # a plain bool would leave what the block binds "possibly unbound"
         pipeline, tasks = self._pipeline, self._tasks
         if pipeline is None or tasks is None:
             return False

@@ -1,9 +1,9 @@
-"""The one view of the conversation: which responses and items are of it, what is active, who speaks.
+"""The one view of the conversation: its responses and items, what is active, who speaks.
 
 Pure: events go in, facts come out. A session feeds its own with every server event in `SEEN`,
 before interceptors and handlers, so that whoever is given an event finds the state after it.
 
-Rules (Realtime protocol, "flows", "out-of-band responses"; `DIALECTS.md` for servers that say less):
+Rules (Realtime protocol, "flows", "out-of-band responses"; servers that say less: `DIALECTS.md`):
 
 1. A response is of the default conversation if it names a conversation, or if a
    ``conversation.item`` event told of one of its items. That is proof, whenever it comes.
@@ -107,7 +107,7 @@ class Conversation:
         self.responses: dict[str, ResponseState] = {}
         self.items: dict[str, ItemState] = {}
         self.active_response: ResponseState | None = None
-        self.user_speaking = False
+        self.user_speaking: bool = False
         self._names_conversations = False
         self._output_format: ev.AudioFormat = ActiveSettings().output_format
 

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from realtime_bus import events as ev
-from realtime_bus._logging import describe, get_logger
+from realtime_bus._logging import Logger, describe, get_logger
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.events import WireProtocol
@@ -56,16 +56,19 @@ class Pipeline:
     """
 
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
-        self.frame = b""
-        self.frame_time_s = 0.0
-        self.frames_received = self.bytes_received = self.frames_skipped = 0
-        self.frames_sent = self.bytes_sent = 0
-        self.log = get_logger()
+        self.frame: bytes = b""
+        self.frame_time_s: float = 0.0
+        self.frames_received: int = 0
+        self.bytes_received: int = 0
+        self.frames_skipped: int = 0
+        self.frames_sent: int = 0
+        self.bytes_sent: int = 0
+        self.log: Logger = get_logger()
         self.first_error: BaseException | None = None
-        self.lifecycle = Lifecycle(
+        self.lifecycle: Lifecycle = Lifecycle(
             transport, report=self._report_task, on_closed=self._emit_closed
         )
-        self.router = Router(self, eager=on_asyncio())
+        self.router: Router = Router(self, eager=on_asyncio())
         self._transport = transport
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift)
@@ -140,7 +143,7 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        note = self._on_sent.get(type(sent))
+        note = self._on_sent.get(type(sent))  # pyright: ignore[reportUnknownArgumentType]  # any class
         if note is not None:
             note(sent)  # before it is sent: the answer may come at once
         self._transport.send(frame)
@@ -179,9 +182,7 @@ class Pipeline:
         """How the bus wants its sessions to behave."""
         return self._registry.options
 
-    def observe(
-        self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]
-    ) -> None:
+    def observe(self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]) -> None:
         """Let a part of the session note what the server said, before interceptors see it."""
         self.router.observe(classes, observer)
 
@@ -239,7 +240,9 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        self.log.error("a handler failed", handler=handler, event_type=event_type, **describe(error))
+        self.log.error(
+            "a handler failed", handler=handler, event_type=event_type, **describe(error)
+        )
         if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()
@@ -282,6 +285,11 @@ class Pipeline:
         await self.lifecycle.finish(lambda: self.router.busy, self.options.drain_timeout_s)
 
     def abandon(self) -> None:
-        """Stop at once; what still waits in mailboxes is counted as dropped."""
+        """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
+        self._route = _drop
         self.router.close()
+
+
+def _drop(_event: object) -> None:
+    """Take the place of routing in a session that was left."""

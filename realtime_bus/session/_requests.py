@@ -117,8 +117,9 @@ class Requests:
                         return
 
     def _is_of_vad(self, event: ev.Event) -> bool:
-        is_commit = isinstance(event, ev.InputAudioBufferCommitted)
-        return is_commit and event.item_id in self._ended_by_vad
+        return (
+            isinstance(event, ev.InputAudioBufferCommitted) and event.item_id in self._ended_by_vad
+        )
 
     def _settle(self, pending: Pending, **outcome: Any) -> None:
         self._sent.remove(pending)
@@ -262,5 +263,5 @@ _MATCHES: dict[type[ev.Event], tuple[Callable[[Any, Any], bool], ...]] = {
 ANSWERED = frozenset(command for commands in _CONFIRMING.values() for command in commands)
 """The commands that have a confirming event."""
 
-SEEN = (*_CONFIRMING, ev.Error, ev.InputAudioBufferSpeechStopped)
+SEEN: tuple[type[ev.Event], ...] = (*_CONFIRMING, ev.Error, ev.InputAudioBufferSpeechStopped)
 """The events that may answer a command, or say that one does not."""

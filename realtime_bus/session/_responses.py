@@ -3,7 +3,8 @@
 Rules:
 
 1. Every ``response.create`` goes through the arbiter, whether it comes from `respond` or `send`.
-2. A `Reply` gets its deltas behind all interceptors, like any handler, while somebody holds it.
+2. A `Reply` gets its deltas behind all interceptors, like any handler, while somebody holds or
+   reads it.
 3. A request whose owner was cancelled or ran out of time while it waited is taken back.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from weakref import finalize
 
 import anyio
@@ -25,7 +26,15 @@ from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import Conversation
 from ._requests import error_details, rejection
 
-__all__ = ["RESPONSE_TIMEOUT_S", "Channel", "Deltas", "Reply", "ReplyDeltas", "Responses", "not_sent"]
+__all__ = [
+    "RESPONSE_TIMEOUT_S",
+    "Channel",
+    "Deltas",
+    "Reply",
+    "ReplyDeltas",
+    "Responses",
+    "not_sent",
+]
 
 RESPONSE_TIMEOUT_S = 120.0
 """Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
@@ -134,18 +143,20 @@ class Responses:
             request = self._arbiter.refused(error, now_s)
             if request is not None:
                 request.settle(error=rejection(request.event, error))
-        elif not isinstance(event, ev.ResponseCreated | ev.ResponseDone):
+        elif isinstance(event, ev.ResponseCreated | ev.ResponseDone):
+            response: Any = event.response  # raw data, where it did not fit: reported as drift
+            if not isinstance(response, ev.Response):
+                return
+            if isinstance(event, ev.ResponseDone):
+                self._arbiter.done(response, now_s)
+            else:
+                self._arbiter.created(response, now_s)
+        else:
             self._arbiter.signs_of_life(event.response_id, now_s)
             return
-        elif not isinstance(event.response, ev.Response):
-            return  # a server's mistake, reported as drift
-        elif isinstance(event, ev.ResponseDone):
-            self._arbiter.done(event.response, now_s)
-        else:
-            self._arbiter.created(event.response, now_s)
         self._guard()
 
-    SEEN = (
+    SEEN: ClassVar[tuple[type[ev.Event], ...]] = (
         ev.ResponseCreated,
         ev.ResponseDone,
         ev.ResponseOutputItemAdded,
@@ -223,7 +234,7 @@ class Responses:
 
 
 class Deltas(Generic[_T]):
-    """Deltas as they come: an iterator, not a generator, so that it may be left."""
+    """Deltas as they come, collected for one reader."""
 
     def __init__(self) -> None:
         self._queue: deque[_T] = deque(maxlen=_MAX_DELTAS)
@@ -240,10 +251,8 @@ class Deltas(Generic[_T]):
         self._ended = True
         self._changed.set()
 
-    def __aiter__(self) -> AsyncIterator[_T]:
-        return self
-
-    async def __anext__(self) -> _T:
+    async def next(self) -> _T:
+        """Wait for the next delta, and take it out."""
         while not self._queue:
             if self._ended:
                 raise StopAsyncIteration
@@ -262,13 +271,28 @@ class ReplyDeltas:
     """
 
     def __init__(self) -> None:
-        self.words = Deltas[str]()
+        self.words: Deltas[str] = Deltas()
         self.sounds: list[Deltas[bytes]] = []
 
     def end(self) -> None:
         """End every iteration."""
-        for deltas in (self.words, *self.sounds):
-            deltas.end()
+        self.words.end()
+        for sound in self.sounds:
+            sound.end()
+
+
+class _Reading(Generic[_T]):
+    """An iterator, not a generator, so that it may be left; it holds its reply meanwhile."""
+
+    def __init__(self, reply: Reply, deltas: Deltas[_T]) -> None:
+        self._reply = reply
+        self._deltas = deltas
+
+    def __aiter__(self) -> AsyncIterator[_T]:
+        return self
+
+    async def __anext__(self) -> _T:
+        return await self._deltas.next()
 
 
 class Reply:
@@ -341,11 +365,11 @@ class Reply:
 
     def text(self) -> AsyncIterator[str]:
         """Return an iterator of the words as they come: text, or the transcript of speech."""
-        return self._deltas.words
+        return _Reading(self, self._deltas.words)
 
     def audio(self) -> AsyncIterator[bytes]:
         """Return an iterator of the audio as it comes, in the response's output format."""
-        return self._responses.read_audio(self._request)
+        return _Reading(self, self._responses.read_audio(self._request))
 
     async def cancel(self) -> None:
         """Stop the response: take it out of the queue, or have the server cancel it.

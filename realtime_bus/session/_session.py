@@ -30,7 +30,6 @@ from realtime_bus.errors import (
 from realtime_bus.events import translation
 from realtime_bus.routing import (
     EventStream,
-    HandlerOptions,
     HandlerStatistics,
     Interceptor,
     OnFor,
@@ -110,8 +109,8 @@ class Session(Generic[StateT]):
         self.id: str | None = None
         self.state: StateT = state
         self.config: Any = None
-        self.settings = ActiveSettings()
-        self.conversation = Conversation(self._asked_out_of_band)
+        self.settings: ActiveSettings = ActiveSettings()
+        self.conversation: Conversation = Conversation(self._asked_out_of_band)
         self.last_error: ev.ErrorDetails | None = None
         self._kind: SessionKind = kind
         # others may talk in the same conversation (a call's sideband), or it may be restored
@@ -558,20 +557,19 @@ class Session(Generic[StateT]):
         )
 
 
-def _params(
-    params: ev.ResponseCreateParams | None, fields: dict[str, Any]
-) -> ev.ResponseCreateParams:
+def _params(params: object, fields: dict[str, Any]) -> ev.ResponseCreateParams:
     """Return the parameters of a response, however they were given."""
     if params is None:
         unknown = fields.keys() - {*ev.ResponseCreateParams.__struct_fields__}
         if unknown:
             known = ", ".join(ev.ResponseCreateParams.__struct_fields__)
-            raise UsageError(f"respond() has no {sorted(unknown)[0]!r}; known are {known}")
+            raise UsageError(f"respond() has no {min(unknown)!r}; known are {known}")
         return ev.ResponseCreateParams(**fields)
     if not isinstance(params, ev.ResponseCreateParams):
         raise UsageError(
-            f"respond() got {params!r:.40}; it takes events.ResponseCreateParams or fields by name, "
-            "such as respond(instructions=...). To say something as the user, send_text() first"
+            f"respond() got {params!r:.40}; it takes events.ResponseCreateParams, or fields by "
+            "name such as respond(instructions=...). To say something as the user, send_text() "
+            "first"
         )
     if fields:
         raise UsageError("respond() takes a params object or single fields, not both")

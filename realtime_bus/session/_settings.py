@@ -253,5 +253,6 @@ class ActiveSettings(msgspec.Struct, frozen=True):
 
 
 def _format(found: object) -> ev.AudioFormat:
-    known = isinstance(found, ev.AudioPCM | ev.AudioPCMU | ev.AudioPCMA)
-    return found if known else ev.AudioPCM()
+    if isinstance(found, ev.AudioPCM | ev.AudioPCMU | ev.AudioPCMA):
+        return found
+    return ev.AudioPCM()

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import pytest
 
-from realtime_bus import Bus, UsageError, Session
+from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
 
 from ._peer import joined, speech
@@ -181,7 +181,11 @@ WRONG_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
     (wider, {"overflow": "grow", "mode": "queue"}, "overflow='grow' is not known"),
     (wider, {"colour": 1}, "there is no option 'colour'"),
     (wider, {"timeout_s": 1}, "an inline function has no mailbox, so only mode and name apply"),
-    (awaited, {"mode": "inline"}, "an async function cannot run inline; mode='eager' comes closest"),
+    (
+        awaited,
+        {"mode": "inline"},
+        "an async function cannot run inline; mode='eager' comes closest",
+    ),
     (wider, {"mode": "eager"}, "mode='eager' is for async functions"),
     (awaited, {"mode": "eager", "limit": 2}, "limit applies to mode='parallel' only"),
     (awaited, {"limit": 2}, "limit applies to mode='parallel' only"),

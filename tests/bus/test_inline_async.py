@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from realtime_bus import Bus, UsageError, Session
+from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.transport import PushTransport
 

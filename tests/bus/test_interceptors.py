@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from realtime_bus import InvalidEvent, UsageError, Session
+from realtime_bus import InvalidEvent, Session, UsageError
 from realtime_bus import events as ev
 
 from ._peer import joined, speech, word

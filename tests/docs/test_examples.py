@@ -1,7 +1,6 @@
 """The examples of README.md and docs/ work as they stand there."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,9 @@ RUN = [block for block in ALL if block.mark == "run"]
 
 
 @pytest.fixture
-def logs_to_stderr() -> Iterator[None]:
-    """Keep log lines out of what an example prints."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+def structlog_unconfigured() -> Iterator[None]:
+    """Let each example find structlog as an application does; `capture_logs` leaves it configured."""
+    structlog.reset_defaults()
     yield
     structlog.reset_defaults()
 
@@ -30,7 +29,7 @@ def test_every_example_is_marked_and_names_what_exists(block: Block) -> None:
     resolve_names(block)
 
 
-@pytest.mark.usefixtures("logs_to_stderr")
+@pytest.mark.usefixtures("structlog_unconfigured")
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.where)
 def test_an_example_runs_and_prints_what_the_page_says(
     block: Block,

@@ -32,6 +32,11 @@ from ._world import World, only_error, silence, speech, spoken, types
         (b'{"type": "output_audio_buffer.clear"}', "invalid_value", "type"),
         (b'{"type": "input_audio_buffer.append"}', "missing_required_parameter", "audio"),
         (b'{"type": "input_audio_buffer.append", "audio": 1}', "invalid_value", "audio"),
+        (
+            b'{"type":"input_audio_buffer.append","audio":"?"}',
+            "invalid_value",
+            "audio",
+        ),  # as encoders write
         (b'{"type": "input_audio_buffer.append", "audio": "?"}', "invalid_value", "audio"),
         (b'{"type": "input_audio_buffer.append", "audio": "AAA"}', "invalid_value", "audio"),
         (b'{"type": "response.create", "x": 1}', "unknown_parameter", "x"),

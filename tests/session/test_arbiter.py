@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from realtime_bus.session._arbiter import AT_ONCE, STALE_S
-from realtime_bus.session._arbiter import MARK
+from realtime_bus.session._arbiter import AT_ONCE, MARK, STALE_S
 
 from ._arbitration import Desk, response
 

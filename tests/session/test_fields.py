@@ -44,7 +44,9 @@ def test_short_names_build_the_nested_request(
 
 def test_an_unknown_setting_lists_the_known() -> None:
     """A mistyped setting fails and says what there is."""
-    with pytest.raises(UsageError, match="a realtime session has no setting 'voise'; known are include, in"):
+    with pytest.raises(
+        UsageError, match="a realtime session has no setting 'voise'; known are include, in"
+    ):
         settings_request({"voise": "marin"}, "realtime")
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from realtime_bus import AuthenticationError, Bus, ConnectError, HostUnreachable, UsageError
+from realtime_bus import (
+    AuthenticationError,
+    Bus,
+    ConnectError,
+    HostUnreachable,
+    InvalidEvent,
+    UsageError,
+)
 from realtime_bus import events as ev
 
 from ..bus._peer import Peer, joined, refusal, speech  # noqa: TID252  # tests are no package with a name of its own
@@ -53,6 +60,22 @@ async def test_settings_are_confirmed_before_the_block_begins() -> None:
     async with joined(answer=answer, instructions="be brief") as (session, peer):
         assert session.config.instructions == "be brief"
         assert peer.sent[0].session.instructions == "be brief"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"voic": "marin"}, UsageError, "no setting 'voic'"),
+        ({"intent": "translation", "voice": "marin"}, UsageError, "no setting 'voice'"),
+        ({"speed": 77.0}, InvalidEvent, r"session\.audio\.output\.speed"),
+    ],
+)
+async def test_settings_that_cannot_work_cost_no_connection(
+    settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """What is wrong with a setting is told by the call, before anything is dialled."""
+    with pytest.raises(error, match=message):
+        Bus().connect("wss://example.invalid/v1/realtime", api_key="sk-x", **settings)
 
 
 async def test_without_waiting_for_created() -> None:

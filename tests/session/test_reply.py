@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import anyio
 import pytest
 
@@ -132,6 +134,17 @@ async def test_audio_is_kept_from_the_call_on() -> None:
         peer.say(sound(b"one"), sound(b"other", "resp_2"), sound(b"two"), done("resp_1"))
         assert [piece async for piece in audio] == [b"one", b"two"]
         assert [piece async for piece in reply.audio()] == []
+
+
+@pytest.mark.parametrize("kind", ["text", "audio"])
+async def test_a_reply_may_be_read_without_being_held(kind: str) -> None:
+    """`async for word in session.respond().text()` reads to the end."""
+    async with joined() as (session, peer):
+        reading = getattr(session.respond(), kind)()
+        gc.collect()
+        speak(peer)
+        peer.say(word("one"), sound(b"one"), done("resp_1"))
+        assert [piece async for piece in reading] == ["one" if kind == "text" else b"one"]
 
 
 @pytest.mark.breaks_rules("*")

@@ -10,9 +10,9 @@ import pytest
 from realtime_bus import (
     EventTooLarge,
     InvalidEvent,
-    UsageError,
     RequestRejected,
     RequestTimeout,
+    UsageError,
 )
 from realtime_bus import events as ev
 from realtime_bus.codec import MAX_APPEND_BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from realtime_bus import UsageError, SessionClosed
+from realtime_bus import SessionClosed, UsageError
 from realtime_bus import events as ev
 from realtime_bus.routing import _streams
 

@@ -11,8 +11,8 @@ import pytest
 
 from realtime_bus import Bus
 from realtime_bus import events as ev
-from realtime_bus.routing import Mode
 from realtime_bus.errors import TransportClosed
+from realtime_bus.routing import Mode
 from realtime_bus.transport import PushTransport, memory_transport_pair
 
 pytestmark = pytest.mark.anyio

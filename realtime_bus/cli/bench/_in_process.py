@@ -181,8 +181,8 @@ class Countdown:
     """The handler: it counts down, and tells when nothing is left."""
 
     def __init__(self) -> None:
-        self.left = 0
-        self.done = asyncio.Event()
+        self.left: int = 0
+        self.done: asyncio.Event = asyncio.Event()
 
     def expect(self, count: int) -> None:
         """Start over."""

@@ -118,7 +118,7 @@ class Sender(_Process):
     def __init__(self, tls: Certificate | None = None) -> None:
         super().__init__("_sender", *([str(tls.chain)] if tls else []))
         scheme = "wss" if tls else "ws"
-        self.url = f"{scheme}://127.0.0.1:{self.hear()['port']}/v1/realtime"
+        self.url: str = f"{scheme}://127.0.0.1:{self.hear()['port']}/v1/realtime"
 
 
 class _Receiver(_Process):

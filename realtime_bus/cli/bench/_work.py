@@ -197,10 +197,10 @@ class Tally:
     """
 
     def __init__(self, *, expected: int = -1, clocked: bool = False) -> None:
-        self.frames = 0
-        self.audio_bytes = 0
+        self.frames: int = 0
+        self.audio_bytes: int = 0
         self.late_ns: list[int] = []
-        self.ended = anyio.Event()
+        self.ended: anyio.Event = anyio.Event()
         self._expected = expected
         self._clocked = clocked
 
@@ -226,8 +226,8 @@ class Backlog:
 
     def __init__(self, *, takes_s: float) -> None:
         self.takes_s = takes_s
-        self.late_ns = 0
-        self.heard = anyio.Event()
+        self.late_ns: int = 0
+        self.heard: anyio.Event = anyio.Event()
 
     async def audio(self, audio: bytes) -> None:  # noqa: ARG002  # decoded by whoever calls
         """Handle an audio delta."""
