@@ -6,7 +6,7 @@ a long answer that the person interrupts, a short one, and one that is written.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -66,12 +66,31 @@ SCRIPT = [
 HEARD_MS = 300
 """How much of the story was played when the person speaks up."""
 
+DELTAS = 4
+"""How many deltas hold more than that."""
 
-def said(words: str) -> Iterator[bytes]:
-    """Yield what the person says and the silence around it, PCM16 at 24 kHz, 20 ms at a time."""
+APART = {
+    "conversation": "none",
+    "output_modalities": ["text"],
+    "metadata": {"purpose": "title"},
+    "input": [],
+}
+"""A response out of band."""
+
+
+def said(words: str) -> list[bytes]:
+    """Return what the person says and the silence around it, PCM16 at 24 kHz, 20 ms each."""
     pcm = silence(300) + speech(words) + silence(900)
-    for start in range(0, len(pcm), 960):
-        yield pcm[start : start + 960]
+    return [pcm[start : start + 960] for start in range(0, len(pcm), 960)]
+
+
+def speaks_up() -> tuple[list[bytes], list[bytes]]:
+    """Return how the interruption begins, and the rest of it.
+
+    The rest waits until the client has stopped: nobody says it all in no time.
+    """
+    pieces = said(STOP)
+    return pieces[:40], pieces[40:]
 
 
 class Stage:
@@ -132,9 +151,14 @@ class Heard:
 
 
 @asynccontextmanager
-async def stage() -> AsyncGenerator[Stage, None]:
-    """Serve the script on loopback, with the detector and the voices that it has by default."""
-    server = RealtimeServer(ScriptResponder(SCRIPT))
+async def stage(*, greeting: str = "") -> AsyncGenerator[Stage, None]:
+    """Serve the script on loopback, with the detector and the voices that it has by default.
+
+    Args:
+        greeting: What the first response says, for clients that begin with one.
+    """
+    before = [ScriptTurn(assistant=greeting)] if greeting else []
+    server = RealtimeServer(ScriptResponder(before + SCRIPT))
     async with server.serve() as bound:
         yield Stage(server, bound)
 
@@ -167,7 +191,7 @@ def check_conversation(witness: Client) -> None:
     items = [event.item for event in witness.all(ev.ConversationItemAdded)]
     assert FOUND in next(item for item in items if item.type == "function_call_output").output
     done = [event.response for event in witness.all(ev.ResponseDone)]
-    asked = [response for response in done if response.conversation_id]
+    asked = [response for response in done if response.conversation_id][-5:]
     assert [response.status for response in asked] == [
         "completed",  # calls the tool
         "completed",  # answers
@@ -176,7 +200,7 @@ def check_conversation(witness: Client) -> None:
         "completed",
     ]
     (apart,) = [response for response in done if not response.conversation_id]
-    assert (apart.status, apart.metadata) == ("completed", {"purpose": "title"})
+    assert (apart.status, apart.metadata) == ("completed", APART["metadata"])
     (cut,) = witness.all(ev.ConversationItemTruncated)
     assert cut.item_id == asked[2].output[0].id
     assert not witness.all(ev.Error)

@@ -10,7 +10,7 @@ import pytest
 from realtime_bus import events as ev
 
 from . import _stage as on_stage
-from ._stage import Heard, said, stage
+from ._stage import Heard, said, speaks_up, stage
 
 pytest.importorskip("agents.realtime", reason="needs the group interop")
 
@@ -48,12 +48,15 @@ async def test_openai_agents_hold_a_whole_conversation() -> None:
     agent = RealtimeAgent(name="Cook", instructions=on_stage.INSTRUCTIONS, tools=[look_up])
     tracker = RealtimePlaybackTracker()
     heard = Heard()
+    holds = False  # what comes is played at once, while nobody says otherwise
 
     async def listen(session: Any) -> None:
         async for event in session:
             assert event.type != "error", event.error
-            if event.type == "audio" and len(heard.of(raw("response.created"))) != 3:
+            if event.type == "audio" and not holds:
                 tracker.on_play_bytes(event.item_id, event.content_index, event.audio.data)
+            elif event.type == "audio_end" and not holds:  # played in whole milliseconds
+                tracker.on_play_ms(event.item_id, event.content_index, 1)
             heard.note(event)
 
     async with stage() as on, anyio.create_task_group() as tasks:
@@ -93,27 +96,32 @@ async def test_openai_agents_hold_a_whole_conversation() -> None:
                 # spoken answer
                 await heard.get(of_type("audio_end"))
                 await heard.get(of_type("agent_end"), nth=2)
+                (*_, told) = heard.of(of_type("history_updated"))
                 words = [
                     part.transcript
-                    for item in session._history
+                    for item in told.history
                     if item.type == "message"
                     for part in item.content
                 ]
                 assert words == [on_stage.QUESTION, on_stage.ANSWER]
 
                 # barge-in
+                holds = True
                 for pcm in said(on_stage.TELL_ALL):
                     await session.send_audio(pcm)
-                await heard.get(of_type("agent_start"), nth=3)
                 before = len(heard.of(of_type("audio")))
-                audio = await heard.get(of_type("audio"), nth=before + 1)
+                audio = await heard.get(of_type("audio"), nth=before + on_stage.DELTAS)
                 tracker.on_play_ms(audio.item_id, audio.content_index, on_stage.HEARD_MS)
-                for pcm in said(on_stage.STOP):
+                begin, rest = speaks_up()
+                for pcm in begin:
                     await session.send_audio(pcm)
                 interrupted = await heard.get(of_type("audio_interrupted"), nth=2)
                 assert interrupted.item_id == audio.item_id
+                holds = False
                 cut = await witness.get(ev.ConversationItemTruncated)
                 assert (cut.item_id, cut.audio_end_ms) == (audio.item_id, on_stage.HEARD_MS)
+                for pcm in rest:
+                    await session.send_audio(pcm)
                 await heard.get(of_type("agent_end"), nth=4)
 
                 # text
@@ -121,13 +129,7 @@ async def test_openai_agents_hold_a_whole_conversation() -> None:
                 await heard.get(of_type("agent_end"), nth=5)
 
                 # out of band
-                apart = {
-                    "conversation": "none",
-                    "output_modalities": ["text"],
-                    "metadata": {"purpose": "title"},
-                    "input": [],
-                }
-                message = {"type": "response.create", "other_data": {"response": apart}}
+                message = {"type": "response.create", "other_data": {"response": on_stage.APART}}
                 await session.model.send_event(RealtimeModelSendRawMessage(message=message))
                 await heard.get(raw("response.output_text.done"))
                 await heard.get(of_type("agent_end"), nth=6)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from . import _stage as on_stage
-from ._stage import said, stage
+from ._stage import said, speaks_up, stage
 
 pytest.importorskip("openai.types.realtime", reason="needs the group interop")
 
@@ -66,9 +66,9 @@ class Caller:
                 self.events.append(event)
         return self.all(kind)[nth - 1]
 
-    async def say(self, words: str) -> None:
+    async def say(self, pieces: list[bytes]) -> None:
         """Say something."""
-        for pcm in said(words):
+        for pcm in pieces:
             await self._connection.input_audio_buffer.append(audio=b64encode(pcm).decode())
 
 
@@ -99,7 +99,7 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
                 assert updated.session.instructions == on_stage.INSTRUCTIONS
 
                 # speech, and what was said
-                await caller.say(on_stage.QUESTION)
+                await caller.say(said(on_stage.QUESTION))
                 item_id = (await caller.get("input_audio_buffer.committed")).item_id
                 words = await caller.get("conversation.item.input_audio_transcription.completed")
                 assert (words.item_id, words.transcript) == (item_id, on_stage.QUESTION)
@@ -124,19 +124,21 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
                 assert len(caller.all("response.output_audio.delta")) > 3
 
                 # barge-in
-                await caller.say(on_stage.TELL_ALL)
+                await caller.say(said(on_stage.TELL_ALL))
                 await caller.get("response.created", nth=3)
                 before = len(caller.all("response.output_audio.delta"))
-                delta = await caller.get("response.output_audio.delta", nth=before + 1)
-                await caller.say(on_stage.STOP)
+                delta = await caller.get("response.output_audio.delta", nth=before + on_stage.DELTAS)
+                begin, rest = speaks_up()
+                await caller.say(begin)
                 await caller.get("input_audio_buffer.speech_started", nth=3)
                 await connection.conversation.item.truncate(
-                    item_id=delta.item_id, content_index=0, audio_end_ms=1
+                    item_id=delta.item_id, content_index=0, audio_end_ms=on_stage.HEARD_MS
                 )
                 cut = await caller.get("conversation.item.truncated")
-                assert (cut.item_id, cut.audio_end_ms) == (delta.item_id, 1)
+                assert (cut.item_id, cut.audio_end_ms) == (delta.item_id, on_stage.HEARD_MS)
                 done = await caller.get("response.done", nth=3)
                 assert done.response.status_details.reason == "turn_detected"
+                await caller.say(rest)
                 await caller.get("response.done", nth=4)
 
                 # text
@@ -153,12 +155,7 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
 
                 # out of band
                 await connection.response.create(
-                    response={
-                        "conversation": "none",
-                        "output_modalities": ["text"],
-                        "metadata": {"purpose": "title"},
-                        "input": [],
-                    }
+                    response=on_stage.APART
                 )
                 done = await caller.get("response.done", nth=6)
                 assert done.response.conversation_id is None
