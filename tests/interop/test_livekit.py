@@ -157,7 +157,9 @@ async def test_livekit_holds_a_whole_conversation() -> None:
             await heard.get(heard_from("assistant", on_stage.READ))
 
             # out of band
-            cook.realtime_llm_session.send_event({"type": "response.create", "response": on_stage.APART})
+            cook.realtime_llm_session.send_event(
+                {"type": "response.create", "response": on_stage.APART}
+            )
             await witness.get(ev.ResponseDone, nth=6)
             on_stage.check_conversation(witness)
             await session.aclose()

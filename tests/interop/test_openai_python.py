@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 
+
 def unknown(model: object, at: str = "") -> set[str]:
     """Return the paths of what a model does not name."""
     if isinstance(model, list):
@@ -127,7 +128,9 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
                 await caller.say(said(on_stage.TELL_ALL))
                 await caller.get("response.created", nth=3)
                 before = len(caller.all("response.output_audio.delta"))
-                delta = await caller.get("response.output_audio.delta", nth=before + on_stage.DELTAS)
+                delta = await caller.get(
+                    "response.output_audio.delta", nth=before + on_stage.DELTAS
+                )
                 begin, rest = speaks_up()
                 await caller.say(begin)
                 await caller.get("input_audio_buffer.speech_started", nth=3)
@@ -154,9 +157,7 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
                 done = await caller.get("response.done", nth=5)
 
                 # out of band
-                await connection.response.create(
-                    response=on_stage.APART
-                )
+                await connection.response.create(response=on_stage.APART)
                 done = await caller.get("response.done", nth=6)
                 assert done.response.conversation_id is None
                 assert done.response.output[0].content[0].text == on_stage.READ

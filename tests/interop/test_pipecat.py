@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import pytest
@@ -29,14 +31,14 @@ from pipecat.frames.frames import (
 )
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.runner import PipelineRunner
-from pipecat.pipeline.task import PipelineTask
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.openai.realtime import events
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
+from pipecat.workers.runner import WorkerRunner
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -49,6 +51,7 @@ class Loudspeaker(FrameProcessor):
     holds = False
 
     async def process_frame(self, frame: Any, direction: FrameDirection) -> None:
+        """Pass everything on."""
         await super().process_frame(frame, direction)
         if isinstance(frame, TTSStoppedFrame) and not self.holds:
             await self.push_frame(BotStoppedSpeakingFrame(), FrameDirection.UPSTREAM)
@@ -64,6 +67,7 @@ class Onlooker(BaseObserver):
         self._seen: set[int] = set()
 
     async def on_push_frame(self, data: FramePushed) -> None:
+        """See a frame on one of its ways."""
         if data.frame.id not in self._seen:
             self._seen.add(data.frame.id)
             self._heard.note(data.frame)
@@ -81,6 +85,21 @@ def of(kind: type) -> Any:
     return lambda frame: isinstance(frame, kind)
 
 
+@asynccontextmanager
+async def running(worker: PipelineWorker) -> AsyncGenerator[None, None]:
+    """Run a pipeline until it has ended by itself, or something else has failed."""
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    task = asyncio.create_task(runner.run())
+    try:
+        yield
+    except BaseException:
+        await runner.cancel()
+        raise
+    finally:
+        await task
+
+
 async def test_pipecat_holds_a_whole_conversation() -> None:
     """Settings, speech, transcription, tool, answer, barge-in, text, out of band, close."""
     asked: list[str] = []
@@ -89,6 +108,7 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
         """Find how long a dish takes.
 
         Args:
+            params: Pipecat's.
             dish: Which.
         """
         asked.append(dish)
@@ -114,19 +134,22 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
         context = LLMContext(tools=[look_up])
         pair = LLMContextAggregatorPair(context)
         pipeline = Pipeline([pair.user(), service, loudspeaker, pair.assistant()])
-        task = PipelineTask(pipeline, observers=[Onlooker(heard)], cancel_on_idle_timeout=False)
-        running = asyncio.create_task(PipelineRunner(handle_sigint=False).run(task))
+        worker = PipelineWorker(pipeline, observers=[Onlooker(heard)], cancel_on_idle_timeout=False)
 
         async def say(pieces: list[bytes]) -> None:
             for pcm in pieces:
-                await task.queue_frame(InputAudioRawFrame(pcm, 24_000, 1))
+                await worker.queue_frame(InputAudioRawFrame(pcm, 24_000, 1))
 
         def told(who: str) -> list[Any]:
-            return [each["content"] for each in context.messages if each.get("role") == who]
+            return [
+                each["content"]
+                for each in context.messages
+                if each["role"] == who and each.get("content")
+            ]
 
-        async with on.witness() as witness:
+        async with running(worker), on.witness() as witness:
             # settings; the bot begins
-            await task.queue_frame(LLMRunFrame())
+            await worker.queue_frame(LLMRunFrame())
             await heard.get(of(BotStoppedSpeakingFrame))
             on_stage.check_settings(witness)
 
@@ -140,7 +163,7 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
 
             # spoken answer
             await heard.get(of(BotStoppedSpeakingFrame), nth=2)
-            await eventually(lambda: told("assistant")[-1] == on_stage.ANSWER)
+            await eventually(lambda: told("assistant")[-1:] == [on_stage.ANSWER])
 
             # barge-in
             loudspeaker.holds = True
@@ -154,12 +177,12 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
             await witness.get(ev.ConversationItemTruncated)
             loudspeaker.holds = False
             await say(rest)
-            await eventually(lambda: told("assistant")[-1] == on_stage.YES)
+            await eventually(lambda: told("assistant")[-1:] == [on_stage.YES])
 
             # text
             message = {"role": "user", "content": on_stage.WRITTEN}
-            await task.queue_frame(LLMMessagesAppendFrame(messages=[message], run_llm=True))
-            await eventually(lambda: told("assistant")[-1] == on_stage.READ)
+            await service.queue_frame(LLMMessagesAppendFrame(messages=[message], run_llm=True))
+            await eventually(lambda: told("assistant")[-1:] == [on_stage.READ])
             words = [on_stage.QUESTION, on_stage.TELL_ALL, on_stage.STOP, on_stage.WRITTEN]
             assert told("user") == words
 
@@ -167,7 +190,6 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
             await service.send_client_event(Apart())
             await witness.get(ev.ResponseDone, nth=7)
             on_stage.check_conversation(witness)
-            await task.queue_frame(EndFrame())
-            await running
+            await worker.queue_frame(EndFrame())
         assert not heard.of(of(ErrorFrame))
         await on.left()
