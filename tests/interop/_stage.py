@@ -1,7 +1,12 @@
-"""The stage of a conversation with somebody else's client: server, script, person, and a witness.
+"""What a conversation with somebody else's client takes: a server, a script, a person, a witness.
 
-The script, response by response: a spoken question that calls a tool, the answer to its output,
-a long answer that the person interrupts, a short one, and one that is written.
+The rules
+---------
+* A client is used by its own public API, unpatched; what it does is its own decision.
+* The script, response by response: a question that calls a tool, the answer to its output, a
+  long answer that the person interrupts, a short one, and one to what the person wrote.
+* The witness is a sideband of the same session: it sees every event of the server, so that each
+  conversation is judged the same way, whatever its client shows.
 """
 
 from __future__ import annotations
@@ -105,24 +110,13 @@ class Stage:
     @asynccontextmanager
     async def witness(self) -> AsyncGenerator[Client, None]:
         """Join the session that is open, and collect what the server says from now on."""
-        await eventually(lambda: self._server.sessions)
+        with anyio.fail_after(PATIENCE_S):
+            while not self._server.sessions:  # noqa: ASYNC110  # nobody tells when one begins
+                await anyio.sleep(0.01)
         (session,) = self._server.sessions
         async with connected(self._bound.url_for_call(session.call_id)) as client:
             await client.get(ev.SessionCreated)  # it shows the settings in force
             yield client
-
-    async def left(self) -> None:
-        """Wait until the client has gone; nothing has failed by then."""
-        await eventually(lambda: not self._server.sessions)
-        seen = self._server.statistics()
-        assert (seen.refused, seen.failed) == (0, 0)
-
-
-async def eventually(condition: Callable[[], Any]) -> None:
-    """Wait for what nobody tells."""
-    with anyio.fail_after(PATIENCE_S):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 class Heard:
@@ -161,6 +155,8 @@ async def stage(*, greeting: str = "") -> AsyncGenerator[Stage, None]:
     server = RealtimeServer(ScriptResponder(before + SCRIPT))
     async with server.serve() as bound:
         yield Stage(server, bound)
+    seen = server.statistics()
+    assert (seen.served, seen.refused, seen.failed) == (1, 0, 0)
 
 
 # What was to happen

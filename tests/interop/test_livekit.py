@@ -55,6 +55,7 @@ class Loudspeaker(AudioOutput):
         self._s = 0.0
 
     async def capture_frame(self, frame: rtc.AudioFrame) -> None:
+        """Take audio."""
         await super().capture_frame(frame)
         if not self._s:
             self.on_playback_started(created_at=0.0)
@@ -63,11 +64,13 @@ class Loudspeaker(AudioOutput):
             self.plays.set()
 
     def flush(self) -> None:
+        """Take an answer for complete."""
         super().flush()
         if self._s and not self.holds:
             self._finish(self._s, interrupted=False)
 
     def clear_buffer(self) -> None:
+        """Fall silent."""
         if self._s:
             self._finish(on_stage.HEARD_MS / 1000, interrupted=True)
 
@@ -162,6 +165,8 @@ async def test_livekit_holds_a_whole_conversation() -> None:
             )
             await witness.get(ev.ResponseDone, nth=6)
             on_stage.check_conversation(witness)
+
+            # close
             await session.aclose()
+            await witness.closed()
         assert not heard.of(lambda event: event.type == "error")
-        await on.left()

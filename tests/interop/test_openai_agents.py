@@ -83,6 +83,7 @@ async def test_openai_agents_hold_a_whole_conversation() -> None:
                 tasks.start_soon(listen, session)
                 # settings
                 await heard.get(raw("session.updated"))
+                on_stage.check_settings(witness)
 
                 # speech, and what was said
                 for pcm in said(on_stage.QUESTION):
@@ -133,6 +134,8 @@ async def test_openai_agents_hold_a_whole_conversation() -> None:
                 await session.model.send_event(RealtimeModelSendRawMessage(message=message))
                 await heard.get(raw("response.output_text.done"))
                 await heard.get(of_type("agent_end"), nth=6)
-                on_stage.check_settings(witness)
                 on_stage.check_conversation(witness)
-        await on.left()
+
+                # close
+                await session.close()
+                await witness.closed()

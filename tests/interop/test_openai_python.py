@@ -8,6 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
+from realtime_bus import events as ev
+
 from . import _stage as on_stage
 from ._stage import said, speaks_up, stage
 
@@ -98,6 +100,8 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
                 )
                 updated = await caller.get("session.updated")
                 assert updated.session.instructions == on_stage.INSTRUCTIONS
+                await witness.get(ev.SessionUpdated)
+                on_stage.check_settings(witness)
 
                 # speech, and what was said
                 await caller.say(said(on_stage.QUESTION))
@@ -161,6 +165,8 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
                 done = await caller.get("response.done", nth=6)
                 assert done.response.conversation_id is None
                 assert done.response.output[0].content[0].text == on_stage.READ
-                on_stage.check_settings(witness)
                 on_stage.check_conversation(witness)
-        await on.left()
+
+                # close
+                await connection.close()
+                await witness.closed()

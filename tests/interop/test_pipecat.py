@@ -12,7 +12,7 @@ import pytest
 from realtime_bus import events as ev
 
 from . import _stage as on_stage
-from ._stage import Heard, eventually, said, speaks_up, stage
+from ._stage import Heard, said, speaks_up, stage
 
 pytest.importorskip("pipecat.services.openai.realtime.llm", reason="needs the group interop")
 
@@ -33,7 +33,10 @@ from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
+from pipecat.processors.aggregators.llm_response_universal import (
+    AssistantTurnStoppedMessage,
+    LLMContextAggregatorPair,
+)
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.openai.realtime import events
@@ -140,12 +143,14 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
             for pcm in pieces:
                 await worker.queue_frame(InputAudioRawFrame(pcm, 24_000, 1))
 
-        def told(who: str) -> list[Any]:
-            return [
-                each["content"]
-                for each in context.messages
-                if each["role"] == who and each.get("content")
-            ]
+        @pair.assistant().event_handler("on_assistant_turn_stopped")
+        async def answered(_: Any, message: AssistantTurnStoppedMessage) -> None:
+            heard.note(message)
+
+        def answer(words: str) -> Any:
+            return lambda report: (
+                isinstance(report, AssistantTurnStoppedMessage) and report.content == words
+            )
 
         async with running(worker), on.witness() as witness:
             # settings; the bot begins
@@ -163,7 +168,7 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
 
             # spoken answer
             await heard.get(of(BotStoppedSpeakingFrame), nth=2)
-            await eventually(lambda: told("assistant")[-1:] == [on_stage.ANSWER])
+            await heard.get(answer(on_stage.ANSWER))
 
             # barge-in
             loudspeaker.holds = True
@@ -177,19 +182,21 @@ async def test_pipecat_holds_a_whole_conversation() -> None:
             await witness.get(ev.ConversationItemTruncated)
             loudspeaker.holds = False
             await say(rest)
-            await eventually(lambda: told("assistant")[-1:] == [on_stage.YES])
+            await heard.get(answer(on_stage.YES))
 
             # text
             message = {"role": "user", "content": on_stage.WRITTEN}
             await service.queue_frame(LLMMessagesAppendFrame(messages=[message], run_llm=True))
-            await eventually(lambda: told("assistant")[-1:] == [on_stage.READ])
+            await heard.get(answer(on_stage.READ))
             words = [on_stage.QUESTION, on_stage.TELL_ALL, on_stage.STOP, on_stage.WRITTEN]
-            assert told("user") == words
+            assert [each["content"] for each in context.messages if each["role"] == "user"] == words
 
             # out of band
             await service.send_client_event(Apart())
             await witness.get(ev.ResponseDone, nth=7)
             on_stage.check_conversation(witness)
+
+            # close
             await worker.queue_frame(EndFrame())
+            await witness.closed()
         assert not heard.of(of(ErrorFrame))
-        await on.left()
