@@ -13,6 +13,7 @@ from typing_extensions import TypeVar, Unpack
 
 from realtime_bus import events as ev
 from realtime_bus.connect import target
+from realtime_bus.errors import UsageError
 from realtime_bus.events import ProtocolName, wire_protocol
 from realtime_bus.routing import (
     BusOptions,
@@ -31,9 +32,10 @@ from realtime_bus.session import (
     SessionSettings,
     TranscriptionSettings,
     TranslationSettings,
-    check_plugin,
+    check_plugins,
 )
 from realtime_bus.transport import Dial, Transport, adapt
+from realtime_bus.transport._transport import check_close_code
 
 __all__ = ["Bus", "BusStatistics"]
 
@@ -77,7 +79,7 @@ class Bus:
             raise_handler_errors=raise_handler_errors,
             drain_timeout_s=drain_timeout_s,
         )
-        self._registry = Registry([check_plugin(plugin) for plugin in plugins], options)
+        self._registry = Registry(check_plugins(plugins), options)
 
     # --- handlers ----------------------------------------------------------------------------
 
@@ -123,6 +125,8 @@ class Bus:
         Raises:
             UsageError: An option cannot work.
         """
+        if not isinstance(group, HandlerGroup):
+            raise UsageError(f"{group!r:.80} is no HandlerGroup; include() takes the group of a module")
         for subscription in list(group.subscriptions(**options)):
             self._registry.add(subscription)
 
@@ -260,7 +264,7 @@ class Bus:
             url=where.shown,
             protocol=where.protocol,
             kind=where.kind,
-            plugins=[check_plugin(plugin) for plugin in plugins],
+            plugins=check_plugins(plugins),
             state=state,
             wait_created=True,
             open_timeout_s=open_timeout_s,
@@ -314,7 +318,8 @@ class Bus:
             wait_created: Wait for ``session.created`` before the block begins; False where
                 that has been read already.
             open_timeout_s: Seconds that it may take.
-            **settings: Checked now, sent as ``session.update``, and confirmed before the block begins.
+            **settings: Checked now, sent as ``session.update``, and confirmed before the block
+                begins.
 
         Raises:
             UsageError: The connection has no methods that we could use, there is no such setting,
@@ -337,7 +342,7 @@ class Bus:
             url="",
             protocol=wire_protocol(protocol),
             kind=kind,
-            plugins=[check_plugin(plugin) for plugin in plugins],
+            plugins=check_plugins(plugins),
             state=state,
             wait_created=wait_created,
             open_timeout_s=open_timeout_s,
@@ -355,7 +360,12 @@ class Bus:
             session.emit(event)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close every open session, and wait until they have ended; see `Session.aclose`."""
+        """Close every open session, and wait until they have ended; see `Session.aclose`.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         async with anyio.create_task_group() as closing:
             for session in self.sessions:
                 closing.start_soon(session.aclose, code, reason)

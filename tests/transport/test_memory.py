@@ -166,7 +166,7 @@ async def test_an_error_in_deliver_comes_out_of_run() -> None:
 
 
 def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
-    """Inline, async and parallel handlers all get what comes where there is no task."""
+    """Plain, eager, queued and parallel handlers all get what comes where there is no task."""
     bus = Bus()
     heard: list[str] = []
 
@@ -186,7 +186,7 @@ def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
             assert anyio.current_time() > 0
             note(mode)
 
-        modes: tuple[Mode, ...] = ("inline", "queue", "parallel")
+        modes: tuple[Mode, ...] = ("eager", "queue", "parallel")
         for mode in modes:
             bus.on(ev.InputAudioBufferCleared, mode=mode)(partial(handle, mode=mode))
         async with bus.session(PushTransport(send=len), wait_created=False) as session:
@@ -195,4 +195,4 @@ def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
             await asyncio.wait_for(done.wait(), 10)
 
     asyncio.run(converse())
-    assert sorted(heard) == ["inline", "parallel", "plain", "queue"]
+    assert sorted(heard) == ["eager", "parallel", "plain", "queue"]
