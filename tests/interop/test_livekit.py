@@ -160,11 +160,15 @@ async def test_livekit_holds_a_whole_conversation() -> None:
             await heard.get(heard_from("assistant", on_stage.READ))
 
             # out of band
-            cook.realtime_llm_session.send_event(
-                {"type": "response.create", "response": on_stage.APART}
-            )
+            its = cook.realtime_llm_session
+            its.send_event({"type": "response.create", "response": on_stage.APART})
             await witness.get(ev.ResponseDone, nth=6)
             on_stage.check_conversation(witness)
+            kept = [getattr(item, "role", item.type) for item in its.chat_ctx.items]
+            assert kept == [
+                "user", "function_call", "function_call_output", "assistant",
+                "user", "assistant", "user", "assistant", "user", "assistant",
+            ]  # fmt: skip  # its own copy of the conversation, which both have alike
 
             # close
             await session.aclose()
