@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import anyio
 import pytest
@@ -11,17 +11,35 @@ import pytest
 from realtime_bus import events as ev
 
 from . import _stage as on_stage
-from ._stage import said, speaks_up, stage
+from ._stage import Stage, said, speaks_up, stage
 
 pytest.importorskip("openai.types.realtime", reason="needs the group interop")
 
 from openai import AsyncOpenAI
-from openai.types.realtime import RealtimeServerEvent, RealtimeSessionCreateResponse
-from pydantic import BaseModel, TypeAdapter
+from openai.types.realtime import (
+    RealtimeServerEvent,
+    RealtimeSessionCreateResponse,
+    RealtimeTranscriptionSessionCreateResponse,
+    RealtimeTranslationServerEvent,
+)
+from pydantic import BaseModel, Field, TypeAdapter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+
+def adapter(events: Any) -> TypeAdapter[Any]:
+    """Return what validates one of the union's events, and no other by chance."""
+    return TypeAdapter(Annotated[get_args(events)[0], Field(discriminator="type")])
+
+
+REALTIME = adapter(RealtimeServerEvent)
+TRANSLATION = adapter(RealtimeTranslationServerEvent)
+
+ANSWERS = {
+    "realtime": RealtimeSessionCreateResponse,
+    "transcription": RealtimeTranscriptionSessionCreateResponse,
+}
+"""The models that name a session's id, too; those of its events name what was requested."""
 
 
 def unknown(model: object, at: str = "") -> set[str]:
@@ -36,13 +54,14 @@ def unknown(model: object, at: str = "") -> set[str]:
     return found
 
 
-def strictly(frame: bytes) -> Any:
+def strictly(frame: bytes, events: TypeAdapter[Any]) -> Any:
     """Return a frame's event: of the right types, nothing missing, nothing that is not named."""
-    event = _EVENT.validate_json(frame, strict=True)
+    event = events.validate_json(frame, strict=True)
     strangers = unknown(event)
-    if event.type in ("session.created", "session.updated"):  # its id is in another model
-        plain = event.session.model_dump(exclude_unset=True)
-        strangers &= unknown(RealtimeSessionCreateResponse.model_validate(plain), "session.")
+    session = getattr(event, "session", None)
+    if session is not None and session.type in ANSWERS:
+        answer = ANSWERS[session.type].model_validate(session.model_dump(exclude_unset=True))
+        strangers &= unknown(answer, "session.")
     assert not strangers, frame
     return event
 
@@ -50,8 +69,9 @@ def strictly(frame: bytes) -> Any:
 class Caller:
     """Reads from a connection, and remembers."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, events: TypeAdapter[Any] = REALTIME) -> None:
         self._connection = connection
+        self._events = events
         self.events: list[Any] = []
 
     def all(self, kind: str) -> list[Any]:
@@ -63,7 +83,7 @@ class Caller:
         with anyio.fail_after(on_stage.PATIENCE_S):
             while len(self.all(kind)) < nth:
                 frame = await self._connection.recv_bytes()
-                event = strictly(frame)
+                event = strictly(frame, self._events)
                 assert type(event) is type(self._connection.parse_event(frame))
                 assert event.type != "error", frame
                 self.events.append(event)
@@ -71,15 +91,20 @@ class Caller:
 
     async def say(self, pieces: list[bytes]) -> None:
         """Say something."""
+        session = self._connection if self._events is REALTIME else self._connection.session
         for pcm in pieces:
-            await self._connection.input_audio_buffer.append(audio=b64encode(pcm).decode())
+            await session.input_audio_buffer.append(audio=b64encode(pcm).decode())
+
+
+def client_of(on: Stage) -> AsyncOpenAI:
+    """Return a client of the local server."""
+    return AsyncOpenAI(api_key="none", websocket_base_url=on.url.removesuffix("/realtime"))
 
 
 async def test_openai_python_holds_a_whole_conversation() -> None:
     """Settings, speech, transcription, tool, answer, barge-in, text, out of band, close."""
     async with stage() as on:
-        openai = AsyncOpenAI(api_key="none", websocket_base_url=on.url.removesuffix("/realtime"))
-        async with openai.realtime.connect(model="any") as connection:
+        async with client_of(on).realtime.connect(model="any") as connection:
             caller = Caller(connection)
             await caller.get("session.created")
             async with on.witness() as witness:
@@ -171,3 +196,48 @@ async def test_openai_python_holds_a_whole_conversation() -> None:
                 # close
                 await connection.close()
                 await witness.closed()
+
+
+async def test_openai_python_has_speech_written_down() -> None:
+    """A transcription session, its turns and its words."""
+    async with stage() as on:
+        query = {"intent": "transcription"}
+        async with client_of(on).realtime.connect(extra_query=query) as connection:
+            caller = Caller(connection)
+            transcription = {"model": "gpt-4o-transcribe", "language": "en"}
+            await connection.session.update(
+                session={
+                    "type": "transcription",
+                    "audio": {"input": {"transcription": transcription}},
+                    "include": ["item.input_audio_transcription.logprobs"],
+                }
+            )
+            await caller.get("session.updated")
+            await caller.say(said(on_stage.QUESTION))
+            words = await caller.get("conversation.item.input_audio_transcription.completed")
+            assert words.transcript == on_stage.QUESTION
+
+
+async def test_openai_python_has_speech_translated() -> None:
+    """A translation session, up to its own end."""
+    async with stage() as on:
+        model = "gpt-realtime-translate"
+        async with client_of(on).realtime.translations.connect(model=model) as connection:
+            caller = Caller(connection, TRANSLATION)
+            transcription = {"model": "gpt-realtime-whisper"}
+            await connection.session.update(
+                session={
+                    "audio": {
+                        "input": {"transcription": transcription},
+                        "output": {"language": "de"},
+                    }
+                }
+            )
+            await caller.get("session.updated")
+            await caller.say(said(on_stage.QUESTION))
+            await connection.session.close()
+            await caller.get("session.closed")
+            for side in ("input", "output"):
+                deltas = caller.all(f"session.{side}_transcript.delta")
+                assert "".join(event.delta for event in deltas) == on_stage.QUESTION
+            assert len(caller.all("session.output_audio.delta")) > 5
