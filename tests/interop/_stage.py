@@ -105,7 +105,7 @@ class Stage:
         self._server = server
         self._bound = bound
         self.url = bound.url
-        self.url_with_model = bound.url_for(MODEL)
+        self.url_for_any = bound.url_for("any")
 
     @asynccontextmanager
     async def witness(self) -> AsyncGenerator[Client, None]:

@@ -74,7 +74,7 @@ async def test_openai_agents_hold_a_whole_conversation() -> None:
         async with await runner.run(
             model_config={
                 "api_key": "none",
-                "url": on.url_with_model,
+                "url": on.url_for_any,
                 "initial_model_settings": settings,
                 "playback_tracker": tracker,
             }
@@ -139,3 +139,28 @@ async def test_openai_agents_hold_a_whole_conversation() -> None:
                 # close
                 await session.close()
                 await witness.closed()
+
+
+async def test_openai_agents_interrupt_at_once() -> None:
+    """Nothing was heard: the answer is truncated at 0 ms, and the next one comes."""
+    heard, tracker = Heard(), RealtimePlaybackTracker()
+
+    async def listen(session: Any) -> None:
+        async for event in session:
+            assert event.type != "error", event.error
+            heard.note(event)
+
+    async with stage(greeting=on_stage.STORY) as on, anyio.create_task_group() as tasks:
+        config = {"api_key": "none", "url": on.url_for_any, "playback_tracker": tracker}
+        runner = RealtimeRunner(RealtimeAgent(name="Cook"))
+        async with await runner.run(model_config=config) as session:
+            tasks.start_soon(listen, session)
+            await session.send_message(on_stage.TELL_ALL)
+            audio = await heard.get(of_type("audio"))
+            tracker.on_play_ms(audio.item_id, audio.content_index, 0)
+            await session.interrupt()
+            cut = (await heard.get(raw("conversation.item.truncated"))).data.data
+            assert (cut["item_id"], cut["audio_end_ms"]) == (audio.item_id, 0)
+            await heard.get(of_type("agent_end"))
+            await session.send_message(on_stage.QUESTION)
+            await heard.get(of_type("agent_end"), nth=2)
