@@ -16,7 +16,7 @@ import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -116,8 +116,8 @@ def _trace(error: BaseException, links: int) -> Iterator[str]:
             yield f"    {frame.line}\n"
     yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
     if isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions
-        for member in members[:links]:
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        for member in group.exceptions[:links]:
             yield textwrap.indent("".join(_trace(member, links - 1)), "  | ")
 
 
