@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import pytest
 
 from realtime_bus import events as ev
 from realtime_bus.server import (
@@ -28,6 +29,12 @@ from realtime_bus.server import (
 
 from ..server._client import PATIENCE_S, Client, connected  # noqa: TID252  # tests are no package with a name of its own
 from ..server._sounds import silence, speech  # noqa: TID252  # tests are no package with a name of its own
+
+MARKS = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # none of these clients knows trio
+    pytest.mark.slow,
+]
 
 INSTRUCTIONS = "Help in the kitchen."
 VOICE = "cedar"

@@ -22,7 +22,7 @@ from livekit.plugins.openai.realtime import RealtimeModel
 from openai.types.realtime import AudioTranscription
 from openai.types.realtime.realtime_audio_input_turn_detection import ServerVad
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = on_stage.MARKS
 
 EVENTS = ("user_input_transcribed", "function_tools_executed", "conversation_item_added", "error")
 

@@ -18,7 +18,7 @@ from agents import function_tool
 from agents.realtime import RealtimeAgent, RealtimePlaybackTracker, RealtimeRunner
 from agents.realtime.model_inputs import RealtimeModelSendRawMessage
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = on_stage.MARKS
 
 
 def of_type(kind: str) -> Any:

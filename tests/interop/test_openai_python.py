@@ -24,7 +24,7 @@ from openai.types.realtime import (
 )
 from pydantic import BaseModel, Field, TypeAdapter
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = on_stage.MARKS
 
 
 def adapter(events: Any) -> TypeAdapter[Any]:

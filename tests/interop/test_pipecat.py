@@ -43,7 +43,7 @@ from pipecat.services.openai.realtime import events
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 from pipecat.workers.runner import WorkerRunner
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = on_stage.MARKS
 
 HELLO = "Good evening."
 
