@@ -115,7 +115,9 @@ def _trace(error: BaseException, links: int) -> Iterator[str]:
         for place in deque(_places(error.__traceback__), maxlen=_MAX_FRAMES):
             code, number = place.tb_frame.f_code, place.tb_lineno
             yield f'  File "{code.co_filename}", line {number}, in {code.co_name}\n'
-            if line := linecache.getline(code.co_filename, number, place.tb_frame.f_globals).strip():
+            if line := linecache.getline(
+                code.co_filename, number, place.tb_frame.f_globals
+            ).strip():
                 yield f"    {line}\n"
     yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
     if isinstance(error, BaseExceptionGroup):

@@ -82,7 +82,9 @@ async def test_how_they_are_selected(selector: Any, expected: list[str]) -> None
     assert heard == expected
 
 
-@pytest.mark.parametrize("selector", ["*", "app.*", "app.late_*", ev.AppEvent, ev.Event, OrderEvent])
+@pytest.mark.parametrize(
+    "selector", ["*", "app.*", "app.late_*", ev.AppEvent, ev.Event, OrderEvent]
+)
 async def test_a_class_that_is_defined_after_the_handler(selector: Any) -> None:
     """What is defined later is selected all the same, in sessions that are open, too."""
     heard = list[str]()

@@ -68,7 +68,9 @@ def told() -> Told:
 # Rules 1 to 3: which responses are of the conversation
 
 
-@pytest.mark.parametrize("event", [ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone])
+@pytest.mark.parametrize(
+    "event", [ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone]
+)
 @pytest.mark.parametrize("item_first", [True, False])
 def test_an_item_proves_where_its_response_is(told: Told, event: Any, *, item_first: bool) -> None:
     """Rule 1: whatever was taken for granted, and in whichever order the two events come."""
@@ -179,9 +181,7 @@ def test_items_are_confirmed_and_deleted(told: Told) -> None:
     assert not told.known.has_item("i")
     told.item("i")
     assert told.known.has_item("i")
-    told.known.see(
-        ev.ConversationItemTruncated(item_id="i", content_index=0, audio_end_ms=1)
-    )
+    told.known.see(ev.ConversationItemTruncated(item_id="i", content_index=0, audio_end_ms=1))
     assert told.known.items["i"].truncated
     told.known.see(ev.ConversationItemDeleted(item_id="i"))
     assert not told.known.has_item("i")
