@@ -31,7 +31,6 @@ __all__ = [
     "Runner",
     "awaitable",
     "bound",
-    "cancelled",
     "failure_of",
     "reported",
 ]

@@ -52,7 +52,7 @@ def first_word(event: ev.ResponseOutputTextDelta) -> None:
 
 
 async def test_a_group_is_included_with_all_of_its_handlers() -> None:
-    """`Bus.include` registers each handler as it was declared; the functions stay what they were."""
+    """`Bus.include` registers handlers as they were declared; the functions stay as they were."""
     bus = Bus()
     bus.include(handlers)
     async with joined(bus) as (_, peer):
@@ -111,7 +111,7 @@ async def test_a_group_is_included_as_it_is_now() -> None:
     group, bus = HandlerGroup(), Bus()
     bus.include(group)
     group.on(Started)(inline)
-    async with joined(bus) as (session, peer):
+    async with joined(bus) as (_, peer):
         peer.say(speech(1))
         bus.include(group)
         peer.say(speech(2))
@@ -176,7 +176,7 @@ def test_options_that_cannot_work_are_refused(options: Any, message: str) -> Non
 def test_a_mistake_is_told_where_it_is_written() -> None:
     """A group complains when a handler is declared, not when it is included."""
     group = HandlerGroup()
-    with pytest.raises(UsageError, match="no event 'response.dome'"):
+    with pytest.raises(UsageError, match=r"no event 'response\.dome'"):
         group.on("response.dome")  # type: ignore[call-overload]  # the mistake
     with pytest.raises(UsageError, match="annotated with ResponseDone"):
 
@@ -223,7 +223,7 @@ def say_all(peer: Peer) -> None:
 
 
 async def test_declared_methods_are_registered_with_each_session() -> None:
-    """Handlers, `once` and interceptors both ways, several for one method; no `attach` is needed."""
+    """Handlers, `once`, interceptors both ways, several for a method; no `attach` is needed."""
     greeter = Greeter()
     bus = Bus(plugins=[greeter])
     for _ in range(2):
@@ -296,7 +296,7 @@ async def test_declared_methods_can_be_taken_out() -> None:
             session.off(method)
         say_all(peer)
         assert session.send_nowait(ev.InputAudioBufferClear())
-        with pytest.raises(UsageError, match="Greeter.keep is not registered here"):
+        with pytest.raises(UsageError, match=r"Greeter\.keep is not registered here"):
             session.off(greeter.keep)
     assert greeter.trace == []
 
