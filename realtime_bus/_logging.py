@@ -11,12 +11,14 @@ Rules:
 
 from __future__ import annotations
 
+import linecache
 import logging
 import textwrap
-import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, cast
 
 import structlog
 
@@ -95,7 +97,7 @@ def describe(error: BaseException) -> dict[str, str]:
     """Return what a line says of an exception: type and text, and where it came from.
 
     The traceback has no local variables, at most twelve frames of each exception and four of its
-    causes or members, so that it is cheap to make: the standard library renders the whole chain.
+    causes or members, so that it is cheap to make: the standard library looks at all of them.
     """
     lines = "".join(_trace(error, _MAX_LINKS))
     return {"error": _told(error), "traceback": lines[-_MAX_CHARACTERS:]}
@@ -110,15 +112,24 @@ def _trace(error: BaseException, links: int) -> Iterator[str]:
         yield _CAUSE if cause is error.__cause__ else _CONTEXT
     if error.__traceback__ is not None:
         yield "Traceback (most recent call last):\n"
-        for frame in traceback.extract_tb(error.__traceback__, limit=-_MAX_FRAMES):
-            # without the standard library's carets, for which it compiles each line
-            yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n'
-            yield f"    {frame.line}\n"
+        for place in deque(_places(error.__traceback__), maxlen=_MAX_FRAMES):
+            code, number = place.tb_frame.f_code, place.tb_lineno
+            yield f'  File "{code.co_filename}", line {number}, in {code.co_name}\n'
+            if line := linecache.getline(
+                code.co_filename, number, place.tb_frame.f_globals
+            ).strip():
+                yield f"    {line}\n"
     yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
     if isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions
-        for member in members[:links]:
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        for member in group.exceptions[:links]:
             yield textwrap.indent("".join(_trace(member, links - 1)), "  | ")
+
+
+def _places(place: TracebackType | None) -> Iterator[TracebackType]:
+    while place is not None:
+        yield place
+        place = place.tb_next
 
 
 def _told(error: BaseException) -> str:

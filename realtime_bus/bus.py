@@ -126,7 +126,9 @@ class Bus:
             UsageError: An option cannot work.
         """
         if not isinstance(group, HandlerGroup):
-            raise UsageError(f"{group!r:.80} is no HandlerGroup; include() takes the group of a module")
+            raise UsageError(
+                f"{group!r:.80} is no HandlerGroup; include() takes the group of a module"
+            )
         for subscription in list(group.subscriptions(**options)):
             self._registry.add(subscription)
 

@@ -203,7 +203,8 @@ class Mailbox:
 class EagerMailbox(Mailbox):
     """A mailbox whose handler begins inside `put` if it is free. For asyncio on Python 3.12.
 
-    An event costs 2.5 times a plain function, while the handler does not wait.
+    An event that comes alone, as at real-time pace, costs half of what waking a worker costs, if
+    the handler does not wait; in a burst, where workers take batches, half as much again.
     """
 
     __slots__ = ("_begun", "_context", "_handler", "_loop")

@@ -37,7 +37,7 @@ Rules (Realtime protocol, "flows" and "errors"; `DIALECTS.md` for servers that s
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import msgspec
@@ -184,7 +184,7 @@ class Arbiter:
         self._send = send
         self._cancel = cancel
         self._conversation = conversation
-        self._queue: deque[ResponseRequest] = deque()
+        self._queue: OrderedDict[ResponseRequest, None] = OrderedDict()
         self._sent: dict[str, ResponseRequest] = {}  # not created yet; oldest first
         self._asked: ResponseRequest | None = None  # the one of them that others wait for
         self._created: dict[str, ResponseRequest] = {}  # by response id
@@ -233,7 +233,7 @@ class Arbiter:
             return
         if not self._queue:  # before, nobody looked for signs of life
             self._sign_of_life_s = now_s
-        self._queue.append(request)
+        self._queue[request] = None
         self.advance(now_s)
 
     def make_way(self) -> None:
@@ -250,7 +250,7 @@ class Arbiter:
         """Take a request back; return False if it has been sent already."""
         if request not in self._queue:
             return False
-        self._queue.remove(request)
+        del self._queue[request]
         request.give_up()
         return True
 
@@ -267,7 +267,7 @@ class Arbiter:
         if self._conversation.answer_due and now_s >= self._turn_s + ANSWER_S:
             self._conversation.presume_unanswered()
         while self._occupied_until_s() is None and (request := self._next(now_s)) is not None:
-            self._queue.remove(request)
+            del self._queue[request]
             self._asked = request
             self._try(request, now_s)
 
@@ -315,7 +315,7 @@ class Arbiter:
         ended = (doubt for doubt in self._doubts.values() if doubt.response is not None)
         deadlines = [doubt.request.sent_s + ROUND_TRIP_S for doubt in ended]
         if self._queue:
-            held_until_s = None if self._queue[0].while_speaking else self._held_until_s()
+            held_until_s = None if next(iter(self._queue)).while_speaking else self._held_until_s()
             waits = [self._occupied_until_s(), held_until_s]
             deadlines.append(max(each for each in waits if each is not None))
         return min(deadlines, default=None)
@@ -324,7 +324,7 @@ class Arbiter:
 
     def signs_of_life(self, response_id: str | None, now_s: float) -> None:
         """Note that something came of a response; of the active one if it does not say of which."""
-        if response_id in {None, self.active_id}:
+        if response_id is None or response_id == self.active_id:
             self._sign_of_life_s = now_s
             self._silent_id = None
 
@@ -490,7 +490,8 @@ class Arbiter:
         if request.unwanted:
             request.give_up()
         else:
-            self._queue.appendleft(request)
+            self._queue[request] = None
+            self._queue.move_to_end(request, last=False)
         self.advance(now_s)
         return None
 

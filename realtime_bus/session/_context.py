@@ -21,7 +21,13 @@ from typing_extensions import TypeVar
 
 from realtime_bus import events as ev
 from realtime_bus.codec import encode
-from realtime_bus.errors import AuthenticationError, CloseInfo, ConnectError, HostUnreachable
+from realtime_bus.errors import (
+    AuthenticationError,
+    CloseInfo,
+    ConnectError,
+    HostUnreachable,
+    UsageError,
+)
 from realtime_bus.events import WireProtocol, translation
 from realtime_bus.routing import Registry, declarations
 from realtime_bus.transport import Transport
@@ -66,6 +72,7 @@ class SessionContext(Generic[StateT]):
         self._state = state
         self._wait_created = wait_created
         self._open_timeout_s = open_timeout_s
+        self._entered = False
         self._tasks: TaskGroup | None = None
         self._pipeline: Pipeline | None = None
 
@@ -73,6 +80,18 @@ class SessionContext(Generic[StateT]):
         return f"<SessionContext {self._url or 'on a transport'}>"
 
     async def __aenter__(self) -> Session[StateT]:
+        if self._entered:
+            raise UsageError(
+                "this session is open already; call connect() or session() for another"
+            )
+        self._entered = True
+        try:
+            return await self._open()
+        except BaseException:
+            self._entered = False
+            raise
+
+    async def _open(self) -> Session[StateT]:
         transport = await self._open_transport()
         pipeline = self._pipeline = Pipeline(self._registry, transport, self._protocol)
         session = Session(pipeline, kind=self._kind, state=self._state)
@@ -151,6 +170,7 @@ class SessionContext(Generic[StateT]):
         pipeline, tasks = self._pipeline, self._tasks
         if pipeline is None or tasks is None:
             return False
+        self._entered = False
         cancelled = exc if isinstance(exc, get_cancelled_exc_class()) else None
         try:
             await pipeline.finish()

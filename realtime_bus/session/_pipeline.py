@@ -46,7 +46,6 @@ __all__ = ["Pipeline"]
 _HEAD_BYTES = len(HEAD)
 _Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
 _Unsent = Callable[[Any], None]
-_NOBODY: tuple[_Sent, _Unsent] = (lambda given, sent: None, lambda sent: None)
 
 
 class Pipeline:
@@ -82,7 +81,7 @@ class Pipeline:
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
-        self._on_sent: dict[type[ev.Event], tuple[_Sent, _Unsent]] = {}
+        self._on_sent: dict[type[ev.Event], tuple[tuple[_Sent, _Unsent], ...]] = {}
         self._holders: set[object] = set()
 
     # --- frames in ---------------------------------------------------------------------------
@@ -154,12 +153,14 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        note, forget = self._on_sent.get(type(sent), _NOBODY)
-        note(event, sent)  # before it is sent: the answer may come at once
+        notes = self._on_sent.get(type(sent), ())
+        for note, _ in notes:
+            note(event, sent)  # before it is sent: the answer may come at once
         try:
             self._transport.send(frame)
         except BaseException:
-            forget(sent)
+            for _, forget in notes:
+                forget(sent)
             raise
         self.frames_sent += 1
         self.bytes_sent += len(frame)
@@ -176,10 +177,14 @@ class Pipeline:
         await self._transport.drain()
 
     def on_sent(
-        self, classes: Iterable[type[ev.ClientEvent]], note: _Sent, forget: _Unsent
+        self,
+        classes: Iterable[type[ev.ClientEvent]],
+        note: _Sent,
+        forget: _Unsent = lambda _event: None,
     ) -> None:
         """Let a part of the session know what is sent, in order, and what could not be sent."""
-        self._on_sent.update(dict.fromkeys(classes, (note, forget)))
+        for cls in classes:
+            self._on_sent[cls] = (*self._on_sent.get(cls, ()), (note, forget))
 
     def restore(
         self, cls: type[ev.ClientEvent], restored: Callable[[Any, Any], ev.ClientEvent]

@@ -140,7 +140,7 @@ class Responses:
         self._guard()
 
     def restored(self, given: ev.ResponseCreate, sent: ev.ResponseCreate) -> ev.ResponseCreate:
-        """Return what an interceptor made of a request, with the id and mark that it is known by."""
+        """Return what an interceptor made of a request, with the id and mark that it has."""
         request_id = given.event_id or ""
         params = mark_request(sent.response or ev.ResponseCreateParams(), request_id)
         return msgspec.structs.replace(sent, event_id=request_id, response=params)
@@ -157,9 +157,9 @@ class Responses:
         """Tell where the request that a response answers asked for it; see `Conversation`."""
         return self._arbiter.asked_out_of_band(response)
 
-    def cancel_sent(self, event: ev.ResponseCancel) -> None:
+    def cancel_sent(self, _given: ev.ResponseCancel, sent: ev.ResponseCancel) -> None:
         """Note a ``response.cancel``, whoever sends it."""
-        self._arbiter.cancel_sent(event)
+        self._arbiter.cancel_sent(sent)
 
     def take_back(self, request: ResponseRequest) -> bool:
         """Take a request out of the queue; return False if it has been sent already."""

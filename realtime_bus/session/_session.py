@@ -138,7 +138,7 @@ class Session(Generic[StateT]):
         self._pipeline.handle(ANSWERS, self._requests.observe)
         self._pipeline.handle(Responses.SEEN, self._responses.see)
         self._pipeline.on_sent(ANSWERED, self._requests.sent, self._requests.unsent)
-        self._pipeline.on_sent((ev.ResponseCancel,), self._cancel_sent, self._requests.unsent)
+        self._pipeline.on_sent((ev.ResponseCancel,), self._responses.cancel_sent)
         self._pipeline.restore(ev.ResponseCreate, self._responses.restored)
         self._lifecycle.on_end(self._requests.fail_all)
         self._lifecycle.on_end(self._responses.fail_all)
@@ -168,10 +168,6 @@ class Session(Generic[StateT]):
             event_id=error.event_id,
             error_type=error.type,
         )
-
-    def _cancel_sent(self, given: ev.ResponseCancel, sent: ev.ResponseCancel) -> None:
-        self._requests.sent(given, sent)
-        self._responses.cancel_sent(sent)
 
     def _asked_out_of_band(self, response: ev.Response) -> bool | None:
         return self._responses.asked_out_of_band(response)
@@ -347,7 +343,7 @@ class Session(Generic[StateT]):
         """
         if type(event) not in ANSWERED:
             hint = "use respond()" if isinstance(event, ev.ResponseCreate) else "use send()"
-            name = event.type if isinstance(event, ev.Event) else repr(event)[:80]
+            name = getattr(event, "type", None) or repr(event)[:80]
             raise UsageError(f"{name} has no single answer that could be awaited; {hint}")
         if event.event_id is None:
             event = msgspec.structs.replace(event, event_id=self._next_event_id())

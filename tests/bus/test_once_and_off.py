@@ -5,10 +5,10 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from realtime_bus import Bus, UsageError
+from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
 
-from ._peer import joined, quiet, speech
+from ._peer import joined, quiet, speech, word
 
 pytestmark = pytest.mark.anyio
 
@@ -156,3 +156,70 @@ async def test_off_of_a_stranger_is_an_error() -> None:
     async with joined() as (session, _):
         with pytest.raises(UsageError, match="stranger is not registered here"):
             session.off(stranger)
+
+
+async def test_off_takes_interceptors_out() -> None:
+    """`Session.off` knows interceptors of both ways, and one function that is both at once."""
+    trace = list[str]()
+
+    def note(event: ev.Event, _session: Session) -> ev.Event:
+        trace.append(event.type)
+        return event
+
+    async with joined() as (session, peer):
+        session.intercept(Started, note)
+        session.intercept("*", note)
+        session.intercept_outgoing("*", note)
+        peer.say(speech())
+        session.send_nowait(ev.InputAudioBufferClear())
+        assert trace == [speech().type, speech().type, "input_audio_buffer.clear"]
+        session.off(note)
+        peer.say(speech())
+        session.send_nowait(ev.InputAudioBufferClear())
+        with pytest.raises(UsageError, match="note is not registered here"):
+            session.off(note)
+    assert len(trace) == 3
+
+
+async def test_off_takes_effect_in_the_middle_of_an_event() -> None:
+    """An interceptor may take itself out; the event at hand goes its way."""
+    heard = list[int]()
+    async with joined() as (session, peer):
+
+        def once(event: Started, session: Session) -> None:
+            session.off(once)
+
+        session.intercept(Started, once)
+        session.on(Started)(lambda event: heard.append(event.audio_start_ms))
+        peer.say(speech(1), speech(2))
+    assert heard == [2]
+
+
+async def test_frames_that_nobody_wants_any_more_are_skipped() -> None:
+    """With its last handler or interceptor gone, a type of event is not decoded."""
+    async with joined() as (session, peer):
+
+        def listen(event: ev.Event) -> None: ...
+
+        def pass_on(event: ev.Event, session: Session) -> ev.Event:
+            return event
+
+        session.on(word("").type)(listen)
+        session.intercept(ev.ResponseOutputTextDelta, pass_on)
+        for function, skipped in ((None, 0), (listen, 0), (pass_on, 1)):
+            if function is not None:
+                session.off(function)
+            peer.say(word("a"))
+            assert session.statistics().frames_skipped == skipped
+
+
+async def test_the_bus_takes_out_handlers_alone() -> None:
+    """Interceptors belong to sessions: `Bus.off` says that it does not know them."""
+    bus = Bus()
+
+    def hold(event: ev.Event, session: Session) -> None: ...
+
+    async with joined(bus) as (session, _):
+        session.intercept(Started, hold)
+        with pytest.raises(UsageError, match="hold is not registered with this bus"):
+            bus.off(hold)

@@ -157,6 +157,21 @@ async def test_a_cancellation_during_the_end_goes_on_too() -> None:
     assert session.statistics().handlers[0].dropped == 1
 
 
+@pytest.mark.breaks_rules("wait-for-session-created")
+async def test_a_session_is_open_once() -> None:
+    """What `connect` and `session` return can be entered again when it was left, not before."""
+    transport = PushTransport(send=len)
+    opening = Bus().session(transport, wait_created=False)
+    async with opening as session:
+        with pytest.raises(UsageError, match="this session is open already"):
+            await opening.__aenter__()
+        assert session.close_info is None
+    with pytest.raises(SessionClosed):
+        async with opening as again:
+            await again.wait_closed()
+            await again.clear_input()
+
+
 async def test_an_opening_can_be_cancelled() -> None:
     """Whoever waits for a server that says nothing can give up."""
     peer, bus = Peer(), Bus()

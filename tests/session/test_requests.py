@@ -187,3 +187,77 @@ def test_who_has_gone_is_not_answered(book: Book) -> None:
     book.requests.abandon(book.pending["a"])
     book.requests.abandon(book.pending["a"])
     assert book.hear(ev.InputAudioBufferCleared(), refusal("a")) == []
+
+
+def test_what_nobody_awaits_has_its_answer_too(book: Book) -> None:
+    """A plugin's own update, sent before or after ours, is answered in the order of sending."""
+    updated = ev.SessionUpdated(session=ev.RealtimeSession())
+    own = ev.SessionUpdate(session=ev.RealtimeSessionRequest())
+    book.requests.sent(own, own)
+    book.ask("a", own)
+    book.requests.sent(own, own)
+    book.ask("b", own)
+    assert [book.hear(updated) for _ in range(5)] == [[], ["a"], [], ["b"], []]
+
+
+def test_a_refusal_of_what_nobody_awaits_takes_its_place_away(book: Book) -> None:
+    """An error that names a plugin's own command, or its kind, rejects no request of ours."""
+    own = ev.SessionUpdate(session=ev.RealtimeSessionRequest(), event_id="own")
+    book.requests.sent(own, own)
+    book.ask("a", own)
+    assert book.hear(refusal("own")) == []
+    assert book.hear(ev.SessionUpdated(session=ev.RealtimeSession())) == ["a"]
+
+
+def test_who_has_gone_keeps_its_place(book: Book) -> None:
+    """The late answer of a request that was given up is not the next one's."""
+    book.ask("a", ev.InputAudioBufferClear())
+    book.requests.abandon(book.pending["a"])
+    book.ask("b", ev.InputAudioBufferClear())
+    assert len(book.requests) == 1
+    assert book.hear(ev.InputAudioBufferCleared()) == []
+    assert book.hear(ev.InputAudioBufferCleared()) == ["b"]
+
+
+def test_a_commit_of_turn_detection_is_not_ours(book: Book) -> None:
+    """The server commits what it heard end; ours is the other one, whichever comes first."""
+    book.ask("a", ev.InputAudioBufferCommit())
+    stopped = ev.InputAudioBufferSpeechStopped(audio_end_ms=1, item_id="of_vad")
+    assert book.hear(stopped, ev.InputAudioBufferCommitted(item_id="of_vad")) == []
+    assert book.hear(ev.InputAudioBufferCommitted(item_id="ours")) == ["a"]
+    assert book.pending["a"].answer == ev.InputAudioBufferCommitted(item_id="ours")
+
+
+def test_what_an_interceptor_has_changed_is_still_awaited(book: Book) -> None:
+    """A command made in place of ours is known by what we gave, whatever its own id is."""
+    given = ev.SessionUpdate(session=ev.RealtimeSessionRequest(), event_id="given")
+    for left_id in (None, "another"):
+        pending = Pending(given, lambda: book.settled.append("it"))
+        book.requests.expect(pending)
+        left = msgspec.structs.replace(given, event_id=left_id)
+        book.requests.sent(given, left)
+        if left_id is None:
+            assert book.hear(ev.SessionUpdated(session=ev.RealtimeSession())) == ["it"]
+        else:
+            assert book.hear(refusal("given")) == []
+            assert book.hear(refusal("another")) == ["it"]
+
+
+def test_what_the_transport_refused_has_no_answer(book: Book) -> None:
+    """A command that was not sent after all takes no place."""
+    own = ev.InputAudioBufferClear()
+    book.requests.sent(own, own)
+    book.requests.unsent(own)
+    book.ask("a", ev.InputAudioBufferClear())
+    assert book.hear(ev.InputAudioBufferCleared()) == ["a"]
+
+
+def test_commands_that_nobody_awaits_are_bounded(book: Book) -> None:
+    """Of commands that are never answered the last 256 are remembered, and no request is lost."""
+    book.ask("a", ev.ConversationItemDelete(item_id="a"))
+    for number in range(1000):
+        own = ev.ConversationItemDelete(item_id=f"i{number}")
+        book.requests.sent(own, own)
+    assert len(book.requests._sent) == 257  # the bound is the point
+    assert book.hear(ev.ConversationItemDeleted(item_id="i1")) == []
+    assert book.hear(ev.ConversationItemDeleted(item_id="a")) == ["a"]

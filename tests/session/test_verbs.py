@@ -209,3 +209,26 @@ async def test_a_cancel_that_is_refused_for_another_reason() -> None:
     async with joined(answer=lambda event: [refusal(event.event_id)]) as (session, _):
         with pytest.raises(RequestRejected):
             await session.cancel_response("resp_9")
+
+
+async def test_a_request_without_a_limit_may_still_fail_at_once() -> None:
+    """What sending raises comes out as it is, a `TimeoutError` of somebody's own too."""
+
+    def late(event: Any, session: Any) -> Any:
+        raise TimeoutError("mine")
+
+    async with joined() as (session, _):
+        session.intercept_outgoing("*", late)
+        for timeout_s in (None, 5.0):
+            with pytest.raises(TimeoutError, match="mine"):
+                await session.request(ev.InputAudioBufferClear(), timeout_s=timeout_s)
+
+
+async def test_a_request_that_an_interceptor_makes_anew_is_answered() -> None:
+    """An outgoing interceptor may build another event, without the id of the first."""
+    async with joined(answer=confirm) as (session, peer):
+        session.intercept_outgoing(
+            ev.SessionUpdate, lambda event, session: ev.SessionUpdate(session=event.session)
+        )
+        assert (await session.update(instructions="x")).session == RealtimeSession
+        assert [event.event_id for event in peer.sent] == [None]
