@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -115,13 +115,15 @@ def _trace(error: BaseException, links: int) -> Iterator[str]:
         for place in deque(_places(error.__traceback__), maxlen=_MAX_FRAMES):
             code, number = place.tb_frame.f_code, place.tb_lineno
             yield f'  File "{code.co_filename}", line {number}, in {code.co_name}\n'
-            if line := linecache.getline(code.co_filename, number, place.tb_frame.f_globals).strip():
+            if line := linecache.getline(
+                code.co_filename, number, place.tb_frame.f_globals
+            ).strip():
                 yield f"    {line}\n"
     yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
     if isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions
-        for member in members[:links]:
-            yield textwrap.indent("".join(_trace(member, links - 1)), "  | ")
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        for one in group.exceptions[:links]:
+            yield textwrap.indent("".join(_trace(one, links - 1)), "  | ")
 
 
 def _places(place: TracebackType | None) -> Iterator[TracebackType]:

@@ -124,8 +124,10 @@ class Bus:
         Raises:
             UsageError: An option cannot work.
         """
-        if not isinstance(group, HandlerGroup):
-            raise UsageError(f"{group!r:.80} is no HandlerGroup; include() takes the group of a module")
+        if not isinstance(group, HandlerGroup):  # pyright: ignore[reportUnnecessaryIsInstance]  # see Raises
+            raise UsageError(
+                f"{group!r:.80} is no HandlerGroup; include() takes the group of a module"
+            )
         for subscription in list(group.subscriptions(**options)):
             self._registry.add(subscription)
 

@@ -170,7 +170,7 @@ class Router:
             self._changed(subscription.selection, -1)
 
     def off(self, function: object) -> bool:
-        """Take out every registration of a handler or interceptor; return False if there is none."""
+        """Take out every registration of a handler or interceptor; False if there is none."""
         subscriptions = [known for known in self._runners if known.handler == function]
         intercepting = [entry for entry in self._interceptors if entry[1] == function]
         for subscription in subscriptions:

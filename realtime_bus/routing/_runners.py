@@ -201,8 +201,8 @@ def cancelled(error: BaseException) -> Exception:
 def _ends_all(error: BaseException) -> bool:
     """Tell what ends the program, or closes the coroutine that it comes out of."""
     if isinstance(error, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = error.exceptions
-        return any(_ends_all(member) for member in members)
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(_ends_all(one) for one in group.exceptions)
     return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
 
 

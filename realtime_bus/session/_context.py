@@ -81,7 +81,9 @@ class SessionContext(Generic[StateT]):
 
     async def __aenter__(self) -> Session[StateT]:
         if self._entered:
-            raise UsageError("this session is open already; call connect() or session() for another")
+            raise UsageError(
+                "this session is open already; call connect() or session() for another"
+            )
         self._entered = True
         try:
             return await self._open()

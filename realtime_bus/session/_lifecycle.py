@@ -115,7 +115,7 @@ class Lifecycle:
         self._waiters.pop(callback, None)
 
     def on_close(self, callback: Callable[[], Any]) -> None:
-        """Call a plain function when the session has ended, after `events.Closed`; at once, if it has."""
+        """Call a plain function after `events.Closed`; at once, if the session has ended."""
         if self._ended.is_set():
             self._call_back(callback)
         else:

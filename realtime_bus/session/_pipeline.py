@@ -46,7 +46,6 @@ __all__ = ["Pipeline"]
 _HEAD_BYTES = len(HEAD)
 _Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
 _Unsent = Callable[[Any], None]
-_NOBODY: tuple[_Sent, _Unsent] = (lambda given, sent: None, lambda sent: None)
 
 
 class Pipeline:
@@ -154,12 +153,14 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        note, forget = self._on_sent.get(type(sent), _NOBODY)
-        note(event, sent)  # before it is sent: the answer may come at once
+        noted = self._on_sent.get(type(sent))  # pyright: ignore[reportUnknownArgumentType]  # any class
+        if noted is not None:
+            noted[0](event, sent)  # before it is sent: the answer may come at once
         try:
             self._transport.send(frame)
         except BaseException:
-            forget(sent)
+            if noted is not None:
+                noted[1](sent)
             raise
         self.frames_sent += 1
         self.bytes_sent += len(frame)

@@ -113,7 +113,7 @@ class Responses:
         self._guard()
 
     def restored(self, given: ev.ResponseCreate, sent: ev.ResponseCreate) -> ev.ResponseCreate:
-        """Return what an interceptor made of a request, with the id and mark that it is known by."""
+        """Return what an interceptor made of a request, with the id and mark it is known by."""
         request_id = given.event_id or ""
         params = mark_request(sent.response or ev.ResponseCreateParams(), request_id)
         return msgspec.structs.replace(sent, event_id=request_id, response=params)

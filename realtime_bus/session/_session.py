@@ -242,7 +242,7 @@ class Session(Generic[StateT]):
         Raises:
             UsageError: It is not an event.
         """
-        if not isinstance(event, ev.Event):
+        if not isinstance(event, ev.Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # see Raises
             raise UsageError(f"{event!r:.80} is not an event")
         self._pipeline.inject(event, behind)
 
@@ -252,8 +252,10 @@ class Session(Generic[StateT]):
         Raises:
             UsageError: It is no such event.
         """
-        if not isinstance(event, ev.BusEvent):
-            raise UsageError(f"{event!r:.80} is no event of your own; derive it from events.AppEvent")
+        if not isinstance(event, ev.BusEvent):  # pyright: ignore[reportUnnecessaryIsInstance]  # see Raises
+            raise UsageError(
+                f"{event!r:.80} is no event of your own; derive it from events.AppEvent"
+            )
         self._pipeline.emit(event)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
@@ -335,8 +337,8 @@ class Session(Generic[StateT]):
         """
         if type(event) not in ANSWERED:
             hint = "use respond()" if isinstance(event, ev.ResponseCreate) else "use send()"
-            name = event.type if isinstance(event, ev.Event) else repr(event)[:80]
-            raise UsageError(f"{name} has no single answer that could be awaited; {hint}")
+            name = getattr(event, "type", event)
+            raise UsageError(f"{name!s:.80} has no single answer that could be awaited; {hint}")
         if event.event_id is None:
             event = msgspec.structs.replace(event, event_id=self._next_event_id())
         settled = anyio.Event()

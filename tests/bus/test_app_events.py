@@ -82,7 +82,9 @@ async def test_how_they_are_selected(selector: Any, expected: list[str]) -> None
     assert heard == expected
 
 
-@pytest.mark.parametrize("selector", ["*", "app.*", "app.late_*", ev.AppEvent, ev.Event, OrderEvent])
+@pytest.mark.parametrize(
+    "selector", ["*", "app.*", "app.late_*", ev.AppEvent, ev.Event, OrderEvent]
+)
 async def test_a_class_that_is_defined_after_the_handler(selector: Any) -> None:
     """What is defined later is selected all the same, in sessions that are open, too."""
     heard = list[str]()
@@ -172,7 +174,7 @@ async def test_they_are_logged_and_counted() -> None:
     @bus.on(OrderEvent, name="kitchen")
     async def cook(event: OrderEvent) -> None:
         if isinstance(event, OrderPaid):
-            raise ValueError("too late")
+            raise ValueError("too late")  # noqa: TRY004  # any error does
 
     log = EventLog(render="json", file=lines)
     async with joined(bus, plugins=[log]) as (session, _):

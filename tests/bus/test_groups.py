@@ -51,7 +51,7 @@ def first_word(event: ev.ResponseOutputTextDelta) -> None:
 
 
 async def test_a_group_is_included_with_all_of_its_handlers() -> None:
-    """`Bus.include` registers each handler as it was declared; the functions stay what they were."""
+    """`Bus.include` registers each handler as it was declared; the functions stay as they were."""
     bus = Bus()
     bus.include(handlers)
     async with joined(bus) as (_, peer):
@@ -110,7 +110,7 @@ async def test_a_group_is_included_as_it_is_now() -> None:
     group, bus = HandlerGroup(), Bus()
     bus.include(group)
     group.on(Started)(inline)
-    async with joined(bus) as (session, peer):
+    async with joined(bus) as (_, peer):
         peer.say(speech(1))
         bus.include(group)
         peer.say(speech(2))
@@ -145,7 +145,7 @@ async def test_options_of_a_group_are_for_handlers_that_have_none() -> None:
         heard.append("patient")
 
     group.on(Started)(lambda event: heard.append("plain"))
-    group.on(Started, mode="queue")(lambda event: heard.append("thread"))
+    group.on(Started, mode="queue", timeout_s=60)(lambda event: heard.append("thread"))
     bus.include(group, timeout_s=0.001, max_pending=5)
     async with joined(bus) as (session, peer):
         failed = session.wait_for(ev.HandlerFailed)
@@ -156,7 +156,7 @@ async def test_options_of_a_group_are_for_handlers_that_have_none() -> None:
 
 async def realtime_bus_sleep() -> None:
     """Take longer than any timeout."""
-    from anyio import sleep_forever  # noqa: PLC0415  # nothing else here needs it
+    from anyio import sleep_forever  # nothing else here needs it
 
     await sleep_forever()
 
@@ -164,7 +164,7 @@ async def realtime_bus_sleep() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "all"}, "name=... belongs to a handler"),
+        ({"name": "all"}, r"name=\.\.\. belongs to a handler"),
         ({"mode": "sideways"}, "mode='sideways' is not known"),
         ({"mode": "eager"}, "mode='eager' is for async functions"),
         ({"limit": 3}, "limit applies to mode='parallel' only"),
@@ -182,7 +182,7 @@ def test_options_that_cannot_work_are_refused(options: Any, message: str) -> Non
 def test_a_mistake_is_told_where_it_is_written() -> None:
     """A group complains when a handler is declared, not when it is included."""
     group = HandlerGroup()
-    with pytest.raises(UsageError, match="no event 'response.dome'"):
+    with pytest.raises(UsageError, match=r"no event 'response\.dome'"):
         group.on("response.dome")  # type: ignore[call-overload]  # the mistake
     with pytest.raises(UsageError, match="annotated with ResponseDone"):
 
@@ -229,7 +229,7 @@ def say_all(peer: Peer) -> None:
 
 
 async def test_declared_methods_are_registered_with_each_session() -> None:
-    """Handlers, `once` and interceptors both ways, several for one method; no `attach` is needed."""
+    """Handlers, `once`, interceptors both ways, several for one method; `attach` is not needed."""
     greeter = Greeter()
     bus = Bus(plugins=[greeter])
     for _ in range(2):
@@ -302,7 +302,7 @@ async def test_declared_methods_can_be_taken_out() -> None:
             session.off(method)
         say_all(peer)
         assert session.send_nowait(ev.InputAudioBufferClear())
-        with pytest.raises(UsageError, match="Greeter.keep is not registered here"):
+        with pytest.raises(UsageError, match=r"Greeter\.keep is not registered here"):
             session.off(greeter.keep)
     assert greeter.trace == []
 
@@ -333,7 +333,7 @@ def test_a_method_without_its_object() -> None:
         with pytest.raises(UsageError, match=r"is a method without its object; decorate it with"):
 
             class Mistaken:
-                @on(Started)  # type: ignore[arg-type]  # the mistake  # noqa: B023  # used in this turn
+                @on(Started)  # type: ignore[arg-type]  # the mistake  # used in this turn
                 def listen(self, event: Started) -> None: ...
 
 

@@ -44,7 +44,9 @@ async def test_plugins_of_a_call_come_after_those_of_the_bus() -> None:
     async with joined(bus, plugins=own) as (_, peer):
         assert trace == ["bus", "first", "second"]
         peer.say(speech())
-    assert trace[3:] == [f"{n} {d}" for d in ("heard", "closed") for n in ("bus", "first", "second")]
+    assert trace[3:] == [
+        f"{n} {d}" for d in ("heard", "closed") for n in ("bus", "first", "second")
+    ]
     trace.clear()
     async with joined(bus) as (_, peer):
         peer.say(speech())
@@ -187,7 +189,7 @@ async def test_a_bus_is_left_with_all_of_its_calls() -> None:
 
     async def silent_call(bus: Bus) -> None:
         async with bus.session(slow, wait_created=False) as session:
-                await session.wait_closed()
+            await session.wait_closed()
 
     async with anyio.create_task_group() as tasks:
         async with Bus() as bus:

@@ -68,7 +68,9 @@ def told() -> Told:
 # Rules 1 to 3: which responses are of the conversation
 
 
-@pytest.mark.parametrize("event", [ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone])
+@pytest.mark.parametrize(
+    "event", [ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone]
+)
 @pytest.mark.parametrize("item_first", [True, False])
 def test_an_item_proves_where_its_response_is(told: Told, event: Any, *, item_first: bool) -> None:
     """Rule 1: whatever was taken for granted, and in whichever order the two events come."""
@@ -136,7 +138,7 @@ def test_one_response_is_active(told: Told) -> None:
 
 
 def test_what_is_done_does_not_begin_again(told: Told) -> None:
-    """Rule 4: a late or repeated `response.created`, or a refusal that names it, revives nothing."""
+    """Rule 4: a repeated `response.created`, or a refusal that names it, revives nothing."""
     told.created("a", **NAMED).done("a").created("a", **NAMED)
     told.known.presume_active("a")
     assert told.active is None
@@ -179,9 +181,7 @@ def test_items_are_confirmed_and_deleted(told: Told) -> None:
     assert not told.known.has_item("i")
     told.item("i")
     assert told.known.has_item("i")
-    told.known.see(
-        ev.ConversationItemTruncated(item_id="i", content_index=0, audio_end_ms=1)
-    )
+    told.known.see(ev.ConversationItemTruncated(item_id="i", content_index=0, audio_end_ms=1))
     assert told.known.items["i"].truncated
     told.known.see(ev.ConversationItemDeleted(item_id="i"))
     assert not told.known.has_item("i")
@@ -302,7 +302,7 @@ def test_twenty_thousand_items(told: Told) -> None:
 
 @pytest.mark.anyio
 async def test_a_session_keeps_it_up_to_date() -> None:
-    """Whoever is given an event, interceptors included, finds the state after it; also of held ones."""
+    """Whoever is given an event, interceptors included, finds the state after it."""
     seen = list[Any]()
     async with joined() as (session, peer):
 

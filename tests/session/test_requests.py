@@ -258,6 +258,6 @@ def test_commands_that_nobody_awaits_are_bounded(book: Book) -> None:
     for number in range(1000):
         own = ev.ConversationItemDelete(item_id=f"i{number}")
         book.requests.sent(own, own)
-    assert len(book.requests._sent) == 257  # noqa: SLF001  # the bound is the point
+    assert len(book.requests._sent) == 257  # the bound is the point
     assert book.hear(ev.ConversationItemDeleted(item_id="i1")) == []
     assert book.hear(ev.ConversationItemDeleted(item_id="a")) == ["a"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -148,9 +148,7 @@ def test_each_kind_has_a_request_of_its_own(
 ) -> None:
     """Short names go where that kind of session has them."""
     plain = msgspec.json.decode(msgspec.json.encode(settings_request(settings, kind)))
-    assert plain == (
-        expected or {"type": kind, "audio": {"input": {"turn_detection": None}}}
-    )
+    assert plain == (expected or {"type": kind, "audio": {"input": {"turn_detection": None}}})
 
 
 # Which verbs there are, by kind
@@ -185,7 +183,9 @@ async def test_a_verb_that_a_kind_of_session_does_not_have_fails_at_once(kind: s
     """It says so, with the kind, and sends nothing."""
     peer = Peer()
     if kind == "translation":
-        created = tr.TranslationSession(id="s", expires_at=1, model="m", audio=tr.TranslationAudio())
+        created = tr.TranslationSession(
+            id="s", expires_at=1, model="m", audio=tr.TranslationAudio()
+        )
         peer.say(tr.SessionCreated(session=created))
     elif kind == "transcription":
         peer.say(ev.SessionCreated(session=ev.TranscriptionSession(id="s")))
@@ -195,7 +195,5 @@ async def test_a_verb_that_a_kind_of_session_does_not_have_fails_at_once(kind: s
     async with Bus().session(peer.transport, protocol=protocol) as session:
         for verb in MISSING[kind]:
             with pytest.raises(UsageError, match=rf"a {kind} session has no {verb}\(\)"):
-                result = VERBS[verb](session)
-                assert isinstance(result, Awaitable)
-                await result
+                await VERBS[verb](session)
         assert peer.sent == []
