@@ -35,6 +35,7 @@ from realtime_bus.session import (
     check_plugins,
 )
 from realtime_bus.transport import Dial, Transport, adapt
+from realtime_bus.transport._transport import check_close_code
 
 __all__ = ["Bus", "BusStatistics"]
 
@@ -124,7 +125,7 @@ class Bus:
         Raises:
             UsageError: An option cannot work.
         """
-        if not isinstance(group, HandlerGroup):  # pyright: ignore[reportUnnecessaryIsInstance]  # see Raises
+        if not isinstance(group, HandlerGroup):
             raise UsageError(
                 f"{group!r:.80} is no HandlerGroup; include() takes the group of a module"
             )
@@ -361,7 +362,12 @@ class Bus:
             session.emit(event)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close every open session, and wait until they have ended; see `Session.aclose`."""
+        """Close every open session, and wait until they have ended; see `Session.aclose`.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         async with anyio.create_task_group() as closing:
             for session in self.sessions:
                 closing.start_soon(session.aclose, code, reason)

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "session": {*_BASE, "routing", "transport"},
     "connect": {*_BASE, "session", "transport"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
+    "mypy": {"errors", "routing"},
     "_tasks": set[str](),
     "server": {*_BASE, "_tasks", "audio", "transport"},
 }

@@ -21,11 +21,12 @@ from ._selectors import OUTGOING, Pattern, Selection, pattern, select
 from ._signature import check_interceptor, handler_name
 from ._streams import EventStream, Listening, OnEnd, WaitFor
 from ._subscription import HandlerStatistics, Subscription
-from ._typed import OnFor, OnMethod, StreamFor, WaitForFor
+from ._typed import CommonPattern, OnFor, OnMethod, StreamFor, WaitForFor
 
 __all__ = [
     "OUTGOING",
     "BusOptions",
+    "CommonPattern",
     "Declaration",
     "EventStream",
     "HandlerGroup",

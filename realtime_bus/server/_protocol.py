@@ -70,7 +70,7 @@ class SessionProtocol(ABC):
     def __init__(
         self, options: ServerOptions, *, now_s: float, new_id: Callable[[str], str]
     ) -> None:
-        self.session_id = new_id("sess")
+        self.session_id: str = new_id("sess")
         self.closed: bool = False
         self.held = False
         self._options = options

@@ -18,6 +18,9 @@ Rules (Realtime protocol, "flows", "out-of-band responses"; servers that say les
    deleted, it may be truncated and deleted. Items of responses out of band are never confirmed.
 7. Somebody speaks from ``speech_started`` until ``speech_stopped``, a commit, a clear, or until
    turn detection is switched off.
+8. Where the server answers speech by itself, its answer is due from ``speech_stopped`` or
+   ``timeout_triggered`` on, until a response of the conversation begins, which is taken for it,
+   somebody speaks again, the buffer is cleared, or the server is told not to answer any more.
 
 Bounds: the last 128 responses and the last 4096 items; what is active stays.
 """
@@ -47,6 +50,7 @@ class ResponseState(msgspec.Struct, kw_only=True, eq=False):
         in_conversation: Whether it is of the default conversation.
         done: Whether ``response.done`` was seen.
         over: Whether it is not active any more: done, superseded, or presumed lost.
+        answers_speech: Whether it began when an answer of the server's own was due.
         status: How it ended; None while it is active, and where the server did not say.
         audio_format: How its audio is encoded: as the server announced for it, else as the
             session's was when it began. A later change of the session's does not touch it.
@@ -57,6 +61,7 @@ class ResponseState(msgspec.Struct, kw_only=True, eq=False):
     in_conversation: bool = False
     done: bool = False
     over: bool = False
+    answers_speech: bool = False
     status: str | None = None
     audio_format: ev.AudioFormat = ev.AudioPCM()
     item_ids: list[str] = []
@@ -98,6 +103,9 @@ class Conversation:
         items: By id, oldest first, those out of band and those deleted included.
         active_response: The response of the conversation that is being generated, or None.
         user_speaking: Whether the server's turn detection hears somebody.
+        answer_due: Whether the server is about to answer by itself what somebody has said.
+        names_conversations: Whether a response has named its conversation; then one that says
+            null is out of band.
     """
 
     def __init__(
@@ -108,8 +116,9 @@ class Conversation:
         self.items: dict[str, ItemState] = {}
         self.active_response: ResponseState | None = None
         self.user_speaking: bool = False
-        self._names_conversations = False
-        self._output_format: ev.AudioFormat = ActiveSettings().output_format
+        self.answer_due: bool = False
+        self.names_conversations: bool = False
+        self._settings = ActiveSettings()
 
     @property
     def active_response_id(self) -> str | None:
@@ -129,7 +138,7 @@ class Conversation:
     def audio_format_of(self, response_id: str | None) -> ev.AudioFormat:
         """Return how a response's audio is encoded; of one that is not known, as the session's."""
         found = _find(self.responses, response_id)
-        return self._output_format if found is None else found.audio_format
+        return self._settings.output_format if found is None else found.audio_format
 
     def see(self, event: ev.Event) -> None:
         """Take note of one of the events in `SEEN`."""
@@ -158,7 +167,7 @@ class Conversation:
         state = self._response(response_id)
         state.over |= over
         names = _text(response, "conversation_id") is not None
-        self._names_conversations |= names
+        self.names_conversations |= names
         if names or not self._is_out_of_band(response):
             self._include(state)
         own = getattr(getattr(getattr(response, "audio", None), "output", None), "format", None)
@@ -174,10 +183,14 @@ class Conversation:
             self._include(state)
 
     def presume_over(self) -> None:
-        """Give up on the active response: no sign of life came for too long."""
+        """Give up on the active response: the server has shown that there is none."""
         if self.active_response is not None:
             self.active_response.over = True
             self.active_response = None
+
+    def presume_unanswered(self) -> None:
+        """Give up on the server's answer to what somebody said: it should have begun by now."""
+        self.answer_due = False
 
     def _is_out_of_band(self, response: Any) -> bool:
         """Apply rules 2 and 3 to a response that names no conversation."""
@@ -186,13 +199,14 @@ class Conversation:
             return asked
         if getattr(response, "conversation_id", None) is not None:  # UNSET: the key is absent
             return False
-        return self._names_conversations or bool(getattr(response, "metadata", None))
+        return self.names_conversations or bool(getattr(response, "metadata", None))
 
     def _include(self, state: ResponseState) -> None:
         """Take a response into the conversation; it ends an older active one (rule 4)."""
         if state.in_conversation:
             return
         state.in_conversation = True
+        self.answer_due = False
         if not state.over:
             if self.active_response is not None:
                 self.active_response.over = True
@@ -203,7 +217,11 @@ class Conversation:
             self.responses,
             response_id,
             _MAX_RESPONSES,
-            lambda: ResponseState(id=response_id, audio_format=self._output_format),
+            lambda: ResponseState(
+                id=response_id,
+                answers_speech=self.answer_due,
+                audio_format=self._settings.output_format,
+            ),
             keep=self.active_response,
         )
 
@@ -265,18 +283,20 @@ class Conversation:
     # --- who speaks --------------------------------------------------------------------------
 
     def _speech_started(self, _event: ev.InputAudioBufferSpeechStarted) -> None:
-        self.user_speaking = True
+        self.user_speaking, self.answer_due = True, False
 
-    def _speech_ended(
-        self, _event: ev.InputAudioBufferSpeechStopped | ev.InputAudioBufferCleared
+    def _turn_ended(
+        self, _event: ev.InputAudioBufferSpeechStopped | ev.InputAudioBufferTimeoutTriggered
     ) -> None:
-        self.user_speaking = False
+        self.user_speaking, self.answer_due = False, self._settings.server_responds
+
+    def _cleared(self, _event: ev.InputAudioBufferCleared) -> None:
+        self.user_speaking = self.answer_due = False
 
     def _configured(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
-        settings = ActiveSettings(event.session)
-        self._output_format = settings.output_format
-        if not settings.detects_turns:
-            self.user_speaking = False
+        settings = self._settings = ActiveSettings(event.session)
+        self.user_speaking &= settings.detects_turns
+        self.answer_due &= settings.server_responds
 
     SEEN: ClassVar[dict[type[ev.Event], Callable[[Conversation, Any], None]]] = {
         ev.ResponseCreated: _created,
@@ -290,8 +310,9 @@ class Conversation:
         ev.ConversationItemTruncated: _truncated,
         ev.InputAudioBufferCommitted: _committed,
         ev.InputAudioBufferSpeechStarted: _speech_started,
-        ev.InputAudioBufferSpeechStopped: _speech_ended,
-        ev.InputAudioBufferCleared: _speech_ended,
+        ev.InputAudioBufferSpeechStopped: _turn_ended,
+        ev.InputAudioBufferTimeoutTriggered: _turn_ended,
+        ev.InputAudioBufferCleared: _cleared,
         ev.SessionCreated: _configured,
         ev.SessionUpdated: _configured,
     }

@@ -23,6 +23,7 @@ from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.routing import OnEnd, failure_of, handler_name, reported
 from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
+from realtime_bus.transport._transport import check_close_code
 
 __all__ = ["Lifecycle"]
 
@@ -164,7 +165,12 @@ class Lifecycle:
         return self.close_info or CloseInfo()
 
     async def aclose(self, code: int, reason: str) -> None:
-        """Close the connection, and wait until both sides have."""
+        """Close the connection, and wait until both sides have.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         if self.close_info is None:
             await self._close_transport(code, reason)
         await self._ended.wait()

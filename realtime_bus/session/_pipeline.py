@@ -81,7 +81,7 @@ class Pipeline:
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
-        self._on_sent: dict[type[ev.Event], tuple[_Sent, _Unsent]] = {}
+        self._on_sent: dict[type[ev.Event], tuple[tuple[_Sent, _Unsent], ...]] = {}
         self._holders: set[object] = set()
 
     # --- frames in ---------------------------------------------------------------------------
@@ -153,14 +153,14 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        noted = self._on_sent.get(type(sent))  # pyright: ignore[reportUnknownArgumentType]  # any class
-        if noted is not None:
-            noted[0](event, sent)  # before it is sent: the answer may come at once
+        notes = self._on_sent.get(type(sent), ())
+        for note, _ in notes:
+            note(event, sent)  # before it is sent: the answer may come at once
         try:
             self._transport.send(frame)
         except BaseException:
-            if noted is not None:
-                noted[1](sent)
+            for _, forget in notes:
+                forget(sent)
             raise
         self.frames_sent += 1
         self.bytes_sent += len(frame)
@@ -177,10 +177,14 @@ class Pipeline:
         await self._transport.drain()
 
     def on_sent(
-        self, classes: Iterable[type[ev.ClientEvent]], note: _Sent, forget: _Unsent
+        self,
+        classes: Iterable[type[ev.ClientEvent]],
+        note: _Sent,
+        forget: _Unsent = lambda _event: None,
     ) -> None:
         """Let a part of the session know what is sent, in order, and what could not be sent."""
-        self._on_sent.update(dict.fromkeys(classes, (note, forget)))
+        for cls in classes:
+            self._on_sent[cls] = (*self._on_sent.get(cls, ()), (note, forget))
 
     def restore(
         self, cls: type[ev.ClientEvent], restored: Callable[[Any, Any], ev.ClientEvent]

@@ -29,6 +29,7 @@ class Plugin(Protocol):
         `Session.on_close`. A plugin of the bus is attached to many sessions: keep what belongs to
         one of them in objects made here.
         """
+        _ = session  # mypy takes a method without statements for abstract
 
 
 def check_plugins(plugins: object) -> list[Plugin]:

@@ -6,6 +6,10 @@ Rules:
 2. A `Reply` gets its deltas behind all interceptors, like any handler, while somebody holds or
    reads it.
 3. A request whose owner was cancelled or ran out of time while it waited is taken back.
+4. While requests wait, every frame of a response is looked at: it is a sign of life. Otherwise
+   those that nobody listens to are skipped.
+5. Where it is not known yet whose a response is, what comes of it is kept for the one who may have
+   asked for it, and handed out once that is sure.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.codec import encode
 from realtime_bus.errors import CloseInfo, RequestError, RequestTimeout, SessionClosed
+from realtime_bus.events import REALTIME
 from realtime_bus.routing import Subscription, select
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
@@ -45,6 +50,17 @@ _MAX_DELTAS = 10_000  # that a reply holds for a slow reader; the oldest go firs
 _T = TypeVar("_T")
 _WORDS = (ev.ResponseOutputTextDelta, ev.ResponseOutputAudioTranscriptDelta)
 _SOUNDS = (ev.ResponseOutputAudioDelta,)
+_LIFE = tuple(
+    cls
+    for name, cls in REALTIME.server.items()
+    if name.startswith("response.") and name not in {"response.created", "response.done"}
+)
+_TURNS = (
+    ev.InputAudioBufferSpeechStarted,
+    ev.InputAudioBufferSpeechStopped,
+    ev.InputAudioBufferTimeoutTriggered,
+)
+_MAY_END_TURN = (ev.InputAudioBufferCommitted, ev.InputAudioBufferCleared, ev.SessionUpdated)
 
 
 class Channel(Protocol):
@@ -74,26 +90,36 @@ class Responses:
         channel: The session's ways in and out.
         conversation: The view that the arbiter keeps up to date.
         next_event_id: Makes ids for commands.
+        others_wait: Tells whether requests of another kind await an answer.
     """
 
     def __init__(
-        self, channel: Channel, conversation: Conversation, next_event_id: Callable[[], str]
+        self,
+        channel: Channel,
+        conversation: Conversation,
+        next_event_id: Callable[[], str],
+        others_wait: Callable[[], bool],
     ) -> None:
         self._channel = channel
         self._next_event_id = next_event_id
+        self._others_wait = others_wait
         self._arbiter = Arbiter(self._send_create, self._send_cancel, conversation)
-        self._guarding = False
+        self._alarm: anyio.CancelScope | None = None  # wakes the guard
         self._deltas: dict[ResponseRequest, ReplyDeltas] = {}
         self._listeners = {
             kind: Subscription(hand_out, select(kind), where=None, options={}, internal=True)
-            for kind, hand_out in ((_WORDS, self._hand_out_words), (_SOUNDS, self._hand_out_sounds))
+            for kind, hand_out in (
+                (_WORDS, self._hand_out),
+                (_SOUNDS, self._hand_out),
+                (_LIFE, self._see_life),
+            )
         }
         self._with_sound: set[ResponseRequest] = set()  # whose audio somebody reads
         self._listening: set[object] = set()
 
     # --- what is asked for -------------------------------------------------------------------
 
-    def prepare(self, event: ev.ResponseCreate) -> ResponseRequest:
+    def prepare(self, event: ev.ResponseCreate, *, while_speaking: bool = False) -> ResponseRequest:
         """Make a request of what is asked for.
 
         Raises:
@@ -101,7 +127,8 @@ class Responses:
         """
         request_id = event.event_id or self._next_event_id()
         params = mark_request(event.response or ev.ResponseCreateParams(), request_id)
-        request = ResponseRequest(ev.ResponseCreate(event_id=request_id, response=params))
+        event = ev.ResponseCreate(event_id=request_id, response=params)
+        request = ResponseRequest(event, while_speaking=while_speaking)
         encode(request.event)  # it may have to wait, and a mistake should be told here
         return request
 
@@ -113,7 +140,7 @@ class Responses:
         self._guard()
 
     def restored(self, given: ev.ResponseCreate, sent: ev.ResponseCreate) -> ev.ResponseCreate:
-        """Return what an interceptor made of a request, with the id and mark it is known by."""
+        """Return what an interceptor made of a request, with the id and mark that it has."""
         request_id = given.event_id or ""
         params = mark_request(sent.response or ev.ResponseCreateParams(), request_id)
         return msgspec.structs.replace(sent, event_id=request_id, response=params)
@@ -130,17 +157,26 @@ class Responses:
         """Tell where the request that a response answers asked for it; see `Conversation`."""
         return self._arbiter.asked_out_of_band(response)
 
+    def cancel_sent(self, _given: ev.ResponseCancel, sent: ev.ResponseCancel) -> None:
+        """Note a ``response.cancel``, whoever sends it."""
+        self._arbiter.cancel_sent(sent)
+
     def take_back(self, request: ResponseRequest) -> bool:
         """Take a request out of the queue; return False if it has been sent already."""
-        return self._arbiter.withdraw(request)
+        taken = self._arbiter.withdraw(request)
+        self._guard()
+        return taken
+
+    def ran_out_of_time(self, request: ResponseRequest) -> None:
+        """Expect no answer to a request any more."""
+        self._arbiter.ran_out_of_time(request)
 
     def cancel(self, request: ResponseRequest) -> None:
         """Stop a request, however far it has come; it ends as cancelled."""
         if self.take_back(request):
             return
-        if request.response_id is None:
-            request.unwanted = True
-        else:
+        request.unwanted = True
+        if request.response_id is not None:
             self._send_cancel(request.response_id)
 
     # --- what the server says ----------------------------------------------------------------
@@ -150,9 +186,11 @@ class Responses:
         now_s = anyio.current_time()
         if isinstance(event, ev.Error):
             error = error_details(event)
-            request = self._arbiter.refused(error, now_s)
+            request = self._arbiter.refused(error, now_s, alone=not self._others_wait())
             if request is not None:
                 request.settle(error=rejection(request.event, error))
+        elif isinstance(event, _TURNS):
+            self._arbiter.turn_changed(now_s)
         elif isinstance(event, ev.ResponseCreated | ev.ResponseDone):
             response: Any = event.response  # raw data, where it did not fit: reported as drift
             if not isinstance(getattr(response, "id", ...), str | None):
@@ -161,18 +199,21 @@ class Responses:
                 self._arbiter.done(response, now_s)
             else:
                 self._arbiter.created(response, now_s)
-        else:
-            self._arbiter.signs_of_life(event.response_id, now_s)
-            return
+        else:  # what may end a turn
+            self._arbiter.advance(now_s)
         self._guard()
 
     SEEN: ClassVar[tuple[type[ev.Event], ...]] = (
         ev.ResponseCreated,
         ev.ResponseDone,
-        ev.ResponseOutputItemAdded,
-        ev.ResponseOutputItemDone,
         ev.Error,
+        *_TURNS,
+        *_MAY_END_TURN,
     )
+
+    def _see_life(self, event: Any) -> None:
+        response_id = getattr(event, "response_id", None)  # some events name only their item
+        self._arbiter.signs_of_life(response_id or None, anyio.current_time())
 
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""
@@ -180,18 +221,30 @@ class Responses:
         self._arbiter.close(SessionClosed(message, close=close))
 
     def _guard(self) -> None:
-        """See that a ``response.done`` that never comes holds up nobody for ever."""
-        if self._arbiter.waiting and not self._guarding:
-            self._guarding = True
+        """See that what never comes holds up nobody for ever."""
+        self._listen()
+        deadline_s = self._arbiter.next_deadline_s()
+        if deadline_s is None:
+            return
+        if self._alarm is None:
+            self._alarm = anyio.CancelScope(deadline=deadline_s)
             self._channel.start_soon(self._guard_queue)
+        elif deadline_s < self._alarm.deadline:
+            self._alarm.deadline = deadline_s
 
     async def _guard_queue(self) -> None:
         try:
-            while (deadline_s := self._arbiter.next_deadline_s()) is not None:
-                await anyio.sleep_until(deadline_s)
-                self._arbiter.advance(anyio.current_time())
+            while self._alarm is not None:
+                with self._alarm:
+                    await anyio.sleep_forever()
+                # a clock may stop a rounding error short of what it was set to
+                now_s = max(anyio.current_time(), self._alarm.deadline)
+                self._arbiter.advance(now_s)
+                self._listen()
+                deadline_s = self._arbiter.next_deadline_s()
+                self._alarm = None if deadline_s is None else anyio.CancelScope(deadline=deadline_s)
         finally:
-            self._guarding = False
+            self._alarm = None
 
     # --- what replies read -------------------------------------------------------------------
 
@@ -218,28 +271,30 @@ class Responses:
         deltas = self._deltas.pop(request, None)
         self._with_sound.discard(request)
         if deltas is not None:
-            deltas.end()
+            deltas.end(request.response_id)
             self._listen()
 
     def _listen(self) -> None:
-        """Listen to words and to audio while somebody reads them."""
-        for kind, readers in ((_WORDS, self._deltas), (_SOUNDS, self._with_sound)):
+        """Listen to words and audio while somebody reads them, and to all while requests wait."""
+        wanted = (
+            (_WORDS, self._deltas),
+            (_SOUNDS, self._with_sound),
+            (_LIFE, self._arbiter.waiting),
+        )
+        for kind, readers in wanted:
             is_wanted = bool(readers)
             if is_wanted != (kind in self._listening):
                 change = self._channel.add if is_wanted else self._channel.remove
                 change(self._listeners[kind])
                 self._listening ^= {kind}
 
-    def _hand_out_words(self, event: Any) -> None:
+    def _hand_out(self, event: Any) -> None:
         request = self._arbiter.request_of(event.response_id)
+        perhaps = self._arbiter.perhaps_of(event.response_id) if request is None else None
         if request in self._deltas:
-            self._deltas[request].words.put(event.delta)
-
-    def _hand_out_sounds(self, event: ev.ResponseOutputAudioDelta) -> None:
-        request = self._arbiter.request_of(event.response_id)
-        if request in self._deltas:
-            for sound in self._deltas[request].sounds:
-                sound.put(event.delta)
+            self._deltas[request].put(event)
+        elif perhaps in self._deltas:
+            self._deltas[perhaps].keep(event)
 
 
 class Deltas(Generic[_T]):
@@ -272,19 +327,36 @@ class Deltas(Generic[_T]):
 
 
 class ReplyDeltas:
-    """What has come of one response and was not read yet.
-
-    Attributes:
-        words: Text, or the transcript of speech.
-        sounds: Audio, once for each reader.
-    """
+    """What is read of one response: its words once, its audio by anybody who asks."""
 
     def __init__(self) -> None:
         self.words: Deltas[str] = Deltas()
         self.sounds: list[Deltas[bytes]] = []
+        self._kept: deque[Any] = deque(maxlen=_MAX_DELTAS)
 
-    def end(self) -> None:
-        """End every iteration."""
+    def keep(self, event: Any) -> None:
+        """Keep a delta of a response that is perhaps not this one."""
+        self._kept.append(event)
+
+    def put(self, event: Any) -> None:
+        """Add a delta, behind those that were kept."""
+        if self._kept:
+            self._put_kept(event.response_id)
+        if not isinstance(event, _SOUNDS):
+            self.words.put(event.delta)
+            return
+        for sound in self.sounds:
+            sound.put(event.delta)
+
+    def _put_kept(self, response_id: str | None) -> None:
+        kept, self._kept = self._kept, deque(maxlen=_MAX_DELTAS)
+        for event in kept:
+            if event.response_id == response_id:
+                self.put(event)
+
+    def end(self, response_id: str | None) -> None:
+        """End every iteration; the response is known by now."""
+        self._put_kept(response_id)
         self.words.end()
         for sound in self.sounds:
             sound.end()
@@ -361,6 +433,7 @@ class Reply:
             with anyio.fail_after(timeout_s):
                 await self._settled.wait()
         except TimeoutError:
+            self._responses.ran_out_of_time(self._request)
             raise RequestTimeout(
                 f"the response was not done within {timeout_s:g} s; "
                 "give respond() a longer timeout_s, or None to wait as long as it takes",

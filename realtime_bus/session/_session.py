@@ -120,7 +120,12 @@ class Session(Generic[StateT]):
         self._lifecycle = pipeline.lifecycle
         pipeline.router.session = self
         self._requests = Requests()
-        self._responses = Responses(pipeline, self.conversation, self._next_event_id)
+        self._responses = Responses(
+            pipeline,
+            self.conversation,
+            self._next_event_id,
+            others_wait=lambda: len(self._requests) > 0,
+        )
         self._observe()
 
     def _observe(self) -> None:
@@ -133,6 +138,7 @@ class Session(Generic[StateT]):
         self._pipeline.handle(ANSWERS, self._requests.observe)
         self._pipeline.handle(Responses.SEEN, self._responses.see)
         self._pipeline.on_sent(ANSWERED, self._requests.sent, self._requests.unsent)
+        self._pipeline.on_sent((ev.ResponseCancel,), self._responses.cancel_sent)
         self._pipeline.restore(ev.ResponseCreate, self._responses.restored)
         self._lifecycle.on_end(self._requests.fail_all)
         self._lifecycle.on_end(self._responses.fail_all)
@@ -242,7 +248,7 @@ class Session(Generic[StateT]):
         Raises:
             UsageError: It is not an event.
         """
-        if not isinstance(event, ev.Event):  # pyright: ignore[reportUnnecessaryIsInstance]  # see Raises
+        if not isinstance(event, ev.Event):
             raise UsageError(f"{event!r:.80} is not an event")
         self._pipeline.inject(event, behind)
 
@@ -252,7 +258,7 @@ class Session(Generic[StateT]):
         Raises:
             UsageError: It is no such event.
         """
-        if not isinstance(event, ev.BusEvent):  # pyright: ignore[reportUnnecessaryIsInstance]  # see Raises
+        if not isinstance(event, ev.BusEvent):
             raise UsageError(
                 f"{event!r:.80} is no event of your own; derive it from events.AppEvent"
             )
@@ -337,8 +343,8 @@ class Session(Generic[StateT]):
         """
         if type(event) not in ANSWERED:
             hint = "use respond()" if isinstance(event, ev.ResponseCreate) else "use send()"
-            name = getattr(event, "type", event)
-            raise UsageError(f"{name!s:.80} has no single answer that could be awaited; {hint}")
+            name = getattr(event, "type", None) or repr(event)[:80]
+            raise UsageError(f"{name} has no single answer that could be awaited; {hint}")
         if event.event_id is None:
             event = msgspec.structs.replace(event, event_id=self._next_event_id())
         settled = anyio.Event()
@@ -489,15 +495,20 @@ class Session(Generic[StateT]):
         params: ev.ResponseCreateParams | None = None,
         *,
         replace: bool = False,
+        while_speaking: bool = False,
         timeout_s: float | None = RESPONSE_TIMEOUT_S,
         **fields: Any,
     ) -> Reply:
         """Ask for a response; while another one is active, wait for its end first.
 
+        So does it while the server's turn detection hears somebody speak; and where the server
+        answers speech by itself, that answer comes first, too. One out of band waits for nothing.
+
         Args:
             params: Everything about it; or give single fields of `events.ResponseCreateParams`
                 by name, such as ``instructions=...`` or ``conversation="none"``.
             replace: Cancel the active response instead of waiting for its end.
+            while_speaking: Do not wait for the person, whoever speaks.
             timeout_s: Seconds that awaiting the reply may take, the time in the queue included;
                 None for as long as it takes.
             **fields: Fields of `events.ResponseCreateParams`.
@@ -513,7 +524,9 @@ class Session(Generic[StateT]):
         self._refuse("respond", "transcription", "translation")
         if self.close_info is not None:
             raise self._lifecycle.closed_error("respond")
-        request = self._responses.prepare(ev.ResponseCreate(response=_params(params, fields)))
+        request = self._responses.prepare(
+            ev.ResponseCreate(response=_params(params, fields)), while_speaking=while_speaking
+        )
         reply = Reply(self._responses, request, timeout_s=timeout_s)  # reads before anything comes
         self._responses.submit(request, replace=replace)
         return reply
@@ -555,7 +568,10 @@ class Session(Generic[StateT]):
 
         Args:
             code: WebSocket close code: 1000, or 3000 to 4999 for one of your own.
-            reason: For the other side, at most 123 bytes of UTF-8.
+            reason: For the other side; shortened to 123 bytes of UTF-8.
+
+        Raises:
+            UsageError: The code may not be sent.
         """
         await self._lifecycle.aclose(code, reason)
 

@@ -40,13 +40,14 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal
 
-from websockets.frames import EXTERNAL_CLOSE_CODES, Frame, Opcode
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, CLOSING, OPEN
 
-from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.errors import CloseInfo, TransportClosed
 
 from ._frames import FrameCutter
+from ._transport import check_close_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,10 +177,7 @@ class Connection:
         Raises:
             UsageError: The code may not be sent.
         """
-        if code not in EXTERNAL_CLOSE_CODES and not 3000 <= code < 5000:
-            raise UsageError(
-                f"close code {code} may not be sent; use 1000-1003, 1007-1014 or 3000-4999"
-            )
+        check_close_code(code)
         if self._protocol.state is OPEN:
             self._protocol.send_close(code, _shorten(reason))
 

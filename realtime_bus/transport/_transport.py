@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from anyio import CancelScope, current_time, get_cancelled_exc_class
 
-from realtime_bus.errors import CloseInfo
+from realtime_bus.errors import CloseInfo, UsageError
 
 __all__ = [
     "CLOSE_TIMEOUT_S",
@@ -19,6 +19,7 @@ __all__ = [
     "PING_TIMEOUT_S",
     "Dial",
     "Transport",
+    "check_close_code",
     "close_or_cut",
 ]
 
@@ -113,6 +114,18 @@ class Dial(Protocol):
     ) -> Transport:
         """Return the transport, connected."""
         ...
+
+
+def check_close_code(code: int) -> None:
+    """Refuse a close code that no peer may send (RFC 6455, 7.4).
+
+    Raises:
+        UsageError: The code may not be sent; says which may.
+    """
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code < 5000):
+        raise UsageError(
+            f"close code {code} may not be sent; use 1000-1003, 1007-1014 or 3000-4999"
+        )
 
 
 async def close_or_cut(

@@ -83,7 +83,7 @@ async def test_whatever_a_callback_raises_is_reported(error: BaseException) -> N
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 async def test_whatever_refuses_a_response_comes_out_of_its_reply(error: BaseException) -> None:
-    """An interceptor that raises when a request has its turn fails that one; the next goes on."""
+    """An interceptor that raises while a request waits fails that one; the next goes on."""
     refuse = True
 
     def broken(event: ev.ResponseCreate, _session: Session) -> ev.ResponseCreate:
@@ -176,7 +176,7 @@ async def test_a_transport_that_does_not_say_how_it_ended() -> None:
 
 @pytest.mark.parametrize("method", ["run", "aclose", "drain"])
 async def test_a_transport_that_raises_what_it_likes(method: str) -> None:
-    """Reading, closing and waiting may fail in any way: the session can still be left."""
+    """Reading, closing and waiting may fail anyhow: the session ends or goes on, and is left."""
 
     async def broken(*_: object) -> Any:
         raise NoTextError

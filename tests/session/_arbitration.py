@@ -47,10 +47,11 @@ class Desk:
             raise self.refuse
         self.sent.append(str(event.event_id))
 
-    def ask(self, name: str, **params: Any) -> ResponseRequest:
+    def ask(self, name: str, *, while_speaking: bool = False, **params: Any) -> ResponseRequest:
         """Submit a request under a name, which is its ``event_id``."""
         wanted = mark_request(ev.ResponseCreateParams(**params), name)
-        task = ResponseRequest(ev.ResponseCreate(event_id=name, response=wanted))
+        create = ev.ResponseCreate(event_id=name, response=wanted)
+        task = ResponseRequest(create, while_speaking=while_speaking)
         task.on_settled = lambda: self.settled.append(name)
         self.tasks[name] = task
         self.arbiter.submit(task, self.now_s)
@@ -83,6 +84,13 @@ class Desk:
         """Pass ``response.done`` on, as a session does."""
         self.conversation.see(ev.ResponseDone(response=found))
         self.arbiter.done(found, self.now_s)
+
+    def hear_speech(self, kind: type[Any]) -> None:
+        """Pass on that somebody speaks, or has spoken."""
+        at = {"audio_start_ms": 0, "audio_end_ms": 0}
+        told = {name: at[name] for name in at if name in kind.__struct_fields__}
+        self.conversation.see(kind(item_id="item_u", **told))
+        self.arbiter.turn_changed(self.now_s)
 
     def error(
         self, event_id: str | None, *, code: str | None = RACE, message: str = "no", **more: Any

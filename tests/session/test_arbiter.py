@@ -74,7 +74,7 @@ def test_without_echo_the_oldest_is_meant(desk: Desk) -> None:
     """Rule 3: a server that echoes nothing answers in order."""
     desk.ask("x", conversation="none")
     desk.ask("a")
-    desk.created("r1", echoes=False)
+    desk.created("r1", echoes=False, band=False)
     desk.created("r2", echoes=False)
     assert [desk.tasks[name].response_id for name in ("x", "a")] == ["r1", "r2"]
     desk.created("r3", echoes=False)

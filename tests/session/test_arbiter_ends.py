@@ -59,8 +59,9 @@ def test_a_response_that_only_seemed_lost_is_waited_for_again(desk: Desk) -> Non
     """Rule 5: if the server says that it is still active, nobody asks again and again."""
     desk.ask("a")
     desk.created("resp_1", "a")
-    desk.now_s = STALE_S
     desk.ask("b")
+    desk.now_s = STALE_S
+    desk.arbiter.advance(desk.now_s)
     assert desk.sent == ["a", "b"]
     desk.error("b", message="active: resp_1")
     assert desk.sent == ["a", "b"]

@@ -57,15 +57,18 @@ async def test_a_reply_that_is_dropped_stops_collecting() -> None:
         session.respond()
         gc.collect()
         assert not listening(session, WORDS)
+        speak(peer)
+        peer.say(done("resp_1"))
         kept = session.respond()
         assert listening(session, WORDS)
         assert not listening(session, SOUNDS)
+        session.respond()  # waits its turn, so that signs of life count; and is dropped
         del kept
         gc.collect()
+        speak(peer, 1, "resp_2")
+        peer.say(done("resp_2"))
+        assert types(peer) == ["response.create"] * 3  # the dropped ones had their turn
         assert not listening(session, WORDS)
-        speak(peer)
-        peer.say(done("resp_1"))
-        assert types(peer) == ["response.create"] * 2  # the dropped one had its turn
 
 
 @pytest.mark.breaks_rules("*")

@@ -54,6 +54,16 @@ async def test_closing_by_hand_gives_code_and_reason() -> None:
     assert peer.closed == (4001, "enough")
 
 
+async def test_a_close_code_that_may_not_be_sent() -> None:
+    """`Session.aclose` and `Bus.aclose` refuse it, and the session goes on."""
+    bus = Bus()
+    async with joined(bus) as (session, peer):
+        for close in (session.aclose, bus.aclose):
+            with pytest.raises(UsageError, match="close code 1005 may not be sent"):
+                await close(1005)
+        assert (session.close_info, peer.closed) == (None, None)
+
+
 async def test_leaving_lets_mailboxes_empty() -> None:
     """What has come before the end is still handled, by handlers that have to wait too."""
     heard = list[int]()

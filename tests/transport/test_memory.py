@@ -166,7 +166,7 @@ async def test_an_error_in_deliver_comes_out_of_run() -> None:
 
 
 def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
-    """Inline, async and parallel handlers all get what comes where there is no task."""
+    """Plain, eager, queued and parallel handlers all get what comes where there is no task."""
     bus = Bus()
     heard: list[str] = []
 
@@ -189,9 +189,10 @@ def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
         modes: tuple[Mode, ...] = ("eager", "queue", "parallel")
         for mode in modes:
             bus.on(ev.InputAudioBufferCleared, mode=mode)(partial(handle, mode=mode))
-        async with bus.session(PushTransport(send=len), wait_created=False) as session:
+        transport = PushTransport(send=len)
+        async with bus.session(transport, wait_created=False):
             frame = b'{"type":"input_audio_buffer.cleared","event_id":"event_1"}'
-            asyncio.get_running_loop().call_soon(session.deliver, frame)
+            asyncio.get_running_loop().call_soon(transport.feed, frame)
             await asyncio.wait_for(done.wait(), 10)
 
     asyncio.run(converse())

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from realtime_bus import Bus, Session
+from realtime_bus import Bus, HandlerGroup, Plugin, Session, on
 from realtime_bus import events as ev
 
 
@@ -20,7 +20,36 @@ class OddPlugin:
     def attach(self, session: int) -> None: ...
 
 
+class Order:
+    """What an application knows of one call."""
+
+    items: int = 0
+
+
+class OrderPlaced(ev.AppEvent):
+    """An event of the application's own."""
+
+    items: int = 0
+
+
+class Declaring(Plugin):
+    """Declares methods for the wrong events."""
+
+    @on("error")  # E: the method of another event
+    def ended(self, event: ev.ResponseDone) -> None: ...
+
+    @on(OrderPlaced)  # E: the same, of the application's own
+    async def placed(self, event: ev.Error, session: Session) -> None: ...
+
+    @on("response.dnoe")  # E: a mistyped wire name
+    def mistyped(self, event: ev.ResponseDone) -> None: ...
+
+    @on("response.done", limits=3)  # E: no such option
+    def options(self, event: ev.ResponseDone) -> None: ...
+
+
 bus = Bus()
+handlers = HandlerGroup()
 
 
 def done(event: ev.ResponseDone) -> None: ...
@@ -54,6 +83,20 @@ Bus(plugins=[NotAPlugin()])  # E: a plugin without attach
 Bus(plugins=[OddPlugin()])  # E: a plugin that attaches to something else
 bus.connect("m", voise="marin")  # E: no such setting
 bus.connect("m", speed="fast")  # E: a setting of another type
+bus.connect("m", intent="transcription", voice="marin")  # E: no setting of transcriptions
+bus.connect("m", intent="translation", instructions="x")  # E: no setting of translations
+bus.connect("m", language="de")  # E: a setting of translations alone
+bus.connect("m", intent="dictation")  # E: no such intent
+bus.connect("m", plugins=[NotAPlugin()])  # E: a plugin without attach
+bus.session(object(), protocol="translation", voice="marin")  # E: no setting of translations
+bus.on(OrderPlaced)(failed)  # E: the handler of another event than the application's own
+OrderPlaced(3)  # E: keywords only, though nobody said so
+OrderPlaced(items=3).items = 4  # E: frozen, though nobody said so
+bus.on("app.order_placed")  # E: an event of one's own is selected by its class
+bus.on("response.done", "eror")  # E: a mistyped wire name behind a right one
+handlers.on("error")(done)  # E: the handler of another event, in a group
+bus.include(handlers, timeout=5)  # E: no such option for a group
+bus.emit(ev.Error(error=ev.ErrorDetails(type="", message="")))  # E: not the bus's own event
 
 
 async def program(session: Session, anything: Any) -> None:
@@ -70,4 +113,10 @@ async def program(session: Session, anything: Any) -> None:
     async for text in session.respond().audio():
         text.upper().encode()  # E: bytes, not text
     ev.ResponseDone("x")  # E: keywords only
+    await session.update(language="de")  # E: a setting of translations
+    await session.update_translation(voice="marin")  # E: no setting of translations
+    session.emit(ev.InputAudioBufferCommit())  # E: a command is sent
+    await session.cancel()  # E: no such verb
+    async with bus.connect("m", state=Order()) as ordered:
+        _ = ordered.state.itmes  # E: no such field of the application's own object
     del number

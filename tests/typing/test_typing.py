@@ -15,25 +15,35 @@ from realtime_bus.routing import _generate
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-Found = dict[str, dict[int, str]]
+SAMPLES = ("must_pass.py", "must_fail.py", "mistyped.py")
+Found = dict[str, dict[int, list[str]]]
 
 
-def run_mypy(cache: Path) -> Found:
-    """Return mypy's complaints, by file and line."""
-    command = [sys.executable, "-m", "mypy", f"--config-file={ROOT / 'pyproject.toml'}"]
-    files = [str(HERE / name) for name in ("must_pass.py", "must_fail.py")]
-    options = [f"--cache-dir={cache}", "--no-error-summary", *files]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+def run_mypy(folder: Path, config: Path = ROOT / "pyproject.toml") -> Found:
+    """Return what mypy says, notes included, by file and line."""
+    command = [sys.executable, "-m", "mypy", f"--config-file={config}", f"--cache-dir={folder}"]
+    files = [str(HERE / name) for name in SAMPLES]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, check=False, cwd=ROOT)
     assert not done.stderr, done.stderr
     found: Found = {}
     for line in done.stdout.splitlines():
-        match = re.match(r"(.+?):(\d+): error: (.*)", line)
+        match = re.match(r"(.+?):(\d+): (?:error|note): (.*)", line)
         if match is not None:
-            found.setdefault(Path(match[1]).name, {})[int(match[2])] = match[3]
+            lines = found.setdefault(Path(match[1]).name, {})
+            lines.setdefault(int(match[2]), []).append(match[3])
     return found
 
 
-def run_pyright(_cache: Path) -> Found:
+def run_mypy_with_plugin(folder: Path) -> Found:
+    """Return the same with the library's plugin for mypy."""
+    config = folder / "pyproject.toml"
+    tables = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = '[tool.mypy]\nplugins = ["realtime_bus.mypy"]\n'
+    config.write_text(tables.replace("[tool.mypy]\n", table), encoding="utf-8")
+    return run_mypy(folder, config)
+
+
+def run_pyright(_folder: Path) -> Found:
     """Return pyright's complaints, by file and line."""
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson"]
     project = ["-p", str(HERE / "pyrightconfig.json")]
@@ -42,25 +52,51 @@ def run_pyright(_cache: Path) -> Found:
     found: Found = {}
     for one in json.loads(done.stdout)["generalDiagnostics"]:
         if one["severity"] == "error":
-            line = one["range"]["start"]["line"] + 1
-            found.setdefault(Path(one["file"]).name, {})[line] = one["message"]
+            lines = found.setdefault(Path(one["file"]).name, {})
+            lines.setdefault(one["range"]["start"]["line"] + 1, []).append(one["message"])
     return found
+
+
+def expected(name: str) -> dict[int, str]:
+    """Return the lines of a sample that are marked, and what their marks say."""
+    lines = (HERE / name).read_text(encoding="utf-8").splitlines()
+    marks = {number: line.partition("# E: ")[2] for number, line in enumerate(lines, 1)}
+    return {number: mark for number, mark in marks.items() if mark}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("run", [run_mypy, run_pyright])
+@pytest.mark.parametrize("run", [run_mypy, run_mypy_with_plugin, run_pyright])
 def test_type_checkers_accept_what_is_right_and_find_what_is_wrong(
     run: Callable[[Path], Found], tmp_path: Path
 ) -> None:
-    """Each line marked ``E:`` is an error, and no other line is."""
+    """Each marked line is an error, and no other line is; mypy is brief about mistyped names."""
     found = run(tmp_path)
-    assert found.get("must_pass.py", {}) == {}
-    lines = (HERE / "must_fail.py").read_text().splitlines()
-    marked = {number for number, line in enumerate(lines, 1) if "# E:" in line}
-    wrong = found.get("must_fail.py", {})
-    assert {n: lines[n - 1] for n in marked - wrong.keys()} == {}, "not found"
-    assert {n: wrong[n] for n in wrong.keys() - marked} == {}, "not expected"
+    for name in SAMPLES:
+        marked, wrong = expected(name), found.get(name, {})
+        assert {n: text for n, text in marked.items() if n not in wrong} == {}, f"not in {name}"
+        assert {n: text for n, text in wrong.items() if n not in marked} == {}, f"in {name}"
+    if run is not run_pyright:
+        said = found["mistyped.py"]
+        assert [texts for texts in said.values() if len(texts) > 1] == []
+        if run is run_mypy_with_plugin:
+            assert {n: texts[0].removesuffix("  [arg-type]") for n, texts in said.items()} == (
+                expected("mistyped.py")
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("package", ["realtime_bus", "realtime_bus_plugins"])
+def test_every_public_type_is_known(package: str) -> None:
+    """`pyright --verifytypes` says 100 %."""
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson"]
+    command += ["--verifytypes", package, "--ignoreexternal"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout.startswith("{"), done.stdout + done.stderr
+    report = json.loads(done.stdout)["typeCompleteness"]
+    assert [one["name"] for one in report["symbols"] if not one["isTypeKnown"]] == []
+    assert report["completenessScore"] == 1
 
 
 def test_the_generated_types_are_current() -> None:

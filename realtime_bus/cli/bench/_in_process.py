@@ -163,15 +163,15 @@ def decode(
 _PLAIN = f"{OURS}, plain handlers"
 _Dispatch = Callable[[Any], object]
 _Classes = Sequence[type[ev.Event]]
-# of a class that the session itself does not watch, so that only the handlers are measured
-_EVENT = ev.ResponseOutputAudioTranscriptDelta(
-    event_id="event_1",
-    response_id="resp_1",
-    item_id="item_1",
-    output_index=0,
-    content_index=0,
-    delta=" timer",
-)
+
+
+class _Word(ev.AppEvent, tag="bench.word"):
+    """What is dispatched: nobody but the handlers listens to it."""
+
+    delta: str
+
+
+_EVENT = _Word(delta=" timer")
 
 DISPATCH_COLUMNS = {"1 handler": (1, 1), "10 handlers": (10, 1), "1 of 46 handlers": (1, 46)}
 """How many handlers each event has, and of how many types there are handlers."""
@@ -336,8 +336,7 @@ def dispatch(
 async def _dispatched(
     rows: list[DispatchRow], count: int, types: int, events: int, rounds: int
 ) -> dict[str, Figure]:
-    others = [cls for cls in SERVER_EVENTS if cls is not type(_EVENT)]
-    classes: list[type[ev.Event]] = [type(_EVENT), *others[: types - 1]]
+    classes: list[type[ev.Event]] = [_Word, *list(SERVER_EVENTS)[: types - 1]]
     async with AsyncExitStack() as stack:
         work: dict[str, Callable[[], Awaitable[object]]] = {}
         for row in rows:
