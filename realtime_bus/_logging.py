@@ -122,8 +122,8 @@ def _trace(error: BaseException, links: int) -> Iterator[str]:
     yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
-        for one in group.exceptions[:links]:
-            yield textwrap.indent("".join(_trace(one, links - 1)), "  | ")
+        for member in group.exceptions[:links]:
+            yield textwrap.indent("".join(_trace(member, links - 1)), "  | ")
 
 
 def _places(place: TracebackType | None) -> Iterator[TracebackType]:

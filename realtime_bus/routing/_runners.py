@@ -25,7 +25,15 @@ from realtime_bus.events import Event
 
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["Host", "InlineRunner", "Runner", "awaitable", "bound", "failure_of", "reported"]
+__all__ = [
+    "Host",
+    "InlineRunner",
+    "Runner",
+    "awaitable",
+    "bound",
+    "failure_of",
+    "reported",
+]
 
 
 class Host(Protocol):

@@ -479,7 +479,7 @@ class Arbiter:
             return None
         self._age(now_s)
         lost_race = error.code == _LOST_RACE
-        request = self._blamed(error, lost_race=lost_race, alone=alone)
+        request = self._blamed(error, now_s, lost_race=lost_race, alone=alone)
         if request is None:
             return None
         self._forget(request)
@@ -496,7 +496,7 @@ class Arbiter:
         return None
 
     def _blamed(
-        self, error: ev.ErrorDetails, *, lost_race: bool, alone: bool
+        self, error: ev.ErrorDetails, now_s: float, *, lost_race: bool, alone: bool
     ) -> ResponseRequest | None:
         if error.event_id is not None:
             return self._sent.get(error.event_id) or self._taken_back(error.event_id)
@@ -506,8 +506,11 @@ class Arbiter:
         fresh = [r for r in self._sent.values() if not (r.stale or (lost_race and r.out_of_band))]
         begun = [d.request for d in self._doubts.values() if not d.answers_speech]
         found = next((r for r in fresh if r not in begun), None)
+        if found is None:  # perhaps it has begun, and something else is wrong with it
+            at_once = (r for r in fresh if kind is not None or now_s < r.sent_s + ROUND_TRIP_S)
+            found = next(at_once, None)
         if found is None and kind is not None:
-            found = next(iter(fresh), None) or self._taken_back(None)
+            found = self._taken_back(None)
         return found
 
     def _taken_back(self, request_id: str | None) -> ResponseRequest | None:

@@ -191,7 +191,9 @@ class Responses:
                 request.settle(error=rejection(request.event, error))
         elif isinstance(event, _TURNS):
             self._arbiter.turn_changed(now_s)
-        elif isinstance(event, ev.ResponseCreated | ev.ResponseDone):
+        elif isinstance(event, _MAY_END_TURN):
+            self._arbiter.advance(now_s)
+        else:
             response: Any = event.response  # raw data, where it did not fit: reported as drift
             if not isinstance(getattr(response, "id", ...), str | None):
                 return
@@ -199,8 +201,6 @@ class Responses:
                 self._arbiter.done(response, now_s)
             else:
                 self._arbiter.created(response, now_s)
-        else:  # what may end a turn
-            self._arbiter.advance(now_s)
         self._guard()
 
     SEEN: ClassVar[tuple[type[ev.Event], ...]] = (
@@ -212,8 +212,9 @@ class Responses:
     )
 
     def _see_life(self, event: Any) -> None:
-        response_id = getattr(event, "response_id", None)  # some events name only their item
-        self._arbiter.signs_of_life(response_id or None, anyio.current_time())
+        found = getattr(event, "response_id", None)  # some events name only their item
+        response_id = found if isinstance(found, str) and found else None
+        self._arbiter.signs_of_life(response_id, anyio.current_time())
 
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""

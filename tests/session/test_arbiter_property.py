@@ -100,12 +100,12 @@ class Conversation(RuleBasedStateMachine):
 
     # --- the server ---
 
-    def _start(self, name: str | None) -> None:
+    def _start(self, name: str | None, theirs: dict[str, str] | None = None) -> None:
         self.count += 1
         response_id = f"resp_{self.count}"
         task = None if name is None else self.desk.tasks[name]
         band = task is None or not task.out_of_band
-        shown = task.metadata if self.echoes and task is not None else self.nothing
+        shown = task.metadata if self.echoes and task is not None else theirs or self.nothing
         found = response(response_id, metadata=shown, band=band)
         if not self.names_conversation:
             found = msgspec.structs.replace(found, conversation_id=msgspec.UNSET)
@@ -137,7 +137,7 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def speak_for_a_stranger(self) -> None:
         """Start a response that somebody else in the same conversation has asked for."""
-        self._start(None)
+        self._start(None, {"theirs": "1"})
 
     @precondition(lambda self: not self.speaking)
     @rule()

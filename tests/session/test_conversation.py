@@ -138,7 +138,7 @@ def test_one_response_is_active(told: Told) -> None:
 
 
 def test_what_is_done_does_not_begin_again(told: Told) -> None:
-    """Rule 4: a repeated `response.created`, or a refusal that names it, revives nothing."""
+    """Rule 4: a late or repeated `response.created`, or a refusal naming it, changes nothing."""
     told.created("a", **NAMED).done("a").created("a", **NAMED)
     told.known.presume_active("a")
     assert told.active is None

@@ -157,6 +157,7 @@ async def test_a_cancellation_during_the_end_goes_on_too() -> None:
     assert session.statistics().handlers[0].dropped == 1
 
 
+@pytest.mark.breaks_rules("wait-for-session-created")
 async def test_a_session_is_open_once() -> None:
     """What `connect` and `session` return can be entered again when it was left, not before."""
     transport = PushTransport(send=len)

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from realtime_bus import Conversation
@@ -83,9 +83,15 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """These calls have been answered: ask the model to go on, and say `Rounds.followed_up`."""
+    """These calls have been answered: ask the model to go on, and say `Rounds.followed_up`.
+
+    Attributes:
+        calls: Which.
+        at_once: Whether the person has been waited for long enough.
+    """
 
     calls: tuple[Call, ...]
+    at_once: bool = field(default=False, compare=False)
 
 
 Action: TypeAlias = Run | Decline | Interrupt | FollowUp
@@ -171,7 +177,7 @@ class Rounds:
 
     def waited(self) -> list[Action]:
         """Take note that `FollowUps.wait_s` have passed without a change."""
-        return _follow_up(self.follow_ups.waited(busy=self._busy))
+        return _follow_up(self.follow_ups.waited(busy=self._busy), at_once=True)
 
     def _go_on(self) -> list[Action]:
         return _follow_up(self.follow_ups.release(busy=self._busy))
@@ -333,5 +339,5 @@ class Rounds:
     """The events that the machine wants to see."""
 
 
-def _follow_up(calls: tuple[Call, ...]) -> list[Action]:
-    return [FollowUp(calls)] if calls else []
+def _follow_up(calls: tuple[Call, ...], *, at_once: bool = False) -> list[Action]:
+    return [FollowUp(calls, at_once)] if calls else []

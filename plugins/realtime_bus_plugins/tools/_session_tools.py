@@ -138,7 +138,8 @@ class SessionTools:
         found = [self._tools.get(call.name) for call in action.calls]
         if self._follow_up and any(tool is None or tool.options.follow_up for tool in found):
             with suppress(SessionClosed):  # then there is nobody left to go on
-                self._start(self._see_reply, self._session.respond(), action.calls)
+                reply = self._session.respond(while_speaking=action.at_once)
+                self._start(self._see_reply, reply, action.calls)
         else:
             self._act(self._rounds.followed_up(action.calls, well=True))
 
