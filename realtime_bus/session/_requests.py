@@ -188,6 +188,7 @@ _BLAMED_BY_PARAM: dict[str, str] = {
     "previous_item_id": "conversation.item.create",
     "audio_end_ms": "conversation.item.truncate",
     "response": "response.create",
+    "audio": "input_audio_buffer.append",
 }
 
 

@@ -55,6 +55,29 @@ def test_a_done_that_never_comes_wedges_nobody(desk: Desk) -> None:
     assert desk.settled == ["a"]
 
 
+def test_a_response_of_which_anything_comes_is_alive(desk: Desk) -> None:
+    """Rule 6: only silence lets the next one ask, and what is active stays so until it is told."""
+    desk.ask("a")
+    desk.created("r1", "a")
+    desk.now_s = 3 * STALE_S
+    desk.ask("b")  # from now on somebody looks
+    for _ in range(5):
+        desk.now_s += STALE_S - 1
+        desk.arbiter.signs_of_life("r1", desk.now_s)
+        desk.arbiter.advance(desk.now_s)
+    assert desk.sent == ["a"]
+    desk.now_s += STALE_S
+    desk.arbiter.advance(desk.now_s)
+    assert (desk.sent, desk.arbiter.active_id) == (["a", "b"], "r1")
+    desk.ask("c")
+    desk.error("b")
+    desk.now_s += STALE_S - 1
+    desk.arbiter.advance(desk.now_s)
+    assert desk.sent == ["a", "b"]
+    desk.done("r1", "a")
+    assert (desk.sent, desk.settled) == (["a", "b", "b"], ["a"])
+
+
 def test_a_response_that_only_seemed_lost_is_waited_for_again(desk: Desk) -> None:
     """Rule 5: if the server says that it is still active, nobody asks again and again."""
     desk.ask("a")
