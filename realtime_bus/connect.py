@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from realtime_bus.events import REALTIME, TRANSLATION, WireProtocol
 from realtime_bus.session import SessionKind
 from realtime_bus.transport import Dial, Transport
 from realtime_bus.transport import dial as default_dial
+from realtime_bus.transport._url import is_loopback, parse_url
 
 __all__ = ["API_KEY_VARIABLE", "Target", "target"]
 
@@ -79,6 +79,7 @@ def target(
     url = _DEFAULT_URL
     query = {"call_id": call_id, "intent": None if intent == "translation" else intent}
     if model_or_url is not None and "://" in model_or_url:
+        parse_url(model_or_url)  # complains now, not when it is dialed
         url = model_or_url
     elif not (model_or_url or call_id or intent):
         raise InvalidURL(
@@ -125,7 +126,7 @@ def _find_key(api_key: str | None, url: str, headers: Mapping[str, str]) -> Secr
     parts = urlsplit(url)
     host = parts.hostname or ""
     found = os.environ.get(API_KEY_VARIABLE)
-    if found and (parts.scheme == "wss" or _is_local(host)):
+    if found and (parts.scheme == "wss" or is_loopback(host)):
         return Secret(found)
     if host.endswith("openai.com"):
         raise AuthenticationError(
@@ -137,10 +138,3 @@ def _find_key(api_key: str | None, url: str, headers: Mapping[str, str]) -> Secr
 def _has_credentials(url: str, headers: Mapping[str, str]) -> bool:
     named = {name.lower() for name in headers} & {"authorization", "api-key"}
     return bool(named) or bool(parse_qs(urlsplit(url).query).keys() & {"api-key", "key"})
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

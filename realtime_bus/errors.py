@@ -70,7 +70,23 @@ class CloseInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RealtimeBusError(Exception):
-    """The root: catch it to catch everything that this library raises on purpose."""
+    """The root: catch it to catch everything that this library raises on purpose.
+
+    All of them can be pickled and copied, with their attributes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(
+    cls: type[RealtimeBusError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> RealtimeBusError:
+    """Make an exception anew, whatever its constructor wants."""
+    error = cls.__new__(cls, *args)
+    super(RealtimeBusError, error).__init__(*args)
+    vars(error).update(attributes)
+    return error
 
 
 class UsageError(RealtimeBusError, TypeError):

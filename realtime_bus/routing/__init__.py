@@ -16,7 +16,7 @@ from ._groups import (
 from ._options import HandlerOptions, Mode, OverflowPolicy
 from ._registry import BusOptions, Registry, registering
 from ._router import Interceptor, Router
-from ._runners import failure_of, reported
+from ._runners import failure_of, is_cancelled, reported
 from ._selectors import OUTGOING, Pattern, Selection, pattern, select
 from ._signature import check_interceptor, handler_name
 from ._streams import EventStream, Listening, OnEnd, WaitFor
@@ -50,6 +50,7 @@ __all__ = [
     "check_interceptor",
     "declarations",
     "failure_of",
+    "is_cancelled",
     "handler_name",
     "intercept",
     "intercept_outgoing",

@@ -32,6 +32,7 @@ __all__ = [
     "awaitable",
     "bound",
     "failure_of",
+    "is_cancelled",
     "reported",
 ]
 
@@ -204,6 +205,13 @@ def failure_of(error: BaseException) -> Exception | None:
         while task is not None and task.cancelling():
             task.uncancel()  # else whatever the task awaits next is cancelled, too
     return _wrapped(error)
+
+
+def is_cancelled() -> bool:
+    """Tell whether somebody is cancelling the task that runs now."""
+    task = _current_asyncio_task()
+    cancelling = task is not None and task.cancelling() > 0
+    return cancelling or anyio.current_effective_deadline() == -inf
 
 
 def _is_cancellation(error: BaseException, cancelled: type[BaseException]) -> bool:

@@ -5,6 +5,7 @@ Rules:
 1. The transport is opened, plugins are attached in order (the bus's, then the call's), and only
    then is read; the block begins when the server has said who it is and confirmed the settings.
 2. Left in good order, a session closes its connection, and mailboxes have a while to empty.
+   Cancelled, it only closes the connection, within a second.
 3. What the block raises comes out as it was raised, not in a group.
 """
 
@@ -173,9 +174,12 @@ class SessionContext(Generic[StateT]):
         self._entered = False
         cancelled = exc if isinstance(exc, get_cancelled_exc_class()) else None
         try:
-            await pipeline.finish()
+            if cancelled is None:
+                await pipeline.finish()
         except get_cancelled_exc_class() as error:
             cancelled = error
+        if cancelled is not None:
+            await pipeline.cut()
         return await self._leave(pipeline, tasks, exc, cancelled)
 
     async def _leave(

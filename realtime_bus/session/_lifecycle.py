@@ -6,7 +6,9 @@ Rules:
 2. When the transport ends, requests and waiters fail at once, `events.Closed` is delivered,
    callbacks are called, and mailboxes go on until they are empty or the owner leaves.
 3. A session ends once; the first reason counts.
-4. Left by its owner, it delivers nothing any more.
+4. Left by its owner, it delivers nothing any more. Cancelled, its owner is kept for `CUT_S` at
+   most, until the connection is closed.
+5. What runs on behalf of the session and finds it closed, or closing, has not failed.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from anyio.abc import TaskGroup
 
 from realtime_bus._logging import text_of
 from realtime_bus.errors import CloseInfo, SessionClosed
-from realtime_bus.routing import OnEnd, failure_of, handler_name, reported
+from realtime_bus.routing import OnEnd, failure_of, handler_name, is_cancelled, reported
 from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
 from realtime_bus.transport._transport import check_close_code
 
 __all__ = ["Lifecycle"]
+
+CUT_S = 1.0
+"""Seconds that an owner who was cancelled is kept, to close the connection."""
 
 _ABANDONED = CloseInfo(code=1006, reason="the session was left", clean=False)
 
@@ -58,6 +63,7 @@ class Lifecycle:
         self._waiters: dict[OnEnd, None] = {}
         self._callbacks: list[Callable[[], Any]] = []
         self._reading = False
+        self._closing = False  # whatever comes of it, sending is over
         self._emptied: anyio.Event | None = None  # set when a mailbox is empty, at the end
         self._ended = anyio.Event()
 
@@ -94,7 +100,8 @@ class Lifecycle:
             failure = failure_of(error)
             if failure is None:
                 raise
-            if not (isinstance(failure, SessionClosed) and self.close_info is not None):
+            ends = self._closing or self.close_info is not None
+            if not (isinstance(failure, SessionClosed) and ends):
                 self._report(handler_name(function), failure)
 
     def cancel(self) -> None:
@@ -176,9 +183,12 @@ class Lifecycle:
         await self._ended.wait()
 
     async def _close_transport(self, code: int, reason: str) -> None:
+        self._closing = True
         try:
             await self._transport.aclose(code, reason)
         except BaseException as error:
+            if isinstance(error, anyio.get_cancelled_exc_class()) and is_cancelled():
+                raise
             failure = failure_of(error)  # a transport of the user's own may raise anything
             if failure is None:
                 raise
@@ -194,6 +204,11 @@ class Lifecycle:
             while is_busy():
                 self._emptied = anyio.Event()
                 await self._emptied.wait()
+
+    async def cut(self) -> None:
+        """End at once, for the owner was cancelled: only close the connection."""
+        with anyio.move_on_after(CUT_S, shield=True):
+            await self._close_transport(1000, "")
 
     def mailbox_empty(self) -> None:
         """Note that a mailbox has nothing left to do."""

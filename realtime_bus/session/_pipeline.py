@@ -311,6 +311,10 @@ class Pipeline:
         """End in good order: close, and let mailboxes empty for a while."""
         await self.lifecycle.finish(lambda: self.router.busy, self.options.drain_timeout_s)
 
+    async def cut(self) -> None:
+        """End at once, for the owner was cancelled: only close the connection."""
+        await self.lifecycle.cut()
+
     def abandon(self) -> None:
         """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()

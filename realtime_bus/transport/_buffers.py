@@ -101,7 +101,10 @@ class DeliveryQueue:
         self.flush()
 
     def flush(self) -> None:
-        """Deliver what is held, until paused; what ``deliver`` raises comes out here."""
+        """Deliver what is held, until paused; what ``deliver`` raises comes out here.
+
+        A cancellation that it raises is none of whoever reads: it comes out as RuntimeError.
+        """
         deliver, held = self._deliver, self._held
         if deliver is None or self._delivering:
             return
@@ -109,6 +112,10 @@ class DeliveryQueue:
         try:
             while held and not self.paused:
                 deliver(held.popleft())
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            raise RuntimeError(f"deliver raised {type(exc).__name__}") from exc
         finally:
             self._delivering = False
 
