@@ -238,7 +238,7 @@ class World:
     async def respond(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Ask for a response, in one of several ways, and await it behind the scenes."""
         options: dict[str, Any] = _WAYS[number % len(_WAYS)]
-        nursery.start_soon(_awaited, session.respond(**options))
+        nursery.start_soon(_awaited, session.respond(**options, while_speaking=number % 3 > 0))
 
     async def cancel(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
         """Cancel whatever is active."""
