@@ -30,8 +30,6 @@ from .plot import plot
 from .startup import startup
 from .tricks import tricks
 
-__all__ = ["main"]
-
 _PACKAGES = (
     "realtime-bus",
     "msgspec",

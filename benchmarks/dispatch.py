@@ -30,8 +30,6 @@ from realtime_bus.cli.bench import (
 )
 from realtime_bus.transport import PushTransport
 
-__all__ = ["deliver", "dispatch"]
-
 
 async def _blinker(
     _stack: AsyncExitStack, countdown: Countdown, count: int, classes: list[type]

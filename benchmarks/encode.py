@@ -17,8 +17,6 @@ from realtime_bus import encode
 from realtime_bus.cli.bench import OPENAI, OURS, Section, interleaved, is_installed
 from realtime_bus.events import InputAudioBufferAppend
 
-__all__ = ["encoding"]
-
 COLUMNS = {"20 ms": (960, 2000), "1 s": (48_000, 200), "15 MiB": (15 * 1024 * 1024, 1)}
 """Bytes of audio, and how many appends a round has."""
 

@@ -19,8 +19,6 @@ from contextlib import asynccontextmanager
 from realtime_bus.cli import bench
 from realtime_bus.cli.bench import Backlog, DecodeRow, Row, Tally, playing_taker, tallying_taker
 
-__all__ = ["AGENTS", "AZURE", "LIVEKIT", "PICOWS", "PIPECAT", "decode_rows", "rows"]
-
 AGENTS, LIVEKIT, PIPECAT, AZURE = "openai-agents", "LiveKit", "Pipecat", "azure-ai-voicelive"
 PICOWS = "floor: picows + msgspec + dict"
 _NO_STAMP = ""

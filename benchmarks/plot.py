@@ -12,8 +12,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["plot"]
-
 _COLUMNS = {
     "decode": "mix, read",
     "dispatch": "1 of 46 handlers",

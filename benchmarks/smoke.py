@@ -16,8 +16,6 @@ from rich.console import Console
 from realtime_bus.cli import bench
 from realtime_bus.cli.bench import FLOOR, OPENAI, OURS, Row, Section, show
 
-__all__ = ["LIMITS", "main"]
-
 
 class Limit(NamedTuple):
     """A row must cost at least so many times as much as ours."""

@@ -17,17 +17,6 @@ from realtime_bus_plugins.sinks import NullSink
 
 from .peers import LIVEKIT, PIPECAT, rows
 
-__all__ = [
-    "barge_in",
-    "crowd",
-    "full_speed",
-    "memory_idle",
-    "memory_queued",
-    "paced",
-    "paced_tls",
-    "silence",
-]
-
 CROWD = 400
 INTERRUPTIONS = 300
 LIMIT_S = 60.0

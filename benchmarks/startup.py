@@ -8,8 +8,6 @@ from time import perf_counter
 
 from realtime_bus.cli.bench import OURS, Section, figure, is_installed
 
-__all__ = ["startup"]
-
 MODULES = {
     OURS: "realtime_bus",
     "openai-python": "openai.types.realtime",

@@ -27,8 +27,6 @@ from realtime_bus.cli.bench import (
 from realtime_bus.transport import PushTransport
 from realtime_bus.transport._handshake import client_connection, server_connection
 
-__all__ = ["tricks"]
-
 WITH, WITHOUT = "with", "without"
 _SMALL, _AUDIO = small_frames(2000), audio_frames(200)
 _Take = Callable[[Any], object]

@@ -42,7 +42,7 @@ from .routing import (
 )
 from .session import (
     ActiveSettings,
-    Conversation,
+    ConversationState,
     ItemState,
     Plugin,
     Reply,
@@ -62,7 +62,7 @@ __all__ = [
     "BusStatistics",
     "CloseInfo",
     "ConnectError",
-    "Conversation",
+    "ConversationState",
     "Decoder",
     "EventStream",
     "EventTooLarge",

@@ -15,11 +15,11 @@ import realtime_bus
 CORE = Path(realtime_bus.__file__).parent
 PLUGINS = CORE.parent / "plugins" / "realtime_bus_plugins"
 
-_BASE = {"errors", "_logging", "events", "codec"}
+_BASE = {"errors", "log", "events", "codec"}
 
 MAY_IMPORT = {
     "errors": set[str](),
-    "_logging": set[str](),
+    "log": set[str](),
     "events": {"errors"},
     "codec": {"errors", "events"},
     "audio": {"errors", "events"},
@@ -29,16 +29,12 @@ MAY_IMPORT = {
     "connect": {*_BASE, "session", "transport"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
     "mypy": {"errors", "routing"},
-    "_tasks": set[str](),
-    "server": {*_BASE, "_tasks", "audio", "transport"},
+    "server": {*_BASE, "audio", "transport"},
 }
 """Which rooms of the core each one may import from, lazily and for types included."""
 
-PUBLIC = {"realtime_bus", "realtime_bus.events", "realtime_bus.audio"}
+PUBLIC = {"realtime_bus", "realtime_bus.events", "realtime_bus.audio", "realtime_bus.log"}
 """What plugins may import from."""
-
-LOG = "realtime_bus._logging"
-"""The log, which the plugins that come along share with the core."""
 
 
 def modules(root: Path) -> list[Path]:
@@ -128,7 +124,7 @@ def test_plugins_import_public_names_only_and_no_other_plugin(path: Path) -> Non
     """A plugin needs nothing private of the core, and of its neighbours only private helpers."""
     for module, name in imported(path):
         if module.split(".")[0] == "realtime_bus":
-            assert module in PUBLIC | {LOG}, module
+            assert module in PUBLIC, module
             assert name in importlib.import_module(module).__all__, f"{module}.{name}"
         if module.split(".")[0] == "realtime_bus_plugins":
             target = f"{module}.{name}".split(".")[1]

@@ -15,7 +15,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from realtime_bus import events as ev
-from realtime_bus._logging import describe
+from realtime_bus.log import describe
 
 from .bus._peer import joined, quiet, refusal, speech
 

@@ -39,13 +39,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from realtime_bus import Conversation
+from realtime_bus import ConversationState
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_to_ms
 
 from ._playback import InterruptedItem
-
-__all__ = ["BargeIn", "Cut", "Verdict"]
 
 _MAX_ITEMS = 128
 _Action: TypeAlias = Literal["truncated", "deleted", "left"]
@@ -106,7 +104,7 @@ class BargeIn:
         generation: How often somebody has interrupted.
     """
 
-    def __init__(self, conversation: Conversation, *, margin_ms: int = 0) -> None:
+    def __init__(self, conversation: ConversationState, *, margin_ms: int = 0) -> None:
         self.generation = 0
         self._conversation = conversation
         self._margin_ms = margin_ms

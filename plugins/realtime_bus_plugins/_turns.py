@@ -25,8 +25,6 @@ import msgspec
 
 from realtime_bus import events as ev
 
-__all__ = ["TurnCompleted", "TurnLog", "TurnOrigin"]
-
 _MOST_OPEN = 32
 _S = TypeVar("_S")
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from realtime_bus import InvalidEvent, Session, UsageError, encode
 from realtime_bus import events as ev
-from realtime_bus._logging import get_logger
+from realtime_bus.log import get_logger
 
 from ._rules import RULES, BrokenRule, Observed, Rule, broken_rules
 

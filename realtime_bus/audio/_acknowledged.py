@@ -23,8 +23,6 @@ from realtime_bus.events import AudioFormat, AudioPCM
 from ._formats import bytes_to_ms, ms_to_bytes, sample_width
 from ._sink import AudioSession, PlayedItem, SessionSlot, feed_sink
 
-__all__ = ["AcknowledgedSink", "AudioPiece"]
-
 _REMEMBERED_PARTS = 64
 _WAY = "bus.connect(..., plugins=[sink := AcknowledgedSink(...), Interruption(sink)])"
 

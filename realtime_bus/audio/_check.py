@@ -9,8 +9,6 @@ from realtime_bus.events import AudioFormat, AudioPCM
 from ._formats import ms_to_bytes, sample_width
 from ._sink import AudioSink, PlayedItem
 
-__all__ = ["check_sink"]
-
 _Rule = Callable[["_Trial"], None]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from realtime_bus.events import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU
 
-__all__ = ["bytes_per_ms", "bytes_to_ms", "ms_to_bytes", "sample_width"]
-
 _BYTES_PER_MS: dict[type, int] = {AudioPCM: 48, AudioPCMU: 8, AudioPCMA: 8}
 
 

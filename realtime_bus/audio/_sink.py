@@ -16,15 +16,6 @@ from realtime_bus.events import (
     SessionUpdated,
 )
 
-__all__ = [
-    "AudioSession",
-    "AudioSink",
-    "AudioSource",
-    "PlayedItem",
-    "SessionSlot",
-    "feed_sink",
-]
-
 
 class PlayedItem(msgspec.Struct, frozen=True, kw_only=True):
     """What a sink has really played of one item.

@@ -25,8 +25,6 @@ from realtime_bus import RealtimeBusError
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer
 
-__all__ = ["app", "run"]
-
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",

@@ -19,16 +19,6 @@ from msgspec import Struct, inspect
 
 from realtime_bus.events._audio import AudioSlot, LazyBase64
 
-__all__ = [
-    "NestedAudio",
-    "OwnAudio",
-    "audio_slots",
-    "cut_audio",
-    "holds_audio",
-    "join",
-    "parts",
-]
-
 # What an event is made of
 
 

@@ -34,9 +34,8 @@ from realtime_bus.events._audio import AudioSlot
 
 from ._audio import NestedAudio, OwnAudio, audio_slots, holds_audio
 from ._frame import HEAD, MAX_HEAD_BYTES, NotAnObject, parse_object, wire_name
-from ._walk import Problem, walk
-
-__all__ = ["Decoder", "Side", "TypeCodec", "decode", "decode_client", "table_of"]
+from ._scalars import Problem
+from ._walk import walk
 
 Side = Literal["server", "client"]
 

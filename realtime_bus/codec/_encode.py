@@ -25,9 +25,8 @@ from realtime_bus.events.translation import SessionInputAudioBufferAppend
 
 from ._audio import audio_slots, join, parts
 from ._frame import parse_object
-from ._walk import Problem, walk
-
-__all__ = ["MAX_APPEND_BYTES", "encode"]
+from ._scalars import Problem
+from ._walk import walk
 
 MAX_APPEND_BYTES = 15 * 1024 * 1024
 """How much audio one append may carry (Realtime protocol, `input_audio_buffer.append`)."""

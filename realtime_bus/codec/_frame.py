@@ -10,8 +10,6 @@ import msgspec
 
 from realtime_bus.events import REALTIME, WireProtocol
 
-__all__ = ["HEAD", "MAX_HEAD_BYTES", "NotAnObject", "frame_heads", "parse_object", "wire_name"]
-
 HEAD = b'{"type":"'
 """How nearly every frame of every server begins; its wire name follows."""
 

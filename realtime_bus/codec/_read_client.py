@@ -10,9 +10,8 @@ from realtime_bus.events._registry import REALTIME, WireProtocol
 from ._audio import cut_audio
 from ._decode import TypeCodec, table_of
 from ._frame import NotAnObject, parse_object, wire_name
-from ._walk import Problem, shown, walk
-
-__all__ = ["NotAnObject", "read_client"]
+from ._scalars import Problem, shown
+from ._walk import walk
 
 
 def read_client(

@@ -10,8 +10,6 @@ import msgspec
 import pybase64
 from msgspec import inspect
 
-__all__ = ["SCALARS", "Problem", "ProblemKind", "check_length", "name_of", "shown", "wrong"]
-
 ProblemKind = Literal["unknown_field", "missing", "wrong_type", "unknown_variant", "constraint"]
 
 _JSON_NAMES: dict[type, str] = {

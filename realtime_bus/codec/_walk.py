@@ -26,9 +26,7 @@ from msgspec import inspect
 from realtime_bus.events import UnknownObject
 
 from ._audio import join
-from ._scalars import SCALARS, Problem, ProblemKind, check_length, name_of, shown, wrong
-
-__all__ = ["Problem", "ProblemKind", "shown", "walk"]
+from ._scalars import SCALARS, Problem, check_length, name_of, shown, wrong
 
 _T = TypeVar("_T")
 _Object = dict[str, Any]

@@ -9,8 +9,6 @@ import msgspec
 import pybase64
 from msgspec import NODEFAULT, Raw, Struct
 
-__all__ = ["Audio", "AudioSlot", "LazyBase64", "OptionalAudio", "lazy_audio"]
-
 if TYPE_CHECKING:
     Audio = bytes
     """Audio in a struct: bytes to whoever reads or builds it, base64 on the wire."""

@@ -9,8 +9,6 @@ from msgspec import Meta, Raw, Struct
 
 from ._audio import LazyBase64
 
-__all__ = ["ENCODER", "ClientEvent", "Event", "ServerEvent", "UnknownObject", "Variant"]
-
 
 def _encode_hook(value: object) -> object:
     """Encode what msgspec does not know: audio nobody has read, and unknown objects."""

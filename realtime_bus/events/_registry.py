@@ -19,17 +19,6 @@ from . import _bus, _client, _server, translation  # pyright: ignore[reportPriva
 from ._base import ClientEvent, Event, ServerEvent
 from ._bus import TAKEN_NAMES, AppEvent, BusEvent
 
-__all__ = [
-    "BUS_EVENTS",
-    "PROTOCOLS",
-    "REALTIME",
-    "TRANSLATION",
-    "ProtocolName",
-    "WireProtocol",
-    "own_events",
-    "wire_protocol",
-]
-
 _E = TypeVar("_E", bound=Event)
 
 ProtocolName = Literal["realtime", "translation"]

@@ -13,8 +13,6 @@ from realtime_bus.events import Event, translation
 
 from ._selectors import INCOMING
 
-__all__ = ["PATH", "render"]
-
 PATH = Path(__file__).with_name("_typed.py")
 
 _HEAD = '''"""Types of ``on``, ``wait_for`` and ``stream``: a wire name gives the event's class.

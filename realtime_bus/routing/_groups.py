@@ -36,16 +36,6 @@ from ._subscription import Subscription
 if TYPE_CHECKING:
     from ._typed import OnFor, OnMethod
 
-__all__ = [
-    "Declaration",
-    "HandlerGroup",
-    "declarations",
-    "intercept",
-    "intercept_outgoing",
-    "on",
-    "once",
-]
-
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MARK = "__realtime_bus__"
 _MAILBOX = HandlerOptions.__optional_keys__ - {"mode", "name"}

@@ -33,8 +33,6 @@ from realtime_bus.events import Overflow
 from ._runners import Host, awaitable, failure_of, reported
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["EAGER_TASKS", "EagerMailbox", "Mailbox"]
-
 _BATCH = 64  # events handled before the event loop gets a turn, so that reading goes on
 EAGER_TASKS = sys.version_info >= (3, 12)
 """Whether this Python has tasks that start at once."""

@@ -8,8 +8,6 @@ import msgspec
 
 from realtime_bus.errors import UsageError
 
-__all__ = ["DEFAULT_MAX_PENDING", "HandlerOptions", "Mode", "OverflowPolicy", "RunOptions"]
-
 Mode = Literal["inline", "queue", "eager", "parallel", "latest"]
 OverflowPolicy = Literal["drop_oldest", "drop_newest", "pause"]
 

@@ -14,8 +14,6 @@ from ._selectors import select
 from ._signature import handler_name
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["BusOptions", "Member", "Registry", "registering"]
-
 
 class BusOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How every session of a bus behaves; see `Bus`."""

@@ -30,8 +30,6 @@ from ._selectors import INCOMING, Selection, select, wire_name
 from ._signature import check_interceptor, handler_name
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = ["Interceptor", "Router"]
-
 Interceptor = Callable[[Any, Any], Event | None]
 """A plain function of (event, session): it returns what goes on, or None to end the event."""
 

@@ -25,17 +25,6 @@ from realtime_bus.events import Event
 
 from ._subscription import HandlerStatistics, Subscription
 
-__all__ = [
-    "Host",
-    "InlineRunner",
-    "Runner",
-    "awaitable",
-    "bound",
-    "failure_of",
-    "is_cancelled",
-    "reported",
-]
-
 
 class Host(Protocol):
     """What a runner needs of its session."""

@@ -18,8 +18,6 @@ from realtime_bus.errors import UsageError
 from realtime_bus.events import BusEvent, ClientEvent, Event, ServerEvent
 from realtime_bus.events._registry import BUS_EVENTS, PROTOCOLS, own_events
 
-__all__ = ["INCOMING", "OUTGOING", "Pattern", "Selection", "pattern", "select"]
-
 _Names = Mapping[str, tuple[type[Event], ...]]
 
 

@@ -12,8 +12,6 @@ from realtime_bus.errors import UsageError
 
 from ._selectors import Selection, select
 
-__all__ = ["HandlerShape", "check_interceptor", "examine", "handler_name", "is_async"]
-
 
 class HandlerShape(NamedTuple):
     """What a handler looks like."""

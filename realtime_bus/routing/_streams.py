@@ -25,8 +25,6 @@ from realtime_bus.events import Event
 from ._selectors import select
 from ._subscription import Subscription
 
-__all__ = ["EventStream", "Listening", "OnEnd", "WaitFor"]
-
 E = TypeVar("E", bound=Event, default=Any)
 OnEnd = Callable[[CloseInfo], None]
 

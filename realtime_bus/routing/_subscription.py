@@ -13,8 +13,6 @@ from ._options import HandlerOptions, RunOptions
 from ._selectors import Selection
 from ._signature import HandlerShape, examine, handler_name, is_async
 
-__all__ = ["HandlerStatistics", "Subscription"]
-
 
 class HandlerStatistics(msgspec.Struct, kw_only=True):
     """What a handler has been through, in one session or in all of them.

@@ -30,16 +30,6 @@ from ._config import SessionKind
 from ._options import ServerOptions
 from ._wire import InvalidRequest
 
-__all__ = [
-    "PATH",
-    "TRANSLATIONS_PATH",
-    "Accepted",
-    "Joining",
-    "TurnedAway",
-    "admit",
-    "http_refusal",
-]
-
 PATH = "/v1/realtime"
 TRANSLATIONS_PATH = f"{PATH}/translations"
 

@@ -29,19 +29,6 @@ with warnings.catch_warnings():
     except ImportError as error:  # pragma: no cover  # only without the extra, from 3.13 on
         raise MissingExtra("audioop-lts", extra="server") from error
 
-__all__ = [
-    "InputConverter",
-    "OutputConverter",
-    "Resampler",
-    "alaw_decode",
-    "alaw_encode",
-    "level_dbfs",
-    "to_pcm24",
-    "ulaw_decode",
-    "ulaw_encode",
-    "wire_rate_hz",
-]
-
 ZERO_CROSSINGS = 10
 """Half-length of the low-pass, in zero crossings of its sinc: longer is steeper and slower."""
 

@@ -28,8 +28,6 @@ from realtime_bus import events as ev
 
 from ._wire import InvalidRequest, invalid_value
 
-__all__ = ["SessionConfig", "SessionKind", "check_rate", "voice_is_fixed"]
-
 SessionKind = Literal["realtime", "transcription"]
 
 RATE_HZ = 24_000

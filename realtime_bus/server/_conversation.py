@@ -27,8 +27,6 @@ from realtime_bus.audio import bytes_to_ms, ms_to_bytes
 
 from ._wire import EventWriter, InvalidRequest, invalid_value
 
-__all__ = ["DefaultConversation", "ItemAudio", "StoredItem", "client_item"]
-
 
 class ItemAudio:
     """The audio of one content part.

@@ -25,8 +25,6 @@ from ._conversation import ItemAudio
 from ._vad import SpeechDetector, SpeechStarted, SpeechStopped, TurnDetector, TurnSettings
 from ._wire import InvalidRequest, invalid_value
 
-__all__ = ["InputBuffer"]
-
 HEARD_AT_ONCE_MS = 320
 """Ten looks of silero, some 20 ms of CPU: as long as others may have to wait."""
 

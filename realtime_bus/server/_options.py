@@ -6,8 +6,6 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["ServerOptions"]
-
 LEAST_OUTGOING_BYTES = 128 * 1024
 """Twice what the transport calls drained: below, a session could be held and drained at once."""
 

@@ -26,16 +26,6 @@ from ._options import ServerOptions
 from ._responders import ToolCall
 from ._wire import EventWriter
 
-__all__ = [
-    "CallWriter",
-    "Ending",
-    "MessageWriter",
-    "ResponseContext",
-    "ResponseStatus",
-    "SpokenWriter",
-    "WrittenWriter",
-]
-
 Ending: TypeAlias = Literal["completed", "incomplete"]
 ItemStatus: TypeAlias = Ending | Literal["in_progress"]
 ResponseStatus: TypeAlias = ItemStatus | Literal["cancelled", "failed"]

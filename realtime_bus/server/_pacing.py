@@ -22,8 +22,6 @@ from realtime_bus.audio import ms_to_bytes, sample_width
 from ._audio import OutputConverter
 from ._options import ServerOptions
 
-__all__ = ["DeltaTiming", "PendingMessage"]
-
 DELTA_MS = (50, 100, 200, 150, 250, 200)
 """Lengths of deltas, in turn: the first is short, so that the reply is heard early."""
 

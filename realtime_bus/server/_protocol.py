@@ -44,8 +44,6 @@ from ._wire import (
     read_frame,
 )
 
-__all__ = ["RealtimeProtocol", "SessionProtocol"]
-
 STEPS_PER_TICK = 16
 """Frames, or stretches of audio, that one tick handles before others get their turn."""
 

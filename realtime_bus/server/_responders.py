@@ -18,21 +18,6 @@ from realtime_bus import events as ev
 
 from ._voice import Voice, split_text, voice_named
 
-__all__ = [
-    "EchoResponder",
-    "Output",
-    "Responder",
-    "ResponderRequest",
-    "Speech",
-    "Text",
-    "ToolCall",
-    "Transcriber",
-    "VoiceResponder",
-    "last_user_text",
-    "say",
-    "small_talk",
-]
-
 
 class Text(msgspec.Struct, frozen=True):
     """A piece of a text answer; in an audio response, a piece of transcript without sound.

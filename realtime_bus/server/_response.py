@@ -30,8 +30,6 @@ from ._pacing import DeltaTiming, PendingMessage
 from ._responders import Output, Speech, ToolCall
 from ._usage import CHARS_PER_TOKEN, OUTPUT_MS_PER_TOKEN, Meter
 
-__all__ = ["RunningResponse"]
-
 BACKLOG_MS = 10_000
 BACKLOG_PIECES = 256
 """How much may wait to be sent before the responder has to."""

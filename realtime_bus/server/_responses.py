@@ -30,8 +30,6 @@ from ._response import RunningResponse
 from ._usage import Meter
 from ._wire import CancelResponder, EventWriter, InvalidRequest, StartResponder, invalid_value
 
-__all__ = ["ResponseTable"]
-
 _T = TypeVar("_T")
 
 

@@ -41,15 +41,6 @@ from ._responders import (
 )
 from ._voice import Voice
 
-__all__ = [
-    "RESPONDERS",
-    "ScriptError",
-    "ScriptResponder",
-    "ScriptTool",
-    "ScriptTurn",
-    "responder_named",
-]
-
 
 class ScriptError(RealtimeBusError, ValueError):
     """A script that cannot be read.

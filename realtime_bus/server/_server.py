@@ -23,13 +23,12 @@ from urllib.parse import quote
 import anyio
 import msgspec
 from anyio import current_time, move_on_after
-from anyio.abc import SocketAttribute
+from anyio.abc import SocketAttribute, TaskGroup
 from anyio.streams.tls import TLSStream
 from msgspec.structs import replace
 
-from realtime_bus._logging import describe, get_logger
-from realtime_bus._tasks import background_tasks
 from realtime_bus.errors import CloseInfo
+from realtime_bus.log import describe, get_logger
 from realtime_bus.transport import MemoryTransport, memory_transport_pair
 from realtime_bus.transport._handshake import (
     ConnectionOptions,
@@ -54,8 +53,6 @@ if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
     from realtime_bus.transport import Transport
-
-__all__ = ["BoundServer", "RealtimeServer", "ServerStatistics", "serve_forever"]
 
 _log = get_logger("realtime_bus.server")
 
@@ -178,7 +175,7 @@ class RealtimeServer:
         ssl_context = tls.ssl_context if isinstance(tls, SelfSigned) else tls
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
         bound_port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # not Django's
-        async with listener, background_tasks() as tasks:
+        async with listener, _background_tasks() as tasks:
             tasks.start_soon(listener.serve, partial(self._welcome, ssl_context=ssl_context))
             yield BoundServer(host, bound_port, tls is not None, ca_file)
 
@@ -197,7 +194,7 @@ class RealtimeServer:
         """
         ours, theirs = memory_transport_pair()
         accepted = Accepted(kind, None if kind == "transcription" else model)
-        async with background_tasks() as tasks:
+        async with _background_tasks() as tasks:
             tasks.start_soon(self._serve_session, ours, accepted)
             yield theirs
 
@@ -352,3 +349,19 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         if on_ready is not None:
             on_ready(bound)
         await anyio.sleep_forever()
+
+
+@asynccontextmanager
+async def _background_tasks() -> AsyncGenerator[TaskGroup, None]:
+    """Yield a task group that is cancelled when the block ends.
+
+    What the block raises comes out as it was raised: a plain task group would put it into an
+    exception group, which callers who never asked for tasks do not expect.
+    """
+    tasks = anyio.create_task_group()
+    await tasks.__aenter__()
+    try:
+        yield tasks
+    finally:
+        tasks.cancel_scope.cancel()
+        await tasks.__aexit__(None, None, None)

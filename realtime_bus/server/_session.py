@@ -27,8 +27,8 @@ import msgspec
 from anyio import CancelScope, create_task_group, current_time, to_thread
 
 from realtime_bus import events as ev
-from realtime_bus._logging import describe, get_logger
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.log import describe, get_logger
 from realtime_bus.transport import MemoryTransport
 from realtime_bus.transport._stream import StreamTransport
 
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from realtime_bus.transport import Transport
-
-__all__ = ["ServerSession"]
 
 _log = get_logger("realtime_bus.server")
 

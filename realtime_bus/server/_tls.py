@@ -9,8 +9,6 @@ import msgspec
 
 from realtime_bus.errors import MissingExtra, UsageError
 
-__all__ = ["SelfSigned", "self_signed", "ssl_context_of"]
-
 
 class SelfSigned(msgspec.Struct, frozen=True):
     """A certificate for development, as files.

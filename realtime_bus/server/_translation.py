@@ -34,8 +34,6 @@ from ._protocol import SessionProtocol
 from ._vad import SpeechDetector, SpeechStarted
 from ._wire import ClientFrame, Close, InvalidRequest, Transcribe, random_id
 
-__all__ = ["TranslationProtocol"]
-
 ENGINE_BYTES = 9600
 """200 ms of PCM16 at 24 kHz."""
 

@@ -37,8 +37,6 @@ from ._responses import ResponseTable
 from ._vad import SpeechStarted, SpeechStopped
 from ._wire import EventWriter, InvalidRequest, Transcribe
 
-__all__ = ["Transcriptions", "UserTurns"]
-
 
 class UserTurns:
     """The user's turns in one session.

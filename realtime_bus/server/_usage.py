@@ -12,8 +12,6 @@ from realtime_bus import events as ev
 
 from ._conversation import StoredItem
 
-__all__ = ["CHARS_PER_TOKEN", "OUTPUT_MS_PER_TOKEN", "Meter"]
-
 CHARS_PER_TOKEN = 4
 INPUT_MS_PER_TOKEN = 100
 OUTPUT_MS_PER_TOKEN = 50

@@ -32,16 +32,6 @@ from realtime_bus.errors import MissingExtra
 
 from ._audio import InputConverter, level_dbfs, wire_rate_hz
 
-__all__ = [
-    "EnergyDetector",
-    "SileroDetector",
-    "SpeechDetector",
-    "SpeechStarted",
-    "SpeechStopped",
-    "TurnDetector",
-    "TurnSettings",
-]
-
 HYSTERESIS = 0.15
 """How far below the threshold silence begins: silero's own distance."""
 

@@ -24,8 +24,6 @@ from realtime_bus.errors import MissingExtra
 
 from ._audio import Resampler
 
-__all__ = ["Spoken", "Voice", "split_text", "voice_named"]
-
 _RATE_HZ = 24_000
 _LONGEST_CLAUSE = 120
 """Characters that are synthesized at once, about eight seconds: what others wait for at most."""

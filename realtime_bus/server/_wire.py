@@ -27,30 +27,14 @@ from msgspec.structs import force_setattr
 
 from realtime_bus import events as ev
 from realtime_bus.codec import MAX_APPEND_BYTES, Problem
-from realtime_bus.codec._read_client import NotAnObject, read_client
+from realtime_bus.codec._frame import NotAnObject
+from realtime_bus.codec._read_client import read_client
 from realtime_bus.codec._walk import walk
 from realtime_bus.events import translation
 from realtime_bus.events._registry import REALTIME, WireProtocol
 
 from ._options import ServerOptions
 from ._responders import ResponderRequest
-
-__all__ = [
-    "CancelResponder",
-    "ClientFrame",
-    "Close",
-    "Command",
-    "EventWriter",
-    "InvalidRequest",
-    "Outgoing",
-    "SendTo",
-    "StartResponder",
-    "Transcribe",
-    "invalid_value",
-    "random_id",
-    "read_frame",
-    "to_frame",
-]
 
 MAX_EVENT_ID_CHARS = 512
 

@@ -5,7 +5,7 @@ facade) ← plugin ← context (begin and end).
 """
 
 from ._context import SessionContext
-from ._conversation import Conversation, ItemState, ResponseState
+from ._conversation import ConversationState, ItemState, ResponseState
 from ._plugin import Plugin, check_plugins
 from ._responses import Reply
 from ._session import Session, SessionStatistics
@@ -19,7 +19,7 @@ from ._settings import (
 
 __all__ = [
     "ActiveSettings",
-    "Conversation",
+    "ConversationState",
     "ItemState",
     "Plugin",
     "Reply",

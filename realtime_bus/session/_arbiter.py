@@ -45,20 +45,8 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.routing import reported
 
-from ._conversation import Conversation
+from ._conversation import ConversationState
 from ._requests import blamed_type
-
-__all__ = [
-    "ANSWER_S",
-    "AT_ONCE",
-    "MARK",
-    "ROUND_TRIP_S",
-    "SPEECH_S",
-    "STALE_S",
-    "Arbiter",
-    "ResponseRequest",
-    "mark_request",
-]
 
 STALE_S = 30.0
 """Seconds without any frame of the active response, or without an answer to a request, after which
@@ -179,7 +167,7 @@ class Arbiter:
         self,
         send: Callable[[ev.ResponseCreate], None],
         cancel: Callable[[str | None], None],
-        conversation: Conversation,
+        conversation: ConversationState,
     ) -> None:
         self._send = send
         self._cancel = cancel

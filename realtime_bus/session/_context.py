@@ -38,8 +38,6 @@ from ._plugin import Plugin
 from ._session import Session
 from ._settings import SessionKind, settings_request
 
-__all__ = ["SessionContext"]
-
 StateT = TypeVar("StateT", default=Any)
 
 

@@ -36,8 +36,6 @@ from realtime_bus import events as ev
 
 from ._settings import ActiveSettings
 
-__all__ = ["Conversation", "ItemState", "ResponseState"]
-
 _MAX_RESPONSES, _MAX_ITEMS = 128, 4096
 _T = TypeVar("_T")
 
@@ -91,7 +89,7 @@ class ItemState(msgspec.Struct, kw_only=True, eq=False):
     truncated: bool = False
 
 
-class Conversation:
+class ConversationState:
     """The default conversation of one session, as far as its client can know it.
 
     Args:
@@ -298,7 +296,7 @@ class Conversation:
         self.user_speaking &= settings.detects_turns
         self.answer_due &= settings.server_responds
 
-    SEEN: ClassVar[dict[type[ev.Event], Callable[[Conversation, Any], None]]] = {
+    SEEN: ClassVar[dict[type[ev.Event], Callable[[ConversationState, Any], None]]] = {
         ev.ResponseCreated: _created,
         ev.ResponseDone: _done,
         ev.ResponseOutputItemAdded: _output_item,

@@ -20,14 +20,12 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from realtime_bus._logging import text_of
 from realtime_bus.errors import CloseInfo, SessionClosed
+from realtime_bus.log import text_of
 from realtime_bus.routing import OnEnd, failure_of, handler_name, is_cancelled, reported
 from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
 from realtime_bus.transport._transport import check_close_code
-
-__all__ = ["Lifecycle"]
 
 CUT_S = 1.0
 """Seconds that an owner who was cancelled is kept, to close the connection."""

@@ -17,11 +17,11 @@ from time import perf_counter
 from typing import Any
 
 from realtime_bus import events as ev
-from realtime_bus._logging import Logger, describe, get_logger
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
+from realtime_bus.log import Logger, describe, get_logger
 from realtime_bus.routing import (
     OUTGOING,
     BusOptions,
@@ -40,8 +40,6 @@ from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import on_asyncio
 
 from ._lifecycle import Lifecycle
-
-__all__ = ["Pipeline"]
 
 _HEAD_BYTES = len(HEAD)
 _Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves

@@ -10,8 +10,6 @@ from realtime_bus.routing import declarations
 
 from ._session import Session
 
-__all__ = ["Plugin", "check_plugins"]
-
 
 @runtime_checkable
 class Plugin(Protocol):

@@ -31,17 +31,6 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, RequestRejected, SessionClosed
 
-__all__ = [
-    "ANSWERED",
-    "ITEM_ID_PREFIX",
-    "SEEN",
-    "Pending",
-    "Requests",
-    "blamed_type",
-    "error_details",
-    "rejection",
-]
-
 _MAX_UNAWAITED = 256
 
 

@@ -29,18 +29,8 @@ from realtime_bus.events import REALTIME
 from realtime_bus.routing import Subscription, select
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
-from ._conversation import Conversation
+from ._conversation import ConversationState
 from ._requests import error_details, rejection
-
-__all__ = [
-    "RESPONSE_TIMEOUT_S",
-    "Channel",
-    "Deltas",
-    "Reply",
-    "ReplyDeltas",
-    "Responses",
-    "not_sent",
-]
 
 RESPONSE_TIMEOUT_S = 120.0
 """Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
@@ -96,7 +86,7 @@ class Responses:
     def __init__(
         self,
         channel: Channel,
-        conversation: Conversation,
+        conversation: ConversationState,
         next_event_id: Callable[[], str],
         others_wait: Callable[[], bool],
     ) -> None:
@@ -154,7 +144,7 @@ class Responses:
         self._channel.send_nowait(ev.ResponseCancel(event_id=event_id, response_id=response_id))
 
     def asked_out_of_band(self, response: ev.Response) -> bool | None:
-        """Tell where the request that a response answers asked for it; see `Conversation`."""
+        """Tell where the request that a response answers asked for it; see `ConversationState`."""
         return self._arbiter.asked_out_of_band(response)
 
     def cancel_sent(self, _given: ev.ResponseCancel, sent: ev.ResponseCancel) -> None:

@@ -2,8 +2,9 @@
 
 A facade: its parts are `Pipeline` (frames in, events to handlers, commands out), `Lifecycle` (tasks
 and the end), `Requests` (who waits for which answer), `Responses` (the arbiter of
-``response.create``), `Conversation` and `ActiveSettings` (what is known). The conversation sees an
-event first of all; settings, requests and responses behind the interceptors, before any handler.
+``response.create``), `ConversationState` and `ActiveSettings` (what is known). The conversation
+sees an event first of all; settings, requests and responses see it behind the interceptors, before
+any handler.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from realtime_bus.routing import (
     registering,
 )
 
-from ._conversation import Conversation
+from ._conversation import ConversationState
 from ._pipeline import Pipeline
 from ._requests import ANSWERED, ITEM_ID_PREFIX, Pending, Requests, error_details
 from ._requests import SEEN as ANSWERS
@@ -51,8 +52,6 @@ from ._settings import (
     TranslationSettings,
     settings_request,
 )
-
-__all__ = ["REQUEST_TIMEOUT_S", "Session", "SessionStatistics"]
 
 StateT = TypeVarWithDefault("StateT", default=Any)
 _A = TypeVar("_A", bound=ev.Event)
@@ -110,7 +109,7 @@ class Session(Generic[StateT]):
         self.state: StateT = state
         self.config: Any = None
         self.settings: ActiveSettings = ActiveSettings()
-        self.conversation: Conversation = Conversation(self._asked_out_of_band)
+        self.conversation: ConversationState = ConversationState(self._asked_out_of_band)
         self.last_error: ev.ErrorDetails | None = None
         self._kind: SessionKind = kind
         # others may talk in the same conversation (a call's sideband), or it may be restored
@@ -130,7 +129,7 @@ class Session(Generic[StateT]):
 
     def _observe(self) -> None:
         """Let the parts see events: the conversation at once, the others before any handler."""
-        self._pipeline.observe(Conversation.SEEN, self.conversation.see)
+        self._pipeline.observe(ConversationState.SEEN, self.conversation.see)
         settings = (ev.SessionCreated, ev.SessionUpdated)
         of_translation = (translation.SessionCreated, translation.SessionUpdated)
         self._pipeline.handle((*settings, *of_translation), self._see_settings)

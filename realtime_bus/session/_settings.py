@@ -17,15 +17,6 @@ from realtime_bus import events as ev
 from realtime_bus.errors import UsageError
 from realtime_bus.events import translation
 
-__all__ = [
-    "ActiveSettings",
-    "SessionKind",
-    "SessionSettings",
-    "TranscriptionSettings",
-    "TranslationSettings",
-    "settings_request",
-]
-
 SessionKind = Literal["realtime", "transcription", "translation"]
 """What a session does: hold a conversation, only transcribe, or only translate."""
 

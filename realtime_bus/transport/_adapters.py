@@ -29,8 +29,6 @@ from ._transport import CLOSE_TIMEOUT_S, close_or_cut
 if TYPE_CHECKING:
     from ._transport import Transport
 
-__all__ = ["AdaptedTransport", "adapt"]
-
 
 class ForeignConnection(msgspec.Struct, frozen=True, kw_only=True):
     """The three things that a transport does with somebody else's connection.

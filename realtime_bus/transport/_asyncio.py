@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
     from ._connection import Connection
 
-__all__ = ["AsyncioTransport", "asyncio_in_callbacks", "on_asyncio"]
-
 
 def on_asyncio() -> bool:
     """Tell whether asyncio runs, or else trio."""

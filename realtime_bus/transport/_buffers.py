@@ -17,15 +17,6 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = [
-    "HIGH_WATER_BYTES",
-    "MAX_UNSENT_BYTES",
-    "DeliveryQueue",
-    "Signal",
-    "WriteBuffer",
-    "discard",
-]
-
 HIGH_WATER_BYTES: Final = 64 * 1024
 """``drain()`` waits while more than this is unsent: 1 s of base64 PCM at 24 kHz."""
 

@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 
     from ._frames import Bytes
 
-__all__ = ["SILENT", "Connection", "Keepalive"]
-
 _MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 _PONG: Final = b"\x8a"
 _HEAD_END: Final = b"\r\n\r\n"

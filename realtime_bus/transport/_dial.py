@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
     from ._transport import Transport
 
-__all__ = ["dial", "dial_picows"]
-
 _NEXT_ADDRESS_S: Final = 0.25
 """How long one address of a host has before the next is tried beside it."""
 

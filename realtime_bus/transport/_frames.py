@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     Bytes = bytes | bytearray | memoryview
 
-__all__ = ["FrameCutter"]
-
 _MESSAGES: Final = frozenset({0x81, 0x82})  # FIN with text, FIN with binary
 _OPCODES: Final = frozenset({0, 1, 2, 8, 9, 10})
 _ANY_BYTES: Final = 1 << 64  # more than a header can say

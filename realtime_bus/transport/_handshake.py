@@ -36,16 +36,6 @@ if TYPE_CHECKING:
 
     ProcessRequest = Callable[["UpgradeRequest"], "HttpRefusal | None"]
 
-__all__ = [
-    "ConnectionOptions",
-    "HttpRefusal",
-    "Secrets",
-    "UpgradeRequest",
-    "client_connection",
-    "refused",
-    "server_connection",
-]
-
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS: Final = re.compile(r"(?i)(sec-websocket-.*|upgrade|connection)")

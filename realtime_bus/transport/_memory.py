@@ -19,8 +19,6 @@ from ._buffers import HIGH_WATER_BYTES, DeliveryQueue, Signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MemoryTransport", "PushTransport", "memory_transport_pair"]
-
 
 class PushTransport:
     """A transport that the application feeds: for connections that it reads itself.

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from ._connection import Connection
 
-__all__ = ["PicowsTransport"]
-
 _TEXT: Final = picows.WSMsgType.TEXT
 _BINARY: Final = picows.WSMsgType.BINARY
 _ANY_BYTES: Final = (1 << 63) - 1

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     from ._connection import Connection
 
-__all__ = ["StreamTransport"]
-
 _READ_BYTES = 64 * 1024
 _LAST_WORDS_S = 0.1  # for a close frame to a peer that has fallen silent
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)

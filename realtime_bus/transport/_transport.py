@@ -11,18 +11,6 @@ from anyio import CancelScope, current_time, get_cancelled_exc_class
 
 from realtime_bus.errors import CloseInfo, UsageError
 
-__all__ = [
-    "CLOSE_TIMEOUT_S",
-    "MAX_FRAME_BYTES",
-    "OPEN_TIMEOUT_S",
-    "PING_INTERVAL_S",
-    "PING_TIMEOUT_S",
-    "Dial",
-    "Transport",
-    "check_close_code",
-    "close_or_cut",
-]
-
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """Largest message read, in bytes. The protocol states none for server events, so this is only a
 guard against a peer that would fill our memory; a larger one closes the connection with 1009."""

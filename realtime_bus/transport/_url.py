@@ -10,8 +10,6 @@ from websockets.uri import WebSocketURI
 
 from realtime_bus.errors import InvalidURL
 
-__all__ = ["is_loopback", "parse_url", "show_url"]
-
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE: Final = _PATH_SAFE + "?[]"
 _HTTP: Final = {"http": "ws", "https": "wss"}

@@ -25,6 +25,7 @@ PAGE = ROOT / "docs" / "reference.md"
 _CORE = (
     "realtime_bus",
     "realtime_bus.audio",
+    "realtime_bus.log",
     "realtime_bus.codec",
     "realtime_bus.transport",
     "realtime_bus.server",

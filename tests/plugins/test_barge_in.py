@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime_bus import Conversation
+from realtime_bus import ConversationState
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_per_ms
 from realtime_bus.events import AudioFormat, AudioPCMA, AudioPCMU
@@ -19,7 +19,7 @@ from realtime_bus_plugins._barge_in import BargeIn, Cut, Verdict
 class Server:
     """Shows a machine what a server would send, as a session does."""
 
-    def __init__(self, conversation: Conversation, machine: BargeIn) -> None:
+    def __init__(self, conversation: ConversationState, machine: BargeIn) -> None:
         self.conversation = conversation
         self.machine = machine
         self.first: list[str] = []
@@ -95,19 +95,19 @@ def interrupt(machine: BargeIn, played: list[PlayedItem] | None, *, server_cance
 
 
 @pytest.fixture
-def conversation() -> Conversation:
+def conversation() -> ConversationState:
     """Return a view of a conversation that has not begun."""
-    return Conversation()
+    return ConversationState()
 
 
 @pytest.fixture
-def machine(conversation: Conversation) -> BargeIn:
+def machine(conversation: ConversationState) -> BargeIn:
     """Return a machine that has seen nothing."""
     return BargeIn(conversation)
 
 
 @pytest.fixture
-def server(conversation: Conversation, machine: BargeIn) -> Server:
+def server(conversation: ConversationState, machine: BargeIn) -> Server:
     """Return a server that the machine listens to."""
     return Server(conversation, machine)
 
@@ -349,7 +349,7 @@ def test_an_item_that_is_gone_or_truncated_is_not_cut(
     assert interrupt(machine, [played("a", 500, 1000)], server_cancels=True).send == []
 
 
-def test_a_margin_keeps_the_cut_before_the_end(conversation: Conversation) -> None:
+def test_a_margin_keeps_the_cut_before_the_end(conversation: ConversationState) -> None:
     """A server that counts its audio short does not refuse the truncation."""
     machine = BargeIn(conversation, margin_ms=100)
     server = Server(conversation, machine)
@@ -391,7 +391,7 @@ def test_memory_is_bounded(machine: BargeIn, server: Server) -> None:
 @given(st.data())
 def test_no_truncation_is_ever_out_of_range(data: st.DataObject) -> None:
     """Whatever the sink reports, each cut is above zero, within what came, and made once."""
-    conversation = Conversation()
+    conversation = ConversationState()
     machine = BargeIn(conversation, margin_ms=data.draw(st.sampled_from([0, 85])))
     server = Server(conversation, machine)
     received: dict[str, int] = {}

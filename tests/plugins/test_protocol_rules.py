@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from realtime_bus import Conversation
+from realtime_bus import ConversationState
 from realtime_bus import events as ev
 from realtime_bus_plugins._rules import RULES, Observed, broken_rules
 
@@ -126,7 +126,7 @@ class Session:
     def __init__(self) -> None:
         self._free = 0
         # as the arbiter knows
-        self.observed = Observed(Conversation(lambda _: True if self._free else None))
+        self.observed = Observed(ConversationState(lambda _: True if self._free else None))
 
     def happen(self, event: ev.Event) -> None:
         """Send or receive an event."""
@@ -138,7 +138,7 @@ class Session:
         conversation = self.observed.conversation
         if isinstance(event, ev.Error) and "resp_" in str(event.error.message):
             conversation.presume_active("resp_1")
-        elif type(event) in Conversation.SEEN:
+        elif type(event) in ConversationState.SEEN:
             conversation.see(event)
         self.observed.see(event)
 
@@ -414,7 +414,7 @@ def test_out_of_band_items_are_no_items() -> None:
 
 def test_memory_is_bounded() -> None:
     """Only the last ids are remembered."""
-    observed = Observed(Conversation())
+    observed = Observed(ConversationState())
     observed.see(created())
     for number in range(5000):
         observed.sent(ev.InputAudioBufferAppend(audio=b"", event_id=str(number)))

@@ -8,7 +8,7 @@ import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.session._arbiter import Arbiter, ResponseRequest, mark_request
-from realtime_bus.session._conversation import Conversation
+from realtime_bus.session._conversation import ConversationState
 from realtime_bus.session._requests import rejection
 
 RACE = "conversation_already_has_active_response"
@@ -37,7 +37,7 @@ class Desk:
         self.settled: list[str] = []
         self.tasks: dict[str, ResponseRequest] = {}
         self.refuse: Exception | None = None
-        self.conversation = Conversation(
+        self.conversation = ConversationState(
             lambda found: self.arbiter.asked_out_of_band(found)  # noqa: PLW0108  # not there yet
         )
         self.arbiter = Arbiter(self._send, self.cancelled.append, self.conversation)

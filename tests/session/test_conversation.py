@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from realtime_bus import Conversation
+from realtime_bus import ConversationState
 from realtime_bus import events as ev
 
 from ..bus._peer import joined  # noqa: TID252  # tests are no package with a name of its own
@@ -22,7 +22,7 @@ class Told:
     """A conversation, and a server's words in short."""
 
     def __init__(self, asked_out_of_band: Any = None) -> None:
-        self.known = Conversation(asked_out_of_band)
+        self.known = ConversationState(asked_out_of_band)
 
     @property
     def active(self) -> str | None:

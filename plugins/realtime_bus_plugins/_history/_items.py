@@ -14,19 +14,6 @@ from msgspec.structs import replace
 
 from realtime_bus import events as ev
 
-__all__ = [
-    "FunctionCall",
-    "HistoryItem",
-    "HistoryPart",
-    "PartKind",
-    "SpeakerSegment",
-    "View",
-    "change_part",
-    "merge_items",
-    "read_item",
-    "render_items",
-]
-
 PartKind = Literal["text", "audio", "image", "other"]
 View = Literal["heard", "generated"]
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["ROOT", "Order"]
-
 ROOT = "root"
 """What stands before the first item; the protocol reserves the name."""
 

@@ -41,8 +41,6 @@ from ._items import (
 from ._order import Order
 from ._usage import Cost, Prices, TokenCounts, cost_of, count_response, count_transcription
 
-__all__ = ["HistorySnapshot", "HistoryState"]
-
 _MAX_EARLY = 64
 
 _Added: TypeAlias = ev.ConversationItemAdded | ev.ConversationItemCreated

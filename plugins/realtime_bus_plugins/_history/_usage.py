@@ -15,8 +15,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Cost", "Prices", "TokenCounts", "cost_of", "count_response", "count_transcription"]
-
 _PER = 1_000_000
 
 

@@ -8,8 +8,6 @@ import msgspec
 
 from realtime_bus import events as ev
 
-__all__ = ["InterruptedItem", "PlaybackInterrupted", "PlaybackStarted"]
-
 
 class PlaybackStarted(ev.BusEvent, frozen=True, kw_only=True, tag="bus.playback_started"):
     """The first audio of an item can be heard.

@@ -16,8 +16,6 @@ from realtime_bus import MissingExtra
 from realtime_bus.audio import bytes_per_ms, sample_width
 from realtime_bus.events import AudioFormat, AudioPCM, AudioPCMA, AudioPCMU
 
-__all__ = ["RATE_HZ", "FromSession", "ToSession", "load_audioop"]
-
 RATE_HZ = 24_000
 """Samples per second of the inner format."""
 

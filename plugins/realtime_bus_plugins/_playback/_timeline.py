@@ -28,8 +28,6 @@ from typing import NamedTuple
 
 from realtime_bus.audio import PlayedItem
 
-__all__ = ["Timeline"]
-
 _REMEMBERED_ITEMS = 64
 
 

@@ -1,6 +1,6 @@
 """What a client can know when it sends: a pure machine, fed with both directions.
 
-What the server has confirmed is asked of `Conversation`, which sees each event first; here is
+What the server has confirmed is asked of `ConversationState`, which sees each event first; here is
 what our own events will have done by the time the next one arrives.
 
 The rules
@@ -24,11 +24,9 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from msgspec import UNSET
 
-from realtime_bus import ActiveSettings, Conversation
+from realtime_bus import ActiveSettings, ConversationState
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_per_ms, bytes_to_ms
-
-__all__ = ["Observed", "find", "is_out_of_band"]
 
 _MAX_EVENT_IDS, _MAX_UNDO = 4096, 256
 _SPOKEN_PARTS = (ev.OutputAudio, ev.AudioPart)
@@ -66,7 +64,7 @@ class Observed:
         buffer_ms: At most so much audio is in the input buffer.
     """
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: ConversationState) -> None:
         self.conversation = conversation
         self.settings = ActiveSettings()
         self.started = self.output_buffer = self.spoken = False

@@ -9,8 +9,6 @@ from realtime_bus import events as ev
 from ._observed import Observed, is_out_of_band
 from ._rule import Rule
 
-__all__ = ["CONVERSATION_RULES"]
-
 _CREATE = (ev.ConversationItemCreate,)
 _CREATABLE = (
     ev.MessageItem,

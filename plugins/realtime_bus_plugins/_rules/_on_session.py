@@ -12,8 +12,6 @@ from realtime_bus.audio import sample_width
 from ._observed import Observed, find
 from ._rule import Rule
 
-__all__ = ["SESSION_RULES"]
-
 _EVERY = tuple(ev.REALTIME.client.values())
 _MAX_EVENT_ID = 512
 _NEEDS_NO_VAD = ("gpt-realtime-whisper", "gpt-live-transcribe")

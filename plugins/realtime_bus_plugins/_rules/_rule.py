@@ -10,8 +10,6 @@ from realtime_bus import events as ev
 
 from ._observed import Observed
 
-__all__ = ["BrokenRule", "Rule", "broken_rules"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:

@@ -30,16 +30,6 @@ from realtime_bus import Session, UsageError
 
 from ._schema import Schema, schema_at, schemas_of
 
-__all__ = [
-    "Arguments",
-    "ArgumentsError",
-    "Inject",
-    "InvalidArgument",
-    "Parameter",
-    "read_parameters",
-    "target_of",
-]
-
 _Source: TypeAlias = Literal["model", "session", "state"]
 
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])

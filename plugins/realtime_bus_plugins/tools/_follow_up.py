@@ -25,17 +25,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from realtime_bus import ActiveSettings, Conversation
+from realtime_bus import ActiveSettings, ConversationState
 from realtime_bus import events as ev
-
-__all__ = [
-    "PATIENCE_S",
-    "RESPONSE_PATIENCE_S",
-    "SPEECH_PATIENCE_S",
-    "Call",
-    "CallState",
-    "FollowUps",
-]
 
 CallState: TypeAlias = Literal["held", "waiting", "running", "answered"]
 
@@ -85,7 +76,7 @@ class FollowUps:
         changes: Counts what has an influence: when it has changed, `wait_s` begins anew.
     """
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: ConversationState) -> None:
         self.owed: tuple[Call, ...] = ()
         self.changes = 0
         self._conversation = conversation

@@ -1,8 +1,8 @@
 """Which calls are run, which are answered unrun, and what the model is owed: a state machine.
 
 Pure: events go in, things to do come out. No clock, no tasks, nothing is sent. Which responses
-are of the conversation, and what is active, is asked of `Conversation`, which has seen an event
-before this does.
+are of the conversation, and what is active, is asked of `ConversationState`, which has seen an
+event before this does.
 
 The rules (Realtime protocol, function calls and parallel calls):
 
@@ -37,12 +37,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from realtime_bus import Conversation
+from realtime_bus import ConversationState
 from realtime_bus import events as ev
 
 from ._follow_up import Call, CallState, FollowUps
-
-__all__ = ["Action", "Decline", "DeclineReason", "FollowUp", "Interrupt", "Rounds", "Run"]
 
 DeclineReason: TypeAlias = Literal["busy", "cancelled", "cut_off"]
 """Why a call is answered without having been run."""
@@ -140,7 +138,7 @@ class Rounds:
     """
 
     def __init__(
-        self, conversation: Conversation, *, limit: int = 8, max_waiting: int = 64
+        self, conversation: ConversationState, *, limit: int = 8, max_waiting: int = 64
     ) -> None:
         self.follow_ups = FollowUps(conversation)
         self._conversation = conversation

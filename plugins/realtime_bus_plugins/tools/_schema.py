@@ -15,8 +15,6 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-__all__ = ["Docs", "Schema", "read_docstring", "schema_at", "schemas_of"]
-
 Schema: TypeAlias = dict[str, Any]
 
 _PREFIX = "#/$defs/"

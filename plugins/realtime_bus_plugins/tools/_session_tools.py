@@ -17,13 +17,11 @@ import msgspec
 
 from realtime_bus import RealtimeBusError, Reply, Session, SessionClosed
 from realtime_bus import events as ev
-from realtime_bus._logging import describe, get_logger
+from realtime_bus.log import describe, get_logger
 
 from ._follow_up import Call
 from ._rounds import Action, Decline, FollowUp, Interrupt, Rounds, Run
 from ._tool import Outcome, Tool, declined, interrupted, unknown_tool
-
-__all__ = ["SessionTools"]
 
 _log = get_logger("realtime_bus.tools")
 

@@ -25,17 +25,6 @@ from ._arguments import Arguments, ArgumentsError, read_parameters, target_of
 from ._rounds import DeclineReason
 from ._schema import read_docstring
 
-__all__ = [
-    "OnInterrupt",
-    "Outcome",
-    "Tool",
-    "ToolOptions",
-    "ToolStatistics",
-    "declined",
-    "interrupted",
-    "unknown_tool",
-]
-
 OnInterrupt: TypeAlias = Literal["deliver", "cancel"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

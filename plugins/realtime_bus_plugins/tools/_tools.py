@@ -15,8 +15,6 @@ from ._follow_up import Call
 from ._session_tools import SessionTools
 from ._tool import Tool, ToolOptions, ToolStatistics
 
-__all__ = ["Tools"]
-
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 

@@ -18,8 +18,6 @@ from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
-__all__ = ["FULL", "SHORT", "DemoFailed", "Lines", "Person", "Speech", "hold_conversation"]
-
 _PATIENCE_S = 20.0
 _PAUSE_S = 0.4
 _CHUNK_MS = 20

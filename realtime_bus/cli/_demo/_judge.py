@@ -11,8 +11,6 @@ from realtime_bus import events as ev
 
 from ._record import Record
 
-__all__ = ["MAX_LATENCY_MS", "Check", "Figures", "figures", "judge"]
-
 MAX_LATENCY_MS = 5.0
 """From the frame of ``speech_started`` to silence at the sink, on one machine."""
 

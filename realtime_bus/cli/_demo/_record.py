@@ -11,8 +11,6 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
-__all__ = ["Line", "Record", "Said"]
-
 _KEPT_LINES = 200
 
 

@@ -21,8 +21,6 @@ from ._conversation import Person
 from ._judge import Check, Figures
 from ._record import Line, Record, Said
 
-__all__ = ["LiveView", "PlainView", "Scene", "print_summary"]
-
 _REFRESH_S = 0.08
 _STYLES = {"server": "cyan", "bus": "magenta"}
 

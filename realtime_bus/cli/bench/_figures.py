@@ -17,18 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = [
-    "Figure",
-    "Progress",
-    "Section",
-    "figure",
-    "interleaved",
-    "interleaved_async",
-    "is_installed",
-    "no_progress",
-    "show",
-]
-
 Progress = Callable[[], object]
 """Called after each step."""
 

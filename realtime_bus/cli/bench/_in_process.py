@@ -35,17 +35,6 @@ from ._figures import (
 from ._rows import OPENAI, OURS, SERVER_EVENTS, bare_decoder
 from ._work import audio_frames, mixed_frames, varied_frames
 
-__all__ = [
-    "DISPATCH_COLUMNS",
-    "Countdown",
-    "DecodeRow",
-    "DispatchRow",
-    "decode",
-    "decode_rows",
-    "dispatch",
-    "dispatch_rows",
-]
-
 _Read = Callable[[bytes], object]
 
 

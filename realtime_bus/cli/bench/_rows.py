@@ -25,18 +25,6 @@ from realtime_bus.transport import Dial, dial_picows
 
 from ._work import Backlog, Row, Tally
 
-__all__ = [
-    "FLOOR",
-    "OPENAI",
-    "OURS",
-    "SERVER_EVENTS",
-    "bare_decoder",
-    "counting_bus",
-    "playing_taker",
-    "rows",
-    "tallying_taker",
-]
-
 OURS, FLOOR, OPENAI = "realtime-bus", "floor: Sans-I/O + msgspec + dict", "openai-python"
 
 SERVER_EVENTS: list[type[ev.Event]] = [

@@ -23,16 +23,6 @@ from ._figures import Figure, Progress, Section, figure, is_installed, no_progre
 from ._rows import OURS
 from ._work import AUDIO_BYTES, Row
 
-__all__ = [
-    "Certificate",
-    "Sender",
-    "barge_in",
-    "full_speed",
-    "idle_memory",
-    "paced",
-    "queued_memory",
-]
-
 _LIMIT_S = 90.0
 _QUEUED_S = 500  # so much that what the allocator had free before does not matter
 

@@ -19,21 +19,6 @@ from typing import Any, Literal, NamedTuple
 
 import anyio
 
-__all__ = [
-    "AUDIO_BYTES",
-    "Backlog",
-    "Row",
-    "Tally",
-    "audio_frames",
-    "mixed_frames",
-    "opening_frames",
-    "session_frame",
-    "small_frames",
-    "speech_frame",
-    "stamped",
-    "varied_frames",
-]
-
 AUDIO_BYTES = 9600
 _STAMP = "event_000000000000000000000"
 _RESPONSE, _ITEM = "resp_AbCdEfGhIjKlMnOpQrStU", "item_AbCdEfGhIjKlMnOpQrStU"

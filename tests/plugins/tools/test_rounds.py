@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from realtime_bus import Conversation
+from realtime_bus import ConversationState
 from realtime_bus import events as ev
 from realtime_bus_plugins.tools._follow_up import Call
 from realtime_bus_plugins.tools._rounds import Action, Decline, FollowUp, Interrupt, Rounds, Run
@@ -41,12 +41,12 @@ class Machine(Rounds):
     """The machine beside the conversation that it asks."""
 
     def __init__(self, **options: int) -> None:
-        self.conversation = Conversation()
+        self.conversation = ConversationState()
         super().__init__(self.conversation, **options)
 
     def see(self, event: ev.Event) -> list[Action]:
         """See an event, after the conversation."""
-        if type(event) in Conversation.SEEN:
+        if type(event) in ConversationState.SEEN:
             self.conversation.see(event)
         return super().see(event)
 
