@@ -13,6 +13,7 @@ from ._groups import (
     on,
     once,
 )
+from ._mailbox import reading_goes_on, set_free
 from ._options import HandlerOptions, Mode, OverflowPolicy
 from ._registry import BusOptions, Registry, registering
 from ._router import Interceptor, Router
@@ -50,14 +51,16 @@ __all__ = [
     "check_interceptor",
     "declarations",
     "failure_of",
-    "is_cancelled",
     "handler_name",
     "intercept",
     "intercept_outgoing",
+    "is_cancelled",
     "on",
     "once",
     "pattern",
+    "reading_goes_on",
     "registering",
     "reported",
     "select",
+    "set_free",
 ]
