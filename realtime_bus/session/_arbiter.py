@@ -114,7 +114,7 @@ class ResponseRequest:
         self.retries = 0
         self.unwanted = False
         self.while_speaking = while_speaking
-        self.sent_s = 0.0
+        self.sent_s: float = 0.0
         self.stale = False
         self.recognised = False
         self.on_settled: Callable[[], None] | None = None

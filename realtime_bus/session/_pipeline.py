@@ -153,7 +153,7 @@ class Pipeline:
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        notes = self._on_sent.get(type(sent), ())
+        notes = self._on_sent.get(type(sent), ())  # pyright: ignore[reportUnknownArgumentType]  # any class
         for note, _ in notes:
             note(event, sent)  # before it is sent: the answer may come at once
         try:
