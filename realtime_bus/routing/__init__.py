@@ -13,6 +13,7 @@ from ._groups import (
     on,
     once,
 )
+from ._mailbox import reading_goes_on, set_free
 from ._options import HandlerOptions, Mode, OverflowPolicy
 from ._registry import BusOptions, Registry, registering
 from ._router import Interceptor, Router
@@ -57,7 +58,9 @@ __all__ = [
     "on",
     "once",
     "pattern",
+    "reading_goes_on",
     "registering",
     "reported",
     "select",
+    "set_free",
 ]

@@ -7,7 +7,8 @@ Rules:
    in the session's task group, and drain the mailbox in batches: one wake-up serves all
    events that have come in since.
 3. A full mailbox follows its policy. What is dropped is counted, and reported once for each
-   stretch in which the mailbox was full.
+   stretch in which the mailbox was full. One that pauses reading lets go while its handler waits
+   for something that must be read (`reading_goes_on`): it grows beyond its bound meanwhile.
 4. A handler that raises, or takes longer than its timeout, has failed at that one event.
 5. An event whose handler was cancelled, because its session ended, counts as dropped.
 6. In mode ``eager`` each event has a task of its own, which starts at once, and all of a handler's
@@ -20,8 +21,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable
-from contextvars import copy_context
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from time import perf_counter
 from typing import Any
 
@@ -47,6 +49,7 @@ class Mailbox:
         "_full",
         "_host",
         "_idle",
+        "_letting_through",
         "_queue",
         "_running",
         "_wakeup",
@@ -67,6 +70,7 @@ class Mailbox:
         self._wakeup: anyio.Event | None = None
         self._full = False
         self._closed = False
+        self._letting_through = 0  # handlers that wait for something that must be read
 
     @property
     def pending(self) -> int:
@@ -103,7 +107,8 @@ class Mailbox:
         """Apply the policy; return whether the event may still be queued."""
         policy = self.subscription.options.overflow
         if policy == "pause":
-            self._host.hold(self)
+            if not self._letting_through:
+                self._host.hold(self)
             return True
         self.statistics.dropped += 1
         if policy == "drop_newest":
@@ -125,7 +130,21 @@ class Mailbox:
                 )
             )
 
+    @contextmanager
+    def let_through(self) -> Generator[None]:
+        """Hold up no reading inside this block."""
+        self._letting_through += 1
+        self._host.release(self)
+        try:
+            yield
+        finally:
+            self._letting_through -= 1
+            pauses = self.subscription.options.overflow == "pause" and not self._closed
+            if pauses and self._full and not self._letting_through:
+                self._host.hold(self)
+
     async def _work(self) -> None:
+        _HANDLING.set(self)
         try:
             await self._drain()
             while not self._closed:
@@ -198,6 +217,26 @@ class Mailbox:
         self._wake()
 
 
+_HANDLING: ContextVar[Mailbox | None] = ContextVar("handling", default=None)
+"""Whose handler runs in this context."""
+
+
+@contextmanager
+def reading_goes_on() -> Generator[None]:
+    """Wait in this block for something that must be read: also in a handler that pauses reading."""
+    mailbox = _HANDLING.get()
+    if mailbox is None:
+        yield
+    else:
+        with mailbox.let_through():
+            yield
+
+
+def set_free() -> None:
+    """Let what runs in this context be no part of the handler that started it."""
+    _HANDLING.set(None)
+
+
 class EagerMailbox(Mailbox):
     """A mailbox whose handler begins inside `put` if it is free. For asyncio on Python 3.12.
 
@@ -211,6 +250,7 @@ class EagerMailbox(Mailbox):
         super().__init__(subscription, session, host)
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
+        self._context.run(_HANDLING.set, self)
         self._handler, self._call = self._call, self._in_task
         self._begun: tuple[Any, asyncio.Task[Any], float] | None = None  # the worker takes it
 

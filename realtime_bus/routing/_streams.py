@@ -22,6 +22,7 @@ from typing_extensions import TypeVar
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.events import Event
 
+from ._mailbox import reading_goes_on
 from ._selectors import select
 from ._subscription import Subscription
 
@@ -110,7 +111,7 @@ class WaitFor(_Listener, Generic[E]):
 
     async def _wait(self) -> E:
         try:
-            with anyio.fail_after(self._timeout_s):
+            with anyio.fail_after(self._timeout_s), reading_goes_on():
                 await self._changed.wait()
         except TimeoutError:
             selection = self._subscription.selection
@@ -160,7 +161,8 @@ class EventStream(_Listener, Generic[E]):
                 raise StopAsyncIteration
             if self._changed.is_set():
                 self._changed = anyio.Event()
-            await self._changed.wait()
+            with reading_goes_on():
+                await self._changed.wait()
         return self._queue.popleft()
 
     async def aclose(self) -> None:

@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup
 
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.log import text_of
-from realtime_bus.routing import OnEnd, failure_of, handler_name, is_cancelled, reported
+from realtime_bus.routing import OnEnd, failure_of, handler_name, is_cancelled, reported, set_free
 from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
 from realtime_bus.transport._transport import check_close_code
@@ -92,6 +92,7 @@ class Lifecycle:
             self._tasks.start_soon(self._run, function, args)
 
     async def _run(self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        set_free()
         try:
             await function(*args)
         except BaseException as error:

@@ -26,7 +26,7 @@ from realtime_bus import events as ev
 from realtime_bus.codec import encode
 from realtime_bus.errors import CloseInfo, RequestError, RequestTimeout, SessionClosed
 from realtime_bus.events import REALTIME
-from realtime_bus.routing import Subscription, select
+from realtime_bus.routing import Subscription, reading_goes_on, select
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import ConversationState
@@ -313,7 +313,8 @@ class Deltas(Generic[_T]):
                 raise StopAsyncIteration
             if self._changed.is_set():
                 self._changed = anyio.Event()
-            await self._changed.wait()
+            with reading_goes_on():
+                await self._changed.wait()
         return self._queue.popleft()
 
 
@@ -421,7 +422,7 @@ class Reply:
 
     async def _until_settled(self, timeout_s: float | None) -> None:
         try:
-            with anyio.fail_after(timeout_s):
+            with anyio.fail_after(timeout_s), reading_goes_on():
                 await self._settled.wait()
         except TimeoutError:
             self._responses.ran_out_of_time(self._request)

@@ -37,6 +37,7 @@ from realtime_bus.routing import (
     StreamFor,
     WaitFor,
     WaitForFor,
+    reading_goes_on,
     registering,
 )
 
@@ -350,7 +351,7 @@ class Session(Generic[StateT]):
         pending = Pending(event, settled.set)
         self._requests.expect(pending)
         try:
-            with anyio.move_on_after(timeout_s):
+            with anyio.move_on_after(timeout_s), reading_goes_on():
                 if not await self._pipeline.send(event):
                     raise not_sent(event)
                 await settled.wait()

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec import UNSET
 
 from realtime_bus import Bus, Session
 from realtime_bus import events as ev
@@ -142,3 +143,62 @@ async def test_a_handler_of_everything_survives_its_own_overflow() -> None:
         assert session.statistics().handlers[0].pending == 4  # one is in its hands
         go.set()
     assert len(heard) <= 6
+
+
+@pytest.mark.parametrize("way", ["request", "reply", "event", "stream"])
+async def test_a_handler_that_pauses_reading_may_wait_for_an_answer(way: str) -> None:
+    """While it waits for something that must be read, reading goes on; nothing is lost."""
+    heard = list[int]()
+    async with joined() as (session, peer):
+
+        @session.on(Started, max_pending=1, overflow="pause")
+        async def asks(event: Started) -> None:
+            heard.append(event.audio_start_ms)
+            if event.audio_start_ms:
+                return
+            if way == "request":
+                await session.clear_input()
+            elif way == "reply":
+                await session.respond(while_speaking=True)
+            elif way == "event":
+                await session.wait_for(ev.InputAudioBufferCleared)
+            else:
+                await anext(session.stream(ev.InputAudioBufferCleared))
+
+        with anyio.fail_after(2):
+            await fill(peer, 5)
+            assert not peer.transport.paused
+            found = ev.Response(id="resp_1", metadata=UNSET)
+            peer.say(ev.InputAudioBufferCleared())
+            peer.say(ev.ResponseCreated(response=found), ev.ResponseDone(response=found))
+            await quiet()
+        assert session.statistics().handlers[0].dropped == 0
+    assert heard == [0, 1, 2, 3, 4]
+
+
+async def test_what_a_handler_has_started_is_not_the_handler() -> None:
+    """A task of the session that waits lets nothing through for the handler that started it."""
+    async with joined() as (session, peer):
+        go = anyio.Event()
+
+        @session.on(Started, max_pending=1, overflow="pause")
+        async def starts(event: Started) -> None:
+            session.start_soon(anext, session.stream(ev.InputAudioBufferCleared))
+            await go.wait()
+
+        await fill(peer, 3)
+        assert peer.transport.paused
+        go.set()
+        await quiet()
+        assert not peer.transport.paused
+
+
+async def test_one_that_is_taken_out_lets_go() -> None:
+    """A paused handler that is taken out holds up nobody any more."""
+    async with joined() as (session, peer):
+        slow = Slow(session, max_pending=1, overflow="pause")
+        await fill(peer, 3)
+        assert peer.transport.paused
+        session.off(slow)
+        assert not peer.transport.paused
+        slow.go.set()
