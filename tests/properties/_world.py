@@ -280,7 +280,7 @@ class World:
         options: dict[str, Any] = _WAYS[number % len(_WAYS)]
         if self.quiet is not None and "conversation" in options:
             options = {}  # no such server knows responses out of band
-        nursery.start_soon(_awaited, session.respond(**options))
+        nursery.start_soon(_awaited, session.respond(**options, while_speaking=number % 3 > 0))
 
     async def cancel(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
         """Cancel whatever is active."""
@@ -309,12 +309,10 @@ class World:
 
 _WAYS: tuple[dict[str, Any], ...] = (
     {},
-    {"while_speaking": True},
     {"output_modalities": ["text"]},
     {"conversation": "none", "output_modalities": ["text"]},
     {"replace": True},
-    {"tool_choice": "none", "while_speaking": True},
-    {"output_modalities": ["text"], "while_speaking": True},
+    {"tool_choice": "none"},
 )
 
 STEPS: dict[str, Any] = {
