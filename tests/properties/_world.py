@@ -309,12 +309,10 @@ class World:
 
 _WAYS: tuple[dict[str, Any], ...] = (
     {},
-    {"while_speaking": True},
     {"output_modalities": ["text"]},
     {"conversation": "none", "output_modalities": ["text"]},
     {"replace": True},
-    {"tool_choice": "none", "while_speaking": True},
-    {"output_modalities": ["text"], "while_speaking": True},
+    {"tool_choice": "none"},
 )
 
 STEPS: dict[str, Any] = {
