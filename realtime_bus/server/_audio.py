@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import cache
 
 from realtime_bus import events as ev
-from realtime_bus.errors import MissingExtra
+from realtime_bus.errors import MissingExtra, UsageError
 
 with warnings.catch_warnings():
     # audioop left the standard library in 3.13, and says so in 3.11 and 3.12: we know
@@ -105,12 +105,12 @@ class Resampler:
         to_hz: The rate that comes out; the same rate costs nothing.
 
     Raises:
-        ValueError: A rate is not positive.
+        UsageError: A rate is not positive.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         if from_hz <= 0 or to_hz <= 0:
-            raise ValueError(f"sample rates must be positive, not {from_hz} and {to_hz}")
+            raise UsageError(f"sample rates must be positive, not {from_hz} and {to_hz}")
         common = math.gcd(from_hz, to_hz)
         self._up, self._down = to_hz // common, from_hz // common
         self._phases = () if from_hz == to_hz else _phases(self._up, self._down)

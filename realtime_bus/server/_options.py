@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from realtime_bus.errors import UsageError
+
 LEAST_OUTGOING_BYTES = 128 * 1024
 """Twice what the transport calls drained: below, a session could be held and drained at once."""
 
@@ -83,14 +85,14 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.pace > 0:
-            raise ValueError(f"pace must be above 0, not {self.pace}")
+            raise UsageError(f"pace must be above 0, not {self.pace}")
         if self.max_outgoing_bytes < LEAST_OUTGOING_BYTES:
-            raise ValueError(
+            raise UsageError(
                 f"max_outgoing_bytes must be at least {LEAST_OUTGOING_BYTES}, "
                 f"not {self.max_outgoing_bytes}"
             )
         if not self.session_life_s > 0:
-            raise ValueError(f"session_life_s must be above 0, not {self.session_life_s}")
+            raise UsageError(f"session_life_s must be above 0, not {self.session_life_s}")
 
     def __repr__(self) -> str:
         """Show what differs from the defaults, and of the key only that there is one."""

@@ -28,7 +28,7 @@ from msgspec import UNSET
 
 from realtime_bus import events as ev
 from realtime_bus.audio import sample_width
-from realtime_bus.errors import MissingExtra
+from realtime_bus.errors import MissingExtra, UsageError
 
 from ._audio import InputConverter, level_dbfs, wire_rate_hz
 
@@ -111,7 +111,7 @@ class EnergyDetector:
 
     def __init__(self, *, quiet_dbfs: float = -50.0, loud_dbfs: float = -30.0) -> None:
         if quiet_dbfs >= loud_dbfs:
-            raise ValueError(f"quiet_dbfs ({quiet_dbfs}) must be below loud_dbfs ({loud_dbfs})")
+            raise UsageError(f"quiet_dbfs ({quiet_dbfs}) must be below loud_dbfs ({loud_dbfs})")
         self._quiet_dbfs = quiet_dbfs
         self._span_db = loud_dbfs - quiet_dbfs
 

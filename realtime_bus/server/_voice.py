@@ -20,7 +20,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from realtime_bus.errors import MissingExtra
+from realtime_bus.errors import MissingExtra, UsageError
 
 from ._audio import Resampler
 
@@ -76,7 +76,7 @@ class Voice:
         pitch_range: How lively, 0 to 100.
 
     Raises:
-        ValueError: A number is out of its range.
+        UsageError: A number is out of its range.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Voice:
             ("pitch_range", pitch_range, 0, 100),
         ):
             if not least <= value <= most:
-                raise ValueError(f"{what} must be from {least} to {most}, not {value}")
+                raise UsageError(f"{what} must be from {least} to {most}, not {value}")
         language, plus, variant = name.partition("+")
         language = "en" if language.lower() == "en-gb" else language  # as eSpeak files it
         self.settings: _Settings = _Settings(
@@ -108,7 +108,7 @@ class Voice:
 
         Raises:
             MissingExtra: espeakng-loader is not installed, or does not work here.
-            ValueError: eSpeak has no voice of this name.
+            UsageError: eSpeak has no voice of this name.
         """
         return (self._spoken(clause) for clause in split_text(text))
 
@@ -176,7 +176,7 @@ def _speak(text: str, settings: _Settings) -> tuple[bytes, int]:
 
     Raises:
         MissingExtra: espeakng-loader is not installed, or does not work here.
-        ValueError: eSpeak has no voice of this name.
+        UsageError: eSpeak has no voice of this name.
     """
     with _LOCK:
         engine = _engine()
@@ -211,7 +211,7 @@ class _Engine:
 
     def use(self, settings: _Settings) -> None:
         if self._library.espeak_SetVoiceByName(settings.name.encode()) != 0:
-            raise ValueError(f"eSpeak NG has no voice {settings.name!r}; try 'en-us' or 'en-us+f3'")
+            raise UsageError(f"eSpeak NG has no voice {settings.name!r}; try 'en-us' or 'en-us+f3'")
         self._library.espeak_SetParameter(_RATE, settings.rate_wpm, 0)
         self._library.espeak_SetParameter(_PITCH, settings.pitch, 0)
         self._library.espeak_SetParameter(_RANGE, settings.pitch_range, 0)

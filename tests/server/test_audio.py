@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realtime_bus import UsageError
 from realtime_bus import events as ev
 from realtime_bus.server import _audio as pcm
 
@@ -60,7 +61,7 @@ def test_the_same_rate_changes_nothing() -> None:
 
 def test_a_rate_of_zero_is_refused() -> None:
     """Rates must be positive, and the error names them."""
-    with pytest.raises(ValueError, match="not 0 and 8000"):
+    with pytest.raises(UsageError, match="not 0 and 8000"):
         pcm.Resampler(0, 8_000)
 
 

@@ -543,7 +543,7 @@ def test_an_unknown_responder_is_named() -> None:
 @pytest.mark.parametrize("bad", [{"pace": 0}, {"session_life_s": -1}, {"max_outgoing_bytes": 10}])
 def test_options_that_cannot_work_are_refused(bad: dict[str, Any]) -> None:
     """The error names the option."""
-    with pytest.raises(ValueError, match=next(iter(bad))):
+    with pytest.raises(UsageError, match=next(iter(bad))):
         ServerOptions(**bad)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_bus import MissingExtra
+from realtime_bus import MissingExtra, UsageError
 from realtime_bus import events as ev
 from realtime_bus.server._audio import OutputConverter
 from realtime_bus.server._vad import (
@@ -305,5 +305,5 @@ def test_loudness_becomes_a_probability() -> None:
 
 def test_an_energy_detector_needs_a_span() -> None:
     """Quiet must be quieter than loud."""
-    with pytest.raises(ValueError, match="below loud_dbfs"):
+    with pytest.raises(UsageError, match="below loud_dbfs"):
         EnergyDetector(quiet_dbfs=-30, loud_dbfs=-30)

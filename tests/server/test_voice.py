@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime_bus import MissingExtra
+from realtime_bus import MissingExtra, UsageError
 from realtime_bus.server import _voice
 from realtime_bus.server._audio import level_dbfs
 from realtime_bus.server._voice import Spoken, Voice, split_text, voice_named
@@ -144,7 +144,7 @@ def test_every_protocol_voice_can_speak() -> None:
 
 def test_an_unknown_voice_is_an_error() -> None:
     """A language that eSpeak does not know is named in the error."""
-    with pytest.raises(ValueError, match="no voice 'xx-none'"):
+    with pytest.raises(UsageError, match="no voice 'xx-none'"):
         spoken_by(Voice("xx-none"))
 
 
@@ -152,7 +152,7 @@ def test_an_unknown_voice_is_an_error() -> None:
 def test_a_number_out_of_range_is_an_error(option: dict[str, int]) -> None:
     """Rate, pitch and range are checked when the voice is made."""
     (name,) = option
-    with pytest.raises(ValueError, match=f"{name} must be from"):
+    with pytest.raises(UsageError, match=f"{name} must be from"):
         Voice(**option)
 
 
