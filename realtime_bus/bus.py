@@ -315,7 +315,8 @@ class Bus:
             wait_created: Wait for ``session.created`` before the block begins; False where
                 that has been read already.
             open_timeout_s: Seconds that it may take.
-            **settings: Checked now, sent as ``session.update``, and confirmed before the block begins.
+            **settings: Checked now, sent as ``session.update``, and confirmed before the block
+                begins.
 
         Raises:
             UsageError: The connection has no methods that we could use, there is no such setting,

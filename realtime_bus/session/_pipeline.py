@@ -73,7 +73,7 @@ class Pipeline:
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift)
         self._decode = self._decoder.decode
-        self._route = self.router.route
+        self._route: Callable[[Any], None] = self.router.route
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._on_sent: dict[type[ev.Event], Callable[[Any], None]] = {}

@@ -186,13 +186,14 @@ def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
             assert anyio.current_time() > 0
             note(mode)
 
-        modes: tuple[Mode, ...] = ("inline", "queue", "parallel")
+        modes: tuple[Mode, ...] = ("eager", "queue", "parallel")
         for mode in modes:
             bus.on(ev.InputAudioBufferCleared, mode=mode)(partial(handle, mode=mode))
-        async with bus.session(PushTransport(send=len), wait_created=False) as session:
+        transport = PushTransport(send=len)
+        async with bus.session(transport, wait_created=False):
             frame = b'{"type":"input_audio_buffer.cleared","event_id":"event_1"}'
-            asyncio.get_running_loop().call_soon(session.deliver, frame)
+            asyncio.get_running_loop().call_soon(transport.feed, frame)
             await asyncio.wait_for(done.wait(), 10)
 
     asyncio.run(converse())
-    assert sorted(heard) == ["inline", "parallel", "plain", "queue"]
+    assert sorted(heard) == ["eager", "parallel", "plain", "queue"]
