@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 MOST_WORKERS = 4
 """More would only fight over what a test that measures time needs."""
@@ -24,6 +25,7 @@ def log_everything() -> Iterator[None]:
     logger.setLevel(logging.DEBUG)
     yield
     logger.setLevel(logging.NOTSET)
+    structlog.reset_defaults()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

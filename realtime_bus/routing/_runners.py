@@ -156,11 +156,26 @@ def reported(error: BaseException) -> Exception:
     """
     if isinstance(error, Exception):
         return error
-    if isinstance(error, KeyboardInterrupt | SystemExit):
+    if _is_any_of(error, (KeyboardInterrupt, SystemExit)):
         raise error
-    failure = RuntimeError(f"it raised {type(error).__name__}")
+    return _wrapped(error)
+
+
+def _wrapped(error: BaseException) -> Exception:
+    cancelled = _is_cancellation(error, asyncio.CancelledError)
+    failure = RuntimeError(
+        "it was cancelled, or awaited something that was cancelled"
+        if cancelled
+        else f"it raised {type(error).__name__}"
+    )
     failure.__cause__ = error
     return failure
+
+
+def _is_any_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", error).subgroup(kinds) is not None
+    return isinstance(error, kinds)
 
 
 def failure_of(error: BaseException) -> Exception | None:
@@ -171,21 +186,25 @@ def failure_of(error: BaseException) -> Exception | None:
     """
     if isinstance(error, Exception):
         return error
-    if not _is_cancellation(error) or anyio.current_effective_deadline() == -inf:
+    if _is_any_of(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
         return None
-    task = _current_asyncio_task()
-    while task is not None and task.cancelling():
-        task.uncancel()  # else whatever the task awaits next is cancelled, too
-    failure = RuntimeError("it was cancelled, or awaited something that was cancelled")
-    failure.__cause__ = error
-    return failure
+    if _is_cancellation(error, anyio.get_cancelled_exc_class()):
+        if anyio.current_effective_deadline() == -inf:
+            return None
+        task = _current_asyncio_task()
+        while task is not None and task.cancelling():
+            task.uncancel()  # else whatever the task awaits next is cancelled, too
+    return _wrapped(error)
 
 
-def _is_cancellation(error: BaseException) -> bool:
+def _is_cancellation(error: BaseException, cancelled: type[BaseException]) -> bool:
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
-        return all(_is_cancellation(one) or isinstance(one, Exception) for one in group.exceptions)
-    return isinstance(error, anyio.get_cancelled_exc_class())
+        return all(
+            _is_cancellation(one, cancelled) or isinstance(one, Exception)
+            for one in group.exceptions
+        )
+    return isinstance(error, cancelled)
 
 
 def _current_asyncio_task() -> asyncio.Task[Any] | None:

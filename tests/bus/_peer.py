@@ -89,4 +89,5 @@ def refusal(
 
 async def quiet() -> None:
     """Wait until every task waits for something: all that was said has been handled."""
-    await anyio.wait_all_tasks_blocked()
+    for _ in range(2):  # the end of an eager handler's task wakes its mailbox a turn later
+        await anyio.wait_all_tasks_blocked()

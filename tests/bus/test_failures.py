@@ -76,7 +76,7 @@ async def test_a_failure_is_reported_and_stops_nobody(cause: Any) -> None:
     assert failure.event_type in {"input_audio_buffer.speech_started", ""}
     (line, *_) = [line for line in logs if line["event"] == "a handler failed"]
     assert line["log_level"] == "error"
-    assert line["error"].startswith("BrokenError")
+    assert "BrokenError" in line["error"]
     assert "test_failures.py" in line["traceback"]
     assert line["handler"] == failure.handler
 

@@ -60,7 +60,8 @@ async def test_a_conversation_that_breaks_off_has_a_summary(
     shown = " ".join(capsys.readouterr().out.split())
     assert "in numbers" in shown
     assert "it did not go as it should" in shown
-    assert "demo.wav was not written: Is a directory" in shown
+    # however a narrow terminal breaks the path
+    assert "demo.wavwasnotwritten:Isadirectory" in shown.replace(" ", "")
     assert "The session was closed with 1001" in shown
 
 

@@ -11,7 +11,7 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
 from realtime_bus.cli._demo._judge import figures, judge
 from realtime_bus.cli._demo._record import Record
-from realtime_bus.events import InterruptedItem, PlaybackInterrupted
+from realtime_bus_plugins.interruption import InterruptedItem, PlaybackInterrupted
 
 _CUT = InterruptedItem(
     item_id="one", played_ms=1000, received_ms=3000, discarded_ms=2000, action="truncated"

@@ -15,7 +15,7 @@ RUN = [block for block in ALL if block.mark == "run"]
 
 @pytest.fixture
 def structlog_unconfigured() -> Iterator[None]:
-    """Let each example find structlog untouched; `capture_logs` leaves it configured."""
+    """Let each example find structlog unconfigured; `capture_logs` leaves it configured."""
     structlog.reset_defaults()
     yield
     structlog.reset_defaults()

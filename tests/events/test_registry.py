@@ -101,6 +101,7 @@ def test_own_events_are_found_however_late_they_are_defined() -> None:
     class CallHeld(ev.BusEvent, tag="telephony.held"):
         call_id: str
 
+    gc.collect()  # namesakes that other tests have left
     found = {cls.__struct_config__.tag: cls for cls in ev.own_events()}
     assert found["telephony.held"] is CallHeld
     assert found["app.order_placed"] is OrderPlaced

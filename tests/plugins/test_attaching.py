@@ -142,7 +142,7 @@ async def test_a_sink_attached_late_takes_the_format_in_force() -> None:
     """A G.711 call that runs already counts as what it is."""
     sink = NullSink(clock=lambda: 1.0)
     async with session_on(output=AudioPCMU()) as (session, wire):
-        await session.wait_created()
+        await session.wait_for(ev.SessionCreated)
         sink.attach(session)
         wire.respond()
         wire.speak(bytes(8 * 4143))

@@ -94,10 +94,9 @@ class SpiedServer(RealtimeServer):
 
     machine: Any = None
 
-    def _session(self, transport: Any, accepted: Any) -> Any:
-        served = super()._session(transport, accepted)
-        self.machine = served._machine
-        return served
+    def _protocol(self, accepted: Any) -> Any:
+        self.machine = super()._protocol(accepted)
+        return self.machine
 
     def items(self) -> list[str]:
         """Return the ids of the conversation's items, in order."""
@@ -243,7 +242,7 @@ class World:
 
     async def cancel(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
         """Cancel whatever is active."""
-        nursery.start_soon(_tolerant, session.cancel)
+        nursery.start_soon(_tolerant, session.cancel_response)
 
     async def text(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Write a message."""
@@ -251,7 +250,7 @@ class World:
 
     async def commit(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
         """Commit by hand, though the detector would."""
-        nursery.start_soon(_tolerant, session.commit)
+        nursery.start_soon(_tolerant, session.commit_input)
 
     async def update(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Change the instructions."""

@@ -166,7 +166,7 @@ async def test_an_error_in_deliver_comes_out_of_run() -> None:
 
 
 def test_a_session_may_be_fed_by_a_callback_under_plain_asyncio() -> None:
-    """Inline, async and parallel handlers all get what comes where there is no task."""
+    """Plain, eager, queued and parallel handlers all get what comes where there is no task."""
     bus = Bus()
     heard: list[str] = []
 
