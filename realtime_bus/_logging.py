@@ -6,19 +6,27 @@ Rules:
    warning unless configured, never on stdout.
 2. Where the application has configured structlog, lines go its way, structured.
 3. Tracebacks are text without local variables: those may hold a caller's secrets.
+4. A line that cannot be written harms nobody: logging never raises.
 """
 
 from __future__ import annotations
 
 import logging
+import textwrap
 import traceback
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
-__all__ = ["Logger", "describe", "get_logger"]
+__all__ = ["Logger", "describe", "get_logger", "text_of"]
 
 _MAX_FRAMES = 12
+_MAX_LINKS = 4
+_MAX_CHARACTERS = 20_000
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
 class Logger:
@@ -63,11 +71,15 @@ class Logger:
         if not self._logger.isEnabledFor(level):
             return
         every = {**self._values, **values}
-        if structlog.is_configured():
-            configured: Any = structlog.get_logger(self._logger.name)
-            getattr(configured, logging.getLevelName(level).lower())(event, **every)
-        else:
+        try:
+            if structlog.is_configured():
+                configured: Any = structlog.get_logger(self._logger.name)
+                getattr(configured, logging.getLevelName(level).lower())(event, **every)
+                return
             text = _render(None, "", {"event": event, **every})
+        except Exception as error:  # noqa: BLE001  # a processor's or a value's: the line is told without
+            text = f"{event} [this line could not be rendered: {type(error).__name__}]"
+        with suppress(Exception):  # a logging handler's
             self._logger.log(level, "%s", text, stacklevel=3)
 
 
@@ -82,8 +94,40 @@ def get_logger(name: str = "realtime_bus") -> Logger:
 def describe(error: BaseException) -> dict[str, str]:
     """Return what a line says of an exception: type and text, and where it came from.
 
-    The traceback has no local variables and at most twelve frames, so that it is cheap to make.
+    The traceback has no local variables, at most twelve frames of each exception and four of its
+    causes or members, so that it is cheap to make: the standard library renders the whole chain.
     """
-    found = traceback.TracebackException.from_exception(error, limit=-_MAX_FRAMES)
-    text = "".join(found.format_exception_only()).strip()  # as it prints: its text may fail
-    return {"error": text, "traceback": "".join(found.format())}
+    lines = "".join(_trace(error, _MAX_LINKS))
+    return {"error": _told(error), "traceback": lines[-_MAX_CHARACTERS:]}
+
+
+def _trace(error: BaseException, links: int) -> Iterator[str]:
+    cause = error.__cause__
+    if cause is None and not error.__suppress_context__:
+        cause = error.__context__
+    if cause is not None and links:
+        yield from _trace(cause, links - 1)
+        yield _CAUSE if cause is error.__cause__ else _CONTEXT
+    if error.__traceback__ is not None:
+        yield "Traceback (most recent call last):\n"
+        for frame in traceback.extract_tb(error.__traceback__, limit=-_MAX_FRAMES):
+            # without the standard library's carets, for which it compiles each line
+            yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n'
+            yield f"    {frame.line}\n"
+    yield "\n".join([_told(error), *getattr(error, "__notes__", ()), ""])
+    if isinstance(error, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = error.exceptions
+        for member in members[:links]:
+            yield textwrap.indent("".join(_trace(member, links - 1)), "  | ")
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {text_of(error)[-_MAX_CHARACTERS:]}"
+
+
+def text_of(error: BaseException) -> str:
+    """Return what an exception says; one of an application's own may fail at that, too."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # see above
+        return "<its text could not be made>"

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar, Unpack
 
 from realtime_bus import events as ev
 from realtime_bus.connect import target
+from realtime_bus.errors import UsageError
 from realtime_bus.events import ProtocolName, wire_protocol
 from realtime_bus.routing import (
     BusOptions,
@@ -31,7 +32,7 @@ from realtime_bus.session import (
     SessionSettings,
     TranscriptionSettings,
     TranslationSettings,
-    check_plugin,
+    check_plugins,
 )
 from realtime_bus.transport import Dial, Transport, adapt
 from realtime_bus.transport._transport import check_close_code
@@ -78,7 +79,7 @@ class Bus:
             raise_handler_errors=raise_handler_errors,
             drain_timeout_s=drain_timeout_s,
         )
-        self._registry = Registry([check_plugin(plugin) for plugin in plugins], options)
+        self._registry = Registry(check_plugins(plugins), options)
 
     # --- handlers ----------------------------------------------------------------------------
 
@@ -124,6 +125,8 @@ class Bus:
         Raises:
             UsageError: An option cannot work.
         """
+        if not isinstance(group, HandlerGroup):
+            raise UsageError(f"{group!r:.80} is no HandlerGroup; include() takes the group of a module")
         for subscription in list(group.subscriptions(**options)):
             self._registry.add(subscription)
 
@@ -261,7 +264,7 @@ class Bus:
             url=where.shown,
             protocol=where.protocol,
             kind=where.kind,
-            plugins=[check_plugin(plugin) for plugin in plugins],
+            plugins=check_plugins(plugins),
             state=state,
             wait_created=True,
             open_timeout_s=open_timeout_s,
@@ -339,7 +342,7 @@ class Bus:
             url="",
             protocol=wire_protocol(protocol),
             kind=kind,
-            plugins=[check_plugin(plugin) for plugin in plugins],
+            plugins=check_plugins(plugins),
             state=state,
             wait_created=wait_created,
             open_timeout_s=open_timeout_s,

@@ -22,7 +22,6 @@ from weakref import ref
 import msgspec
 
 from realtime_bus.codec._frame import frame_heads
-from realtime_bus.errors import UsageError
 from realtime_bus.events import BusEvent, Event
 
 from ._mailbox import EAGER_TASKS, EagerMailbox, Mailbox
@@ -72,6 +71,7 @@ class Router:
         self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
         self._kept: deque[Event] = deque()
         self._wanted: Counter[type[Event]] = Counter()
+        self._over = False
         self.skippable: set[bytes] = {head for cls in _WIRE for head in frame_heads(wire_name(cls))}
 
     # --- the way of an event -----------------------------------------------------------------
@@ -169,21 +169,16 @@ class Router:
             self._prune()
             self._changed(subscription.selection, -1)
 
-    def off(self, function: object) -> None:
-        """Take out every registration of a handler or interceptor.
-
-        Raises:
-            UsageError: There is none.
-        """
+    def off(self, function: object) -> bool:
+        """Take out every registration of a handler or interceptor; return False if there is none."""
         subscriptions = [known for known in self._runners if known.handler == function]
         intercepting = [entry for entry in self._interceptors if entry[1] == function]
-        if not subscriptions and not intercepting:
-            raise UsageError(f"{handler_name(function)} is not registered here")
         for subscription in subscriptions:
             self.remove(subscription)
         for entry in intercepting:
             self._interceptors.remove(entry)
             self._changed(entry[0], -1)
+        return bool(subscriptions or intercepting)
 
     def _changed(self, selection: Selection, change: int) -> None:
         """Forget the routes that a registration concerns, and note which frames are wanted."""
@@ -201,6 +196,8 @@ class Router:
                 update(frame_heads(name))
 
     def _compile(self, cls: type[Event]) -> _Route:
+        if self._over:
+            return _Route((), (), ())
         route = self._routes[cls] = _Route(
             tuple(self._contained(see) for classes, see in self._observers if cls in classes),
             tuple(fn for selection, fn in self._interceptors if selection.matches(cls)),
@@ -249,7 +246,7 @@ class Router:
 
         def put_if_wanted(event: Any) -> None:
             try:
-                wanted = where(event)
+                wanted = bool(where(event))
             except BaseException as error:  # noqa: BLE001  # the caller's code: whatever it raises is reported
                 runner.statistics.failed += 1
                 host.report_failure(subscription.name, event, reported(error))
@@ -272,7 +269,12 @@ class Router:
             runner.close()
 
     def add_to_totals(self) -> None:
-        """Add every handler's figures to its totals over all sessions; once, at the end."""
+        """Add every handler's figures to its totals over all sessions; once, at the end.
+
+        From now on, no event meets anybody here.
+        """
+        self._over = True
+        self._routes.clear()
         for runner in self._every():
             runner.subscription.totals.add(runner.statistics)
 

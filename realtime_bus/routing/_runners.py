@@ -108,8 +108,9 @@ class InlineRunner:
         except BaseException as error:  # noqa: BLE001  # the caller's code: whatever it raises is reported
             statistics.failed += 1
             self._host.report_failure(self.subscription.name, event, reported(error))
+        finally:
+            self.pending -= 1  # even if the stack is too deep to report anything
         took_s = perf_counter() - started
-        self.pending -= 1
         statistics.delivered += 1
         if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs more, for every event
             statistics.slowest_s = took_s

@@ -11,7 +11,7 @@ from realtime_bus.errors import UsageError
 
 from ._options import HandlerOptions, RunOptions
 from ._selectors import Selection
-from ._signature import HandlerShape, examine, handler_name
+from ._signature import HandlerShape, examine, handler_name, is_async
 
 __all__ = ["HandlerStatistics", "Subscription"]
 
@@ -92,6 +92,11 @@ class Subscription:
         )
         if where is not None and not callable(where):
             raise UsageError(f"{shape.name}: where={where!r} must be a function of the event")
+        if where is not None and is_async(where):
+            raise UsageError(
+                f"{shape.name}: where={handler_name(where)} is async, and nothing is awaited on an "
+                "event's way; give a plain function"
+            )
         self.handler: Callable[..., Any] = handler
         self.selection: Selection = selection
         self.where: Callable[[Any], bool] | None = where

@@ -6,7 +6,7 @@ facade) ← plugin ← context (begin and end).
 
 from ._context import SessionContext
 from ._conversation import Conversation, ItemState, ResponseState
-from ._plugin import Plugin, check_plugin
+from ._plugin import Plugin, check_plugins
 from ._responses import Reply
 from ._session import Session, SessionStatistics
 from ._settings import (
@@ -31,5 +31,5 @@ __all__ = [
     "SessionStatistics",
     "TranscriptionSettings",
     "TranslationSettings",
-    "check_plugin",
+    "check_plugins",
 ]

@@ -32,6 +32,7 @@ from collections.abc import Callable
 import msgspec
 
 from realtime_bus import events as ev
+from realtime_bus.routing import reported
 
 from ._conversation import Conversation
 from ._requests import blamed_type
@@ -96,8 +97,9 @@ class ResponseRequest:
         """Note the end; the first one counts."""
         if not self.settled:
             self.response, self.error = response, error
-            if self.on_settled is not None:
-                self.on_settled()
+            tell, self.on_settled = self.on_settled, None
+            if tell is not None:
+                tell()
 
     def give_up(self) -> None:
         """End as cancelled, without the server having heard of it."""
@@ -159,7 +161,7 @@ class Arbiter:
 
     def request_of(self, response_id: str | None) -> ResponseRequest | None:
         """Return the request that an active response answers, or None."""
-        return self._created.get(response_id or "")
+        return self._created.get(response_id) if isinstance(response_id, str) else None
 
     def asked_out_of_band(self, response: ev.Response) -> bool | None:
         """Tell whether a response was asked for out of band; None if it answers no request."""
@@ -208,9 +210,9 @@ class Arbiter:
         self._sent[request.request_id] = request
         try:
             self._send(request.event)
-        except Exception as error:  # noqa: BLE001  # whatever it is, whoever awaits the reply gets it
+        except BaseException as error:  # noqa: BLE001  # whatever it is, whoever awaits the reply gets it
             self._forget(request)
-            request.settle(error=error)
+            request.settle(error=reported(error))
 
     def next_deadline_s(self) -> float | None:
         """When to call `advance` again, even if nothing happens."""
@@ -243,7 +245,7 @@ class Arbiter:
         sent = self._sent.values()
         metadata = response.metadata if isinstance(response.metadata, dict) else {}
         mark = metadata.get(MARK)
-        if mark is not None:
+        if isinstance(mark, str):
             self._echoes = True
             return self._sent.get(mark)
         if response.metadata is not msgspec.UNSET or self._echoes:

@@ -118,17 +118,17 @@ class Conversation:
 
     def has_response(self, response_id: str | None) -> bool:
         """Tell whether a response is of the conversation, active or ended."""
-        found = self.responses.get(response_id or "")
+        found = _find(self.responses, response_id)
         return found is not None and found.in_conversation
 
     def has_item(self, item_id: str | None) -> bool:
         """Tell whether an item is in the conversation now, as the server has confirmed."""
-        found = self.items.get(item_id or "")
+        found = _find(self.items, item_id)
         return found is not None and found.confirmed and not found.deleted
 
     def audio_format_of(self, response_id: str | None) -> ev.AudioFormat:
         """Return how a response's audio is encoded; of one that is not known, as the session's."""
-        found = self.responses.get(response_id or "")
+        found = _find(self.responses, response_id)
         return self._output_format if found is None else found.audio_format
 
     def see(self, event: ev.Event) -> None:
@@ -204,6 +204,7 @@ class Conversation:
             response_id,
             _MAX_RESPONSES,
             lambda: ResponseState(id=response_id, audio_format=self._output_format),
+            keep=self.active_response,
         )
 
     # --- items -------------------------------------------------------------------------------
@@ -225,11 +226,11 @@ class Conversation:
         state, response_id = self._read(event.item), _text(event, "response_id")
         if state is None or not response_id:  # left out: nobody knows whose it is
             return
-        state.response_id = response_id
+        is_new, state.response_id = state.response_id != response_id, response_id
         if response_id not in self.responses:  # begun unseen: where, its items will tell
             self._include(self._response(response_id))
         response = self.responses[response_id]
-        if state.id not in response.item_ids:
+        if is_new and len(response.item_ids) < _MAX_ITEMS:
             response.item_ids.append(state.id)
         if state.confirmed:
             self._include(response)
@@ -303,10 +304,21 @@ def _text(thing: object, name: str) -> Any:
     return found if isinstance(found, str) else None
 
 
-def _known(known: dict[str, _T], key: str, limit: int, make: Callable[[], _T]) -> _T:
-    """Return the entry for a key, made if need be; the oldest makes room."""
+def _find(known: dict[str, _T], key: object) -> _T | None:
+    """Return the entry for an id, as read in whatever state; None if there is none."""
+    return known.get(key) if isinstance(key, str) else None
+
+
+def _known(
+    known: dict[str, _T],
+    key: str,
+    limit: int,
+    make: Callable[[], _T],
+    keep: _T | None = None,
+) -> _T:
+    """Return the entry for a key, made if need be; the oldest makes room, except one to keep."""
     if key not in known:
         if len(known) >= limit:
-            del known[next(iter(known))]
+            del known[next(old for old, entry in known.items() if entry is not keep)]
         known[key] = make()
     return known[key]

@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from realtime_bus._logging import text_of
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.routing import OnEnd, failure_of, handler_name, reported
 from realtime_bus.transport import Transport
@@ -115,8 +116,11 @@ class Lifecycle:
         self._waiters.pop(callback, None)
 
     def on_close(self, callback: Callable[[], Any]) -> None:
-        """Call a plain function when the session has ended, after `events.Closed`."""
-        self._callbacks.append(callback)
+        """Call a plain function when the session has ended, after `events.Closed`; at once, if it has."""
+        if self._ended.is_set():
+            self._call_back(callback)
+        else:
+            self._callbacks.append(callback)
 
     def closed_error(self, what: str) -> SessionClosed:
         """Make the exception for something that a session cannot do after its end."""
@@ -128,9 +132,9 @@ class Lifecycle:
     async def _read(self, deliver: Callable[[bytes], None]) -> None:
         close = _ABANDONED
         try:
-            close = await self._transport.run(deliver)
+            close = _checked(await self._transport.run(deliver))
         except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
-            close = CloseInfo(code=1006, reason=str(error), clean=False, error=error)
+            close = _broken(error)
         finally:
             self.has_closed(close)
 
@@ -142,13 +146,18 @@ class Lifecycle:
         for tell in list(self._waiters):
             tell(close)
         self._waiters.clear()
-        self._on_closed(close)
-        for callback in self._callbacks:
-            try:
-                callback()
-            except BaseException as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
-                self._report(handler_name(callback), reported(error))
-        self._ended.set()
+        try:
+            self._on_closed(close)
+            for callback in self._callbacks:
+                self._call_back(callback)
+        finally:
+            self._ended.set()  # whatever happens: others wait for it
+
+    def _call_back(self, callback: Callable[[], Any]) -> None:
+        try:
+            callback()
+        except BaseException as error:  # noqa: BLE001  # a plugin's code: whatever it raises is reported
+            self._report(handler_name(callback), reported(error))
 
     async def wait_closed(self) -> CloseInfo:
         """Wait until the session has ended, and return how."""
@@ -169,8 +178,11 @@ class Lifecycle:
     async def _close_transport(self, code: int, reason: str) -> None:
         try:
             await self._transport.aclose(code, reason)
-        except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
-            self.has_closed(CloseInfo(code=1006, reason=str(error), clean=False, error=error))
+        except BaseException as error:
+            failure = failure_of(error)  # a transport of the user's own may raise anything
+            if failure is None:
+                raise
+            self.has_closed(_broken(failure))
         if not self._reading:  # a plugin would not be attached, so nobody waits for the end
             self.has_closed(CloseInfo(code=code, reason=reason))
 
@@ -192,3 +204,15 @@ class Lifecycle:
         """Stop at once."""
         self.has_closed(_ABANDONED)
         self._tasks = None
+
+
+def _broken(error: Exception) -> CloseInfo:
+    return CloseInfo(code=1006, reason=text_of(error), clean=False, error=error)
+
+
+def _checked(close: object) -> CloseInfo:
+    """Return what a transport says of its end, also if it says nothing."""
+    if isinstance(close, CloseInfo):
+        return close
+    reason = f"the transport's run() returned {close!r:.40} in place of a CloseInfo"
+    return CloseInfo(code=1006, reason=reason, clean=False)

@@ -20,6 +20,7 @@ from realtime_bus import events as ev
 from realtime_bus._logging import Logger, describe, get_logger
 from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
+from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
 from realtime_bus.routing import (
     OUTGOING,
@@ -32,6 +33,7 @@ from realtime_bus.routing import (
     Selection,
     Subscription,
     check_interceptor,
+    handler_name,
     select,
 )
 from realtime_bus.transport import Transport
@@ -42,6 +44,9 @@ from ._lifecycle import Lifecycle
 __all__ = ["Pipeline"]
 
 _HEAD_BYTES = len(HEAD)
+_Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
+_Unsent = Callable[[Any], None]
+_NOBODY: tuple[_Sent, _Unsent] = (lambda given, sent: None, lambda sent: None)
 
 
 class Pipeline:
@@ -76,7 +81,8 @@ class Pipeline:
         self._route: Callable[[Any], None] = self.router.route
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
-        self._on_sent: dict[type[ev.Event], Callable[[Any], None]] = {}
+        self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
+        self._on_sent: dict[type[ev.Event], tuple[_Sent, _Unsent]] = {}
         self._holders: set[object] = set()
 
     # --- frames in ---------------------------------------------------------------------------
@@ -133,6 +139,7 @@ class Pipeline:
 
         Raises:
             InvalidEvent: The server would refuse it; nothing was sent.
+            UsageError: It is no client event.
             SessionClosed: The session has ended.
         """
         sent: Any = event
@@ -140,13 +147,20 @@ class Pipeline:
             sent = interceptor(sent, self.router.session)
             if sent is None:
                 return False
+        if not isinstance(sent, ev.ClientEvent):
+            raise UsageError(f"{sent!r:.80} is not an event that a client sends")
+        if sent is not event and type(sent) in self._restore:
+            sent = self._restore[type(sent)](event, sent)
         frame = encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
-        note = self._on_sent.get(type(sent))  # pyright: ignore[reportUnknownArgumentType]  # any class
-        if note is not None:
-            note(sent)  # before it is sent: the answer may come at once
-        self._transport.send(frame)
+        note, forget = self._on_sent.get(type(sent), _NOBODY)
+        note(event, sent)  # before it is sent: the answer may come at once
+        try:
+            self._transport.send(frame)
+        except BaseException:
+            forget(sent)
+            raise
         self.frames_sent += 1
         self.bytes_sent += len(frame)
         return True
@@ -161,9 +175,17 @@ class Pipeline:
         """Wait while too much is still unsent."""
         await self._transport.drain()
 
-    def on_sent(self, classes: Iterable[type[ev.ClientEvent]], note: Callable[[Any], None]) -> None:
-        """Let a part of the session know what was sent, in the order of sending."""
-        self._on_sent.update(dict.fromkeys(classes, note))
+    def on_sent(
+        self, classes: Iterable[type[ev.ClientEvent]], note: _Sent, forget: _Unsent
+    ) -> None:
+        """Let a part of the session know what is sent, in order, and what could not be sent."""
+        self._on_sent.update(dict.fromkeys(classes, (note, forget)))
+
+    def restore(
+        self, cls: type[ev.ClientEvent], restored: Callable[[Any, Any], ev.ClientEvent]
+    ) -> None:
+        """Let a part of the session put back what it needs and an interceptor has left out."""
+        self._restore[cls] = restored
 
     def intercept_outgoing(self, selector: object, interceptor: Interceptor) -> None:
         """Let a function see commands before they are sent.
@@ -205,12 +227,12 @@ class Pipeline:
         Raises:
             UsageError: It is not registered here.
         """
-        found = False
+        found = self.router.off(function)
         for cls, chain in self._outgoing.items():
             found |= function in chain
             self._outgoing[cls] = tuple(each for each in chain if each != function)
         if not found:
-            self.router.off(function)
+            raise UsageError(f"{handler_name(function)} is not registered here")
 
     def listen(self, subscription: Subscription, on_end: OnEnd) -> None:
         """Add a listener, and tell it of the session's end."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from realtime_bus.errors import UsageError
 from realtime_bus.routing import declarations
 
 from ._session import Session
 
-__all__ = ["Plugin", "check_plugin"]
+__all__ = ["Plugin", "check_plugins"]
 
 
 @runtime_checkable
@@ -30,7 +31,18 @@ class Plugin(Protocol):
         """
 
 
-def check_plugin(plugin: object) -> Plugin:
+def check_plugins(plugins: object) -> list[Plugin]:
+    """Return the plugins, or say what is wrong with them.
+
+    Raises:
+        UsageError: One is none, or they are not several.
+    """
+    if not isinstance(plugins, Iterable):
+        raise UsageError(f"plugins={plugins!r:.80} is no list; write plugins=[...]")
+    return [_check_plugin(plugin) for plugin in cast("Iterable[object]", plugins)]
+
+
+def _check_plugin(plugin: object) -> Plugin:
     """Return the plugin, or say what is missing.
 
     Raises:

@@ -26,6 +26,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, RequestRejected, SessionClosed
 
@@ -83,17 +85,22 @@ class Requests:
         """Wait for the answer of a command that is sent next."""
         self._expected[pending.event.event_id or ""] = pending
 
-    def sent(self, event: ev.ClientEvent) -> None:
-        """Note a command that was sent."""
-        pending = self._expected.pop(event.event_id or "", None)
+    def sent(self, given: ev.ClientEvent, event: ev.ClientEvent) -> None:
+        """Note a command that was sent, as it was given and as interceptors have left it."""
+        pending = self._expected.pop(given.event_id or "", None)
         if pending is None:
             pending = Pending(event)
             unawaited = [p for p in self._sent if p.on_settled is None]
             if len(unawaited) >= _MAX_UNAWAITED:
                 self._sent.remove(unawaited[0])
         else:
-            pending.event = event  # as an interceptor may have left it
+            pending.event = event
         self._sent.append(pending)
+
+    def unsent(self, event: ev.ClientEvent) -> None:
+        """Forget the command that was noted last: the transport did not take it."""
+        if self._sent and self._sent[-1].event is event:
+            self._sent.pop()
 
     def abandon(self, pending: Pending) -> None:
         """Stop waiting: whoever asked has gone."""
@@ -142,10 +149,12 @@ class Requests:
 
 def error_details(event: ev.Error) -> ev.ErrorDetails:
     """Return what the server complains about, even where it says so in a shape of its own."""
-    error: Any = event.error  # raw data, where it did not fit
-    if isinstance(error, ev.ErrorDetails):
-        return error
-    return ev.ErrorDetails(type="", message=str(error))
+    error: Any = event.error  # raw data, where it did not fit; and so may be its fields
+    if not isinstance(error, ev.ErrorDetails):
+        return ev.ErrorDetails(type="", message=str(error))
+    fields = {name: getattr(error, name) for name in error.__struct_fields__}
+    odd = {name: str(raw) for name, raw in fields.items() if not isinstance(raw, str | None)}
+    return msgspec.structs.replace(error, **odd) if odd else error
 
 
 def rejection(event: ev.ClientEvent, error: ev.ErrorDetails) -> RequestRejected:

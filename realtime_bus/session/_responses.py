@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from weakref import finalize
 
 import anyio
+import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.codec import encode
@@ -92,8 +93,8 @@ class Responses:
 
     # --- what is asked for -------------------------------------------------------------------
 
-    def submit(self, event: ev.ResponseCreate, *, replace: bool = False) -> ResponseRequest:
-        """Send a request for a response when its turn has come.
+    def prepare(self, event: ev.ResponseCreate) -> ResponseRequest:
+        """Make a request of what is asked for.
 
         Raises:
             InvalidEvent: The request would be refused; nothing was sent.
@@ -102,11 +103,20 @@ class Responses:
         params = mark_request(event.response or ev.ResponseCreateParams(), request_id)
         request = ResponseRequest(ev.ResponseCreate(event_id=request_id, response=params))
         encode(request.event)  # it may have to wait, and a mistake should be told here
+        return request
+
+    def submit(self, request: ResponseRequest, *, replace: bool = False) -> None:
+        """Send a request when its turn has come."""
         if replace and not request.out_of_band:
             self._arbiter.make_way()
         self._arbiter.submit(request, anyio.current_time())
         self._guard()
-        return request
+
+    def restored(self, given: ev.ResponseCreate, sent: ev.ResponseCreate) -> ev.ResponseCreate:
+        """Return what an interceptor made of a request, with the id and mark that it is known by."""
+        request_id = given.event_id or ""
+        params = mark_request(sent.response or ev.ResponseCreateParams(), request_id)
+        return msgspec.structs.replace(sent, event_id=request_id, response=params)
 
     def _send_create(self, event: ev.ResponseCreate) -> None:
         if not self._channel.send_nowait(event):
@@ -145,7 +155,7 @@ class Responses:
                 request.settle(error=rejection(request.event, error))
         elif isinstance(event, ev.ResponseCreated | ev.ResponseDone):
             response: Any = event.response  # raw data, where it did not fit: reported as drift
-            if not isinstance(response, ev.Response):
+            if not isinstance(getattr(response, "id", ...), str | None):
                 return
             if isinstance(event, ev.ResponseDone):
                 self._arbiter.done(response, now_s)
@@ -188,7 +198,6 @@ class Responses:
     def read(self, request: ResponseRequest) -> ReplyDeltas:
         """Collect the words of a response from now on, until it ends or `unread` is called."""
         deltas = self._deltas[request] = ReplyDeltas()
-        request.on_settled = lambda: self.unread(request)
         self._listen()
         return deltas
 
@@ -315,16 +324,13 @@ class Reply:
         self._settled = anyio.Event()
         self._deltas = responses.read(request)
         finalize(self, responses.unread, request).atexit = False
-        settle, settled = request.on_settled, self._settled.set
+        settled = self._settled.set
 
         def on_settled() -> None:
-            if settle is not None:
-                settle()
+            responses.unread(request)
             settled()
 
         request.on_settled = on_settled
-        if request.settled:
-            on_settled()
 
     @property
     def id(self) -> str | None:

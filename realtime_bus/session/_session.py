@@ -132,7 +132,8 @@ class Session(Generic[StateT]):
         self._pipeline.handle((ev.Error,), self._see_error)
         self._pipeline.handle(ANSWERS, self._requests.observe)
         self._pipeline.handle(Responses.SEEN, self._responses.see)
-        self._pipeline.on_sent(ANSWERED, self._requests.sent)
+        self._pipeline.on_sent(ANSWERED, self._requests.sent, self._requests.unsent)
+        self._pipeline.restore(ev.ResponseCreate, self._responses.restored)
         self._lifecycle.on_end(self._requests.fail_all)
         self._lifecycle.on_end(self._responses.fail_all)
 
@@ -237,11 +238,22 @@ class Session(Generic[StateT]):
             event: What handlers are to get. It goes on behind the interceptor that held it; one
                 that none has held meets all of them.
             behind: The interceptor to go on behind, for an event made in place of one held back.
+
+        Raises:
+            UsageError: It is not an event.
         """
+        if not isinstance(event, ev.Event):
+            raise UsageError(f"{event!r:.80} is not an event")
         self._pipeline.inject(event, behind)
 
     def emit(self, event: ev.BusEvent) -> None:
-        """Deliver an event of the application's or a plugin's own to those who listen, at once."""
+        """Deliver an event of the application's or a plugin's own to those who listen, at once.
+
+        Raises:
+            UsageError: It is no such event.
+        """
+        if not isinstance(event, ev.BusEvent):
+            raise UsageError(f"{event!r:.80} is no event of your own; derive it from events.AppEvent")
         self._pipeline.emit(event)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
@@ -286,7 +298,8 @@ class Session(Generic[StateT]):
             return self._pipeline.send_nowait(event)
         if self.close_info is not None:
             raise self._lifecycle.closed_error("send")
-        request = self._responses.submit(event)
+        request = self._responses.prepare(event)
+        self._responses.submit(request)
         if request.error is None:
             return True
         if isinstance(request.error, RequestError):
@@ -322,26 +335,27 @@ class Session(Generic[StateT]):
         """
         if type(event) not in ANSWERED:
             hint = "use respond()" if isinstance(event, ev.ResponseCreate) else "use send()"
-            raise UsageError(f"{event.type} has no single answer that could be awaited; {hint}")
+            name = event.type if isinstance(event, ev.Event) else repr(event)[:80]
+            raise UsageError(f"{name} has no single answer that could be awaited; {hint}")
         if event.event_id is None:
             event = msgspec.structs.replace(event, event_id=self._next_event_id())
         settled = anyio.Event()
         pending = Pending(event, settled.set)
         self._requests.expect(pending)
         try:
-            with anyio.fail_after(timeout_s):
+            with anyio.move_on_after(timeout_s):
                 if not await self._pipeline.send(event):
                     raise not_sent(event)
                 await settled.wait()
-        except TimeoutError:
+        finally:
+            self._requests.abandon(pending)
+        if timeout_s is not None and not settled.is_set():
             raise RequestTimeout(
                 f"the server did not answer {event.type} within {timeout_s:g} s",
                 event_type=event.type,
                 event_id=event.event_id or "",
-                timeout_s=timeout_s or 0.0,
-            ) from None
-        finally:
-            self._requests.abandon(pending)
+                timeout_s=timeout_s,
+            )
         if pending.answer is None:
             raise cast("Exception", pending.error)  # settled means that one of the two is there
         return pending.answer
@@ -497,10 +511,10 @@ class Session(Generic[StateT]):
         self._refuse("respond", "transcription", "translation")
         if self.close_info is not None:
             raise self._lifecycle.closed_error("respond")
-        request = self._responses.submit(
-            ev.ResponseCreate(response=_params(params, fields)), replace=replace
-        )
-        return Reply(self._responses, request, timeout_s=timeout_s)
+        request = self._responses.prepare(ev.ResponseCreate(response=_params(params, fields)))
+        reply = Reply(self._responses, request, timeout_s=timeout_s)  # reads before anything comes
+        self._responses.submit(request, replace=replace)
+        return reply
 
     @property
     def active_response_id(self) -> str | None:

@@ -48,10 +48,10 @@ class PushTransport:
 
     # The application's side
 
-    def feed(self, frame: bytes | str) -> None:
+    def feed(self, frame: bytes | bytearray | memoryview | str) -> None:
         """Give the session one message; without effect after the end."""
         if self._info is None:
-            self._push([frame.encode() if isinstance(frame, str) else frame])
+            self._push([frame.encode() if isinstance(frame, str) else bytes(frame)])
 
     def end(
         self, code: int = 1000, reason: str = "", *, error: BaseException | None = None

@@ -27,7 +27,7 @@ class Book:
         event = msgspec.structs.replace(event, event_id=name)
         self.pending[name] = Pending(event, lambda: self.settled.append(name))
         self.requests.expect(self.pending[name])
-        self.requests.sent(event)
+        self.requests.sent(event, event)
 
     def hear(self, *events: ev.Event) -> list[str]:
         """Return which requests these events settle."""
