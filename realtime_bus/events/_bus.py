@@ -92,11 +92,11 @@ class Closed(BusEvent, tag="bus.closed"):
 
 
 class HandlerFailed(BusEvent, tag="bus.handler_failed"):
-    """A handler raised; the session goes on.
+    """A handler, predicate, interceptor or task raised; the session goes on.
 
     Attributes:
-        handler: The handler's qualified name.
-        event_type: Wire name of the event it was given.
+        handler: The handler's name: module and qualified name, if it was given no other.
+        event_type: Wire name of the event it was given; empty for a task.
         error: What it raised, with its traceback.
     """
 
@@ -151,7 +151,7 @@ class Overflow(BusEvent, tag="bus.overflow"):
     """A handler's mailbox is full, and events were dropped as its policy says.
 
     Attributes:
-        handler: The handler's qualified name.
+        handler: The handler's name: module and qualified name, if it was given no other.
         event_type: Wire name of the event that found it full.
         policy: What the handler asked for at its bound.
         dropped: How many events it has lost so far in this session.

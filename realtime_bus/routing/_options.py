@@ -33,7 +33,8 @@ class HandlerOptions(TypedDict, total=False):
             stops reading from the socket until the handler has caught up.
         timeout_s: Seconds that one event may take; a slower handler is cancelled and
             reported as failed.
-        name: What the handler is called in logs and statistics; its qualified name if left out.
+        name: What the handler is called in logs and statistics; its module and qualified name if
+            left out.
     """
 
     mode: Mode

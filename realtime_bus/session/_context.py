@@ -58,10 +58,10 @@ class SessionContext(Generic[StateT]):
         open_timeout_s: float,
         settings: Mapping[str, Any],
     ) -> None:
-        self._settings = settings_request(settings, kind) if settings else None
-        if self._settings is not None:
+        self._settings = settings
+        if settings:
             command: Any = translation.SessionUpdate if kind == "translation" else ev.SessionUpdate
-            encode(command(session=self._settings))  # complains now, not when all is connected
+            encode(command(session=settings_request(settings, kind)))  # complains now
         self._registry = registry
         self._open_transport = open_transport
         self._url = url
@@ -134,10 +134,9 @@ class SessionContext(Generic[StateT]):
             if session.close_info is not None:
                 raise self._refusal(session.close_info, session.last_error)
         session.emit(ev.Connected(url=self._url, session_id=session.id))
-        if self._settings is not None and self._kind == "translation":
-            await session.update_translation(self._settings)
-        elif self._settings is not None:
-            await session.update(self._settings)
+        if self._settings:  # of the kind that the server says it is
+            translates = self._kind == "translation"
+            await (session.update_translation if translates else session.update)(**self._settings)
 
     async def _until(self, created: anyio.Event) -> None:
         try:

@@ -15,6 +15,7 @@ from realtime_bus import (
     UsageError,
 )
 from realtime_bus import events as ev
+from realtime_bus.server import EnergyDetector, RealtimeServer
 
 from ..bus._peer import Peer, joined, refusal, speech  # noqa: TID252  # tests are no package with a name of its own
 
@@ -76,6 +77,18 @@ async def test_settings_that_cannot_work_cost_no_connection(
     """What is wrong with a setting is told by the call, before anything is dialled."""
     with pytest.raises(error, match=message):
         Bus().connect("wss://example.invalid/v1/realtime", api_key="sk-x", **settings)
+
+
+async def test_settings_are_of_the_kind_that_the_server_says() -> None:
+    """On a connection of one's own, ``session.created`` tells that it only transcribes."""
+    whisper = ev.Transcription(model="whisper-1")
+    server = RealtimeServer(detector_factory=EnergyDetector)
+    async with (
+        server.connect_memory(kind="transcription") as transport,
+        Bus().session(transport, transcription=whisper) as session,
+    ):
+        assert session.settings.kind == "transcription"
+        assert session.settings.transcription_model == "whisper-1"
 
 
 async def test_without_waiting_for_created() -> None:
