@@ -189,6 +189,7 @@ def _raised(depth: int, causes: int) -> Exception:
     return caught.value
 
 
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer makes each line cost more")
 def test_a_failure_is_cheap_to_render() -> None:
     """It takes no more for a deep stack and a long chain than for a shallow one."""
 
