@@ -1,5 +1,6 @@
 """Whatever a client sends: an answer, never an exception."""
 
+import sys
 import time
 from typing import Any
 
@@ -264,4 +265,5 @@ def test_an_hour_of_conversation_in_seconds() -> None:
     assert turns == 600
     assert len(done) in (599, 600)
     _check_story(world.events[:-1] if "in_progress" in done else world.events)
-    assert time.perf_counter() - begun_s < 20
+    if sys.gettrace() is None:  # a tracer makes each line cost more
+        assert time.perf_counter() - begun_s < 20
