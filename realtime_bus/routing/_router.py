@@ -38,6 +38,7 @@ _MAX_KEPT = 256  # events without audio that were ended by an interceptor
 _WIRE = frozenset(
     cls for classes in INCOMING.values() for cls in classes if not issubclass(cls, BusEvent)
 )
+_HEADS = frozenset(head for cls in _WIRE for head in frame_heads(wire_name(cls)))
 
 
 class _Route(NamedTuple):
@@ -70,7 +71,7 @@ class Router:
         self._kept: deque[Event] = deque()
         self._wanted: Counter[type[Event]] = Counter()
         self._over = False
-        self.skippable: set[bytes] = {head for cls in _WIRE for head in frame_heads(wire_name(cls))}
+        self.skippable: set[bytes] = set(_HEADS)
 
     # --- the way of an event -----------------------------------------------------------------
 

@@ -98,16 +98,16 @@ class SessionProtocol(ABC):
 
     # not every kind has responses: these do nothing where nothing was asked for
 
-    def responder_made(self, response_id: str, output: Output) -> None:  # noqa: B027
+    def responder_made(self, response_id: str, output: Output) -> None:  # noqa: B027  # most need not
         """Take a piece of an answer."""
 
-    def responder_finished(self, response_id: str) -> None:  # noqa: B027
+    def responder_finished(self, response_id: str) -> None:  # noqa: B027  # most need not
         """Take note that an answer is complete."""
 
-    def responder_failed(self, response_id: str, message: str) -> None:  # noqa: B027
+    def responder_failed(self, response_id: str, message: str) -> None:  # noqa: B027  # most need not
         """Take note that there will be no more of an answer; the client is told `message`."""
 
-    def responder_may_go_on(self, response_id: str) -> bool:  # noqa: ARG002
+    def responder_may_go_on(self, response_id: str) -> bool:  # noqa: ARG002  # overridden
         """Tell whether there is room for more of an answer; ask again after each tick."""
         return True
 

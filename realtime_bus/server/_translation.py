@@ -94,7 +94,7 @@ class TranslationProtocol(SessionProtocol):
     def _echo(self) -> tr.TranslationSession:
         return msgspec.convert(self._settings, tr.TranslationSession)
 
-    def _carry_out(self, event: ev.ClientEvent, frame: ClientFrame) -> None:  # noqa: ARG002
+    def _carry_out(self, event: ev.ClientEvent, frame: ClientFrame) -> None:  # noqa: ARG002  # others' need
         if self._closing:
             raise InvalidRequest("invalid_event", "The session is closing.", param="type")
         if isinstance(event, tr.SessionInputAudioBufferAppend):

@@ -57,7 +57,7 @@ def test_an_application_event_needs_no_further_words() -> None:
     with pytest.raises(AttributeError, match="immutable"):
         unchecked.total = 1.0
     with pytest.raises(TypeError, match="positional"):
-        OrderPlaced(*["o_1"])  # type: ignore[call-arg]
+        OrderPlaced(*["o_1"])  # type: ignore[call-arg]  # the mistake
 
 
 @pytest.mark.parametrize(
