@@ -8,7 +8,7 @@ import typing
 
 from . import audio, events
 from .bus import Bus, BusStatistics
-from .codec import Decoder, decode, decode_client, encode
+from .codec import Decoder, decode, decode_client, encode, narrow
 from .errors import (
     AuthenticationError,
     CloseInfo,
@@ -100,6 +100,7 @@ __all__ = [
     "events",
     "intercept",
     "intercept_outgoing",
+    "narrow",
     "on",
     "once",
     "pattern",
