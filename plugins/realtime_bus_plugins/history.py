@@ -65,7 +65,7 @@ class History:
         """Watch a session. Called by the bus."""
         self._states[session] = HistoryState()
         # an interceptor: so that any handler of an event finds the state as it is after it
-        session.intercept(tuple(HistoryState.SEEN), self._see)
+        session.intercept(tuple(HistoryState.SEEN), self._see, narrowed=True)
 
     def _see(self, event: ev.Event, session: Session) -> ev.Event:
         self._states[session].see(event)

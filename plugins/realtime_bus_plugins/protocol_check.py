@@ -101,7 +101,7 @@ class ProtocolCheck:
             observed.sent(event)
             return event
 
-        session.intercept(tuple(Observed.SEEN), received)
+        session.intercept(tuple(Observed.SEEN), received, narrowed=True)
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
 
     def _passes(self, event: ev.ClientEvent, broken: list[BrokenRule], session: Session) -> bool:

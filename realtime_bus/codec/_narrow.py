@@ -9,7 +9,7 @@ Rules:
 1. What is of its type stays as it is; an event in which everything is comes back itself.
 2. What is not is taken for left out: it reads as the field's default, or as None where that is
    allowed. Where neither is there, text reads as ``""``, a number as 0, an object as an empty one.
-3. A word that is in no list of words is still a word: a new status, a new role.
+3. A number that 64 bits do not hold is none. A word that is in no list of words is still a word: a new status, a new role.
 4. Of a list, elements that do not fit are taken out; of objects of several kinds one that fits
    none becomes an `UnknownObject` without data, so that the others keep their places.
 5. What an error says is kept as text, whatever shape it has: it is all that a person will see.
@@ -32,6 +32,7 @@ from ._scalars import shown
 
 _E = TypeVar("_E", bound=Event)
 _MAX_VALUES = 20_000
+_TOO_LARGE = 2**63
 _MISFIT: Final[Any] = object()
 
 
@@ -125,6 +126,15 @@ class _Narrowing:
         fits = type(value) is str and (node.max_length is None or len(value) <= node.max_length)
         return value if fits else _MISFIT
 
+    def integer(self, value: Any, _node: object) -> Any:
+        return value if type(value) is int and abs(value) < _TOO_LARGE else _MISFIT
+
+    def number(self, value: Any, _node: object) -> Any:
+        if type(value) is float:
+            return value
+        fitting = self.integer(value, _node)
+        return fitting if fitting is _MISFIT else float(fitting)
+
     def literal(self, value: Any, node: inspect.LiteralType) -> Any:
         word = type(value) is str and any(type(known) is str for known in node.values)
         return value if word or value in node.values else _MISFIT
@@ -178,8 +188,8 @@ _CHECKS: dict[type[inspect.Type], Callable[[_Narrowing, Any, Any], Any]] = {
     inspect.DictType: _Narrowing.dict,
     inspect.StrType: _Narrowing.text,
     inspect.LiteralType: _Narrowing.literal,
-    inspect.IntType: _of(int),
-    inspect.FloatType: _of(float, int),
+    inspect.IntType: _Narrowing.integer,
+    inspect.FloatType: _Narrowing.number,
     inspect.BoolType: _of(bool),
     inspect.NoneType: _of(type(None)),
     inspect.RawType: _of(bytes, LazyBase64, Raw),

@@ -129,7 +129,8 @@ class Observed:
         self, event: ev.InputAudioBufferSpeechStopped | ev.InputAudioBufferTimeoutTriggered
     ) -> None:
         """The turn's commit follows."""
-        left_ms = max(0.0, self._sent_ms - event.audio_end_ms)
+        end_ms = min(event.audio_end_ms, self._sent_ms)  # a server may write any number
+        left_ms = self._sent_ms - max(0, end_ms)
         self.buffer_ms = min(self.buffer_ms, left_ms)
 
     # responses
