@@ -23,6 +23,7 @@ from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
 from realtime_bus.log import Logger, describe, get_logger
 from realtime_bus.routing import (
+    LIGHT_BYTES,
     OUTGOING,
     BusOptions,
     Drifted,
@@ -37,6 +38,7 @@ from realtime_bus.routing import (
     check_interceptor,
     handler_name,
     select,
+    weight_bytes,
 )
 from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import on_asyncio
@@ -54,6 +56,7 @@ class Pipeline:
     Attributes:
         frame: The frame being dispatched; valid in inline handlers and interceptors.
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
+        heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
         log: Every line carries the session's id, once it is known.
         first_error: What a handler raised first, if the bus was told to raise it.
@@ -62,6 +65,7 @@ class Pipeline:
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
         self.frame: bytes = b""
         self.frame_time_s: float = 0.0
+        self.heavy_bytes: int = 0
         self.frames_received: int = 0
         self.bytes_received: int = 0
         self.frames_skipped: int = 0
@@ -78,6 +82,7 @@ class Pipeline:
         self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
         self._route: Callable[[Any], None] = self.router.route
+        self._route_heavy: Callable[[Any], None] = self.router.route_heavy
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
@@ -89,7 +94,8 @@ class Pipeline:
     def deliver(self, frame: bytes) -> None:
         """Take one frame from the transport and run what listens to its event."""
         self.frames_received += 1
-        self.bytes_received += len(frame)
+        length = len(frame)
+        self.bytes_received += length
         # the frame's beginning says its type: 0.15 us, where decoding costs three times that
         head_end = frame.find(b'"', _HEAD_BYTES, MAX_HEAD_BYTES)
         if head_end > 0 and frame[:head_end] in self._skippable:
@@ -97,7 +103,14 @@ class Pipeline:
             return
         self.frame_time_s = perf_counter()
         self.frame = frame
-        self._route(self._decode(frame))
+        if length <= LIGHT_BYTES:
+            self._route(self._decode(frame))
+            return
+        self.heavy_bytes = length
+        try:
+            self._route_heavy(self._decode(frame))
+        finally:
+            self.heavy_bytes = 0
 
     def emit(self, event: Any) -> None:
         """Deliver an event of the bus's own, or of the application, to those who listen."""
@@ -105,11 +118,13 @@ class Pipeline:
 
     def inject(self, event: ev.Event, behind: Interceptor | None) -> None:
         """Deliver an event that was held back, or one of the application's making."""
-        current, self.frame = self.frame, b""  # the frame at hand is another event's
+        current, heavy_bytes = self.frame, self.heavy_bytes
+        self.frame = b""  # the frame at hand is another event's
+        self.heavy_bytes = weight_bytes(event)
         try:
             self.router.inject(event, behind)
         finally:
-            self.frame = current
+            self.frame, self.heavy_bytes = current, heavy_bytes
 
     @property
     def drift_counts(self) -> dict[tuple[str, str, str], int]:
@@ -275,7 +290,13 @@ class Pipeline:
             self.lifecycle.cancel()
         # a handler of HandlerFailed that fails must not report itself for ever
         if not isinstance(event, ev.HandlerFailed):
-            self.emit(ev.HandlerFailed(handler=handler, event_type=event_type, error=error))
+            heavy_bytes = self.heavy_bytes
+            self.heavy_bytes = 0 if event is None else weight_bytes(event)  # a traceback keeps it
+            try:
+                failed = ev.HandlerFailed(handler=handler, event_type=event_type, error=error)
+                self.router.route_heavy(failed)
+            finally:
+                self.heavy_bytes = heavy_bytes
 
     def _report_task(self, name: str, error: BaseException) -> None:
         self.report_failure(name, None, error)
@@ -318,7 +339,7 @@ class Pipeline:
     def abandon(self) -> None:
         """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
-        self._route = _drop
+        self._route = self._route_heavy = _drop
         self.router.close()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -28,11 +28,25 @@ from realtime_bus_plugins.turn_metrics import TurnMetrics
 pytestmark = [pytest.mark.anyio, pytest.mark.breaks_rules("*")]
 
 MISSING: Any = object()
-ODD: list[Any] = [MISSING, None, [], ["a"], {}, {"id": 1}, -1, 1.5, True, "", "x", 10**400, "i" * 3000]
+ODD: list[Any] = [
+    MISSING,
+    None,
+    [],
+    ["a"],
+    {},
+    {"id": 1},
+    -1,
+    1.5,
+    True,
+    "",
+    "x",
+    10**400,
+    "i" * 3000,
+]
 """What stands where something else should: also numbers that no float holds, and long ids."""
 
 
-def sound(node: inspect.Type, name: str = "") -> Any:
+def sound(node: inspect.Type, name: str = "") -> Any:  # noqa: PLR0911  # a table of types
     """Return plain data that a type takes."""
     if isinstance(node, inspect.StructType):
         plain = {f.encode_name: sound(f.type, f.name) for f in node.fields}
@@ -60,14 +74,16 @@ _SOUND: dict[type[inspect.Type], Any] = {
 
 def places(plain: Any) -> Iterator[tuple[Any, Any]]:
     """Yield each container within plain data with each of its keys."""
-    keys = plain if isinstance(plain, dict) else range(len(plain)) if isinstance(plain, list) else ()
+    keys = (
+        plain if isinstance(plain, dict) else range(len(plain)) if isinstance(plain, list) else ()
+    )
     for key in list(keys):
         yield plain, key
         yield from places(plain[key])
 
 
 def odd_frames(cls: type[ev.Event]) -> Iterator[bytes]:
-    """Yield frames of an event with one odd value each, wherever there can be one; and bare ones."""
+    """Yield frames of an event with one odd value each, wherever one can be; and bare ones."""
     plain = sound(inspect.type_info(cls))
     yield json.dumps({"type": plain["type"]}).encode()
     yield json.dumps(dict.fromkeys(plain) | {"type": plain["type"]}).encode()
@@ -125,7 +141,9 @@ async def test_no_part_of_ours_fails_at_what_was_read_leniently(protocol: Any) -
     failed = set[str]()
     transport = PushTransport(send=len)
     bus = Bus(log_errors=False)
-    bus.on(ev.HandlerFailed)(lambda event: failed.add(f"{event.event_type}: {event.handler}: {event.error!r:.100}"))
+    bus.on(ev.HandlerFailed)(
+        lambda event: failed.add(f"{event.event_type}: {event.handler}: {event.error!r:.100}")
+    )
     fields = {"protocol": protocol, "plugins": every_plugin()}
     async with bus.session(transport, wait_created=False, **fields) as session:
         await anyio.wait_all_tasks_blocked()
@@ -162,8 +180,8 @@ def test_what_is_narrowed_is_of_its_type(name: str) -> None:
         assert narrow(narrowed) is narrowed
         if "UnknownObject" in repr(narrowed):
             continue
-        try:
+        with suppress(msgspec.ValidationError):
             assert msgspec.json.decode(narrowed.to_json(), type=cls) == narrowed
-        except msgspec.ValidationError as error:
-            said = str(error)
-            assert re.search("Invalid enum value|[<>]=", said)  # noqa: PT017  # these are allowed
+            continue
+        with pytest.raises(msgspec.ValidationError, match="Invalid enum value|[<>]="):
+            msgspec.json.decode(narrowed.to_json(), type=cls)
