@@ -21,7 +21,7 @@ from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
-from realtime_bus.log import Logger, describe, get_logger
+from realtime_bus.log import Logger, Repeats, describe, get_logger, place_of
 from realtime_bus.routing import (
     LIGHT_BYTES,
     OUTGOING,
@@ -59,6 +59,7 @@ class Pipeline:
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
         log: Every line carries the session's id, once it is known.
+        errors: Which of the server's complaints are written to the log.
         first_error: What a handler raised first, if the bus was told to raise it.
     """
 
@@ -72,7 +73,10 @@ class Pipeline:
         self.frames_sent: int = 0
         self.bytes_sent: int = 0
         self.log: Logger = get_logger()
+        self.errors: Repeats = Repeats(burst=5)
         self.first_error: BaseException | None = None
+        self._failures = Repeats()
+        self._drifts = Repeats(burst=20)
         self.lifecycle: Lifecycle = Lifecycle(
             transport, report=self._report_task, on_closed=self._emit_closed
         )
@@ -133,14 +137,18 @@ class Pipeline:
 
     def _report_drift(self, drift: ev.Drift) -> None:
         # a new field harms nobody: servers have sent undocumented ones from the first day
-        write = self.log.debug if drift.kind == "unknown_field" else self.log.warning
-        write(
-            "the server sent something unexpected",
-            event_type=drift.event_type,
-            path=drift.path,
-            kind=drift.kind,
-            message=drift.message,
-        )
+        harmless = drift.kind == "unknown_field"
+        write = self.log.debug if harmless else self.log.warning
+        suppressed = self._drifts.due("unknown fields" if harmless else "drift")
+        if suppressed is not None:
+            write(
+                "the server sent something unexpected",
+                event_type=drift.event_type,
+                path=drift.path,
+                kind=drift.kind,
+                message=drift.message,
+                **suppressed,
+            )
         self.emit(drift)
 
     # --- commands out ------------------------------------------------------------------------
@@ -282,9 +290,15 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        self.log.error(
-            "a handler failed", handler=handler, event_type=event_type, **describe(error)
-        )
+        suppressed = self._failures.due(handler, type(error).__name__, place_of(error))
+        if suppressed is not None:
+            self.log.error(
+                "a handler failed",
+                handler=handler,
+                event_type=event_type,
+                **describe(error),
+                **suppressed,
+            )
         if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()
@@ -325,6 +339,15 @@ class Pipeline:
 
     def _emit_closed(self, close: Any) -> None:
         self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
+        for (handler, *error), suppressed in self._failures.rest():
+            name, where = error or ("", "")
+            self.log.error(
+                "a handler failed", handler=handler, error=name, where=where, suppressed=suppressed
+            )
+        for _, suppressed in self._drifts.rest():
+            self.log.warning("the server sent something unexpected", suppressed=suppressed)
+        for (code, *_), suppressed in self.errors.rest():
+            self.log.warning("the server reports an error", code=code, suppressed=suppressed)
 
     # --- the end -----------------------------------------------------------------------------
 
