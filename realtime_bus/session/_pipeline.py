@@ -290,7 +290,7 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        suppressed = self._failures.due(handler, type(error).__name__, place_of(error))
+        suppressed = self._failures.due(handler, event_type, type(error).__name__, place_of(error))
         if suppressed is not None:
             self.log.error(
                 "a handler failed",
@@ -339,11 +339,9 @@ class Pipeline:
 
     def _emit_closed(self, close: Any) -> None:
         self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
-        for (handler, *error), suppressed in self._failures.rest():
-            name, where = error or ("", "")
-            self.log.error(
-                "a handler failed", handler=handler, error=name, where=where, suppressed=suppressed
-            )
+        for kind, suppressed in self._failures.rest():
+            of_one = zip(("handler", "event_type", "error", "where"), kind, strict=False)
+            self.log.error("a handler failed", **dict(of_one), suppressed=suppressed)
         for _, suppressed in self._drifts.rest():
             self.log.warning("the server sent something unexpected", suppressed=suppressed)
         for (code, *_), suppressed in self.errors.rest():
