@@ -96,8 +96,8 @@ class Router:
 
     # --- the way of an event -----------------------------------------------------------------
 
-    def route(self, event: Event | Drifted) -> None:
-        """Send an event past the observers and interceptors to its handlers; never raises."""
+    def route(self, event: Any) -> None:
+        """Send an event, or a `Drifted`, past interceptors to its handlers; never raises."""
         puts = self._direct.get(type(event))
         if puts is None:
             self._observe_and_intercept(event)
@@ -112,7 +112,7 @@ class Router:
         else:
             self._observe_and_intercept(event)
 
-    def _observe_and_intercept(self, event: Any) -> None:
+    def _observe_and_intercept(self, event: Event) -> None:
         route = self._routes.get(type(event)) or self._compile(type(event))
         for observe in route.observers:
             observe(event)
