@@ -27,6 +27,7 @@ from ._playback import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["InterruptedItem", "Interruption", "PlaybackInterrupted", "PlaybackStarted"]
 
+_MAX_ANNOUNCED = 64  # items in the sink's queue whose beginning is waited for
 _WAY = "bus.connect(..., plugins=[sink := NullSink(), Interruption(sink)])"
 
 
@@ -39,9 +40,9 @@ class Interruption:
     (``interrupt_response`` false). Audio and audio transcripts of what was interrupted that
     arrive later reach no handler.
 
-    Emits `PlaybackStarted` when an item is first heard, and `PlaybackInterrupted` when something
-    was cut off: the latter before any handler sees ``speech_started``, so that whoever hears of
-    the speech can rely on the silence.
+    Emits `PlaybackStarted` when an item is first heard (of up to 64 that are queued at once), and
+    `PlaybackInterrupted` when something was cut off: the latter before any handler sees
+    ``speech_started``, so that whoever hears of the speech can rely on the silence.
 
     A plugin that judges whether speech was meant for the assistant, and drops the event
     otherwise, belongs before this one.
@@ -102,6 +103,7 @@ class _Attached:
         self.session = session
         self._sink = sink
         self._machine = machine
+        self._announcing = 0  # items that are waited for
 
     def subscribe(self, *, on_speech_started: bool) -> None:
         session = self.session
@@ -186,10 +188,19 @@ class _Attached:
     # --- when it is heard --------------------------------------------------------------------
 
     def _delivered(self, event: ev.ResponseOutputAudioDelta) -> None:
-        if self._machine.delivered(event):
+        if self._machine.delivered(event) and self._announcing < _MAX_ANNOUNCED:
             place = self._place(event.item_id)
             over_s = inf if place is None else _over_s(place)
-            self.session.start_soon(self._announce, event, self._machine.generation, over_s)
+            self._announcing += 1
+            self.session.start_soon(self._announce_once, event, self._machine.generation, over_s)
+
+    async def _announce_once(
+        self, event: ev.ResponseOutputAudioDelta, generation: int, over_s: float
+    ) -> None:
+        try:
+            await self._announce(event, generation, over_s)
+        finally:
+            self._announcing -= 1
 
     async def _announce(
         self, event: ev.ResponseOutputAudioDelta, generation: int, over_s: float
