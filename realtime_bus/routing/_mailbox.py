@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -150,9 +150,9 @@ class Mailbox:
 
     def _take(self) -> Any:
         """Take the oldest event out."""
-        event = self._queue.popleft()
+        event: Any = self._queue.popleft()
         if type(event) is tuple:
-            event, heavy_bytes = event
+            event, heavy_bytes = cast("tuple[Any, int]", event)
             self.pending_bytes -= heavy_bytes
         return event
 

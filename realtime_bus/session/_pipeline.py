@@ -308,7 +308,8 @@ class Pipeline:
             self.heavy_bytes = 0 if event is None else weight_bytes(event)  # a traceback keeps it
             try:
                 failed = ev.HandlerFailed(handler=handler, event_type=event_type, error=error)
-                self.router.route_heavy(failed)
+                route = self.router.route_heavy if self.heavy_bytes else self.router.route
+                route(failed)
             finally:
                 self.heavy_bytes = heavy_bytes
 
