@@ -20,9 +20,8 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
+from realtime_bus.audio import Resampler
 from realtime_bus.errors import MissingExtra, UsageError
-
-from ._audio import Resampler
 
 _RATE_HZ = 24_000
 _LONGEST_CLAUSE = 120
@@ -125,7 +124,7 @@ class Voice:
         if not words:
             return Spoken(clause, b"")
         pcm, rate_hz = _speak(words, self.settings)
-        resampler = Resampler(rate_hz, _RATE_HZ)
+        resampler = Resampler(rate_hz, _RATE_HZ, piece_ms=1000)
         return Spoken(clause, resampler.feed(pcm) + resampler.flush())
 
 
