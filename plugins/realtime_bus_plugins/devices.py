@@ -28,7 +28,7 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, SessionSlot, feed_sink
 from realtime_bus.events import AudioFormat
 
-from ._playback import RATE_HZ, FromSession, Timeline, ToSession
+from ._playback import RATE_HZ, Ribbon, ToSession
 
 __all__ = ["Device", "Microphone", "NoSoundDevice", "Speaker"]
 
