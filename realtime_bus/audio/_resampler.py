@@ -14,6 +14,7 @@ The rules:
 
 from __future__ import annotations
 
+import importlib
 import math
 from functools import cache
 from typing import Any
@@ -26,13 +27,11 @@ _MARGIN = 64
 
 @cache
 def _load() -> tuple[Any, Any]:
-    """Return numpy and soxr, which have no types that say more than Any here."""
+    """Return numpy and soxr: an extra's, and slow to import; soxr has no types."""
     try:
-        import numpy  # noqa: PLC0415, ICN001 - an extra's, and slow to import
-        import soxr  # noqa: PLC0415
+        return importlib.import_module("numpy"), importlib.import_module("soxr")
     except ImportError as error:
         raise MissingExtra("soxr", extra="audio") from error
-    return numpy, soxr
 
 
 class Resampler:

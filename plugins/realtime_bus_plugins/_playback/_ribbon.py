@@ -26,6 +26,9 @@ class Ribbon:
 
     Args:
         counting_only: No sample is kept: only the timeline is.
+
+    Attributes:
+        first: The position of the first sample that was not taken.
     """
 
     def __init__(self, *, counting_only: bool = False) -> None:
@@ -33,7 +36,7 @@ class Ribbon:
         self._timeline = Timeline(rate_hz=RATE_HZ)
         self._converter = FromSession(counting_only=counting_only)
         self._pcm = bytearray()
-        self._first = 0  # the position of the first sample that is kept
+        self.first = 0
         self._last: dict[object, tuple[int, int]] = {}  # where each part's last stretch lies
 
     def start(self, audio_format: AudioFormat) -> None:
@@ -54,12 +57,12 @@ class Ribbon:
             pcm, revised = self._converter.convert(audio, source)
             samples = len(pcm) // 2 - revised
         start = self._timeline.write(
-            now, samples, item_id=item_id, content_index=content_index, not_before=self._first
+            now, samples, item_id=item_id, content_index=content_index, not_before=self.first
         )
         if self._counting_only:
             return
-        self._revise(max(now, self._first), source, pcm[: 2 * revised])
-        self._pcm.extend(bytes(2 * (start - self._first) - len(self._pcm)))
+        self._revise(max(now, self.first), source, pcm[: 2 * revised])
+        self._pcm.extend(bytes(2 * (start - self.first) - len(self._pcm)))
         self._pcm.extend(pcm[2 * revised :])
         self._note(source, start, start + samples)
 
@@ -68,7 +71,7 @@ class Ribbon:
         start, end = self._last.get(source, (0, 0))
         begin = max(start, end - len(pcm) // 2, now)
         if pcm and begin < end:
-            at = 2 * (begin - self._first)
+            at = 2 * (begin - self.first)
             self._pcm[at : at + 2 * (end - begin)] = pcm[-2 * (end - begin) :]
 
     def _note(self, source: object, start: int, end: int) -> None:
@@ -83,23 +86,23 @@ class Ribbon:
         """Return the samples that come next, and keep them no longer."""
         pcm = bytes(self._pcm[: 2 * samples])
         del self._pcm[: 2 * samples]
-        self._first += samples
+        self.first += samples
         return pcm.ljust(2 * samples, b"\0")
 
     def until(self, end: int) -> bytes:
         """Return what is kept before a position."""
-        return bytes(self._pcm[: max(0, 2 * (end - self._first))])
+        return bytes(self._pcm[: max(0, 2 * (end - self.first))])
 
     def flush(self, now: int) -> list[PlayedItem]:
         """Cut everything behind ``now``; return every part that was playing or queued, in order."""
         self._converter.forget()
         self._last.clear()
-        del self._pcm[max(0, 2 * (now - self._first)) :]
+        del self._pcm[max(0, 2 * (now - self.first)) :]
         return self._timeline.flush(now)
 
     def turn_back(self, now: int) -> None:
         """Begin again at ``now``, which is before what was taken; right after a flush."""
-        self._first = now
+        self.first = now
 
     def positions(self, now: int) -> list[PlayedItem]:
         """Return how much of each part that is not over yet has been heard, in order."""
