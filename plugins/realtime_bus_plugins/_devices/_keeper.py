@@ -5,17 +5,18 @@ The rules:
 1. Opening and closing happen in worker threads. A device that was closed while it was being opened
    is closed as soon as it is open.
 2. A device is lost when PortAudio says that its stream has ended, or when it has neither taken nor
-   given anything for a second. `DeviceLost` tells so, and it is opened again, at once and then
+   given anything for 2.5 s. `DeviceLost` tells so, and it is opened again, at once and then
    with longer pauses, until the session ends; `DeviceReopened` tells of it.
 3. What waits to be played waits for a lost device, for 3 s. Then it is dropped, and what comes
    meanwhile with it: nobody waits for it any longer.
-4. A device that runs dry more than three times in each of two half seconds in a row does not bear
-   so small a block: it is opened again with the next larger one.
+4. A device that runs dry three times within 5 s, the first second aside, does not bear so small a
+   block: it is opened again with the next larger one.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -27,14 +28,15 @@ from realtime_bus import events as ev
 from realtime_bus.log import get_logger
 
 from ._portaudio import Block, Device, Kind, NoSoundDevice, Stream, open_stream
-from ._recorder import from_other_threads
+from ._recorder import CallSoon, from_other_threads
 
 BLOCKS_MS = (10, 20, 40)
 _LOOK_EVERY_S = 0.5
-_STALLED_S = 1.0
+_STALLED_S = 2.5
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PATIENCE_S = 3.0
 _XRUNS = 3
+_XRUN_LOOKS = 10
 
 _log = get_logger("realtime_bus.plugins.devices")
 
@@ -168,51 +170,69 @@ class Keeper:
         if self._stream is None:  # nobody has prepared it
             await anyio.to_thread.run_sync(self.open_if_wanted)
         call_soon = from_other_threads()
-        dry = 0
+        xruns: deque[int] = deque(maxlen=_XRUN_LOOKS)
+        looks = 0
         while (stream := self._stream) is not None:
-            lost = anyio.Event()
-            stream.on_lost = lambda: call_soon(lost.set)  # noqa: B023 - called before the next one
-            xruns = stream.xruns
-            if not stream.lost:
-                with anyio.move_on_after(_LOOK_EVERY_S):
-                    await lost.wait()
+            await self._look(stream, call_soon)
             if stream.lost or stream.idle_s > _STALLED_S:
                 await self._recover(session, stream)
-            dry = dry + 1 if stream.xruns - xruns > _XRUNS else 0
-            if dry == 2 and self._block + 1 < len(BLOCKS_MS):
-                dry = 0
+                looks = 0
+                continue
+            looks += 1
+            if looks == 2:  # opening is rough
+                xruns.clear()
+            xruns.append(stream.xruns)
+            if xruns[-1] - xruns[0] >= _XRUNS and self._block + 1 < len(BLOCKS_MS):
                 await self._enlarge(stream)
+                looks = 0
+
+    async def _look(self, stream: Stream, call_soon: CallSoon) -> None:
+        """Wait until it is time to look at a stream: now and then, and when it is lost."""
+        lost = anyio.Event()
+        stream.on_lost = lambda: call_soon(lost.set)
+        with anyio.move_on_after(_LOOK_EVERY_S):
+            if not stream.lost:
+                await lost.wait()
 
     async def _recover(self, session: Session, stream: Stream) -> None:
         lost_s = anyio.current_time()
+        if not self._leave(stream):
+            return
         session.emit(DeviceLost(kind=self.kind, device=self._device))
-        self._stream = None
         await anyio.to_thread.run_sync(_discard, stream)
         waiting = True
         attempt = 0
-        while self._stream is None:
+        while True:
             try:
                 await anyio.to_thread.run_sync(self.open_if_wanted)
+                break
             except NoSoundDevice as error:
                 _log.debug("device.not_yet_back", kind=self.kind, error=str(error))
-            else:
-                break
             if waiting and anyio.current_time() - lost_s >= _PATIENCE_S:
                 waiting = False
                 self._on_given_up()
             await anyio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
             attempt += 1
-        after_s = anyio.current_time() - lost_s
-        session.emit(DeviceReopened(kind=self.kind, device=self._device, after_s=after_s))
+        if self._stream is not None:  # not closed meanwhile
+            after_s = anyio.current_time() - lost_s
+            session.emit(DeviceReopened(kind=self.kind, device=self._device, after_s=after_s))
 
     async def _enlarge(self, stream: Stream) -> None:
         self._block += 1
         _log.warning(
             "device.runs_dry", kind=self.kind, device=self._device, block_ms=BLOCKS_MS[self._block]
         )
-        self._stream = None
-        await anyio.to_thread.run_sync(_discard, stream)
-        await anyio.to_thread.run_sync(self.open_if_wanted)
+        if self._leave(stream):
+            await anyio.to_thread.run_sync(_discard, stream)
+            await anyio.to_thread.run_sync(self.open_if_wanted)
+
+    def _leave(self, stream: Stream) -> bool:
+        """Let go of a stream; tell whether it was ours to close still."""
+        with self._lock:
+            ours = self._stream is stream
+            if ours:
+                self._stream = None
+            return ours
 
 
 def _discard(stream: Stream, *, drain: bool = False) -> None:

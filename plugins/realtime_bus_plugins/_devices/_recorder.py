@@ -17,6 +17,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 import anyio
@@ -30,6 +31,8 @@ _SILENCE = bytes(_FRAME_BYTES)
 
 Filter: TypeAlias = Callable[[bytes], bytes]
 """Takes 10 ms of PCM16 at 24 kHz in the device's thread, and returns what is to become of them."""
+
+CallSoon: TypeAlias = Callable[[Callable[[], object]], None]
 
 Passage: TypeAlias = Literal["open", "silent", "closed"]
 """What becomes of a frame: it passes, silence passes in its place, or nothing does."""
@@ -131,15 +134,20 @@ def _mean(pcm: bytes, channels: int) -> bytes:
     return bytes(np.rint(frames.mean(axis=1)).astype("<i2"))
 
 
-def from_other_threads() -> Callable[[Callable[[], object]], object]:
-    """Return what schedules a call in the running event loop from another thread.
+def from_other_threads() -> CallSoon:
+    """Return what schedules a call in the running event loop from another thread, while it runs.
 
     anyio's `from_thread.run_sync` waits for the call, which an audio callback must not.
     """
     trio = sys.modules.get("trio")
+    schedule: Callable[[Callable[[], object]], object]
     if trio is not None and trio.lowlevel.in_trio_run():
-        schedule: Callable[[Callable[[], object]], object] = (
-            trio.lowlevel.current_trio_token().run_sync_soon
-        )
-        return schedule
-    return asyncio.get_running_loop().call_soon_threadsafe
+        schedule = trio.lowlevel.current_trio_token().run_sync_soon
+    else:
+        schedule = asyncio.get_running_loop().call_soon_threadsafe
+
+    def call_soon(function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody is there to be told
+            schedule(function)
+
+    return call_soon
