@@ -112,6 +112,10 @@ class Ribbon:
         """Tell whether something is still to be heard."""
         return self._timeline.playing(now)
 
+    def sounding(self, now: int) -> bool:
+        """Tell whether something has begun to be heard, and is not over."""
+        return self._timeline.sounding(now)
+
     def remaining(self, now: int) -> int:
         """Return how many samples are still to be heard."""
         return self._timeline.remaining(now)

@@ -122,6 +122,11 @@ class Timeline:
         """Tell whether something is still to be heard."""
         return self.remaining(now) > 0
 
+    def sounding(self, now: int) -> bool:
+        """Tell whether something has begun to be heard, and is not over."""
+        self._advance(now)
+        return bool(self._queue) and self._queue[0].start < self._now
+
     def remaining(self, now: int) -> int:
         """Return how many samples are still to be heard."""
         self._advance(now)
