@@ -15,7 +15,8 @@
     │   └── TransportClosed     … seen by the one who wanted to write
     ├── RequestError            a request that brought no success
     │   ├── RequestRejected     the server answered with an error event
-    │   └── RequestTimeout      the server did not answer in time
+    │   ├── RequestTimeout      the server did not answer in time
+    │   └── ConnectionLost      the connection broke before the answer; the session goes on
     └── MissingExtra            an optional dependency is not installed
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "AuthenticationError",
     "CloseInfo",
     "ConnectError",
+    "ConnectionLost",
     "EventTooLarge",
     "HostUnreachable",
     "InvalidEvent",
@@ -241,6 +243,18 @@ class RequestTimeout(RequestError, TimeoutError):
     def __init__(self, message: str, *, event_type: str, event_id: str, timeout_s: float) -> None:
         super().__init__(message, event_type=event_type, event_id=event_id)
         self.timeout_s = timeout_s
+
+
+class ConnectionLost(RequestError, ConnectionError):
+    """The connection broke before a request was answered; the session goes on over the next one.
+
+    Attributes:
+        close: How the connection ended.
+    """
+
+    def __init__(self, message: str, *, event_type: str, event_id: str, close: CloseInfo) -> None:
+        super().__init__(message, event_type=event_type, event_id=event_id)
+        self.close = close
 
 
 class MissingExtra(RealtimeBusError, ImportError):

@@ -30,7 +30,7 @@ from realtime_bus.routing import Subscription, reading_goes_on, select
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import ConversationState
-from ._requests import error_details, rejection
+from ._requests import error_details, lost_with, rejection
 
 RESPONSE_TIMEOUT_S = 120.0
 """Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
@@ -205,6 +205,32 @@ class Responses:
         found = getattr(event, "response_id", None)  # some events name only their item
         response_id = found if isinstance(found, str) and found else None
         self._arbiter.signs_of_life(response_id, anyio.current_time())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no response is asked for."""
+        return self._arbiter.idle
+
+    def connection_lost(self, close: CloseInfo) -> list[ev.ResponseCreate]:
+        """Fail what had begun; return the requests that will be sent again."""
+
+        def fail(request: ResponseRequest) -> Exception:
+            return lost_with(request.event, close)
+
+        again = self._arbiter.connection_lost(fail)
+        self._listen()
+        return [request.event for request in again]
+
+    def connection_restored(self, *, answer_due: bool) -> None:
+        """Send what waits, over another connection.
+
+        Args:
+            answer_due: Whether to ask for the answer to speech that the last one owed.
+        """
+        if answer_due:
+            self._arbiter.submit(self.prepare(ev.ResponseCreate()), anyio.current_time())
+        self._arbiter.connection_restored(anyio.current_time())
+        self._guard()
 
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""
