@@ -67,6 +67,14 @@ class CloseInfo(msgspec.Struct, frozen=True, kw_only=True):
     clean: bool = True
     error: BaseException | None = None
 
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing was cut off: a clean close with 1000, 1001 or without a code (1005).
+
+        A server that closes with 1011, say, may be polite about it, and has failed all the same.
+        """
+        return self.clean and self.code in {1000, 1001, 1005}
+
     def __str__(self) -> str:
         return f"{self.code} ({self.reason})" if self.reason else str(self.code)
 

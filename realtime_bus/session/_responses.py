@@ -10,6 +10,8 @@ Rules:
    those that nobody listens to are skipped.
 5. Where it is not known yet whose a response is, what comes of it is kept for the one who may have
    asked for it, and handed out once that is sure.
+6. Words and audio that a session's end has cut off do not end as if they were finished: behind
+   what has come, the reader gets `SessionClosed`, unless the session ended in order.
 """
 
 from __future__ import annotations
@@ -276,7 +278,7 @@ class Responses:
         sound = Deltas[bytes]()
         deltas = self._deltas.get(request)
         if deltas is None:
-            sound.end()
+            sound.end(_cut_off(request))
         else:
             deltas.sounds.append(sound)
             self._with_sound.add(request)
@@ -288,7 +290,7 @@ class Responses:
         deltas = self._deltas.pop(request, None)
         self._with_sound.discard(request)
         if deltas is not None:
-            deltas.end(request.response_id)
+            deltas.end(request.response_id, _cut_off(request))
             self._listen()
 
     def _listen(self) -> None:
@@ -321,22 +323,23 @@ class Deltas(Generic[_T]):
         self._queue: deque[_T] = deque(maxlen=_MAX_DELTAS)
         self._changed = anyio.Event()
         self._ended = False
+        self._error: SessionClosed | None = None
 
     def put(self, delta: _T) -> None:
         """Add a delta."""
         self._queue.append(delta)
         self._changed.set()
 
-    def end(self) -> None:
-        """End the iteration behind what has come."""
-        self._ended = True
+    def end(self, error: SessionClosed | None) -> None:
+        """End the iteration behind what has come, with an error if something is missing."""
+        self._ended, self._error = True, error
         self._changed.set()
 
     async def next(self) -> _T:
         """Wait for the next delta, and take it out."""
         while not self._queue:
             if self._ended:
-                raise StopAsyncIteration
+                raise self._error or StopAsyncIteration
             if self._changed.is_set():
                 self._changed = anyio.Event()
             with reading_goes_on():
@@ -372,12 +375,12 @@ class ReplyDeltas:
             if event.response_id == response_id:
                 self.put(event)
 
-    def end(self, response_id: str | None) -> None:
+    def end(self, response_id: str | None, error: SessionClosed | None) -> None:
         """End every iteration; the response is known by now."""
         self._put_kept(response_id)
-        self.words.end()
+        self.words.end(error)
         for sound in self.sounds:
-            sound.end()
+            sound.end(error)
 
 
 class _Reading(Generic[_T]):
@@ -399,7 +402,8 @@ class Reply:
 
     ``await reply`` gives the finished `events.Response`, whatever its status. Text and audio can
     be read while they come; what came before reading began is not lost, except audio, which is
-    kept only from the call of `audio` on.
+    kept only from the call of `audio` on. Reading raises `SessionClosed` where a connection that
+    broke, or closed with an error's code, has cut the answer off.
 
     If whoever awaits it is cancelled, or runs out of time, while the request still waits for
     its turn, the request is taken back.
@@ -483,6 +487,12 @@ class Reply:
     def __repr__(self) -> str:
         state = "done" if self.done else "active" if self.id else "waiting"
         return f"<Reply {self.id or self._request.request_id} {state}>"
+
+
+def _cut_off(request: ResponseRequest) -> SessionClosed | None:
+    """Return what a reader of the request's response gets at the end, if that cut it off."""
+    error = request.error
+    return error if isinstance(error, SessionClosed) and not error.close.in_order else None
 
 
 def not_sent(event: ev.ClientEvent) -> RequestError:
