@@ -262,7 +262,7 @@ class Link:
 
     def resume(self) -> None:
         """Read again."""
-        self.paused: bool = False
+        self.paused = False
         self.connection.transport.resume()
 
 

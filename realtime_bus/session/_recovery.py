@@ -192,7 +192,7 @@ class Recovery:
     @property
     def active(self) -> bool:
         """Whether the session has no connection at the moment."""
-        return self._link.gap is not None
+        return self._link.gap is not None and self._parts.pipeline.lifecycle.close_info is None
 
     def _see_error(self, event: Any) -> None:
         if {getattr(event.error, "code", None), getattr(event.error, "type", None)} & FATAL_CODES:

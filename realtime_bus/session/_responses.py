@@ -11,7 +11,8 @@ Rules:
 5. Where it is not known yet whose a response is, what comes of it is kept for the one who may have
    asked for it, and handed out once that is sure.
 6. Words and audio that a session's end has cut off do not end as if they were finished: behind
-   what has come, the reader gets `SessionClosed`, unless the session ended in order.
+   what has come, the reader gets `SessionClosed`, unless the session ended in order. A lost
+   connection does the same with `ConnectionLost`, whatever comes after.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.codec import encode
-from realtime_bus.errors import CloseInfo, RequestError, RequestTimeout, SessionClosed
+from realtime_bus.errors import (
+    CloseInfo,
+    ConnectionLost,
+    RequestError,
+    RequestTimeout,
+    SessionClosed,
+)
 from realtime_bus.events import REALTIME
 from realtime_bus.routing import Subscription, reading_goes_on, select
 
@@ -323,14 +330,14 @@ class Deltas(Generic[_T]):
         self._queue: deque[_T] = deque(maxlen=_MAX_DELTAS)
         self._changed = anyio.Event()
         self._ended = False
-        self._error: SessionClosed | None = None
+        self._error: Exception | None = None
 
     def put(self, delta: _T) -> None:
         """Add a delta."""
         self._queue.append(delta)
         self._changed.set()
 
-    def end(self, error: SessionClosed | None) -> None:
+    def end(self, error: Exception | None) -> None:
         """End the iteration behind what has come, with an error if something is missing."""
         self._ended, self._error = True, error
         self._changed.set()
@@ -375,7 +382,7 @@ class ReplyDeltas:
             if event.response_id == response_id:
                 self.put(event)
 
-    def end(self, response_id: str | None, error: SessionClosed | None) -> None:
+    def end(self, response_id: str | None, error: Exception | None) -> None:
         """End every iteration; the response is known by now."""
         self._put_kept(response_id)
         self.words.end(error)
@@ -489,9 +496,11 @@ class Reply:
         return f"<Reply {self.id or self._request.request_id} {state}>"
 
 
-def _cut_off(request: ResponseRequest) -> SessionClosed | None:
+def _cut_off(request: ResponseRequest) -> SessionClosed | ConnectionLost | None:
     """Return what a reader of the request's response gets at the end, if that cut it off."""
     error = request.error
+    if isinstance(error, ConnectionLost):
+        return error
     return error if isinstance(error, SessionClosed) and not error.close.in_order else None
 
 
