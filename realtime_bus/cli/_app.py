@@ -207,9 +207,17 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     ] = None,
 ) -> None:
     """Run the local server: the Realtime protocol's other side, without a key or a network."""
-    from realtime_bus.server import FaultPlan, ServerOptions, serve_forever  # noqa: PLC0415  # slow
+    from realtime_bus.server import (  # noqa: PLC0415  # slow to import
+        FaultPlan,
+        FaultPlanError,
+        ServerOptions,
+        serve_forever,
+    )
 
-    plan = None if faults is None else FaultPlan.named(faults)
+    try:
+        plan = None if faults is None else FaultPlan.named(faults)
+    except FaultPlanError as error:
+        raise typer.BadParameter(str(error), param_hint="'--faults'") from None
     if plan is not None:
         _show_faults(plan)
     options = ServerOptions(api_key=api_key, pace=pace)

@@ -74,6 +74,7 @@ class FaultyTransport:
     def _receive(self, deliver: Callable[[bytes], None], frame: bytes) -> None:
         self._injector.receive(frame, current_time())
         deliver(frame)
+        self._listen()
         self._wake.notify()
 
     def send(self, frame: bytes) -> None:
@@ -136,7 +137,7 @@ class FaultyTransport:
                 for frame in injector.tick(current_time()):
                     self._transport.send(frame)
                 self._passed.notify()
-                self._listen(deaf=current_time() < injector.deaf_until_s)
+                self._listen()
                 if injector.end is None:
                     await self._rest(injector.next_deadline())
         self._passed.notify()
@@ -149,7 +150,9 @@ class FaultyTransport:
         with anyio.CancelScope(deadline=float("inf") if deadline_s is None else deadline_s):
             await self._wake.wait()
 
-    def _listen(self, *, deaf: bool) -> None:
+    def _listen(self) -> None:
+        """Read, or do not, as the injector has it now."""
+        deaf = current_time() < self._injector.deaf_until_s
         if deaf != self._deaf:
             self._deaf = deaf
             if deaf:

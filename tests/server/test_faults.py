@@ -135,7 +135,7 @@ def test_a_file_that_is_no_plan(tmp_path: Path, text: str, told_so: str) -> None
         (lambda: faults.Stall(for_s=-1), "for_s must be 0 or more"),
         (lambda: faults.Refuse(status=200), "status must be an HTTP error"),
         (lambda: faults.Refuse(after_s=3), "'refuse' takes no after_s"),
-        (lambda: faults.ShortLife(), "needs after_s"),
+        (faults.ShortLife, "needs after_s"),
         (lambda: faults.ShortLife(after_s=1, nth=2), "takes no nth"),
         (lambda: faults.LateDeltas(at="error"), "takes no at"),
         (lambda: faults.SlowRead(bytes_per_s=0), "bytes_per_s must be above 0"),
