@@ -25,7 +25,9 @@ from realtime_bus.routing import (
     registering,
 )
 from realtime_bus.session import (
+    Opener,
     Plugin,
+    Reconnect,
     Session,
     SessionContext,
     SessionKind,
@@ -157,6 +159,7 @@ class Bus:
         ping_interval_s: float | None = 20.0,
         ping_timeout_s: float | None = 20.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Unpack[TranscriptionSettings],
     ) -> SessionContext[_S]: ...
@@ -175,6 +178,7 @@ class Bus:
         ping_interval_s: float | None = 20.0,
         ping_timeout_s: float | None = 20.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Unpack[TranslationSettings],
     ) -> SessionContext[_S]: ...
@@ -194,6 +198,7 @@ class Bus:
         ping_interval_s: float | None = 20.0,
         ping_timeout_s: float | None = 20.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionContext[_S]: ...
@@ -212,6 +217,7 @@ class Bus:
         ping_interval_s: float | None = 20.0,
         ping_timeout_s: float | None = 20.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Any,
     ) -> SessionContext[Any]:
@@ -234,6 +240,9 @@ class Bus:
             ping_interval_s: Seconds between keepalive pings; None sends none.
             ping_timeout_s: Seconds that a pong may take.
             max_frame_bytes: The largest frame that is accepted; None for no limit.
+            reconnect: How the session outlives a lost connection and the server's time limit; see
+                `Reconnect`. False ends it with its connection. The first connection is not
+                retried: that it fails is the caller's to know.
             dial: What opens the connection: `dial_picows` of `realtime_bus.transport` costs
                 less CPU, on asyncio and with the extra ``picows``; or a function of your own.
             **settings: `SessionSettings`, `TranscriptionSettings` or `TranslationSettings`: checked
@@ -250,20 +259,28 @@ class Bus:
             UsageError: That kind of session has no such setting, or a plugin is none.
         """
         given = dict(headers or {})
-        where = target(model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given)
-        open_transport = where.opener(
-            dial,
-            headers=given,
-            open_timeout_s=open_timeout_s,
-            ssl_context=ssl_context,
-            ping_interval_s=ping_interval_s,
-            ping_timeout_s=ping_timeout_s,
-            max_frame_bytes=max_frame_bytes,
-        )
+        policy = _policy(reconnect)
+        openers: list[Opener] = []
+        addresses = (model_or_url, *(policy.targets if policy is not None else ()))
+        targets = [
+            target(address, call_id=call_id, intent=intent, api_key=api_key, headers=given)
+            for address in addresses
+        ]
+        for found in targets:
+            opener = found.opener(
+                dial,
+                headers=given,
+                open_timeout_s=open_timeout_s,
+                ssl_context=ssl_context,
+                ping_interval_s=ping_interval_s,
+                ping_timeout_s=ping_timeout_s,
+                max_frame_bytes=max_frame_bytes,
+            )
+            openers.append(Opener(found.shown, opener))
+        where = targets[0]
         return SessionContext(
             self._registry,
-            open_transport,
-            url=where.shown,
+            openers,
             protocol=where.protocol,
             kind=where.kind,
             plugins=check_plugins(plugins),
@@ -271,6 +288,8 @@ class Bus:
             wait_created=True,
             open_timeout_s=open_timeout_s,
             settings=settings,
+            reconnect=policy,
+            restores=call_id is None,  # a call's conversation lives on without its sideband
         )
 
     @overload
@@ -340,8 +359,7 @@ class Bus:
         kind: SessionKind = "translation" if protocol == "translation" else "realtime"
         return SessionContext(
             self._registry,
-            there_already,
-            url="",
+            [Opener("", there_already)],
             protocol=wire_protocol(protocol),
             kind=kind,
             plugins=check_plugins(plugins),
@@ -386,3 +404,11 @@ class Bus:
     def statistics(self) -> BusStatistics:
         """Return the figures of every handler, over all sessions, open and ended."""
         return BusStatistics(sessions=len(self.sessions), handlers=self._registry.statistics())
+
+
+def _policy(reconnect: Reconnect | bool) -> Reconnect | None:  # as it was given
+    if isinstance(reconnect, Reconnect):
+        return reconnect
+    if not isinstance(reconnect, bool):
+        raise UsageError(f"connect(reconnect={reconnect!r:.80}) takes a Reconnect, True or False")
+    return Reconnect() if reconnect else None

@@ -23,9 +23,10 @@ MAY_IMPORT = {
     "events": {"errors"},
     "codec": {"errors", "events"},
     "audio": {"errors", "events"},
+    "history": {"errors", "events"},
     "routing": _BASE,
     "transport": _BASE,
-    "session": {*_BASE, "routing", "transport"},
+    "session": {*_BASE, "history", "routing", "transport"},
     "connect": {*_BASE, "session", "transport"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
     "mypy": {"errors", "routing"},
@@ -33,7 +34,13 @@ MAY_IMPORT = {
 }
 """Which rooms of the core each one may import from, lazily and for types included."""
 
-PUBLIC = {"realtime_bus", "realtime_bus.events", "realtime_bus.audio", "realtime_bus.log"}
+PUBLIC = {
+    "realtime_bus",
+    "realtime_bus.events",
+    "realtime_bus.audio",
+    "realtime_bus.history",
+    "realtime_bus.log",
+}
 """What plugins may import from."""
 
 

@@ -134,6 +134,13 @@ class _Attached:
         played = self._flush(failures)
         latency_s = time.perf_counter() - since_s
         cut = self._machine.cut(played, server_cancels=server_cancels)
+        for item in cut.items:
+            self.session.note_heard(
+                item.item_id,
+                content_index=item.content_index,
+                heard_ms=item.played_ms,
+                generated_ms=item.received_ms,
+            )
         self._send(cut.send, failures)
         happening = None
         if cut.items:

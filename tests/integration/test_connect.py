@@ -266,7 +266,7 @@ async def test_an_expired_session_says_so_before_it_closes() -> None:
     bus = Bus(log_errors=False)
     bus.on(ev.Error)(lambda event: errors.append(event.error.code))
     async with make_server(session_life_s=0.05).serve() as bound:
-        async with bus.connect(bound.url_for("m")) as session:
+        async with bus.connect(bound.url_for("m"), reconnect=False) as session:
             close = await session.wait_closed()
     assert errors == ["session_expired"]
     assert close.code == 1001
