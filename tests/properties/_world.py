@@ -129,11 +129,19 @@ class Quiet:
 class SpiedServer(RealtimeServer):
     """The local server, and a look inside it at the end."""
 
-    machine: Any = None
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.machine: Any = None
+        self._machines: dict[str, Any] = {}
 
     def _protocol(self, accepted: Any) -> Any:
         self.machine = super()._protocol(accepted)
+        self._machines[self.machine.session_id] = self.machine
         return self.machine
+
+    def look_at(self, session_id: str | None) -> None:
+        """Look inside this session from now on, not the last one that began."""
+        self.machine = self._machines.get(str(session_id), self.machine)
 
     def items(self) -> list[str]:
         """Return the ids of the conversation's items, in order."""

@@ -182,10 +182,12 @@ async def test_a_server_that_reads_slowly() -> None:
 async def test_one_session_is_told_to_go_wrong(over: str) -> None:
     """A test has it done to a session that is open, and nothing happens to the others."""
     served = server()
-    async with client_of(served, over) as client, client_of(served, "memory") as other:
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(client_of(served, over))
         await client.get(ev.SessionCreated)
+        (session,) = served.sessions
+        other = await stack.enter_async_context(client_of(served, "memory"))
         await other.get(ev.SessionCreated)
-        session = served.sessions[0]
         session.inject(faults.Duplicate(at="session.updated"))
         for each in (client, other):
             each.send(ev.SessionUpdate(session=ev.RealtimeSessionRequest()))
