@@ -8,7 +8,7 @@ import typing
 
 from . import audio, events, history
 from .bus import Bus, BusStatistics
-from .codec import Decoder, decode, decode_client, encode
+from .codec import Decoder, decode, decode_client, encode, narrow
 from .errors import (
     AuthenticationError,
     CloseInfo,
@@ -105,6 +105,7 @@ __all__ = [
     "history",
     "intercept",
     "intercept_outgoing",
+    "narrow",
     "on",
     "once",
     "pattern",

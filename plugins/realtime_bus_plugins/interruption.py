@@ -105,13 +105,13 @@ class _Attached:
 
     def subscribe(self, *, on_speech_started: bool) -> None:
         session = self.session
-        session.intercept(ev.ResponseOutputAudioDelta, self._received)
-        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcribed)
-        session.on(ev.ResponseOutputAudioDelta)(self._delivered)
-        session.on(ev.ResponseOutputAudioDone)(self._machine.ended)
+        session.intercept(ev.ResponseOutputAudioDelta, self._received, narrowed=True)
+        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcribed, narrowed=True)
+        session.on(ev.ResponseOutputAudioDelta, narrowed=True)(self._delivered)
+        session.on(ev.ResponseOutputAudioDone, narrowed=True)(self._machine.ended)
         if on_speech_started:
             # an interceptor: not even an inline handler of the application comes before it
-            session.intercept(ev.InputAudioBufferSpeechStarted, self._speech)
+            session.intercept(ev.InputAudioBufferSpeechStarted, self._speech, narrowed=True)
 
     # --- interrupting ------------------------------------------------------------------------
 

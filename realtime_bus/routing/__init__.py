@@ -16,7 +16,7 @@ from ._groups import (
 from ._mailbox import reading_goes_on, set_free
 from ._options import HandlerOptions, Mode, OverflowPolicy
 from ._registry import BusOptions, Registry, registering
-from ._router import Interceptor, Router
+from ._router import Drifted, Interceptor, Router
 from ._runners import failure_of, is_cancelled, reported
 from ._selectors import OUTGOING, Pattern, Selection, pattern, select
 from ._signature import check_interceptor, handler_name
@@ -29,6 +29,7 @@ __all__ = [
     "BusOptions",
     "CommonPattern",
     "Declaration",
+    "Drifted",
     "EventStream",
     "HandlerGroup",
     "HandlerOptions",

@@ -35,6 +35,8 @@ class HandlerOptions(TypedDict, total=False):
             reported as failed.
         name: What the handler is called in logs and statistics; its module and qualified name if
             left out.
+        narrowed: Whether all fields of its events are of their types, also where a server's are
+            not; see `realtime_bus.narrow`. Otherwise it gets what did not fit as raw data.
     """
 
     mode: Mode
@@ -43,6 +45,7 @@ class HandlerOptions(TypedDict, total=False):
     overflow: OverflowPolicy
     timeout_s: float
     name: str
+    narrowed: bool
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +56,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_pending: int = DEFAULT_MAX_PENDING
     overflow: OverflowPolicy = "drop_oldest"
     timeout_s: float | None = None
+    narrowed: bool = False
 
     @classmethod
     def build(cls, options: HandlerOptions, *, is_async: bool, handler: str) -> RunOptions:
@@ -72,8 +76,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             max_pending=1 if latest else options.get("max_pending", DEFAULT_MAX_PENDING),
             overflow=options.get("overflow", "drop_oldest"),
             timeout_s=options.get("timeout_s"),
+            narrowed=options.get("narrowed", False),
         )
 
+
+FOR_EVERY_MODE = frozenset({"mode", "name", "narrowed"})
+"""Options that have nothing to do with a mailbox."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "mode": ("inline", "queue", "eager", "parallel", "latest"),
@@ -110,8 +118,8 @@ def _mode_complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
         found.append("an async function cannot run inline; mode='eager' comes closest")
     if mode == "eager" and not is_async:
         found.append("mode='eager' is for async functions; a plain one runs inline by default")
-    if mode == "inline" and (options.keys() - {"mode", "name"}):
-        found.append("an inline function has no mailbox, so only mode and name apply to it")
+    if mode == "inline" and (options.keys() - FOR_EVERY_MODE):
+        found.append("an inline function has no mailbox: only mode, name and narrowed apply to it")
     if "limit" in options and mode != "parallel":
         found.append("limit applies to mode='parallel' only")
     if mode == "latest" and (options.keys() & {"max_pending", "overflow"}):

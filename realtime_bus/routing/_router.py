@@ -9,18 +9,22 @@ Rules:
 3. Handlers get an event in the order of their registration, whether inline or from mailboxes. The
    session's own parts are registered first.
 4. What an interceptor held back goes on behind it when it is injected.
-5. `skippable` holds the beginnings of the frames that nobody wants: they need no decoding.
+5. An event of which something did not fit comes as `Drifted`: observers, and whoever wants events
+   `narrowed`, get it so; all others as it was read. Both count as one event: an interceptor that
+   returns what it was given has let it pass, and one that returns another has replaced both.
+6. `skippable` holds the beginnings of the frames that nobody wants: they need no decoding.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import ref
 
 import msgspec
 
+from realtime_bus.codec import narrow
 from realtime_bus.codec._frame import frame_heads
 from realtime_bus.events import BusEvent, Event
 
@@ -41,12 +45,26 @@ _WIRE = frozenset(
 _HEADS = frozenset(head for cls in _WIRE for head in frame_heads(wire_name(cls)))
 
 
+class Drifted(NamedTuple):
+    """An event of which something did not fit.
+
+    Attributes:
+        event: As it was read: what did not fit is raw data.
+        narrowed: The same with all fields of their types.
+    """
+
+    event: Event
+    narrowed: Event
+
+
 class _Route(NamedTuple):
-    """What events of one class meet."""
+    """What events of one class meet; and which of those want them narrowed."""
 
     observers: tuple[_Put, ...]
     interceptors: tuple[Interceptor, ...]
     puts: tuple[_Put, ...]
+    interceptors_narrowed: tuple[bool, ...] = ()
+    puts_narrowed: tuple[bool, ...] = ()
 
 
 class Router:
@@ -62,34 +80,34 @@ class Router:
         self._host = host
         self._eager = eager and EAGER_TASKS
         self._observers: list[tuple[frozenset[type[Event]], _Put]] = []
-        self._interceptors: list[tuple[Selection, Interceptor]] = []
+        self._interceptors: list[tuple[Selection, Interceptor, bool]] = []
         self._runners: dict[Subscription, Runner] = {}
         self._retired: list[Runner] = []  # removed, but perhaps still at work
         self._routes: dict[type[Event], _Route] = {}
-        self._direct: dict[type[Event], tuple[_Put, ...]] = {}  # routes that have handlers alone
+        self._direct: dict[type, tuple[_Put, ...]] = {}  # routes that have handlers alone
         self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
         self._kept: deque[Event] = deque()
         self._wanted: Counter[type[Event]] = Counter()
         self._over = False
+        self._forget_routes()
         self.skippable: set[bytes] = set(_HEADS)
 
     # --- the way of an event -----------------------------------------------------------------
 
-    def route(self, event: Event) -> None:
+    def route(self, event: Event | Drifted) -> None:
         """Send an event past the observers and interceptors to its handlers; never raises."""
         puts = self._direct.get(type(event))
         if puts is None:
-            route = self._routes.get(type(event)) or self._compile(type(event))
-            for observe in route.observers:
-                observe(event)
-            self._intercept(route.interceptors, event)
+            self._observe_and_intercept(event)
         else:
             for put in puts:
                 put(event)
 
-    def _intercept(self, interceptors: Iterable[Interceptor], event: Event) -> None:
-        """Send an event through interceptors, and on to its handlers."""
-        for interceptor in interceptors:
+    def _observe_and_intercept(self, event: Any) -> None:
+        route = self._routes.get(type(event)) or self._compile(type(event))
+        for observe in route.observers:
+            observe(event)
+        for interceptor in route.interceptors:
             replaced = self._pass(interceptor, event)
             if replaced is None:
                 self._hold(event, interceptor)
@@ -98,6 +116,33 @@ class Router:
         route = self._routes.get(type(event)) or self._compile(type(event))
         for put in route.puts:
             put(event)
+
+    def _route_drifted(self, drifted: Drifted) -> None:
+        event, narrowed = drifted
+        route = self._routes.get(type(event)) or self._compile(type(event))
+        for observe in route.observers:
+            observe(narrowed)
+        self._pass_on(event, narrowed, route.interceptors, route.interceptors_narrowed)
+
+    def _pass_on(
+        self,
+        event: Event,
+        narrowed: Event,
+        interceptors: Sequence[Interceptor],
+        wants_narrowed: Sequence[bool],
+    ) -> None:
+        """Send an event through interceptors, and on to its handlers, to each as it wants it."""
+        for interceptor, wants in zip(interceptors, wants_narrowed, strict=True):
+            given = narrowed if wants else event
+            replaced = self._pass(interceptor, given)
+            if replaced is None:
+                self._hold(given, interceptor)
+                return
+            if replaced is not given:
+                event, narrowed = replaced, narrow(replaced)
+        route = self._routes.get(type(event)) or self._compile(type(event))
+        for put, wants in zip(route.puts, route.puts_narrowed, strict=True):
+            put(narrowed if wants else event)
 
     def _pass(self, interceptor: Interceptor, event: Event) -> Event | None:
         """Run an interceptor; one that raises is reported, and the event goes on as it was."""
@@ -128,13 +173,11 @@ class Router:
         """
         _, holder = self._held.get(id(event), (None, None))
         route = self._routes.get(type(event)) or self._compile(type(event))
-        chain = route.interceptors
-        start = behind or holder
-        if start in chain:
-            chain = chain[chain.index(start) + 1 :]
-        elif start is not None:
-            chain = ()
-        self._intercept(chain, event)
+        chain, start = route.interceptors, behind or holder
+        first = 0
+        if start is not None:
+            first = chain.index(start) + 1 if start in chain else len(chain)
+        self._pass_on(event, narrow(event), chain[first:], route.interceptors_narrowed[first:])
 
     # --- registration ------------------------------------------------------------------------
 
@@ -143,7 +186,9 @@ class Router:
         self._observers.append((frozenset(classes), observer))
         self._changed(Selection(frozenset(classes)), +1)
 
-    def intercept(self, selector: object, interceptor: Interceptor) -> None:
+    def intercept(
+        self, selector: object, interceptor: Interceptor, *, narrowed: bool = False
+    ) -> None:
         """Let a function see events before their handlers do.
 
         Raises:
@@ -151,7 +196,7 @@ class Router:
         """
         selection = select([selector])
         check_interceptor(interceptor)
-        self._interceptors.append((selection, interceptor))
+        self._interceptors.append((selection, interceptor, narrowed))
         self._changed(selection, +1)
 
     def add(self, subscription: Subscription) -> None:
@@ -182,8 +227,7 @@ class Router:
     def _changed(self, selection: Selection, change: int) -> None:
         """Forget the routes that a registration concerns, and note which frames are wanted."""
         if selection.bases or selection.patterns:
-            self._routes.clear()
-            self._direct.clear()
+            self._forget_routes()
         for cls in selection.classes:
             self._routes.pop(cls, None)
             self._direct.pop(cls, None)
@@ -194,17 +238,26 @@ class Router:
                 update = self.skippable.difference_update if wanted else self.skippable.update
                 update(frame_heads(name))
 
+    def _forget_routes(self) -> None:
+        self._routes.clear()
+        self._direct.clear()
+        self._direct[Drifted] = (self._route_drifted,)
+
     def _compile(self, cls: type[Event]) -> _Route:
         if self._over:
             return _Route((), (), ())
+        intercepting = [each for each in self._interceptors if each[0].matches(cls)]
+        runners = [
+            runner
+            for subscription, runner in self._runners.items()
+            if subscription.selection.matches(cls)
+        ]
         route = self._routes[cls] = _Route(
             tuple(self._contained(see) for classes, see in self._observers if cls in classes),
-            tuple(fn for selection, fn in self._interceptors if selection.matches(cls)),
-            tuple(
-                self._put_of(runner)
-                for subscription, runner in self._runners.items()
-                if subscription.selection.matches(cls)
-            ),
+            tuple(interceptor for _, interceptor, _ in intercepting),
+            tuple(map(self._put_of, runners)),
+            tuple(narrowed for _, _, narrowed in intercepting),
+            tuple(runner.subscription.options.narrowed for runner in runners),
         )
         if not route.observers and not route.interceptors:
             self._direct[cls] = route.puts
@@ -273,7 +326,7 @@ class Router:
         From now on, no event meets anybody here.
         """
         self._over = True
-        self._routes.clear()
+        self._forget_routes()
         for runner in self._every():
             runner.subscription.totals.add(runner.statistics)
 

@@ -121,7 +121,9 @@ class SessionContext(Generic[StateT]):
         for plugin in (*self._registry.plugins, *self._plugins):
             for declared in declarations(plugin):
                 if declared.kind == "intercept":
-                    pipeline.router.intercept(declared.selection, declared.handler)
+                    pipeline.router.intercept(
+                        declared.selection, declared.handler, **declared.options
+                    )
                 elif declared.kind == "intercept_outgoing":
                     pipeline.intercept_outgoing(declared.selection, declared.handler)
                 else:

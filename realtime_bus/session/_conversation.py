@@ -337,9 +337,9 @@ class ConversationState:
 
 
 def _text(thing: object, name: str) -> Any:
-    """Return a text field; None where it is missing, null, or was read as something else."""
+    """Return a text field; None where it is missing, empty, null, or something else."""
     found = getattr(thing, name, None)
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and found else None
 
 
 def _find(known: dict[str, _T], key: object) -> _T | None:

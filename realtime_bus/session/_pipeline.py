@@ -25,6 +25,8 @@ from realtime_bus.log import Logger, describe, get_logger
 from realtime_bus.routing import (
     OUTGOING,
     BusOptions,
+    Drifted,
+    HandlerOptions,
     HandlerStatistics,
     Interceptor,
     OnEnd,
@@ -78,7 +80,7 @@ class Pipeline:
         )
         self.router: Router = Router(self, eager=on_asyncio())
         self._registry = registry
-        self._decoder = Decoder(protocol, report=self._report_drift)
+        self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
         self._route: Callable[[Any], None] = self.router.route
         self._skippable = self.router.skippable
@@ -242,8 +244,8 @@ class Pipeline:
 
     def handle(self, classes: Iterable[type[ev.Event]], handler: Callable[[Any], None]) -> None:
         """Let a part of the session handle events, before the handlers that are added later."""
-        wanted = Selection(frozenset(classes))
-        self.add(Subscription(handler, wanted, where=None, options={}, internal=True))
+        wanted, options = Selection(frozenset(classes)), HandlerOptions(narrowed=True)
+        self.add(Subscription(handler, wanted, where=None, options=options, internal=True))
 
     def add(self, subscription: Subscription) -> None:
         """Let a handler take part from now on."""

@@ -30,7 +30,7 @@ import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from realtime_bus import events as ev
-from realtime_bus.codec import Decoder, decode
+from realtime_bus.codec import Decoder, decode, narrow
 from realtime_bus.errors import (
     AuthenticationError,
     CloseInfo,
@@ -42,6 +42,7 @@ from realtime_bus.errors import (
 from realtime_bus.events import WireProtocol
 from realtime_bus.history import HistoryState
 from realtime_bus.log import text_of
+from realtime_bus.routing import Drifted
 from realtime_bus.transport import Transport
 
 from ._conversation import ConversationState
@@ -348,7 +349,7 @@ class Recovery:
         )
 
         def take(frame: bytes) -> None:
-            if not restoration.see(read_frame(frame)):
+            if not restoration.see(narrow(read_frame(frame))):
                 held.append(frame)
             if restoration.done:
                 ready.set()
@@ -464,20 +465,24 @@ class Recovery:
             return None
 
         def through(event: Any) -> None:
-            if unfinished and isinstance(event, ev.ConversationItemDone):
-                item_id = getattr(event.item, "id", None)
-                if isinstance(item_id, str) and item_id in unfinished:
+            narrowed: Any = event.narrowed if isinstance(event, Drifted) else event
+            if unfinished and isinstance(narrowed, ev.ConversationItemDone):
+                item_id = getattr(narrowed.item, "id", None)
+                if item_id in unfinished:
                     unfinished.discard(item_id)  # the end of an item that was restored
                     if not unfinished:
                         self._parts.pipeline.route_through(self._inward)
                     return
-            route(names.inward(event) if names else event)
+            if isinstance(event, Drifted):
+                route(Drifted(*map(names.inward, event)))
+            else:
+                route(names.inward(event))
 
         return through
 
     def _late(self, frame: bytes) -> None:
         """Take what a connection still brings that was replaced: transcripts alone."""
-        event = decode(frame, protocol=self._protocol.name)
+        event = narrow(decode(frame, protocol=self._protocol.name))
         if isinstance(event, _LATE):
             self._parts.pipeline.emit(event)
 

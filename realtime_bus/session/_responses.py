@@ -35,7 +35,7 @@ from realtime_bus.errors import (
     SessionClosed,
 )
 from realtime_bus.events import REALTIME
-from realtime_bus.routing import Subscription, reading_goes_on, select
+from realtime_bus.routing import HandlerOptions, Subscription, reading_goes_on, select
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import ConversationState
@@ -105,8 +105,9 @@ class Responses:
         self._arbiter = Arbiter(self._send_create, self._send_cancel, conversation)
         self._alarm: anyio.CancelScope | None = None  # wakes the guard
         self._deltas: dict[ResponseRequest, ReplyDeltas] = {}
+        narrowed = HandlerOptions(narrowed=True)
         self._listeners = {
-            kind: Subscription(hand_out, select(kind), where=None, options={}, internal=True)
+            kind: Subscription(hand_out, select(kind), where=None, options=narrowed, internal=True)
             for kind, hand_out in (
                 (_WORDS, self._hand_out),
                 (_SOUNDS, self._hand_out),

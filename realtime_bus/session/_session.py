@@ -20,7 +20,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 from typing_extensions import Unpack
 
 from realtime_bus import events as ev
-from realtime_bus.codec import MAX_APPEND_BYTES
+from realtime_bus.codec import MAX_APPEND_BYTES, narrow
 from realtime_bus.errors import (
     CloseInfo,
     RequestError,
@@ -35,7 +35,9 @@ from realtime_bus.routing import (
     HandlerStatistics,
     Interceptor,
     OnFor,
+    Selection,
     StreamFor,
+    Subscription,
     WaitFor,
     WaitForFor,
     reading_goes_on,
@@ -137,7 +139,10 @@ class Session(Generic[StateT]):
         self._pipeline.observe(ConversationState.SEEN, self.conversation.see)
         settings = (ev.SessionCreated, ev.SessionUpdated)
         of_translation = (translation.SessionCreated, translation.SessionUpdated)
-        self._pipeline.handle((*settings, *of_translation), self._see_settings)
+        as_it_was_read = Selection(frozenset((*settings, *of_translation)))
+        self._pipeline.add(
+            Subscription(self._see_settings, as_it_was_read, where=None, options={}, internal=True)
+        )
         self._pipeline.handle((ev.Error,), self._see_error)
         self._pipeline.handle(ANSWERS, self._requests.observe)
         self._pipeline.handle(Responses.SEEN, self._responses.see)
@@ -149,10 +154,10 @@ class Session(Generic[StateT]):
 
     def _see_settings(self, event: Any) -> None:
         self.config = event.session
-        self.settings = ActiveSettings(event.session)
+        self.settings = ActiveSettings(narrow(event).session)
         self._kind = self.settings.kind or self._kind
         if isinstance(event, ev.SessionCreated | translation.SessionCreated):
-            self.id = getattr(event.session, "id", None)
+            self.id = getattr(self.settings.echo, "id", None)
             self._pipeline.log = self._pipeline.log.bind(session_id=self.id)
 
     def _accept(self, event: Any) -> None:
@@ -247,7 +252,9 @@ class Session(Generic[StateT]):
 
     # --- the seam for plugins ----------------------------------------------------------------
 
-    def intercept(self, selector: object, interceptor: Interceptor) -> None:
+    def intercept(
+        self, selector: object, interceptor: Interceptor, *, narrowed: bool = False
+    ) -> None:
         """See incoming events before any handler does.
 
         Args:
@@ -255,11 +262,14 @@ class Session(Generic[StateT]):
             interceptor: A plain function of (event, session). What it returns goes on to the
                 next interceptor and to the handlers; None ends the event. To delay one, keep
                 it, return None, and call `inject` with it later.
+            narrowed: Whether all fields of its events are of their types, also where a server's
+                are not; see `realtime_bus.narrow`. What handlers get is another matter: each has
+                an option of its own.
 
         Raises:
             UsageError: The selector stands for nothing, or the function cannot intercept.
         """
-        self._pipeline.router.intercept(selector, interceptor)
+        self._pipeline.router.intercept(selector, interceptor, narrowed=narrowed)
 
     def intercept_outgoing(self, selector: object, interceptor: Interceptor) -> None:
         """See events before they are sent; the same rules as for `intercept`.

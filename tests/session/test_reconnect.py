@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -16,113 +14,17 @@ from realtime_bus import (
     HostUnreachable,
     Reconnect,
     RequestRejected,
-    Session,
     SessionClosed,
     UpgradeRefused,
     UsageError,
 )
 from realtime_bus import events as ev
-from realtime_bus.transport import Transport
 from realtime_bus_plugins.history import History
 
 from ..bus._peer import Peer, quiet, refusal  # noqa: TID252  # tests are no package with a name of its own
+from ._doubles import AT_ONCE, URL, Double, Lines, calling, gap, reconnected, text_of
 
 pytestmark = pytest.mark.anyio
-
-AT_ONCE = Reconnect(first_delay_s=0.0, max_delay_s=0.0)
-URL = "ws://127.0.0.1:9/v1/realtime?model=m"
-
-
-class Double(Peer):
-    """A server with a memory as short as its connection; it confirms what it is asked for."""
-
-    def __init__(self, number: int, *, ids: Callable[[str], str] = str, **session: Any) -> None:
-        super().__init__(self._confirm)
-        self._ids = ids
-        self.items: list[Any] = []
-        self.settings: Any = None
-        self.silent = False
-        created = ev.RealtimeSession(id=f"sess_{number}", **session)
-        self.say(ev.SessionCreated(session=created))
-
-    def _confirm(self, event: Any) -> list[ev.ServerEvent]:
-        if self.silent:
-            return []
-        if isinstance(event, ev.SessionUpdate):
-            self.settings = event.session
-            return [ev.SessionUpdated(session=ev.RealtimeSession(id="s"))]
-        if isinstance(event, ev.ConversationItemCreate):
-            return self.add(event.item, event.previous_item_id)
-        if isinstance(event, ev.ConversationItemDelete):
-            self.items = [item for item in self.items if item.id != event.item_id]
-            return [ev.ConversationItemDeleted(item_id=event.item_id)]
-        return []
-
-    def add(self, item: Any, after: str | None = None) -> list[ev.ServerEvent]:
-        """Take an item into the conversation, and say so."""
-        ids = [each.id for each in self.items]
-        position = len(ids) if after is None else 0 if after == "root" else ids.index(after) + 1
-        before = ids[position - 1] if position else None
-        there = self._ids(item.id or f"item_srv_{len(ids)}")
-        kept: Any = type(item)(
-            **{**{name: getattr(item, name) for name in item.__struct_fields__}, "id": there}
-        )
-        self.items.insert(position, kept)
-        return [
-            ev.ConversationItemAdded(item=kept, previous_item_id=before),
-            ev.ConversationItemDone(item=kept, previous_item_id=before),
-        ]
-
-    def texts(self) -> list[str]:
-        """Return what it knows of the conversation, a word or two for each item."""
-        return [_text(item) for item in self.items]
-
-    def sent_types(self) -> list[str]:
-        """Return the wire names of what it was sent."""
-        return [event.type for event in self.sent]
-
-
-def _text(item: Any) -> str:
-    if isinstance(item, ev.MessageItem):
-        return " ".join(getattr(part, "text", "?") for part in item.content)
-    return str(getattr(item, "output", None) or getattr(item, "name", None))
-
-
-class Lines:
-    """Answers calls: with one double after the other, or with exceptions."""
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
-        self.dialled: list[str] = []
-
-    async def dial(self, url: str, **_options: Any) -> Transport:
-        """Return the next double's transport, or raise."""
-        self.dialled.append(url.split("//", 1)[1].split("/", 1)[0])
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer.transport
-
-
-@asynccontextmanager
-async def calling(
-    *answers: Any, bus: Bus | None = None, reconnect: Any = AT_ONCE, **settings: Any
-) -> AsyncGenerator[tuple[Session, list[Any]]]:
-    """Open a session on the first double; the others wait for their turn. Yields what is told."""
-    told: list[Any] = []
-    bus = bus or Bus()
-    bus.on(ev.Reconnecting, ev.Reconnected, ev.ReconnectFailed)(told.append)
-    lines = Lines(*answers)
-    async with bus.connect(URL, dial=lines.dial, reconnect=reconnect, **settings) as session:
-        yield session, told
-
-
-async def reconnected(session: Session, first: Peer, code: int = 1006) -> ev.Reconnected:
-    """Break the connection, and wait until another one has taken over."""
-    found = session.wait_for(ev.Reconnected, timeout_s=5)
-    first.hang_up(code)
-    return await found
-
 
 # what is restored
 
@@ -218,7 +120,7 @@ async def test_what_a_server_cannot_take_back_is_told() -> None:
     ]
 
 
-async def test_speech_that_was_transcribed_is_restored_as_text() -> None:
+async def test_speech_that_was_transcribed_is_restored_astext_of() -> None:
     """The transcript comes in an event of its own."""
     one, two = Double(1), Double(2)
     async with calling(one, two) as (session, _):
@@ -283,6 +185,7 @@ async def test_settings_that_the_next_server_refuses_are_told() -> None:
     assert two.texts() == ["hello"]
 
 
+@pytest.mark.breaks_rules("truncate-assistant-audio-only")
 async def test_a_truncation_of_a_restored_item_leaves_what_was_heard() -> None:
     """There is no audio to cut there: the text is replaced, and keeps its place and its id."""
     one, two = Double(1), Double(2)
@@ -300,7 +203,7 @@ async def test_a_truncation_of_a_restored_item_leaves_what_was_heard() -> None:
         await quiet()
         assert two.texts() == ["one two", "and then"]
         assert session.history is not None
-        assert [item.id for item in session.history][0] == "a"
+        assert next(item.id for item in session.history) == "a"
         assert "conversation.item.truncate" not in two.sent_types()
 
 
@@ -320,6 +223,7 @@ async def test_requests_that_may_be_repeated_are_sent_again() -> None:
         assert told[-1].resent == [one.sent[-1].event_id]
 
 
+@pytest.mark.breaks_rules("commit-100-ms")
 async def test_a_request_that_cannot_be_repeated_fails() -> None:
     """What it was about is gone with the connection; the session goes on."""
     one, two = Double(1), Double(2)
@@ -328,7 +232,7 @@ async def test_a_request_that_cannot_be_repeated_fails() -> None:
         failure: list[ConnectionLost] = []
 
         async def commit() -> None:
-            with pytest.raises(ConnectionLost, match="before input_audio_buffer.commit was") as it:
+            with pytest.raises(ConnectionLost, match=r"before input_audio_buffer.commit was") as it:
                 await session.commit_input()
             failure.append(it.value)
 
@@ -372,9 +276,9 @@ async def test_a_reply_that_had_begun_fails_and_does_not_look_finished() -> None
         )
         words: list[str] = []
         event = await reconnected(session, one)
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(ConnectionLost):  # noqa: PT012  # the same
             async for word in reply.text():
-                words.append(word)
+                words.append(word)  # noqa: PERF401  # what came before it raises counts
         with pytest.raises(ConnectionLost, match="the session goes on"):
             await reply
         assert words == ["Once"]
@@ -401,55 +305,6 @@ async def test_an_answer_to_speech_that_was_due_is_asked_for() -> None:
 
 
 # what is sent meanwhile
-
-
-async def broken(session: Session, first: Peer) -> None:
-    """Break the connection while no other one can be had yet."""
-    first.hang_up()
-    await session.wait_for(ev.Reconnecting, timeout_s=5)
-    await quiet()
-
-
-class Later:
-    """A double that is there when the test says so."""
-
-    def __init__(self, double: Double) -> None:
-        self.double = double
-        self.there = anyio.Event()
-
-    @property
-    def transport(self) -> Transport:
-        """The double's."""
-        return self.double.transport
-
-
-class Held(Lines):
-    """Answers only when it is told to."""
-
-    def __init__(self, *answers: Any) -> None:
-        super().__init__(*answers)
-        self.open = anyio.Event()
-
-    async def dial(self, url: str, **options: Any) -> Transport:
-        """Wait, but for the first call."""
-        if self.dialled:
-            await self.open.wait()
-        return await super().dial(url, **options)
-
-
-@asynccontextmanager
-async def gap(
-    one: Double, two: Double, **policy: Any
-) -> AsyncGenerator[tuple[Session, anyio.Event]]:
-    """Open a session and break its connection; yields what lets it have the next one."""
-    lines = Held(one, two)
-    reconnect = Reconnect(first_delay_s=0.0, max_delay_s=0.0, **policy)
-    async with Bus().connect(URL, dial=lines.dial, reconnect=reconnect) as session:
-        await session.send_text("before")
-        one.hang_up()
-        await quiet()
-        assert session.reconnecting
-        yield session, lines.open
 
 
 async def test_what_is_sent_in_the_gap_waits_and_keeps_its_order() -> None:
@@ -504,7 +359,7 @@ async def test_too_much_in_the_gap_is_refused() -> None:
         for text in ("a", "b"):
             item = ev.MessageItem(role="user", content=[ev.InputText(text=text)])
             session.send_nowait(ev.ConversationItemCreate(item=item))
-        with pytest.raises(ConnectionLost, match="2 events of .* wait for the next one already"):
+        with pytest.raises(ConnectionLost, match=r"2 events of .* wait for the next one already"):
             await session.send_text("c")
         go.set()
         await session.wait_for(ev.Reconnected)
@@ -644,7 +499,7 @@ async def test_a_refused_item_is_told_and_the_others_are_there() -> None:
 
     class Choosy(Double):
         def _confirm(self, event: Any) -> list[ev.ServerEvent]:
-            if isinstance(event, ev.ConversationItemCreate) and _text(event.item) == "b":
+            if isinstance(event, ev.ConversationItemCreate) and text_of(event.item) == "b":
                 return [refusal(event.event_id, param="item.content")]
             return super()._confirm(event)
 
@@ -675,3 +530,28 @@ def test_a_policy_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
         Reconnect(**wrong)
     with pytest.raises(UsageError, match="reconnect=5"):
         Bus().connect(URL, reconnect=5)  # type: ignore[arg-type]  # what is tested
+
+
+# before the limit
+
+SOON = Reconnect(first_delay_s=0.0, max_delay_s=0.0, session_limit_s=0.4, rollover_margin_s=0.0)
+
+
+async def test_the_next_connection_takes_over_before_the_limit() -> None:
+    """The old one is closed when the new one knows everything; nobody hears of the change."""
+    one, two = Double(1), Double(2)
+    bus = Bus()
+    seen: list[str] = []
+    async with calling(one, two, bus=bus, reconnect=SOON, instructions="brief") as (session, told):
+        await session.send_text("hello")
+        session.on("*")(lambda event: seen.append(event.type))
+        event = await session.wait_for(ev.Reconnected, timeout_s=5)
+        assert (event.cause, event.gap_s, event.lost, event.resent) == ("rollover", 0.0, [], [])
+        assert two.texts() == ["hello"]
+        assert two.settings.instructions == "brief"
+        await session.send_text("again")
+        assert two.texts() == ["hello", "again"]
+        assert one.closed == (1000, "")
+        assert told == [event]
+        seen = [name for name in seen if not name.startswith("bus.")]
+        assert seen == ["conversation.item.added", "conversation.item.done"]

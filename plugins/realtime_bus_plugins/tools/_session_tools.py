@@ -62,7 +62,7 @@ class SessionTools:
         """Listen to the session."""
         session = self._session
         session.on(ev.Connected)(self._begin)
-        session.on(*Rounds.SEEN)(self._see)
+        session.on(*Rounds.SEEN, narrowed=True)(self._see)
         session.intercept_outgoing(ev.SessionUpdate, self._watch_update)
 
     # telling the server which tools there are
