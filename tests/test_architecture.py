@@ -173,6 +173,7 @@ FOR_APPLICATIONS = {
     "realtime_bus.cli.bench",
     "realtime_bus.codec",
     "realtime_bus.server",
+    "realtime_bus.server.faults",
     "realtime_bus.transport",
 }
 """What applications may import from, beside the plugins."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import functools
 import io
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -23,7 +24,7 @@ import realtime_bus
 from realtime_bus import RealtimeBusError
 
 if TYPE_CHECKING:
-    from realtime_bus.server import BoundServer
+    from realtime_bus.server import BoundServer, FaultPlan
 
 app = typer.Typer(
     add_completion=False,
@@ -198,10 +199,27 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         Path | None,
         typer.Option(help="Speak wss with a certificate for development, made in this folder."),
     ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|SEED", help="What goes wrong: a plan (TOML or JSON), or one by a seed."
+        ),
+    ] = None,
 ) -> None:
     """Run the local server: the Realtime protocol's other side, without a key or a network."""
-    from realtime_bus.server import ServerOptions, serve_forever  # noqa: PLC0415  # slow to import
+    from realtime_bus.server import (  # noqa: PLC0415  # slow to import
+        FaultPlan,
+        FaultPlanError,
+        ServerOptions,
+        serve_forever,
+    )
 
+    try:
+        plan = None if faults is None else FaultPlan.named(faults)
+    except FaultPlanError as error:
+        raise typer.BadParameter(str(error), param_hint="'--faults'") from None
+    if plan is not None:
+        _show_faults(plan)
     options = ServerOptions(api_key=api_key, pace=pace)
     name = answer.value if script is None else "script"
     run = functools.partial(
@@ -211,6 +229,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         name,
         script=script,
         options=options,
+        faults=plan,
         certfile=certfile,
         keyfile=keyfile,
         self_signed_in=self_signed,
@@ -236,6 +255,13 @@ def bench(
     from .bench import run_bench  # noqa: PLC0415  # slow to import
 
     run_bench(short=short, json_path=json)
+
+
+def _show_faults(plan: FaultPlan) -> None:
+    """Say what will go wrong, and have what does go wrong logged."""
+    typer.echo(f"faults, by seed {plan.seed}: {plan}")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("realtime_bus.server.faults").setLevel(logging.INFO)
 
 
 def _say_where(bound: BoundServer) -> None:

@@ -49,10 +49,12 @@ class Accepted(msgspec.Struct, frozen=True):
     Attributes:
         kind: Conversation, transcription only, or translation.
         model: From the URL; None if the session only transcribes.
+        life_s: How long the session lives, if that is not for the server's options to say.
     """
 
     kind: SessionKind | Literal["translation"]
     model: str | None
+    life_s: float | None = None
 
 
 class TurnedAway(msgspec.Struct, frozen=True):

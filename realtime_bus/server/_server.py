@@ -38,7 +38,16 @@ from realtime_bus.transport._handshake import (
 )
 from realtime_bus.transport._stream import StreamTransport
 
-from ._admission import PATH, TRANSLATIONS_PATH, Accepted, Joining, TurnedAway, admit
+from ._admission import (
+    PATH,
+    TRANSLATIONS_PATH,
+    Accepted,
+    Joining,
+    TurnedAway,
+    admit,
+    http_refusal,
+)
+from ._fault_transport import ConnectionFaults, FaultRun, FaultyTransport
 from ._options import ServerOptions
 from ._protocol import RealtimeProtocol, SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
@@ -48,11 +57,10 @@ from ._tls import SelfSigned, self_signed, ssl_context_of
 from ._translation import TranslationProtocol
 from ._vad import SileroDetector, SpeechDetector
 from ._wire import random_id, to_frame
+from .faults import FaultFired, FaultPlan
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
-
-    from realtime_bus.transport import Transport
 
 _log = get_logger("realtime_bus.server")
 
@@ -103,12 +111,14 @@ class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
         served: Sessions that were opened, those that have ended included.
         refused: Connections that got no session.
         failed: Sessions that a fault of the server has ended.
+        faults: Faults that have fired as they were ordered.
     """
 
     open: int
     served: int
     refused: int
     failed: int
+    faults: int
 
 
 class RealtimeServer:
@@ -119,6 +129,7 @@ class RealtimeServer:
         options: The knobs.
         detector_factory: Makes what tells speech from silence, one for each session.
         transcriber: Who writes down what was said; None is the responder, if it can.
+        faults: What goes wrong; None: nothing that was ordered.
     """
 
     def __init__(
@@ -128,6 +139,7 @@ class RealtimeServer:
         options: ServerOptions | None = None,
         detector_factory: Callable[[], SpeechDetector] = SileroDetector,
         transcriber: Transcriber | None = None,
+        faults: FaultPlan | None = None,
     ) -> None:
         self._responder = responder if responder is not None else VoiceResponder()
         if transcriber is None and isinstance(self._responder, Transcriber):
@@ -135,6 +147,7 @@ class RealtimeServer:
         self._transcriber = transcriber
         self._options = options or ServerOptions()
         self._detector_factory = detector_factory
+        self._faults = FaultRun(faults or FaultPlan())
         self._sessions: dict[str, ServerSession] = {}
         self._open = self._served = self._refused = self._failed = 0
 
@@ -146,8 +159,17 @@ class RealtimeServer:
     def statistics(self) -> ServerStatistics:
         """Return what the server has seen so far."""
         return ServerStatistics(
-            open=self._open, served=self._served, refused=self._refused, failed=self._failed
+            open=self._open,
+            served=self._served,
+            refused=self._refused,
+            failed=self._failed,
+            faults=self._faults.count,
         )
+
+    @property
+    def faults_fired(self) -> tuple[FaultFired, ...]:
+        """The ordered faults that have happened, the oldest first: the last 10 000."""
+        return tuple(self._faults.fired)
 
     # In front of the socket
 
@@ -191,11 +213,20 @@ class RealtimeServer:
         Args:
             model: What the URL would name.
             kind: Conversation, transcription only, or translation.
+
+        Raises:
+            AuthenticationError: A fault refuses it with HTTP 401 or 403.
+            UpgradeRefused: A fault refuses it otherwise.
         """
+        faults = self._faults.begin()
+        if faults.status is not None:
+            self._refused += 1
+        faults.raise_refusal()
         ours, theirs = memory_transport_pair()
-        accepted = Accepted(kind, None if kind == "transcription" else model)
+        model_asked = None if kind == "transcription" else model
+        accepted = Accepted(kind, model_asked, faults.life_s)
         async with _background_tasks() as tasks:
-            tasks.start_soon(self._serve_session, ours, accepted)
+            tasks.start_soon(self._serve_session, faults.on(ours), accepted)
             yield theirs
 
     # Behind it
@@ -217,8 +248,12 @@ class RealtimeServer:
 
     async def _shake_hands(self, stream: ByteStream, ssl_context: ssl.SSLContext | None) -> None:
         verdicts: list[Accepted | Joining | TurnedAway] = []
+        faults: list[ConnectionFaults] = []
 
         def judge(request: UpgradeRequest) -> HttpRefusal | None:
+            faults.append(self._faults.begin())
+            if (status := faults[0].status) is not None:
+                return http_refusal(status, "fault", "The server was told to refuse this.")
             crowded = self._open > self._options.max_connections
             verdict = admit(request, self._options, calls=self._sessions, crowded=crowded)
             if isinstance(verdict, HttpRefusal):
@@ -242,8 +277,10 @@ class RealtimeServer:
         except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             _log.debug("TLS handshake failed", error=str(error))
         verdict = verdicts[0] if opened and verdicts else None
+        if isinstance(verdict, Accepted):
+            verdict = replace(verdict, life_s=faults[0].life_s)
         if isinstance(verdict, Accepted | Joining):
-            await self._serve_session(transport, verdict)
+            await self._serve_session(faults[0].on(transport), verdict)
             return
         self._refused += 1
         if verdict is None:
@@ -253,7 +290,9 @@ class RealtimeServer:
             transport.send(to_frame(told, self._options))
             await transport.aclose(verdict.close_code, verdict.reason)
 
-    async def _serve_session(self, transport: Transport, accepted: Accepted | Joining) -> None:
+    async def _serve_session(
+        self, transport: FaultyTransport, accepted: Accepted | Joining
+    ) -> None:
         """Run a session to its end, whatever it is; raises nothing."""
         code, reason = 1001, "the server is stopping"
         try:
@@ -268,7 +307,9 @@ class RealtimeServer:
             with move_on_after(GOODBYE_S, shield=True):
                 await transport.aclose(code, reason)
 
-    async def _run_session(self, transport: Transport, accepted: Accepted | Joining) -> CloseInfo:
+    async def _run_session(
+        self, transport: FaultyTransport, accepted: Accepted | Joining
+    ) -> CloseInfo:
         if isinstance(accepted, Joining):
             running = self._sessions.get(accepted.call_id)
             if running is not None:
@@ -289,16 +330,19 @@ class RealtimeServer:
             del self._sessions[session.call_id]
 
     def _protocol(self, accepted: Accepted) -> SessionProtocol:
+        options = self._options
+        if accepted.life_s is not None:
+            options = replace(options, session_life_s=accepted.life_s)
         if accepted.kind == "translation":
             return TranslationProtocol(
-                self._options,
+                options,
                 model=accepted.model,
                 make_detector=self._detector_factory,
                 now_s=current_time(),
                 epoch_s=time.time(),
             )
         return RealtimeProtocol(
-            self._options,
+            options,
             kind=accepted.kind,
             model=accepted.model,
             make_detector=self._detector_factory,
@@ -314,6 +358,7 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
     *,
     script: str | Path | None = None,
     options: ServerOptions | None = None,
+    faults: FaultPlan | None = None,
     certfile: str | Path | None = None,
     keyfile: str | Path | None = None,
     self_signed_in: str | Path | None = None,
@@ -327,6 +372,7 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         responder_name: Who answers: ``"voice"``, ``"echo"`` or ``"script"``.
         script: The file of turns, for ``"script"``.
         options: The server's knobs.
+        faults: What goes wrong.
         certfile: Speak ``wss`` with this certificate (PEM).
         keyfile: Its key, if it is not in the same file.
         self_signed_in: Speak ``wss`` with a certificate for development, made in this folder if
@@ -344,7 +390,7 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         tls = self_signed(self_signed_in, host)
     elif certfile is not None or keyfile is not None:
         tls = ssl_context_of(certfile, keyfile)
-    server = RealtimeServer(responder, options=options)
+    server = RealtimeServer(responder, options=options, faults=faults)
     async with server.serve(host, port=port, tls=tls) as bound:
         if on_ready is not None:
             on_ready(bound)

@@ -165,19 +165,20 @@ class Connection:
             raise TransportClosed("the connection is not open", close=self.close_info())
         self._protocol.send_text(message)
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
         """Start the closing handshake; without effect if it has begun.
 
         Args:
-            code: 1000-1003, 1007-1014 or 3000-4999.
+            code: 1000-1003, 1007-1014 or 3000-4999; None says none, which the peer sees as 1005.
             reason: Shortened to the 123 bytes that a close frame holds.
 
         Raises:
             UsageError: The code may not be sent.
         """
-        check_close_code(code)
+        if code is not None:
+            check_close_code(code)
         if self._protocol.state is OPEN:
-            self._protocol.send_close(code, _shorten(reason))
+            self._protocol.send_close(code, "" if code is None else _shorten(reason))
 
     def fail(self, code: int, reason: str, error: Exception | None = None) -> None:
         """Give the connection up: say why if that is still possible, and read no further."""

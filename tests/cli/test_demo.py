@@ -8,12 +8,21 @@ import sys
 import wave
 from pathlib import Path
 
+import anyio
 import pytest
 
 import realtime_bus
+from realtime_bus import UpgradeRefused
 from realtime_bus.cli import _app as app
 from realtime_bus.cli._demo import DemoOptions, run_demo
-from realtime_bus.server import RealtimeServer, ServerOptions, VoiceResponder
+from realtime_bus.server import (
+    FaultPlan,
+    RealtimeServer,
+    ServerOptions,
+    VoiceResponder,
+    faults,
+)
+from realtime_bus.transport import dial
 
 
 def run(*arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
@@ -83,6 +92,7 @@ def test_the_demo_fails_clearly_where_nobody_listens() -> None:
         (["serve", "--port", "99999"], "'--port': "),
         (["serve", "--pace", "0"], "'--pace': 0 is not above 0"),
         (["serve", "--pace", "nan"], "'--pace': nan is not above 0"),
+        (["serve", "--faults", "nowhere.toml"], "'--faults': nowhere.toml is no fault plan"),
         (["sing"], "No such command 'sing'"),
     ],
     ids=str,
@@ -97,6 +107,30 @@ def test_a_wrong_command_line_is_told_in_one_line(
     assert shown.err.startswith("realtime-bus: ")
     assert shown.err.count("\n") == 1
     assert told in shown.err
+
+
+def test_serve_has_faults_on_order(tmp_path: Path) -> None:
+    """It shows the plan, a client sees what was ordered, and the log says what has happened."""
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"seed": 7, "faults": [{"kind": "refuse", "status": 503}]}')
+    command = [sys.executable, "-m", "realtime_bus", "serve", "--port", "0", "--faults", str(plan)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as served:
+        assert served.stdout is not None
+        assert served.stderr is not None
+        try:
+            told, _, shown = served.stdout.readline().partition("7: ")
+            assert told == "faults, by seed "
+            plan.write_text(shown)
+            assert FaultPlan.from_file(plan) == FaultPlan((faults.Refuse(status=503),), seed=7)
+            url = served.stdout.readline().split()[2]
+            with pytest.raises(UpgradeRefused, match="503"):
+                anyio.run(dial, url)
+            logged = served.stderr.readline()
+            assert all(word in logged for word in ("fault fired", "refuse", "seed=7"))
+        finally:
+            served.kill()
 
 
 def test_the_version_is_told() -> None:
