@@ -12,6 +12,7 @@ import msgspec
 from typing_extensions import TypeVar, Unpack
 
 from realtime_bus import events as ev
+from realtime_bus._secrets import unseen
 from realtime_bus.connect import target
 from realtime_bus.errors import UsageError
 from realtime_bus.events import ProtocolName, wire_protocol
@@ -197,6 +198,7 @@ class Bus:
         dial: Dial | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionContext[_S]: ...
+    @unseen
     def connect(  # noqa: PLR0913  # each of its own; most calls give two
         self,
         model_or_url: str | None = None,
@@ -222,9 +224,9 @@ class Bus:
                 address, with the model in its query. None with `call_id` or `intent`.
             plugins: Attached to this session alone, after the bus's.
             state: The application's own object of this call: `Session.state`.
-            api_key: Key or client secret; ``OPENAI_API_KEY`` if left out. It is sent as a
-                bearer token and never shown. From the environment it is not sent over
-                unencrypted connections to other machines.
+            api_key: Key or client secret, sent as a bearer token wherever the session connects
+                to, and never shown. If left out, ``OPENAI_API_KEY`` is sent, but to OpenAI
+                alone: pass it here if another host should get it.
             call_id: Join a WebRTC or SIP call, as its sideband.
             intent: ``"transcription"`` for a session that only transcribes, ``"translation"`` for
                 one that only translates; each has settings of its own.
@@ -247,13 +249,14 @@ class Bus:
             ConnectError: The server closed the connection at once; says why.
             RequestRejected: The server refused the settings.
             InvalidEvent: It would: a setting's value cannot be right.
-            UsageError: That kind of session has no such setting, or a plugin is none.
+            UsageError: That kind of session has no such setting, there is no such intent, or a
+                plugin is none.
         """
-        given = dict(headers or {})
-        where = target(model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given)
+        where = target(
+            model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=headers or {}
+        )
         open_transport = where.opener(
             dial,
-            headers=given,
             open_timeout_s=open_timeout_s,
             ssl_context=ssl_context,
             ping_interval_s=ping_interval_s,

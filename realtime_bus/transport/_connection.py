@@ -44,6 +44,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, CLOSING, OPEN
 
+from realtime_bus._secrets import redact
 from realtime_bus.errors import CloseInfo, TransportClosed
 
 from ._frames import FrameCutter
@@ -238,7 +239,10 @@ class Connection:
         return self._protocol.subprotocol
 
     def close_info(self) -> CloseInfo:
-        """Tell how the connection ended (while it is open: 1006, nobody said goodbye yet)."""
+        """Tell how the connection ended (while it is open: 1006, nobody said goodbye yet).
+
+        Keys are taken out of the peer's words.
+        """
         protocol = self._protocol
         received, sent = protocol.close_rcvd, protocol.close_sent
         told = received or sent
@@ -246,13 +250,13 @@ class Connection:
         if isinstance(parser_error, EOFError):
             parser_error = None  # the stream ended: not we gave up
         if (failure := self._failure or parser_error) is not None:
-            code, reason = (1006, "") if told is None else (int(told.code), told.reason)
+            code, reason = (1006, "") if told is None else (int(told.code), redact(told.reason))
             return CloseInfo(code=code, reason=reason, clean=False, error=failure)
         if received is None or sent is None:
             return CloseInfo(code=1006, clean=False, error=self._lost or protocol.parser_exc)
         # An echo without a code says nothing about the code that we closed with.
         told = sent if received.code == 1005 and not protocol.close_rcvd_then_sent else received
-        return CloseInfo(code=int(told.code), reason=told.reason, clean=True)
+        return CloseInfo(code=int(told.code), reason=redact(told.reason), clean=True)
 
     # Inside
 
