@@ -155,8 +155,8 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
         dial: Dial | None = None,
         **settings: Unpack[TranscriptionSettings],
@@ -173,8 +173,8 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
         dial: Dial | None = None,
         **settings: Unpack[TranslationSettings],
@@ -192,8 +192,8 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
         dial: Dial | None = None,
         **settings: Unpack[SessionSettings],
@@ -211,8 +211,8 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
         dial: Dial | None = None,
         **settings: Any,
@@ -234,7 +234,8 @@ class Bus:
             ssl_context: For private authorities; certificates are always verified by default.
             open_timeout_s: Seconds until the server must have said ``session.created``.
             ping_interval_s: Seconds between keepalive pings; None sends none.
-            ping_timeout_s: Seconds that a pong may take.
+            ping_timeout_s: Seconds that the server has to show life after a ping, else the
+                connection is given up with 1011.
             max_frame_bytes: The largest frame that is accepted; None for no limit.
             dial: What opens the connection: `dial_picows` of `realtime_bus.transport` costs
                 less CPU, on asyncio and with the extra ``picows``; or a function of your own.

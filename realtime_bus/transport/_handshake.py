@@ -28,7 +28,7 @@ from realtime_bus.errors import (
 )
 
 from ._connection import SILENT, Connection, Keepalive
-from ._transport import MAX_FRAME_BYTES, PING_INTERVAL_S, PING_TIMEOUT_S
+from ._transport import MAX_FRAME_BYTES, SERVER_PING_INTERVAL_S, SERVER_PING_TIMEOUT_S
 from ._url import parse_url, show_url
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ _HINTS: Final[Mapping[int, str]] = {
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What both sides of a connection can set.
+    """What both sides of a connection can set; the defaults for pings are a server's.
 
     Attributes:
         max_frame_bytes: Largest message that is read; a larger one closes with 1009. None: any.
@@ -66,8 +66,8 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     max_frame_bytes: int | None = MAX_FRAME_BYTES
-    ping_interval_s: float | None = PING_INTERVAL_S
-    ping_timeout_s: float | None = PING_TIMEOUT_S
+    ping_interval_s: float | None = SERVER_PING_INTERVAL_S
+    ping_timeout_s: float | None = SERVER_PING_TIMEOUT_S
 
     def keepalive(self) -> Keepalive:
         """Make the keepalive of one connection."""
@@ -172,7 +172,7 @@ def client_connection(
 def _check_header(name: str, value: str) -> None:
     if not _TOKEN.fullmatch(str(name)) or _OURS.fullmatch(name):
         raise UsageError(f"header {name!r} cannot be set on a WebSocket request")
-    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers may not check types
+    if not isinstance(value, str):
         raise UsageError(f"the value of header {name!r} is no text: {type(value).__name__}")
     if not _VALUE.fullmatch(value):
         raise UsageError(

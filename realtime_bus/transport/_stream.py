@@ -148,8 +148,10 @@ class StreamTransport:
             await self.run(discard)  # nobody else does (any more)
 
     async def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Cut the connection without a word; what is held back is dropped."""
+        self._frames.abandon()
         await self._finish()
+        self._resumed.notify()
 
     def pause(self) -> None:
         """Stop reading; what is parsed already is held."""
