@@ -10,6 +10,7 @@ import codecs
 import functools
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -151,7 +152,13 @@ def demo(
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True),
+        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
+    ] = None,
+    api_key_from: Annotated[
+        str | None,
+        typer.Option(
+            help="The environment variable that has the key for --url.", metavar="VARIABLE"
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="asyncio or trio.", callback=_backend)] = "asyncio",
 ) -> None:
@@ -162,6 +169,10 @@ def demo(
     """
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
+    if api_key_from is not None:
+        api_key = os.environ.get(api_key_from)
+        if not api_key:
+            raise typer.BadParameter(f"the variable {api_key_from} is not set")
     options = DemoOptions(
         short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=api_key
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from realtime_bus.errors import CloseInfo, TransportClosed
 
 from ._buffers import HIGH_WATER_BYTES, DeliveryQueue, Signal
+from ._transport import check_close_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,12 @@ class PushTransport:
             raise TransportClosed("the connection has ended", close=self._info)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Tell the application to close, and end."""
+        """Tell the application to close, and end.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         self._frames.abandon()
         first = self._info is None
         self.end(code, reason)

@@ -83,12 +83,38 @@ def test_the_demo_fails_clearly_where_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ([], None),
+        (["--api-key", "given"], "given"),
+        (["--api-key-from", "OTHER_KEY"], "of another"),
+    ],
+)
+def test_the_environments_key_goes_to_another_host_only_if_told(
+    arguments: list[str], key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo passes on a key that it was given; ``OPENAI_API_KEY`` is for OpenAI alone."""
+    got: list[DemoOptions] = []
+
+    async def note(options: DemoOptions) -> bool:
+        got.append(options)
+        return True
+
+    monkeypatch.setattr("realtime_bus.cli._demo.run_demo", note)
+    monkeypatch.setenv("OPENAI_API_KEY", "of the environment")
+    monkeypatch.setenv("OTHER_KEY", "of another")
+    assert app.run(["demo", "--url", "wss://elsewhere.example/x", *arguments]) == 0
+    assert got[0].api_key == key
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["demo", "--wav", "no/such/folder/x.wav"], "'--wav': there is no folder"),
         (["demo", "--wav", "."], "'--wav': . is a folder"),
         (["demo", "--backend", "curio"], "'--backend': 'curio' is neither asyncio nor trio"),
         (["bench", "--json", "no/such/folder/x.json"], "'--json': there is no folder"),
+        (["demo", "--api-key-from", "NO_SUCH_KEY"], "the variable NO_SUCH_KEY is not set"),
         (["serve", "--port", "99999"], "'--port': "),
         (["serve", "--pace", "0"], "'--pace': 0 is not above 0"),
         (["serve", "--pace", "nan"], "'--pace': nan is not above 0"),
