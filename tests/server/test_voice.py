@@ -67,7 +67,10 @@ def test_clauses_join_to_the_text(text: str) -> None:
 def test_a_number_is_not_split() -> None:
     """A stop within a word ends no clause; a full-width one needs no space after it."""
     assert list(split_text("It costs 3.50, not 4.")) == ["It costs 3.50, ", "not 4."]
-    assert list(split_text("\u4f60\u597d\u3002\u518d\u89c1")) == ["\u4f60\u597d\u3002", "\u518d\u89c1"]
+    assert list(split_text("\u4f60\u597d\u3002\u518d\u89c1")) == [
+        "\u4f60\u597d\u3002",
+        "\u518d\u89c1",
+    ]
 
 
 def test_a_long_sentence_is_split_between_words() -> None:
@@ -93,7 +96,7 @@ def test_no_text_is_expensive_to_split(text: str) -> None:
 
 @pytest.mark.anyio
 async def test_voices_that_wait_for_their_turn_hold_no_worker_threads() -> None:
-    """eSpeak speaks for one at a time: the others wait outside the application's threads."""
+    """One speaks at a time: the others wait outside the application's threads."""
     going, speaking = threading.Event(), anyio.Event()
 
     class Slow(Voice):
