@@ -28,7 +28,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
         rate_limits: Where a response sends ``rate_limits.updated``, or ``"none"``.
         item_done: Which of the two events that end an output item comes first:
             ``"conversation"`` or ``"output"``; ``"recorded"`` is as in recorded logs, where
-            spoken messages end with the conversation's first, all else with the output's.
+            messages end with the conversation's first, function calls and whatever is cut
+            short with the output's.
         pace: How many times faster than real time audio is sent; 1 is real time, infinity as
             fast as it is made.
         stall_every_ms: After how much audio of a response sending stalls; 0 never.
