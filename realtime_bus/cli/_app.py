@@ -18,11 +18,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import anyio
 import typer
 
 import realtime_bus
 from realtime_bus import RealtimeBusError
+
+from ._signals import Ended, run_until_signalled
 
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer, FaultPlan
@@ -45,8 +46,8 @@ def run(arguments: Sequence[str]) -> int:
         return app([*arguments] or ["--help"], standalone_mode=False) or 0
     except RealtimeBusError as error:
         return _fail(str(error))
-    except typer.Abort:
-        return _fail("aborted")
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("aborted", code=130)
     except Exception as error:
         # typer exports no base of its usage errors, and has a click of its own by now
         told: Callable[[], str] | None = getattr(error, "format_message", None)
@@ -92,6 +93,12 @@ def _writable(path: Path | None) -> Path | None:
 def _positive(value: float) -> float:
     if not value > 0:
         raise typer.BadParameter(f"{value:g} is not above 0")
+    return value
+
+
+def _not_empty(value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty; is the variable set that it comes from?")
     return value
 
 
@@ -176,7 +183,10 @@ def demo(
     options = DemoOptions(
         short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=api_key
     )
-    passed = anyio.run(functools.partial(run_demo, options), backend=backend)
+    try:
+        passed = run_until_signalled(functools.partial(run_demo, options), backend=backend)
+    except Ended as ended:
+        raise typer.Exit(_fail("ended before it was over", code=128 + ended.number)) from None
     raise typer.Exit(0 if passed else 1)
 
 
@@ -192,7 +202,14 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         Path | None, typer.Option(help="A file of turns (TOML or JSON) to answer by.")
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The only key that is let in; everybody if left out.")
+        str | None,
+        typer.Option(
+            help="The only key that is let in; everybody if left out.", callback=_not_empty
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page that is let in, such as https://app.example; repeatable."),
     ] = None,
     pace: Annotated[
         float,
@@ -216,8 +233,13 @@ def serve(  # noqa: PLR0913  # each is an option of the command
             metavar="FILE|SEED", help="What goes wrong: a plan (TOML or JSON), or one by a seed."
         ),
     ] = None,
+    backend: Annotated[str, typer.Option(help="asyncio or trio.", callback=_backend)] = "asyncio",
 ) -> None:
-    """Run the local server: the Realtime protocol's other side, without a key or a network."""
+    """Run the local server: the Realtime protocol's other side, without a key or a network.
+
+    Ctrl-C and SIGTERM end it in good order: every client is closed with 1001. A second one ends
+    it at once.
+    """
     from realtime_bus.server import (  # noqa: PLC0415  # slow to import
         FaultPlan,
         FaultPlanError,
@@ -231,7 +253,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         raise typer.BadParameter(str(error), param_hint="'--faults'") from None
     if plan is not None:
         _show_faults(plan)
-    options = ServerOptions(api_key=api_key, pace=pace)
+    options = ServerOptions(api_key=api_key, pace=pace, allowed_origins=tuple(allow_origin or ()))
     name = answer.value if script is None else "script"
     run = functools.partial(
         serve_forever,
@@ -247,8 +269,8 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         on_ready=_say_where,
     )
     try:
-        anyio.run(run)
-    except KeyboardInterrupt:
+        run_until_signalled(run, backend=backend)
+    except Ended:
         raise typer.Exit(0) from None
     except OSError as error:
         raise typer.Exit(_fail(f"cannot listen at {host}:{port}: {error}")) from None

@@ -18,10 +18,10 @@ from realtime_bus.cli._demo import DemoOptions, run_demo
 from realtime_bus.server import (
     FaultPlan,
     RealtimeServer,
-    ServerOptions,
     VoiceResponder,
     faults,
 )
+from realtime_bus.server.faults import Close
 from realtime_bus.transport import dial
 
 
@@ -62,7 +62,8 @@ async def test_a_conversation_that_breaks_off_has_a_summary(
     """What was said and what was noted until then is shown, although nothing can be written."""
     wav = tmp_path / "demo.wav"
     wav.mkdir()  # a folder by now: it was none when the command line was read
-    server = RealtimeServer(VoiceResponder(), options=ServerOptions(session_life_s=0.8))
+    plan = FaultPlan(faults=(Close(code=4000, reason="enough", after_s=0.8),))
+    server = RealtimeServer(VoiceResponder(), faults=plan)
     async with server.serve() as bound:
         options = DemoOptions(short=True, view="plain", url=bound.url_for("any"), wav=wav)
         assert not await run_demo(options)
@@ -71,7 +72,7 @@ async def test_a_conversation_that_breaks_off_has_a_summary(
     assert "it did not go as it should" in shown
     # however a narrow terminal breaks the path
     assert "demo.wavwasnotwritten:Isadirectory" in shown.replace(" ", "")
-    assert "The session was closed with 1001" in shown
+    assert "The session was closed with 4000" in shown
 
 
 def test_the_demo_fails_clearly_where_nobody_listens() -> None:
