@@ -26,15 +26,16 @@ def known_backend(name: str) -> str:
 
 def writable(path: Path | None) -> Path | None:
     """Take a file that can be written, by trying; one that is not there is not left behind."""
-    if path is None or (path.exists() and not path.is_file() and not path.is_dir()):
-        return path  # a device or a pipe: opening it means something
-    if path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder")
-    if not path.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {path.parent}")
-    is_new = not path.exists()
+    if path is None:
+        return None
     try:
-        path.open("ab").close()
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder")
+        if not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {path.parent}")
+        is_new = not path.exists()
+        if is_new or path.is_file():  # to open a pipe means something
+            path.open("ab").close()
         if is_new:
             path.unlink()
     except OSError as error:
