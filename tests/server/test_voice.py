@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import groupby
 from pathlib import Path
 
 import anyio
@@ -38,15 +39,39 @@ def test_a_text_is_spoken_clause_by_clause() -> None:
     assert all(len(piece.pcm) % 2 == 0 for piece in spoken)
 
 
+def pauses_ms(pcm: bytes) -> list[int]:
+    """Return the stretches of near-silence from 80 ms on, as a listener has them."""
+    frames = [memoryview(pcm[at : at + 240]).cast("h") for at in range(0, len(pcm) - 240, 240)]
+    quiet = [max(*frame, -min(frame)) < 200 for frame in frames]  # 5 ms each
+    runs = [sum(1 for _ in run) * 5 for silent, run in groupby(quiet) if silent]
+    return [length_ms for length_ms in runs if length_ms >= 80]
+
+
+def test_the_voice_breathes_between_clauses() -> None:
+    """A short pause at a comma, a longer one at a full stop, none after the last word."""
+    pcm = spoken_by(Voice(), "First, warm the stock. Then add the rice.")
+    comma_ms, stop_ms = pauses_ms(pcm)
+    assert 100 <= comma_ms <= 200
+    assert 250 <= stop_ms <= 400
+    assert pauses_ms(spoken_by(Voice(), "Warm the stock")) == []
+    assert pauses_ms(spoken_by(Voice(), "Warm the stock.\n\n")) == []
+
+
+def test_a_clause_cut_for_its_length_has_no_pause() -> None:
+    """Where nobody would breathe, nobody does; where the line breaks, the voice does."""
+    assert pauses_ms(spoken_by(Voice(), "many yellow lemons in a bowl " * 6)) == []
+    assert len(pauses_ms(spoken_by(Voice(), "Warm stock\nSoft onion"))) == 1
+
+
 @pytest.mark.anyio
 async def test_speaking_leaves_the_event_loop_free() -> None:
     """The async voice synthesizes in a worker thread, and gives the same clauses."""
     used = set[int]()
 
     class Watched(Voice):
-        def _spoken(self, clause: str) -> Spoken:
+        def _spoken(self, clause: str, pauses: bool) -> Spoken:
             used.add(threading.get_ident())
-            return super()._spoken(clause)
+            return super()._spoken(clause, pauses)
 
     pieces = [piece.text async for piece in Watched().speak(TEXT)]
     assert pieces == list(split_text(TEXT))
@@ -100,7 +125,7 @@ async def test_voices_that_wait_for_their_turn_hold_no_worker_threads() -> None:
     going, speaking = threading.Event(), anyio.Event()
 
     class Slow(Voice):
-        def _spoken(self, clause: str) -> Spoken:
+        def _spoken(self, clause: str, pauses: bool) -> Spoken:
             anyio.from_thread.run_sync(speaking.set)
             assert going.wait(20)
             return Spoken(clause, b"")
