@@ -9,7 +9,8 @@ Rules:
 1. What is of its type stays as it is; an event in which everything is comes back itself.
 2. What is not is taken for left out: it reads as the field's default, or as None where that is
    allowed. Where neither is there, text reads as ``""``, a number as 0, an object as an empty one.
-3. A number that 64 bits do not hold is none. A word that is in no list of words is still a word: a new status, a new role.
+3. A number that 64 bits do not hold is none. A word that is in no list of words is still a word:
+   a new status, a new role.
 4. Of a list, elements that do not fit are taken out; of objects of several kinds one that fits
    none becomes an `UnknownObject` without data, so that the others keep their places.
 5. What an error says is kept as text, whatever shape it has: it is all that a person will see.
@@ -114,7 +115,7 @@ class _Narrowing:
     def dict(self, value: Any, node: inspect.DictType) -> Any:
         if type(value) is not dict:
             return _MISFIT
-        entries = cast("dict[Any, Any]", value)
+        entries = cast("dict[str, object]", value)
         if len(entries) > self._left:
             return _MISFIT
         found = {key: self.fit(entry, node.value_type) for key, entry in entries.items()}

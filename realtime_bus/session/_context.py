@@ -121,8 +121,9 @@ class SessionContext(Generic[StateT]):
         for plugin in (*self._registry.plugins, *self._plugins):
             for declared in declarations(plugin):
                 if declared.kind == "intercept":
+                    narrowed = declared.options.get("narrowed", False)
                     pipeline.router.intercept(
-                        declared.selection, declared.handler, **declared.options
+                        declared.selection, declared.handler, narrowed=narrowed
                     )
                 elif declared.kind == "intercept_outgoing":
                     pipeline.intercept_outgoing(declared.selection, declared.handler)
