@@ -69,6 +69,7 @@ __all__ = [
 ]
 
 _TICK_S: Final = 0.25
+_PIECE_MS: Final = 100
 _CLOSE_S: Final = 1.0
 _CHANGE_S: Final = 2.0
 _KEPT_EVENTS: Final = 32
@@ -142,7 +143,9 @@ class PhoneCall:
         self._start_timeout_s = start_timeout_s
         self._input_limit_s = input_limit_s
         self._line = Line(stream_format, mark_ms=mark_ms, stall_s=stall_s)
-        self._sink = AcknowledgedSink(send=self._play, clear=self._clear)
+        self._sink = AcknowledgedSink(
+            send=self._play, clear=self._clear, piece_ms=max(_PIECE_MS, mark_ms)
+        )
         self._slot = SessionSlot(self, _WAY)
         self._context: AbstractAsyncContextManager[Self] | None = None
         self._session: Session | None = None

@@ -98,23 +98,29 @@ class Playout:
 
     Args:
         bytes_per_ms: Of the line's encoding.
+        counted: How many bytes of what is played count; all, if nothing is said.
 
     Attributes:
         heard: What was played to the ear.
+        buffered_bytes: What is still to be played.
         since_clear: How many bytes of it since the last clear.
         clears: `since_clear` at each clear.
     """
 
-    def __init__(self, bytes_per_ms: int = 8) -> None:
+    def __init__(self, bytes_per_ms: int = 8, counted: Callable[[bytes], int] = len) -> None:
         self.heard = bytearray()
+        self.buffered_bytes = 0
         self.since_clear = 0
         self.clears: list[int] = []
         self._per_ms = bytes_per_ms
+        self._counted = counted
         self._queue: deque[bytes | str] = deque()
 
     def queue(self, audio_or_mark: bytes | str) -> None:
         """Take audio, or a mark."""
         self._queue.append(audio_or_mark)
+        if isinstance(audio_or_mark, bytes):
+            self.buffered_bytes += len(audio_or_mark)
 
     def play(self, duration_ms: float) -> list[str]:
         """Let so much time pass; return the marks that were reached, in order."""
@@ -126,7 +132,8 @@ class Playout:
                 reached.append(first)
                 continue
             self.heard += first[:room]
-            self.since_clear += len(first[:room])
+            self.buffered_bytes -= len(first[:room])
+            self.since_clear += self._counted(first[:room])
             if first[room:]:
                 self._queue.appendleft(first[room:])
             room -= len(first[:room])
@@ -136,14 +143,10 @@ class Playout:
         """Fall silent; return the marks that come back although they were not reached."""
         marks = [each for each in self._queue if isinstance(each, str)]
         self._queue.clear()
+        self.buffered_bytes = 0
         self.clears.append(self.since_clear)
         self.since_clear = 0
         return marks
-
-    @property
-    def buffered_ms(self) -> float:
-        """How much is still to be played."""
-        return sum(len(each) for each in self._queue if isinstance(each, bytes)) / self._per_ms
 
 
 class Socket:
