@@ -159,7 +159,8 @@ class PhoneCall:
         self._input: deque[bytes] = deque()
         self._input_bytes = 0
         self._to_append = anyio.Event()
-        self._changing = False
+        self._settled = anyio.Event()  # no change of settings is under way
+        self._settled.set()
         self._recoded = _Recoding(AudioPCM(), AudioPCM())  # what we play, if it must be
 
     # --- the call ----------------------------------------------------------------------------
@@ -393,11 +394,11 @@ class PhoneCall:
         recoding: _Recoding | None = None
         while True:
             self._to_append = anyio.Event()
-            if self._changing:
+            if not self._settled.is_set():
                 with anyio.move_on_after(_CHANGE_S):
-                    await self._to_append.wait()
-                self._changing = False
-            elif self._connected and self._input:
+                    await self._settled.wait()
+                self._settled.set()
+            if self._connected and self._input:
                 audio = b"".join(self._input)
                 self._input.clear()
                 self._input_bytes = 0
@@ -413,12 +414,11 @@ class PhoneCall:
 
     def _format_changes(self, event: ev.SessionUpdate, session: Session) -> ev.SessionUpdate:  # noqa: ARG002 - an interceptor
         """Hold audio back: until the update is confirmed, nobody knows how it will be read."""
-        self._changing = True
+        self._settled = anyio.Event()
         return event
 
     def _format_changed(self, event: ev.SessionUpdated | ev.Error) -> None:  # noqa: ARG002 - a handler
-        self._changing = False
-        self._to_append.set()
+        self._settled.set()
 
     # --- what the caller hears: an AudioSink -------------------------------------------------
 

@@ -18,6 +18,7 @@ from anyio.abc import ByteStream
 from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.uri import parse_uri
 
 STREAM_SID = "MZ18ad3ab5a668481ce02b83e7395059f0"
@@ -139,6 +140,16 @@ class Playout:
             room -= len(first[:room])
         return reached
 
+    @property
+    def next_mark_ms(self) -> float:
+        """After how much playing the next mark is reached; a second, if there is none."""
+        before = 0
+        for each in self._queue:
+            if isinstance(each, str):
+                return (before + 0.5) / self._per_ms
+            before += len(each)
+        return 1000
+
     def clear(self) -> list[str]:
         """Fall silent; return the marks that come back although they were not reached."""
         marks = [each for each in self._queue if isinstance(each, str)]
@@ -168,7 +179,9 @@ class Socket:
         assert answer.status_code == 101, answer.body
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message."""
+        """Send a message; nothing, once the other side has closed."""
+        if self._protocol.state is not State.OPEN:
+            return
         if isinstance(message, str):
             self._protocol.send_text(message.encode())
         else:
@@ -233,7 +246,7 @@ class Phone:
         self._played_s = 0.0
         self._delay_s = mark_delay_s
         self._marks: deque[tuple[float, str]] = deque()
-        self._said = anyio.Event()
+        self._changed = anyio.Event()
         self.messages: list[dict[str, Any]] = []
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -251,21 +264,30 @@ class Phone:
         self._played_s = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._receive)
-            tasks.start_soon(self._pace)
+            tasks.start_soon(self._speak)
+            tasks.start_soon(self._listen)
             await self.closed.wait()
             tasks.cancel_scope.cancel()
 
-    async def _pace(self) -> None:
+    async def _speak(self) -> None:
         due_s = anyio.current_time()
         while True:
             self._chunk += 1
             audio = self._speech.popleft() if self._speech else QUIET
             await self.send(media(audio.ljust(160, b"\xff"), self._chunk))
+            due_s += FRAME_S
+            await anyio.sleep(max(0, due_s - anyio.current_time()))
+
+    async def _listen(self) -> None:
+        while True:
             self._play()
             while self._marks and self._marks[0][0] <= anyio.current_time():
                 await self.send(mark(self._marks.popleft()[1]))
-            due_s += FRAME_S
-            await anyio.sleep(max(0, due_s - anyio.current_time()))
+                self._play()
+            next_s = self._marks[0][0] - anyio.current_time() if self._marks else 1.0
+            self._changed = anyio.Event()
+            with anyio.move_on_after(min(next_s, self.playout.next_mark_ms / 1000)):
+                await self._changed.wait()
 
     def _play(self) -> None:
         """Play what time has come for."""
@@ -290,6 +312,7 @@ class Phone:
                     self._return(self.playout.clear())
                 case unknown:
                     raise AssertionError(unknown)
+            self._changed.set()
         self.closed.set()
 
 

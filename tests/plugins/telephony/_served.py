@@ -14,7 +14,7 @@ from hypercorn.config import Config
 
 @asynccontextmanager
 async def serving(app: Any) -> AsyncGenerator[str]:
-    """Serve an application on loopback; yield its ``ws://`` address."""
+    """Serve an application on loopback; yield its ``ws://`` address. What it raises comes out."""
     if sniffio.current_async_library() == "trio":
         from hypercorn.trio import serve
     else:
@@ -25,16 +25,27 @@ async def serving(app: Any) -> AsyncGenerator[str]:
         config.errorlog = config.accesslog = None
         config.graceful_timeout = 1
         config.websocket_max_message_size = 16 * 2**20
-        stop = anyio.Event()
         port = listening.getsockname()[1]
         listening.detach()
-        async with anyio.create_task_group() as tasks:
+    stop = anyio.Event()
+    failures: list[Exception] = []
+    async with anyio.create_task_group() as tasks:
 
-            async def run() -> None:
-                await serve(app, config, shutdown_trigger=stop.wait)
-
-            tasks.start_soon(run)
+        async def watched(scope: Any, receive: Any, send: Any) -> None:
             try:
-                yield f"ws://127.0.0.1:{port}"
-            finally:
-                stop.set()
+                await app(scope, receive, send)
+            except Exception as error:
+                failures.append(error)
+                tasks.cancel_scope.cancel()  # or everybody would wait for what never comes
+                raise
+
+        async def run() -> None:
+            await serve(watched, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+
+        tasks.start_soon(run)
+        try:
+            yield f"ws://127.0.0.1:{port}"
+        finally:
+            stop.set()
+    if failures:
+        raise failures[0]
