@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,7 +37,8 @@ class FakeWebSocket:
     """A connection whose other end is the test."""
 
     def __init__(self) -> None:
-        self._give, self._take = anyio.create_memory_object_stream[dict[str, Any]](math.inf)
+        self._said: deque[dict[str, Any] | Exception] = deque()
+        self._says = anyio.Event()
         self.sent: list[str | bytes] = []
         self.closed = 0
         self.broken: Exception | None = None
@@ -47,18 +48,33 @@ class FakeWebSocket:
         """Let the provider say something."""
         for message in messages:
             if isinstance(message, bytes):
-                self._give.send_nowait({"type": "websocket.receive", "bytes": message})
+                self._say({"type": "websocket.receive", "bytes": message})
             else:
                 text = message if isinstance(message, str) else json.dumps(message)
-                self._give.send_nowait({"type": "websocket.receive", "text": text})
+                self._say({"type": "websocket.receive", "text": text})
 
     def leave(self, code: int = 1000) -> None:
         """Let the provider close."""
-        self._give.send_nowait({"type": "websocket.disconnect", "code": code})
+        self._say({"type": "websocket.disconnect", "code": code})
+
+    def breaks(self) -> None:
+        """Let the connection break."""
+        self._say(RuntimeError('Cannot call "receive" once a disconnect has been received.'))
+
+    def _say(self, event: dict[str, Any] | Exception) -> None:
+        self._said.append(event)
+        self._says.set()
 
     async def receive(self) -> dict[str, Any]:
         """Return the next event."""
-        return await self._take.receive()
+        while not self._said:
+            self._says = anyio.Event()
+            await self._says.wait()
+        event = self._said.popleft()
+        await anyio.lowlevel.checkpoint()
+        if isinstance(event, Exception):
+            raise event
+        return event
 
     async def send_text(self, data: str) -> None:
         """Take a text message."""
@@ -79,8 +95,6 @@ class FakeWebSocket:
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Note the close."""
         self.closed += 1
-        self._give.close()
-        self._take.close()
         await anyio.lowlevel.checkpoint()
 
     @property
@@ -230,8 +244,7 @@ async def test_a_hang_up_closes_the_session_in_good_order(how: str) -> None:
         elif how == "close":
             websocket.leave(1001)
         else:
-            await websocket._take.aclose()
-            websocket._give.close()
+            websocket.breaks()
         with anyio.fail_after(5):
             close = await session.wait_closed()
         assert (close.code, close.clean) == (1000, True)
