@@ -13,7 +13,8 @@
 
 A call is source and sink of a session: what the caller says goes to the server, what the server
 says goes to the line, in the line's own encoding. How a provider speaks is data, a `StreamFormat`;
-what its messages come to is decided in ``_telephony/_line.py``, which opens with the rules.
+what its messages come to is decided in ``_telephony/_line.py``, what it is sent in
+``_telephony/_playout.py``; both open with their rules.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ import anyio
 
 from realtime_bus import RealtimeBusError, Session, SessionClosed, SessionSettings, UsageError
 from realtime_bus import events as ev
-from realtime_bus.audio import AcknowledgedSink, AudioPiece, PlayedItem, SessionSlot, feed_sink
+from realtime_bus.audio import (
+    AcknowledgedSink,
+    AudioPiece,
+    PlayedItem,
+    SessionSlot,
+    bytes_per_ms,
+    feed_sink,
+)
 from realtime_bus.events import AudioFormat, AudioPCM
 
 from ._playback import FromSession, ToSession
@@ -45,6 +53,7 @@ from ._telephony import (
     Heard,
     Line,
     LineProblem,
+    Playout,
     ProblemKind,
     Stopped,
     StreamFormat,
@@ -177,6 +186,12 @@ class PhoneCall:
         return self._line.call
 
     @property
+    def _playout(self) -> Playout:
+        if self._line.playout is None:
+            raise UsageError(f"the call has not begun; write {_WAY}")
+        return self._line.playout
+
+    @property
     def settings(self) -> SessionSettings:
         """The audio formats that a session has to have for this line, for ``**call.settings``.
 
@@ -302,7 +317,7 @@ class PhoneCall:
     async def _write(self) -> None:
         while self._ended is None:
             self._to_send = anyio.Event()
-            while (message := self._line.next_message()) is not None:
+            while (message := self._playout.next_message()) is not None:
                 try:
                     if isinstance(message, str):
                         await self._websocket.send_text(message)
@@ -379,7 +394,7 @@ class PhoneCall:
         """Queue the caller's audio for the session."""
         self._input.append(audio)
         self._input_bytes += len(audio)
-        limit = self._input_limit_s * 1000 * self._line.input_bytes_per_ms
+        limit = self._input_limit_s * 1000 * bytes_per_ms(self.info.input_format)
         before = self.dropped_bytes
         while self._input_bytes > limit and len(self._input) > 1:
             self._input_bytes -= len(self._input[0])
@@ -448,17 +463,17 @@ class PhoneCall:
         if self._recoded.source != piece.audio_format or self._recoded.target != wire_format:
             self._recoded = _Recoding(piece.audio_format, wire_format)
         audio = self._recoded.convert(piece.audio)
-        self._line.play(audio, piece.item_id, piece.content_index, piece.end_ms)
+        self._playout.play(audio, piece.item_id, piece.content_index, piece.end_ms)
         self._to_send.set()
 
     def _clear(self) -> None:
-        self._line.clear()
+        self._playout.clear()
         self._recoded.forget()
         self._to_send.set()
         self._quiet.set()
 
     def _audio_done(self, event: ev.ResponseOutputAudioDone) -> None:  # noqa: ARG002 - a handler
-        self._line.finish()
+        self._playout.finish()
         self._to_send.set()
 
 

@@ -11,6 +11,7 @@ from ._events import (
 )
 from ._formats import PLIVO, TELNYX, TWILIO, VONAGE, StreamFormat
 from ._line import Happening, Heard, Line, Stopped
+from ._playout import Playout
 
 __all__ = [
     "PLIVO",
@@ -26,6 +27,7 @@ __all__ = [
     "Heard",
     "Line",
     "LineProblem",
+    "Playout",
     "ProblemKind",
     "Stopped",
     "StreamFormat",

@@ -7,7 +7,7 @@ public page it was taken from; what a page does not say is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -219,7 +219,7 @@ def at(message: Any, path: Path | None) -> Any:
     for key in path:
         if not isinstance(message, dict):
             return None
-        message = message.get(key)
+        message = cast("dict[str, Any]", message).get(key)
     return message
 
 
@@ -241,4 +241,3 @@ class Template:
 def silence(length: int, audio_format: ev.AudioFormat) -> bytes:
     """Return so many bytes of silence."""
     return _SILENCE.get(type(audio_format), b"\0") * length
-

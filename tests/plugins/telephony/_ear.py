@@ -109,9 +109,7 @@ class Ear:
         self.now_ms = 0.0
         self.line = Line(self.format, mark_ms=mark_ms, clock=lambda: self.now_ms / 1000)
         self.problems: list[LineProblem] = []
-        self.sink = AcknowledgedSink(
-            send=self._play, clear=self._clear, piece_ms=max(100, mark_ms)
-        )
+        self.sink = AcknowledgedSink(send=self._play, clear=self._clear, piece_ms=max(100, mark_ms))
         self.take(json.dumps(start))
         assert self.line.call is not None
         self.audio_format: AudioFormat = self.line.call.output_format
@@ -151,7 +149,7 @@ class Ear:
 
     def _pump(self) -> None:
         """Let messages leave, and arrive that are due."""
-        while (message := self.line.next_message()) is not None:
+        while (message := self.line.playout.next_message()) is not None:
             self.sent.append(message)
             at_ms = self.now_ms + self._down_ms()
             self._down.append((max(at_ms, self._down[-1][0] if self._down else 0), message))
@@ -202,7 +200,7 @@ class Ear:
         return self.sink.playing
 
     def _play(self, piece: AudioPiece) -> None:
-        self.line.play(piece.audio, piece.item_id, piece.content_index, piece.end_ms)
+        self.line.playout.play(piece.audio, piece.item_id, piece.content_index, piece.end_ms)
 
     def _clear(self) -> None:
-        self.line.clear()
+        self.line.playout.clear()

@@ -120,7 +120,7 @@ class Happened:
 async def until(condition: Callable[[], object]) -> None:
     """Wait for something to become true."""
     with anyio.fail_after(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a condition of somebody else's
             await anyio.sleep(0.001)
 
 
