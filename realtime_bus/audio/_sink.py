@@ -206,5 +206,5 @@ def feed_sink(session: AudioSession, sink: AudioSink) -> None:
 
     if session.settings.echo is not None:
         use(session.settings.output_format)
-    session.on(SessionCreated, SessionUpdated)(configured)
-    session.on(ResponseOutputAudioDelta)(arrived)
+    session.on(SessionCreated, SessionUpdated, narrowed=True)(configured)
+    session.on(ResponseOutputAudioDelta, narrowed=True)(arrived)

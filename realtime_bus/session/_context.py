@@ -7,12 +7,14 @@ Rules:
    settings. What a plugin's preparation raises comes out.
 2. Left in good order, a session closes its connection, and mailboxes have a while to empty.
    Cancelled, it only closes the connection, within a second.
-3. What the block raises comes out as it was raised, not in a group.
+3. A session that can reconnect does so from when its block begins: to begin with, a connection
+   that fails is the caller's to know.
+4. What the block raises comes out as it was raised, not in a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic
 
@@ -32,10 +34,10 @@ from realtime_bus.errors import (
 )
 from realtime_bus.events import WireProtocol, translation
 from realtime_bus.routing import Registry, declarations
-from realtime_bus.transport import Transport
 
 from ._pipeline import Pipeline
 from ._plugin import Plugin
+from ._recovery import Opener, Reconnect
 from ._session import Session
 from ._settings import SessionKind, settings_request
 
@@ -48,9 +50,8 @@ class SessionContext(Generic[StateT]):
     def __init__(  # noqa: PLR0913  # what a bus says of one call
         self,
         registry: Registry,
-        open_transport: Callable[[], Awaitable[Transport]],
+        openers: Sequence[Opener],
         *,
-        url: str,
         protocol: WireProtocol,
         kind: SessionKind,
         plugins: Sequence[Plugin],
@@ -58,14 +59,18 @@ class SessionContext(Generic[StateT]):
         wait_created: bool,
         open_timeout_s: float,
         settings: Mapping[str, Any],
+        reconnect: Reconnect | None = None,
+        restores: bool = True,
     ) -> None:
         self._settings = settings
         if settings:
             command: Any = translation.SessionUpdate if kind == "translation" else ev.SessionUpdate
             encode(command(session=settings_request(settings, kind)))  # complains now
         self._registry = registry
-        self._open_transport = open_transport
-        self._url = url
+        self._openers = openers
+        self._url = openers[0].url
+        self._reconnect = reconnect
+        self._restores = restores
         self._protocol = protocol
         self._kind: SessionKind = kind
         self._plugins = plugins
@@ -92,9 +97,12 @@ class SessionContext(Generic[StateT]):
             raise
 
     async def _open(self) -> Session[StateT]:
-        transport = await self._open_transport()
+        transport = await self._openers[0].open()
         pipeline = self._pipeline = Pipeline(self._registry, transport, self._protocol)
+        pipeline.link.replaceable = self._reconnect is not None
         session = Session(pipeline, kind=self._kind, state=self._state)
+        if self._reconnect is not None and self._restores and self._kind == "realtime":
+            session.keep_history()
         tasks = self._tasks = anyio.create_task_group()
         await tasks.__aenter__()
         try:
@@ -114,7 +122,10 @@ class SessionContext(Generic[StateT]):
         for plugin in (*self._registry.plugins, *self._plugins):
             for declared in declarations(plugin):
                 if declared.kind == "intercept":
-                    pipeline.router.intercept(declared.selection, declared.handler)
+                    narrowed = declared.options.get("narrowed", False)
+                    pipeline.router.intercept(
+                        declared.selection, declared.handler, narrowed=narrowed
+                    )
                 elif declared.kind == "intercept_outgoing":
                     pipeline.intercept_outgoing(declared.selection, declared.handler)
                 else:
@@ -142,6 +153,8 @@ class SessionContext(Generic[StateT]):
         if self._settings:  # of the kind that the server says it is
             translates = self._kind == "translation"
             await (session.update_translation if translates else session.update)(**self._settings)
+        if self._reconnect is not None:
+            session.recover(self._reconnect, self._openers, self._protocol, restores=self._restores)
 
     async def _until(self, created: anyio.Event) -> None:
         try:
