@@ -127,7 +127,7 @@ class _Model(_Connection):
             elif isinstance(event, Frame):
                 self.message(bytes(event.data))
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Fall silent."""
         if self._speaking is not None:
             self._speaking.cancel()
@@ -201,7 +201,7 @@ class _Phone(_Connection):
             self._talking = asyncio.ensure_future(self._talk())
         self.messages(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Hang up."""
         if self._talking is not None:
             self._talking.cancel()

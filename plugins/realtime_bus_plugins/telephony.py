@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import anyio
+import anyio.lowlevel
 
 from realtime_bus import RealtimeBusError, Session, SessionClosed, SessionSettings, UsageError
 from realtime_bus import events as ev
@@ -82,6 +83,7 @@ _PIECE_MS: Final = 100
 _CLOSE_S: Final = 1.0
 _CHANGE_S: Final = 2.0
 _KEPT_EVENTS: Final = 32
+_IN_A_ROW: Final = 32
 _WAY = "async with PhoneCall(websocket) as call: ... plugins=[call, Interruption(call)]"
 
 
@@ -291,6 +293,8 @@ class PhoneCall:
                 return
             text = message.get("text")
             self._received(message.get("bytes") or b"" if text is None else text)
+            if 2 * self._input_bytes > self._input_limit_bytes:
+                await anyio.lowlevel.checkpoint()  # in a burst some servers never let others run
 
     def _received(self, message: str | bytes) -> None:
         for happening in self._line.receive(message):
@@ -324,7 +328,11 @@ class PhoneCall:
     async def _write(self) -> None:
         while self._ended is None:
             self._to_send = anyio.Event()
+            sent = 0
             while (message := self._playout.next_message()) is not None:
+                sent += 1
+                if sent % _IN_A_ROW == 0:
+                    await anyio.lowlevel.checkpoint()  # the same: other calls have a turn, too
                 try:
                     if isinstance(message, str):
                         await self._websocket.send_text(message)
