@@ -219,19 +219,14 @@ async def test_vonage_over_a_socket() -> None:
         return event
 
     async with serving(application(answer)) as url, dialled(f"{url}/twilio") as phone:
-        await phone.send(
-            {
-                "event": "websocket:connected",
-                "content-type": "audio/l16;rate=24000",
-                "customer": "c",
-            }
-        )
-        await phone.socket.send(b"\x01\x00" * 480)
+        await phone.send({"event": "websocket:connected", "content-type": "audio/l16;rate=24000"})
         audio = await phone.socket.receive()
-        marked = json.loads(await phone.socket.receive() or "")
         assert isinstance(audio, bytes)
         assert len(audio) == 960
+        marked = json.loads(await phone.socket.receive() or "")
         assert marked == {"action": "notify", "payload": {"mark": "1"}}
+        await phone.socket.send(b"\x01\x00" * 480)
+        await phone.send({"event": "websocket:notify", **marked})
         while (message := await phone.socket.receive()) is not None:
             if isinstance(message, str):
                 await phone.send({"event": "websocket:notify", **json.loads(message)})
