@@ -70,6 +70,7 @@ class Interruption:
         """
         self._slot.take(session)
         session.on_close(self._detach)
+        session.busy_while(lambda: self._sink.playing)
         machine = BargeIn(session.conversation, margin_ms=self._margin_ms)
         self._attached = _Attached(session, self._sink, machine)
         self._attached.subscribe(on_speech_started=self._on_speech_started)
@@ -105,13 +106,13 @@ class _Attached:
 
     def subscribe(self, *, on_speech_started: bool) -> None:
         session = self.session
-        session.intercept(ev.ResponseOutputAudioDelta, self._received)
-        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcribed)
-        session.on(ev.ResponseOutputAudioDelta)(self._delivered)
-        session.on(ev.ResponseOutputAudioDone)(self._machine.ended)
+        session.intercept(ev.ResponseOutputAudioDelta, self._received, narrowed=True)
+        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcribed, narrowed=True)
+        session.on(ev.ResponseOutputAudioDelta, narrowed=True)(self._delivered)
+        session.on(ev.ResponseOutputAudioDone, narrowed=True)(self._machine.ended)
         if on_speech_started:
             # an interceptor: not even an inline handler of the application comes before it
-            session.intercept(ev.InputAudioBufferSpeechStarted, self._speech)
+            session.intercept(ev.InputAudioBufferSpeechStarted, self._speech, narrowed=True)
 
     # --- interrupting ------------------------------------------------------------------------
 
@@ -134,6 +135,13 @@ class _Attached:
         played = self._flush(failures)
         latency_s = time.perf_counter() - since_s
         cut = self._machine.cut(played, server_cancels=server_cancels)
+        for item in cut.items:
+            self.session.note_heard(
+                item.item_id,
+                content_index=item.content_index,
+                heard_ms=item.played_ms,
+                generated_ms=item.received_ms,
+            )
         self._send(cut.send, failures)
         happening = None
         if cut.items:

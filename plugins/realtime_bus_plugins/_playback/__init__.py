@@ -4,15 +4,14 @@ No plugin: `Interruption` exports the events.
 """
 
 from ._events import InterruptedItem, PlaybackInterrupted, PlaybackStarted
-from ._pcm import RATE_HZ, FromSession, ToSession
-from ._timeline import Timeline
+from ._pcm import RATE_HZ, ToSession
+from ._ribbon import Ribbon
 
 __all__ = [
     "RATE_HZ",
-    "FromSession",
     "InterruptedItem",
     "PlaybackInterrupted",
     "PlaybackStarted",
-    "Timeline",
+    "Ribbon",
     "ToSession",
 ]
