@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import anyio
+import anyio.lowlevel
 
 from realtime_bus import RealtimeBusError, Session, SessionClosed, SessionSettings, UsageError
 from realtime_bus import events as ev
@@ -82,6 +83,7 @@ _PIECE_MS: Final = 100
 _CLOSE_S: Final = 1.0
 _CHANGE_S: Final = 2.0
 _KEPT_EVENTS: Final = 32
+_IN_A_ROW: Final = 32
 _WAY = "async with PhoneCall(websocket) as call: ... plugins=[call, Interruption(call)]"
 
 
@@ -167,6 +169,7 @@ class PhoneCall:
         self._quiet = anyio.Event()
         self._input: deque[bytes] = deque()
         self._input_bytes = 0
+        self._input_limit_bytes = 0
         self._to_append = anyio.Event()
         self._settled = anyio.Event()  # no change of settings is under way
         self._settled.set()
@@ -290,12 +293,20 @@ class PhoneCall:
                 return
             text = message.get("text")
             self._received(message.get("bytes") or b"" if text is None else text)
+            if 2 * self._input_bytes > self._input_limit_bytes:
+                await anyio.lowlevel.checkpoint()  # in a burst some servers never let others run
 
     def _received(self, message: str | bytes) -> None:
         for happening in self._line.receive(message):
             self._take(happening)
-        if self._line.call is not None or self._line.refused is not None:
-            self._begun.set()
+        if not self._begun.is_set() and (self._line.call or self._line.refused):
+            self._begin_call()
+
+    def _begin_call(self) -> None:
+        if self._line.call is not None:
+            per_s = 1000 * bytes_per_ms(self._line.call.input_format)
+            self._input_limit_bytes = round(self._input_limit_s * per_s)
+        self._begun.set()
 
     def _take(self, happening: object) -> None:
         match happening:
@@ -317,7 +328,11 @@ class PhoneCall:
     async def _write(self) -> None:
         while self._ended is None:
             self._to_send = anyio.Event()
+            sent = 0
             while (message := self._playout.next_message()) is not None:
+                sent += 1
+                if sent % _IN_A_ROW == 0:
+                    await anyio.lowlevel.checkpoint()  # the same: other calls have a turn, too
                 try:
                     if isinstance(message, str):
                         await self._websocket.send_text(message)
@@ -394,15 +409,17 @@ class PhoneCall:
         """Queue the caller's audio for the session."""
         self._input.append(audio)
         self._input_bytes += len(audio)
-        limit = self._input_limit_s * 1000 * bytes_per_ms(self.info.input_format)
-        before = self.dropped_bytes
-        while self._input_bytes > limit and len(self._input) > 1:
-            self._input_bytes -= len(self._input[0])
-            self.dropped_bytes += len(self._input.popleft())
-        if self.dropped_bytes > before and self._connected:  # before, nobody could take it
-            late = "the session takes audio too slowly"
-            self._tell(self._line.problem("dropped", late))
+        if self._input_bytes > self._input_limit_bytes:
+            self._drop_oldest()
         self._to_append.set()
+
+    def _drop_oldest(self) -> None:
+        while self._input_bytes > self._input_limit_bytes and len(self._input) > 1:
+            oldest = len(self._input.popleft())
+            self._input_bytes -= oldest
+            self.dropped_bytes += oldest
+        if self._connected:  # before, nobody could take it
+            self._tell(self._line.problem("dropped", "the session takes audio too slowly"))
 
     async def _append(self, session: Session) -> None:
         """Hand the caller's audio to the session, in the format that is in force."""

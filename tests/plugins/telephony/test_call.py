@@ -43,6 +43,7 @@ class FakeWebSocket:
         self.closed = 0
         self.broken: Exception | None = None
         self.full: anyio.Event | None = None  # what is sent waits for it
+        self.yields = True  # uvicorn's does not, while there is something to receive
 
     def say(self, *messages: Any) -> None:
         """Let the provider say something."""
@@ -71,7 +72,8 @@ class FakeWebSocket:
             self._says = anyio.Event()
             await self._says.wait()
         event = self._said.popleft()
-        await anyio.lowlevel.checkpoint()
+        if self.yields:
+            await anyio.lowlevel.checkpoint()
         if isinstance(event, Exception):
             raise event
         return event
@@ -481,6 +483,16 @@ async def test_a_session_that_takes_nothing_loses_the_oldest() -> None:
         told = [(each.kind, each.count) for each in happened.events[1:]]  # type: ignore[attr-defined]
         assert told == [("dropped", 1), ("dropped", 10)]
         held.set()
+
+
+async def test_a_burst_is_not_lost() -> None:
+    """The network had stalled: ten seconds at once, and the session takes them all."""
+    async with calling() as (call, websocket, _, wire, happened):
+        websocket.yields = False
+        websocket.say(*(media(bytes(160), number) for number in range(1, 501)))
+        await until(lambda: sum(len(each.audio) for each in wire.sent) == 160 * 500)
+        assert call.dropped_bytes == 0
+        assert happened.names == ["CallStarted"]
 
 
 # --- formats
