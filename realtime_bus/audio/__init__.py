@@ -12,7 +12,15 @@ what it has played needs no sink: give its two functions to `AcknowledgedSink`.
 from ._acknowledged import AcknowledgedSink, AudioPiece
 from ._check import check_sink
 from ._formats import bytes_per_ms, bytes_to_ms, ms_to_bytes, sample_width
-from ._sink import AudioSession, AudioSink, AudioSource, PlayedItem, SessionSlot, feed_sink
+from ._sink import (
+    AudioSession,
+    AudioSink,
+    AudioSource,
+    PlayedItem,
+    SessionSlot,
+    SettlingSink,
+    feed_sink,
+)
 
 __all__ = [
     "AcknowledgedSink",
@@ -22,6 +30,7 @@ __all__ = [
     "AudioSource",
     "PlayedItem",
     "SessionSlot",
+    "SettlingSink",
     "bytes_per_ms",
     "bytes_to_ms",
     "check_sink",
