@@ -25,6 +25,8 @@ from realtime_bus import RealtimeBusError
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer
 
+    from ._demo._web import WebOptions
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
@@ -128,7 +130,7 @@ class Answer(StrEnum):
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913  # each is an option of the command
     *,
     short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
     wav: Annotated[
@@ -153,12 +155,42 @@ def demo(
         typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True),
     ] = None,
     backend: Annotated[str, typer.Option(help="asyncio or trio.", callback=_backend)] = "asyncio",
+    web: Annotated[
+        bool, typer.Option("--web", help="Talk yourself, in a web page on this machine.")
+    ] = False,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="With --web: do not open the browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="With --web: the port; 0 for any free one.", min=0, max=65535)
+    ] = 0,
+    host: Annotated[str, typer.Option(help="With --web: the address to listen on.")] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="With --web: a name by which other machines call this one; repeatable."),
+    ] = None,
 ) -> None:
     """Hold a conversation in which the person interrupts the assistant, and show it live.
 
     Starts the local server on loopback, speaks to it in real time, and checks what came of it.
     The exit code is 0 if the conversation went as it should.
     """
+    if web:
+        from ._demo._web import WebOptions  # noqa: PLC0415  # comes with an extra
+
+        names = tuple(name or ())
+        raise typer.Exit(
+            _talk_in_page(
+                WebOptions(
+                    host=host,
+                    port=port,
+                    names=names,
+                    open_browser=not no_open,
+                    url=url,
+                    api_key=api_key if url is not None else None,
+                )
+            )
+        )
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
     options = DemoOptions(
@@ -166,6 +198,16 @@ def demo(
     )
     passed = anyio.run(functools.partial(run_demo, options), backend=backend)
     raise typer.Exit(0 if passed else 1)
+
+
+def _talk_in_page(options: WebOptions) -> int:
+    from ._demo._web import run_web  # noqa: PLC0415  # slow to import
+
+    try:
+        anyio.run(run_web, options, typer.echo)
+    except KeyboardInterrupt:
+        return 0
+    return 0
 
 
 @app.command()

@@ -1,43 +1,26 @@
 """The parts of a conversation with a web page.
 
 `_messages` what is said between page and server, `_downlink` what goes down and what of it was
-heard, `_captions` the words of both, `_page` the connections, `_guard` who is let in, `static` the
-page itself.
+heard, `_page` the connections, `_captions` the words of both, `_call` all of it as one plugin,
+`_guard` who is let in, `static` the page itself.
 """
 
-from ._captions import Captions
-from ._downlink import Downlink
-from ._guard import HEADERS, Guard
-from ._messages import (
-    BadMessage,
-    Ended,
-    Flushed,
-    FromPage,
-    Hello,
-    Played,
-    PressedEnd,
-    PressedInterrupt,
-    Started,
-    Turn,
-)
+from ._call import BrowserCall, InterruptPressed, PageLost, PageResumed
+from ._guard import HEADERS, LOOPBACK, Guard
+from ._messages import Ended, Hello
 from ._page import Page, close, greeted
 
 __all__ = [
     "HEADERS",
-    "BadMessage",
-    "Captions",
-    "Downlink",
+    "LOOPBACK",
+    "BrowserCall",
     "Ended",
-    "Flushed",
-    "FromPage",
     "Guard",
     "Hello",
+    "InterruptPressed",
     "Page",
-    "Played",
-    "PressedEnd",
-    "PressedInterrupt",
-    "Started",
-    "Turn",
+    "PageLost",
+    "PageResumed",
     "close",
     "greeted",
 ]

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from realtime_bus import UsageError
 
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+"""Names that lead to this machine, and to no other."""
 
 HEADERS = {
     "content-security-policy": (
@@ -32,15 +33,19 @@ class Guard:
     """Decide who may come in.
 
     Args:
-        hosts: Names by which the server may be called, with or without a port; ``"*"`` for any.
+        hosts: Names by which the server may be called, beside loopback's, with or without a port;
+            ``"*"`` for any.
         origins: Where pages may be from, beside the server itself; ``"*"`` for anywhere.
+
+    Attributes:
+        hosts: All of them.
     """
 
     def __init__(self, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
         for name, given in (("hosts", hosts), ("origins", origins)):
             if isinstance(given, str):
                 raise UsageError(f"{name} takes several; write {name}=[{given!r}]")
-        self._hosts = {host.lower() for host in hosts} | {*_LOOPBACK}
+        self.hosts: frozenset[str] = LOOPBACK | {host.lower() for host in hosts}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
     def refusal(self, host: str | None, origin: str | None) -> str | None:
@@ -51,7 +56,7 @@ class Guard:
             origin: Its Origin header; None if there is none, as with anything but a browser.
         """
         host = (host or "").lower()
-        if "*" not in self._hosts and not {host, _without_port(host)} & self._hosts:
+        if "*" not in self.hosts and not {host, _without_port(host)} & self.hosts:
             return f"the host {host!r:.80} is not one of hosts=[...] of this Browser"
         origin = None if origin is None else origin.lower()
         if origin is None or "*" in self._origins or origin in self._origins:

@@ -4,13 +4,15 @@ The rules:
 
 1. The newest connection counts: one that comes while another seems to be there takes its place.
 2. A page that says so (it ends the conversation, or is left) has gone for good; so has one that
-   says what no page of ours says. A page whose connection ends in any other way is waited for.
+   says what no page of ours says. A page whose connection ends in any other way is waited for,
+   unless our own server is shutting down.
 3. A page sends audio all the time, muted or not; one that is silent for 15 s is not there.
 4. When the conversation is over on our side, the page is told, and the connection closed.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ import anyio
 from realtime_bus.log import get_logger
 
 from ._downlink import Downlink
-from ._messages import BadMessage, Ended, FromPage, Hello, PressedEnd, ToPage, read
+from ._messages import BadMessage, Ended, FromPage, Hello, PressedEnd, Started, ToPage, read
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _HELLO_S = 10.0
 _IDLE_S = 15.0
 _OVER, _REPLACED, _REFUSED, _BROKEN = 4000, 4001, 1008, 1006
+_SERVER_LEAVES = 1012  # what an ASGI server says when it shuts down
 
 _log = get_logger("realtime_bus.browser")
 
@@ -36,23 +39,39 @@ class Page:
     """A page, as long as it may come back.
 
     Args:
-        downlink: What it is to be sent.
-        take: Gets every message of the page, and its audio; raises `BadMessage`.
+        ahead_ms: How much audio may be under way to it.
 
     Attributes:
+        id: Unguessable; whoever knows it can resume the call.
+        downlink: What the page is to be sent.
         left: Set when the page has gone for good.
-        lost_s: When its connection was lost, on the clock of `time.perf_counter`.
     """
 
-    def __init__(self, downlink: Downlink, take: Callable[[FromPage | bytes], object]) -> None:
-        self.left: anyio.Event = anyio.Event()
-        self.lost_s = 0.0
-        self._downlink = downlink
-        self._take = take
-        self._over = False
+    def __init__(self, *, ahead_ms: int = 1000) -> None:
+        self.id: str = secrets.token_urlsafe(16)
+        self.downlink = Downlink(ahead_ms=ahead_ms)
+        self.left = anyio.Event()
+        self._ready = self._over = False
         self._connection: anyio.CancelScope | None = None
+        self._lost_s: float | None = None
         self._more = anyio.Event()
         self._changed = anyio.Event()
+
+    def listen(
+        self,
+        *,
+        take: Callable[[FromPage | bytes], object],
+        came: Callable[[float | None], object],
+        lost: Callable[[int], object],
+    ) -> None:
+        """Say who is told of the page; once, before `serve`.
+
+        Args:
+            take: Gets every message, and the audio; raises `BadMessage`.
+            came: There is a connection; gets the seconds that there was none, or None.
+            lost: It has ended; gets its close code.
+        """
+        self._take, self._came, self._lost = take, came, lost
 
     @property
     def there(self) -> bool:
@@ -65,8 +84,13 @@ class Page:
 
     def tell(self, key: str, state: ToPage) -> None:
         """Let the page know; see `Downlink.tell`."""
-        self._downlink.tell(key, state)
+        self.downlink.tell(key, state)
         self.nudge()
+
+    def set_ready(self, ready: bool) -> None:
+        """Tell the page whether somebody listens."""
+        self._ready = ready
+        self.tell("started", Started(call=self.id, resumed=True, ready=ready))
 
     def finish(self, ended: Ended) -> None:
         """Tell the page that the conversation is over, and let it go."""
@@ -91,29 +115,35 @@ class Page:
             if patience.cancelled_caught:
                 self.leave()
 
-    async def serve(self, websocket: WebSocket) -> int | None:
-        """Talk over a connection until it ends; return its close code, None if it was replaced."""
+    async def serve(self, websocket: WebSocket, hello: Hello) -> None:
+        """Talk over a connection until it ends, or another one takes its place."""
         if self._connection is not None:
             self._connection.cancel()
+        gap_s = None if self._lost_s is None else time.perf_counter() - self._lost_s
+        self.tell(
+            "started", Started(call=self.id, resumed=hello.call is not None, ready=self._ready)
+        )
+        self.downlink.resume(hello.received)
         code: int | None = None
         with anyio.CancelScope() as connection:
-            self._connection = connection
+            self._connection, self._lost_s = connection, None
             self._changed.set()
+            self._came(gap_s)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write, websocket)
                 code = await self._read(websocket)
                 tasks.cancel_scope.cancel()
-        if self._connection is connection:
-            self._connection, self.lost_s = None, time.perf_counter()
+        if code is not None and self._connection is connection:
+            self._connection, self._lost_s = None, time.perf_counter()
             self._changed.set()
+            self._lost(code)
         with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-            await close(websocket, _BROKEN if code is None else _REPLACED)
-        return code
+            await close(websocket, _REPLACED)
 
     async def _write(self, websocket: WebSocket) -> None:
         while True:
             self._more = anyio.Event()
-            message = self._downlink.next()
+            message = self.downlink.next()
             try:
                 if isinstance(message, bytes):
                     await websocket.send_bytes(message)
@@ -133,7 +163,10 @@ class Page:
                 with anyio.fail_after(_IDLE_S):
                     message = await websocket.receive()
                 if message["type"] == "websocket.disconnect":
-                    return int(message.get("code") or _BROKEN)
+                    code = int(message.get("code") or _BROKEN)
+                    if code == _SERVER_LEAVES:
+                        self.leave()
+                    return code
                 audio = message.get("bytes")
                 heard = read(message.get("text") or "") if audio is None else audio
                 self._take(heard)
