@@ -117,7 +117,7 @@ class Browser:
         return [call for call, _ in self._calls.values()]
 
     @asynccontextmanager
-    async def serve(self, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str, None]:
+    async def serve(self, host: str = "127.0.0.1", *, port: int = 0) -> AsyncGenerator[str, None]:
         """Serve it without an application around it: ``async with browser.serve() as url``.
 
         On asyncio. Browsers lend their microphone to pages of ``https://`` and of this machine.
@@ -139,15 +139,22 @@ class Browser:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host.strip("[]"), port), family=family, backlog=128)
         server = make(self)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, [listener])
-            shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-            try:
-                yield f"http://{shown}:{listener.getsockname()[1]}/"
-            finally:
-                for _, page in self._calls.values():
-                    page.leave()
-                server.should_exit = True
+        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.serve, [listener])
+                try:
+                    yield f"http://{shown}:{listener.getsockname()[1]}/"
+                finally:
+                    for _, page in self._calls.values():
+                        page.leave()
+                    server.should_exit = True
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) > 1:
+                raise
+            raise group.exceptions[0] from None  # the block's own, as it was raised
+        finally:
+            listener.close()
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Serve a request, as ASGI has it."""

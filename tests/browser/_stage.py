@@ -36,7 +36,8 @@ LONG = "This is quite a long answer. It goes on and on, and tells you more than 
 
 _TAP = """async () => {
   const { conversation } = await import("./page.js");
-  window.conversation = conversation;
+  Object.assign(window, { conversation, states: [] });
+  conversation.addEventListener("state", ({ detail }) => states.push(detail));
   conversation.addEventListener("state", async ({ detail }) => {
     if (detail !== "connecting" || window.tap) return;
     window.tap = "coming";
@@ -69,6 +70,8 @@ class Stage:
         spoken: What was written to the sink, by item.
         sessions: The sessions, oldest first.
         browser: The plugin.
+        greets: Whether the assistant speaks first.
+        down: Whether the server lets nobody in.
     """
 
     def __init__(self, bound: BoundServer, **options: Any) -> None:
@@ -77,6 +80,7 @@ class Stage:
         self.spoken: dict[str, bytearray] = {}
         self.sessions: list[Session] = []
         self.greets = True
+        self.down = False
         self.browser = Browser(self._talk, **options)
         self._server = bound
         self._changed = anyio.Event()
@@ -92,8 +96,16 @@ class Stage:
             return FileResponse(tap)
 
         return Starlette(
-            routes=[Route("/tap.js", serve_tap), Mount("/talk", self.browser)],
+            routes=[Route("/tap.js", serve_tap), Mount("/talk", self._door)],
         )
+
+    async def _door(self, scope: Any, receive: Any, send: Any) -> None:
+        """Let nobody in while the server is said to be down."""
+        if self.down and scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})
+            return
+        await self.browser(scope, receive, send)
 
     async def until(self, is_so: Callable[[], Any], timeout_s: float = 20) -> Any:
         """Wait until something is so; every event may make it so."""
@@ -184,6 +196,11 @@ async def state(page: Any, *wanted: str) -> None:
     await page.wait_for_function(
         "(wanted) => wanted.includes(document.body.dataset.state)", arg=wanted
     )
+
+
+async def went_through(page: Any, wanted: str) -> None:
+    """Wait until the page has been in a state, however briefly."""
+    await page.wait_for_function("(wanted) => states.includes(wanted)", arg=wanted)
 
 
 def first_sound(samples: array.array[int]) -> int:

@@ -11,7 +11,7 @@ import pytest
 from realtime_bus import events as ev
 from realtime_bus_plugins.interruption import PlaybackInterrupted
 
-from ._stage import ALLOWED, chromium_with, first_sound, opened, stage, state, tapped
+from ._stage import ALLOWED, chromium_with, first_sound, opened, stage, state, tapped, went_through
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -64,7 +64,7 @@ async def test_a_lost_connection_costs_no_sample(
         [call] = await behind.until(lambda: behind.browser.calls)
         await behind.until(lambda: call.positions() and call.positions()[0].played_ms > 300)
         await page.evaluate("conversation.socket.close(4999)")
-        await state(page, "reconnecting")
+        await went_through(page, "reconnecting")
         await state(page, "live")
         await behind.until(lambda: behind.all(ev.ResponseDone) and not call.playing)
         assert behind.browser.calls == [call]

@@ -212,6 +212,7 @@ async def test_a_page_that_comes_back_goes_on_where_it_was() -> None:
             "ready": True,
         }
         second.drop()
+        await second.until(lambda: agent.all(PageLost)[1:])
         wire.interrupt()
         third = Tab(agent.browser)
         await arrive(tasks, third, call_id, received=24_000)

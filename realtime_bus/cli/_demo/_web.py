@@ -72,7 +72,7 @@ async def run_web(options: WebOptions, say: Callable[[str], object]) -> None:
 
         browser = Browser(talk, hosts=options.names)
         try:
-            async with browser.serve(options.host, options.port) as url:
+            async with browser.serve(options.host, port=options.port) as url:
                 say(f"talk at {url} (end with Ctrl-C)")
                 if options.open_browser:
                     await anyio.to_thread.run_sync(webbrowser.open, url)

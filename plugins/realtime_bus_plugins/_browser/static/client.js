@@ -21,6 +21,7 @@
 const RATE = 24000;
 const MAX_UNSENT = 2 * RATE * 2; // bytes: two seconds; beyond, what is recorded is thrown away
 const RETRY_MS = [0, 250, 500, 1000, 2000, 4000];
+const CONNECT_MS = 10_000;
 const GIVE_UP_MS = 60_000;
 const [OVER, REPLACED, REFUSED, BUSY] = [4000, 4001, 1008, 1013];
 
@@ -161,7 +162,7 @@ export class Conversation extends EventTarget {
 
   close_sound() {
     for (const track of this.stream?.getTracks() ?? []) track.stop();
-    this.recorder?.port.close();
+    for (const node of [this.recorder, this.output]) if (node) node.port.onmessage = null;
     for (const context of [this.context, this.recording_context]) context?.close();
     this.context = this.recording_context = this.recorder = this.output = this.stream = null;
     this.levels = { microphone: 0, loudspeaker: 0 };
@@ -240,7 +241,13 @@ export class Conversation extends EventTarget {
   connect() {
     clearTimeout(this.retry);
     if (this.socket && this.socket.readyState < WebSocket.CLOSING) return;
-    const socket = (this.socket = new WebSocket(this.url));
+    let socket;
+    try {
+      socket = this.socket = new WebSocket(this.url);
+    } catch (error) {
+      console.warn("realtime-bus:", error); // the address, or the page's content policy
+      return this.end("unreachable");
+    }
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.say({ type: "hello", call: this.call, received: this.received });
     socket.onmessage = ({ data }) => {
@@ -251,6 +258,10 @@ export class Conversation extends EventTarget {
       }
     };
     socket.onclose = ({ code }) => this.socket === socket && this.disconnected(code);
+    setTimeout(() => {
+      // some ways of failing have no event
+      if (this.socket === socket && socket.readyState !== WebSocket.OPEN) this.disconnected(1006);
+    }, CONNECT_MS);
   }
 
   disconnected(code) {
