@@ -18,6 +18,7 @@ plugin, microphone and loudspeaker of one page. What goes over the socket is in
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -129,11 +130,16 @@ class Browser:
         Raises:
             MissingExtra: uvicorn is not installed.
             OSError: The address cannot be had.
-            UsageError: Others could reach it, and `hosts` does not say by which name.
+            UsageError: Others could reach it, and `hosts` does not say by which name; or this is
+                trio.
         """
         if host not in LOOPBACK and not self._guard.hosts - LOOPBACK:
             raise UsageError(
                 f"at {host} other machines reach it: say by which names, with Browser(hosts=[...])"
+            )
+        if _on_trio():
+            raise UsageError(
+                "serve() runs uvicorn, which needs asyncio; on trio, mount it in another server"
             )
         make = _uvicorn()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -150,9 +156,9 @@ class Browser:
                         page.leave()
                     server.should_exit = True
         except BaseExceptionGroup as group:
-            if len(group.exceptions) > 1:
-                raise
-            raise group.exceptions[0] from None  # the block's own, as it was raised
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None  # the block's own, as it was raised
+            raise
         finally:
             listener.close()
 
@@ -228,6 +234,11 @@ def _routes(called: Callable[[WebSocket], Awaitable[None]]) -> Any:
         raise MissingExtra("starlette", extra="browser") from error
     page = StaticFiles(directory=_STATIC, html=True)
     return Starlette(routes=[WebSocketRoute("/call", called), Mount("/", page)])
+
+
+def _on_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
 
 
 def _uvicorn() -> Callable[[Any], Any]:

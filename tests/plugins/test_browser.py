@@ -539,6 +539,19 @@ def test_a_call_is_a_sink_that_settles() -> None:
     assert isinstance(BrowserCall(Page(), {}), SettlingSink)
 
 
+async def test_uvicorn_is_refused_on_trio(anyio_backend: str) -> None:
+    """What cannot run there says so, and what to do."""
+    serving = Agent().browser.serve()
+    if anyio_backend == "trio":
+        with pytest.raises(UsageError, match="mount it in another server"):
+            await serving.__aenter__()
+        return
+    with pytest.raises(KeyError, match="mine"):  # what the block raises comes out as it was
+        async with serving as url:
+            assert url.startswith("http://127.0.0.1:")
+            raise KeyError("mine")
+
+
 async def test_it_is_not_served_to_others_by_accident() -> None:
     """Beyond loopback, the names must be said."""
     with pytest.raises(UsageError, match="other machines reach it"):

@@ -74,6 +74,11 @@ class Captions:
     def _person_speaks(self, event: ev.InputAudioBufferSpeechStarted) -> None:
         self._set(self._of(event.item_id, 0, "person"))
 
+    def _person_has_spoken(self, event: ev.InputAudioBufferCommitted, session: Session) -> None:
+        key = f"{event.item_id}/0"
+        if key in self._known and session.settings.transcription_model is None:
+            self._set(self._known[key], done=True)  # nobody writes down what was said
+
     def _person_is_understood(self, event: ev.ConversationItemInputAudioTranscriptionDelta) -> None:
         known = self._of(event.item_id, event.content_index or 0, "person")
         self._set(known, text=known.text + (event.delta or ""))
@@ -109,6 +114,7 @@ class Captions:
         ev.ConversationItemTruncated: _truncated,
         ev.ConversationItemDeleted: _deleted,
         ev.InputAudioBufferSpeechStarted: _person_speaks,
+        ev.InputAudioBufferCommitted: _person_has_spoken,
         ev.ConversationItemInputAudioTranscriptionDelta: _person_is_understood,
         ev.ConversationItemInputAudioTranscriptionCompleted: _person_was_understood,
         ev.ConversationItemInputAudioTranscriptionFailed: _person_was_not_understood,

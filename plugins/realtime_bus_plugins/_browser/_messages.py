@@ -82,9 +82,10 @@ def read(text: str) -> FromPage:
     if len(text) > MAX_TEXT_BYTES:
         raise BadMessage("a message is too long")
     try:
-        return _decoder.decode(text)
+        message: FromPage = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise BadMessage(f"no message of a page: {error}") from None
+    return message
 
 
 # --- to the page -------------------------------------------------------------------------------

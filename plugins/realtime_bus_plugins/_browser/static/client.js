@@ -109,6 +109,11 @@ export class Conversation extends EventTarget {
     return this.context?.resume();
   }
 
+  /** Whether something of the assistant's can be heard, or is here to be. */
+  get speaking() {
+    return this.heard < this.received;
+  }
+
   get muted() {
     return this.wants_mute;
   }

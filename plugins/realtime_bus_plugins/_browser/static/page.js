@@ -43,7 +43,7 @@ function draw(entry) {
   const interrupted = caption.heard_ms !== null || by_us;
   const position = by_us ? entry.cut_at : conversation.heard;
   const said = heard(caption, position);
-  text.textContent = caption.text.slice(0, said);
+  text.textContent = interrupted ? `${caption.text.slice(0, said)} ` : caption.text.slice(0, said);
   rest.textContent = caption.text.slice(said);
   row.classList.toggle("interrupted", interrupted);
   row.classList.toggle("waiting", !caption.text && !caption.done);
@@ -87,7 +87,7 @@ conversation.addEventListener("interrupt", ({ detail: { position } }) => {
 function show_state() {
   const { state } = conversation;
   const live = state === "live";
-  const speaking = live && conversation.levels.loudspeaker > 0;
+  const { speaking } = conversation;
   document.body.dataset.state = state;
   document.body.dataset.who = !live ? "" : turn.person ? "person" : speaking ? "assistant" : "";
   $("status").textContent = !live ? STATES[state]
