@@ -208,7 +208,7 @@ class BargeIn:
     def _cut_part(self, part: PlayedItem, reported: list[PlayedItem]) -> _ItemCut:
         """Return what becomes of a part, and at which ms it would be truncated."""
         item = self._items.get(part.item_id)
-        received_ms = self._received_ms(part)
+        received_ms = self.received_ms(part)
         heard_ms = min(part.played_ms, received_ms)
         end_ms = self.end_ms(part)
         cut = InterruptedItem(
@@ -223,9 +223,10 @@ class BargeIn:
 
     def end_ms(self, part: PlayedItem) -> int:
         """Return where a part is to be truncated, by what was heard of it; rule 3."""
-        return min(part.played_ms, self._received_ms(part) - self._margin_ms)
+        return min(part.played_ms, self.received_ms(part) - self._margin_ms)
 
-    def _received_ms(self, part: PlayedItem) -> int:
+    def received_ms(self, part: PlayedItem) -> int:
+        """Return how much the server has sent of a part; what the sink got, if that is unknown."""
         item = self._items.get(part.item_id)
         if item is None or part.content_index not in item.received:
             return part.written_ms

@@ -76,6 +76,7 @@ class Interruption:
         """
         self._slot.take(session)
         session.on_close(self._detach)
+        session.busy_while(lambda: self._sink.playing)
         machine = BargeIn(session.conversation, margin_ms=self._margin_ms)
         self._attached = _Attached(session, self._sink, machine)
         self._attached.subscribe(on_speech_started=self._on_speech_started)
@@ -112,13 +113,13 @@ class _Attached:
 
     def subscribe(self, *, on_speech_started: bool) -> None:
         session = self.session
-        session.intercept(ev.ResponseOutputAudioDelta, self._received)
-        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcribed)
-        session.on(ev.ResponseOutputAudioDelta)(self._delivered)
-        session.on(ev.ResponseOutputAudioDone)(self._machine.ended)
+        session.intercept(ev.ResponseOutputAudioDelta, self._received, narrowed=True)
+        session.intercept(ev.ResponseOutputAudioTranscriptDelta, self._transcribed, narrowed=True)
+        session.on(ev.ResponseOutputAudioDelta, narrowed=True)(self._delivered)
+        session.on(ev.ResponseOutputAudioDone, narrowed=True)(self._machine.ended)
         if on_speech_started:
             # an interceptor: not even an inline handler of the application comes before it
-            session.intercept(ev.InputAudioBufferSpeechStarted, self._speech)
+            session.intercept(ev.InputAudioBufferSpeechStarted, self._speech, narrowed=True)
         if isinstance(self._sink, SettlingSink):
             # the model must not answer before it knows: what is known by then has to do
             session.intercept(ev.InputAudioBufferSpeechStopped, self._settled_by_now)
@@ -145,6 +146,13 @@ class _Attached:
         played = self._flush(failures)
         latency_s = time.perf_counter() - since_s
         cut = self._machine.cut(played, server_cancels=server_cancels)
+        for item in cut.items:
+            self.session.note_heard(
+                item.item_id,
+                content_index=item.content_index,
+                heard_ms=item.played_ms,
+                generated_ms=item.received_ms,
+            )
         self._send(self._due_now(cut.send), failures)
         happening = None
         if cut.items:
@@ -197,8 +205,16 @@ class _Attached:
             heard = {(part.item_id, part.content_index): part for part in played}
             for event in [each for each in later if each in self._unsettled]:
                 part = heard.get((event.item_id, event.content_index))
-                end_ms = event.audio_end_ms if part is None else self._machine.end_ms(part)
-                self._truncate(event, max(event.audio_end_ms, end_ms))
+                end_ms = event.audio_end_ms
+                if part is not None:
+                    end_ms = max(end_ms, self._machine.end_ms(part))
+                    self.session.note_heard(
+                        part.item_id,
+                        content_index=part.content_index,
+                        heard_ms=end_ms,
+                        generated_ms=self._machine.received_ms(part),
+                    )
+                self._truncate(event, end_ms)
 
     def _settled_by_now(self, event: ev.Event, session: Session) -> ev.Event:  # noqa: ARG002 - an interceptor is called with it
         for waiting in [*self._unsettled]:

@@ -39,7 +39,7 @@ def parts(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 def _inner(value: object, path: str) -> Iterable[tuple[str, object]]:
     if isinstance(value, Struct):
-        return [(join(path, name), _stored(value, name)) for name in value.__struct_fields__]
+        return [(join(path, name), stored(value, name)) for name in value.__struct_fields__]
     if isinstance(value, dict):
         entries = cast("dict[str, object]", value)
         return [(join(path, key), entry) for key, entry in entries.items()]
@@ -49,7 +49,8 @@ def _inner(value: object, path: str) -> Iterable[tuple[str, object]]:
     return ()
 
 
-def _stored(struct: Struct, name: str) -> object:
+def stored(struct: Struct, name: str) -> object:
+    """Return a field as it is stored: audio that nobody has read yet unread."""
     slot = vars(type(struct)).get(name)
     return slot.stored(struct) if isinstance(slot, AudioSlot) else getattr(struct, name)
 

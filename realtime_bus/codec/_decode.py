@@ -9,6 +9,8 @@ Rules:
    walked field by field, so that drift costs one field.
 4. The first frame of each type is walked whole, to notice fields that nobody knows yet.
 5. Nothing raises. What is no event becomes an `InvalidFrame`, an unknown one an `UnknownEvent`.
+6. Whoever wants events whose fields are all of their types asks for those that drift to be narrowed
+   (`_narrow`); those that msgspec has taken are.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from realtime_bus.events._audio import AudioSlot
 
 from ._audio import NestedAudio, OwnAudio, audio_slots, holds_audio
 from ._frame import HEAD, MAX_HEAD_BYTES, NotAnObject, parse_object, wire_name
+from ._narrow import narrow
 from ._scalars import Problem
 from ._walk import walk
 
@@ -107,6 +110,8 @@ class Decoder:
         side: Whose events: those a server sends, or those a client sends.
         report: Called with each kind of drift, the first time it is seen. Audio is only
             looked at when it is read, so bad base64 is reported then.
+        both: Makes one of an event that does not fit and the same narrowed; `decode` returns that
+            in their place.
 
     Attributes:
         drift_counts: How often each kind was seen, by (event type, path, kind).
@@ -121,6 +126,7 @@ class Decoder:
         *,
         side: Side = "server",
         report: Callable[[Drift], None] | None = None,
+        both: Callable[[Event, Event], Any] | None = None,
     ) -> None:
         self._decode, self._types, self._renamed = table_of(wire_protocol(protocol), side)
         self._finish: dict[type, _Finish | None] = {
@@ -128,6 +134,7 @@ class Decoder:
         }
         self._cut: dict[bytes, Callable[[bytes], Event]] = {}  # by frame, up to its type's end
         self._report = report
+        self._both = both
         self.drift_counts: Counter[tuple[str, str, str]] = Counter()
 
     def decode(self, frame: bytes | str) -> Event:
@@ -211,7 +218,10 @@ class Decoder:
         event, problems = walk(plain, codec.cls)
         for problem in problems:
             self._count(event.type, problem)
-        return event
+        if self._both is None or all(problem.kind == "unknown_field" for problem in problems):
+            return event
+        narrowed: Event = narrow(event)
+        return event if narrowed is event else self._both(event, narrowed)
 
     def _invalid(self, frame: bytes, reason: str) -> InvalidFrame:
         self._count("", Problem("", "wrong_type", reason))

@@ -27,7 +27,7 @@ Bounds: the last 128 responses and the last 4096 items; what is active stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -137,6 +137,27 @@ class ConversationState:
         """Return how a response's audio is encoded; of one that is not known, as the session's."""
         found = _find(self.responses, response_id)
         return self._settings.output_format if found is None else found.audio_format
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody speaks, answers, or is about to."""
+        return not (self.user_speaking or self.answer_due or self.active_response)
+
+    def connection_lost(self) -> bool:
+        """Give up on all that was under way; return whether an answer to speech was due."""
+        due = self.answer_due
+        self.user_speaking = self.answer_due = False
+        self.presume_over()
+        for response in self.responses.values():
+            response.over = True
+        return due
+
+    def restored(self, item_ids: Collection[str]) -> None:
+        """Note which items another connection has: those alone are in the conversation."""
+        for item in self.items.values():
+            item.deleted = item.id not in item_ids
+        for item_id in item_ids:
+            self._item(item_id).confirmed = True
 
     def see(self, event: ev.Event) -> None:
         """Take note of one of the events in `SEEN`."""
@@ -318,9 +339,9 @@ class ConversationState:
 
 
 def _text(thing: object, name: str) -> Any:
-    """Return a text field; None where it is missing, null, or was read as something else."""
+    """Return a text field; None where it is missing, empty, null, or something else."""
     found = getattr(thing, name, None)
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and found else None
 
 
 def _find(known: dict[str, _T], key: object) -> _T | None:

@@ -168,6 +168,21 @@ def _normal(name: str, value: Any) -> Any:
     return _FORMATS[value]
 
 
+def merge_settings(known: Any, fresh: Any) -> Any:
+    """Return a settings request with what a later one changes."""
+    if known is None or type(known) is not type(fresh):
+        return fresh
+    changes = {
+        name: merge_settings(getattr(known, name), value) if name in _NESTED else value
+        for name in fresh.__struct_fields__
+        if (value := getattr(fresh, name)) is not UNSET
+    }
+    return msgspec.structs.replace(known, **changes)
+
+
+_NESTED = frozenset({"audio", "input", "output"})  # whose members are settings of their own
+
+
 class ActiveSettings(msgspec.Struct, frozen=True):
     """What the server's echo says is in force; an echo is read leniently, so any of it may be odd.
 

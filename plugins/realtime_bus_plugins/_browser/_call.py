@@ -170,11 +170,12 @@ class BrowserCall:
 
     def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
         """Queue audio of an item behind what is already queued."""
-        pcm = self._converter.convert(audio, (item_id, content_index))
-        if not pcm:
+        converted = self._converter.convert(audio, (item_id, content_index))
+        samples = len(converted.pcm) // 2 - converted.revised
+        if samples <= 0:
             return
-        start = self._downlink.write(pcm, item_id=item_id, content_index=content_index)
-        self._captions.written(item_id, content_index, start, len(pcm) // 2)
+        start = self._downlink.write(converted, item_id=item_id, content_index=content_index)
+        self._captions.written(item_id, content_index, start, samples)
         self._page.nudge()
 
     def flush(self) -> list[PlayedItem]:

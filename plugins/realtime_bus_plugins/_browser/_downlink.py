@@ -22,14 +22,27 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from typing import NamedTuple
 
 from realtime_bus.audio import PlayedItem
-from realtime_bus_plugins._playback import RATE_HZ, Timeline
+from realtime_bus_plugins._playback import RATE_HZ, Converted, Timeline
 
 from ._messages import Flush, ToPage, write
 
 _PIECE_SAMPLES = RATE_HZ // 10
 _MAX_STATES = 64
+
+
+class _Piece(NamedTuple):
+    """Consecutive samples of one part."""
+
+    part: tuple[str, int]
+    start: int
+    pcm: bytearray
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.pcm) // 2
 
 
 class Downlink:
@@ -42,7 +55,7 @@ class Downlink:
     def __init__(self, *, ahead_ms: int = 1000) -> None:
         self._ahead = ahead_ms * RATE_HZ // 1000
         self._timeline = Timeline(rate_hz=RATE_HZ)
-        self._audio: deque[tuple[int, bytes]] = deque()  # what was not heard yet, and from where
+        self._audio: deque[_Piece] = deque()  # what was not heard yet
         self._end = self._sent = self._heard = 0
         self._void = 0  # everything before it was flushed
         self._flush_due = False
@@ -52,15 +65,25 @@ class Downlink:
 
     # --- the sink's side ---------------------------------------------------------------------
 
-    def write(self, pcm: bytes, *, item_id: str, content_index: int) -> int:
-        """Queue PCM16 at 24 kHz; return where in the stream it begins."""
+    def write(self, converted: Converted, *, item_id: str, content_index: int) -> int:
+        """Queue audio; return where in the stream it begins."""
+        part = (item_id, content_index)
+        pcm = converted.pcm[2 * converted.revised :]
+        self._revise(part, converted.pcm[: 2 * converted.revised])
         samples = len(pcm) // 2
         self._timeline.write(self._heard, samples, item_id=item_id, content_index=content_index)
         start = self._end
-        if samples:
-            self._audio.append((start, pcm))
-            self._end += samples
+        self._audio.append(_Piece(part, start, bytearray(pcm)))
+        self._end += samples
         return start
+
+    def _revise(self, part: tuple[str, int], pcm: bytes) -> None:
+        """Put samples in place of a part's last ones, as far as they have not been sent."""
+        if pcm and self._audio and self._audio[-1].part == part:
+            last = self._audio[-1]
+            samples = min(len(pcm) // 2, self._end - max(self._sent, last.start))
+            if samples > 0:
+                last.pcm[-2 * samples :] = pcm[-2 * samples :]
 
     def flush(self) -> list[PlayedItem]:
         """Void what was not heard, and return what `positions` would have; rule 4."""
@@ -103,17 +126,17 @@ class Downlink:
         room = min(self._heard + self._ahead, self._end) - self._sent
         if room <= 0:
             return None
-        start, pcm = next(piece for piece in self._audio if self._sent < piece[0] + _length(piece))
-        offset = self._sent - start
-        samples = min(room, _PIECE_SAMPLES, len(pcm) // 2 - offset)
+        piece = next(piece for piece in self._audio if self._sent < piece.end)
+        offset = self._sent - piece.start
+        samples = min(room, _PIECE_SAMPLES, piece.end - self._sent)
         head = struct.pack("<I", self._sent)
         self._sent += samples
-        return head + pcm[2 * offset : 2 * (offset + samples)]
+        return head + piece.pcm[2 * offset : 2 * (offset + samples)]
 
     def played(self, position: int) -> None:
         """Take note of what the page has played; rule 3."""
         self._heard = max(self._heard, min(position, self._sent))
-        while self._audio and self._audio[0][0] + _length(self._audio[0]) <= self._heard:
+        while self._audio and self._audio[0].end <= self._heard:
             self._audio.popleft()
 
     def flushed(self, before: int, position: int) -> list[PlayedItem] | None:
@@ -136,10 +159,6 @@ class Downlink:
         self._sent = max(self._heard, min(received, self._sent))
         self._flush_due = self._void > 0
         self._due = {**self._told}
-
-
-def _length(piece: tuple[int, bytes]) -> int:
-    return len(piece[1]) // 2
 
 
 def _heard_whole(part: PlayedItem) -> PlayedItem:
