@@ -25,6 +25,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 from anyio import CancelScope, create_task_group, current_time, to_thread
+from msgspec.structs import replace
 
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
@@ -173,7 +174,7 @@ class ServerSession:
 
     def _deliver(self, sender: Transport, frame: bytes) -> None:
         self._protocol.receive(frame, sender)
-        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES and not self._paused:
+        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES:  # those that joined since, too
             self._paused = True
             for transport in (self._transport, *self._joined):
                 transport.pause()
@@ -219,6 +220,8 @@ class ServerSession:
             if client in (None, transport):
                 with suppress(TransportClosed):  # its own reader knows it too
                     transport.send(frame)
+                    if transport.buffered_bytes > LAGGING * self._options.max_outgoing_bytes:
+                        self._tasks.start_soon(transport.aclose, 1008, "you do not read")
 
     async def _rest(self) -> None:
         """Wait for something to come in, or for the protocol's next deadline."""
@@ -256,7 +259,11 @@ class ServerSession:
         response_id = command.response_id
         try:
             with self._answers[response_id]:
-                async with aclosing(_closable(self._responder.respond(command.request))) as outputs:
+                request = command.request
+                if command.encoded is not None:
+                    pcm = await to_thread.run_sync(command.encoded.pcm)
+                    request = replace(request, last_user_audio=pcm)
+                async with aclosing(_closable(self._responder.respond(request))) as outputs:
                     async for output in outputs:
                         self._protocol.responder_made(response_id, output)
                         self._wake.set()
@@ -284,12 +291,16 @@ class ServerSession:
         words: str | None = None
         try:
             if self._transcriber is not None:
-                write_down = self._transcriber.transcript
-                words = await to_thread.run_sync(write_down, command.turn_index, command.audio)
+                write_down = partial(_write_down, self._transcriber, command)
+                words = await to_thread.run_sync(write_down)
         except Exception as error:  # noqa: BLE001  # anybody's code again
             _log.error("transcriber failed", item_id=command.item_id, **describe(error))
         self._protocol.transcribed(command.item_id, words)
         self._wake.set()
+
+
+def _write_down(transcriber: Transcriber, command: Transcribe) -> str | None:
+    return transcriber.transcript(command.turn_index, command.encoded.pcm())
 
 
 async def _closable(answer: AsyncIterator[Output]) -> AsyncGenerator[Output, None]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from realtime_bus import events as ev
 
-from ._conversation import StoredItem
+from ._items import StoredItem
 
 CHARS_PER_TOKEN = 4
 INPUT_MS_PER_TOKEN = 100
