@@ -11,7 +11,8 @@ The rules
   what they send is handled like the first one's. They go when the first has gone.
 * Bounds: with more than `MAX_UNHANDLED_BYTES` received and not handled, reading pauses. With
   more than ``max_outgoing_bytes`` unsent the protocol is held: it handles and speaks nothing
-  until the client has read.
+  until the client has read. A sideband holds nobody: with `LAGGING` times as much it is closed
+  with 1008.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 _log = get_logger("realtime_bus.server")
 
 _CUT = 1006
+
+LAGGING = 4
+"""How many times ``max_outgoing_bytes`` may be unsent to a sideband before it is closed."""
 
 MAX_UNHANDLED_BYTES = 4 * 1024 * 1024
 """Above it nothing is read until the protocol has caught up; one frame may be larger."""
@@ -195,6 +199,7 @@ class ServerSession:
 
     def _turn(self) -> Close | None:
         """Let the protocol do what is due, and do what it says; return its order to close."""
+        self._part_with_laggards()
         self._protocol.held = self._transport.buffered_bytes > self._options.max_outgoing_bytes
         self._protocol.tick(current_time())
         for outgoing in self._protocol.drain():
@@ -220,8 +225,12 @@ class ServerSession:
             if client in (None, transport):
                 with suppress(TransportClosed):  # its own reader knows it too
                     transport.send(frame)
-                    if transport.buffered_bytes > LAGGING * self._options.max_outgoing_bytes:
-                        self._tasks.start_soon(transport.aclose, 1008, "you do not read")
+
+    def _part_with_laggards(self) -> None:
+        """Close sidebands that do not read: nobody waits for them, as for the first client."""
+        for transport in self._joined:
+            if transport.buffered_bytes > LAGGING * self._options.max_outgoing_bytes:
+                self._tasks.start_soon(transport.aclose, 1008, "you do not read")
 
     async def _rest(self) -> None:
         """Wait for something to come in, or for the protocol's next deadline."""
