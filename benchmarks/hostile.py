@@ -1,4 +1,4 @@
-"""What one hostile client costs the local server, and its neighbour: `python -m benchmarks.hostile`.
+"""What a hostile client costs the local server and its neighbour: `python -m benchmarks.hostile`.
 
 Each attack has a `realtime-bus serve` process of its own. Meanwhile a polite neighbour asks for
 ``session.update`` again and again: its longest wait tells how long the server stood still. Memory
@@ -18,8 +18,10 @@ from time import perf_counter
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import msgspec
 import pybase64
+from anyio.abc import Process
 from rich.console import Console
 from rich.table import Table
 
@@ -43,6 +45,7 @@ class Attacker:
         self.closed = ""
 
     async def run(self) -> None:
+        """Read until the end."""
         info = await self.transport.run(self._heard)
         self.closed = f"{info.code} {info.reason}".strip()
 
@@ -52,21 +55,26 @@ class Attacker:
             self.codes[code] = self.codes.get(code, 0) + 1
 
     async def say(self, kind: str, **fields: Any) -> None:
+        """Send an event."""
         await self.send(msgspec.json.encode({"type": kind, **fields}))
 
     async def send(self, frame: bytes) -> None:
+        """Send a frame, as fast as it is taken."""
         self.transport.send(frame)
         await self.transport.drain()
 
     async def item(self, *content: dict[str, Any], item_id: str | None = None) -> None:
+        """Create a message."""
         item = {"type": "message", "role": "user", "content": content, "id": item_id}
         await self.say("conversation.item.create", item=item)
 
     async def update(self, **session: Any) -> None:
+        """Change settings."""
         await self.say("session.update", session={"type": "realtime", **session})
 
     @property
     def told(self) -> str:
+        """What the server has said to it, in few words."""
         codes = ", ".join(f"{count} {code}" for code, count in self.codes.items())
         return "; ".join(filter(None, (codes, self.closed)))
 
@@ -128,9 +136,7 @@ async def answers(client: Attacker) -> None:
 
 async def long_turn(client: Attacker) -> None:
     """A turn of 12 MiB of G.711 is answered, 8 times at once."""
-    await client.update(
-        audio={"input": {"turn_detection": None, "format": {"type": "audio/pcmu"}}}
-    )
+    await client.update(audio={"input": {"turn_detection": None, "format": {"type": "audio/pcmu"}}})
     await client.say("input_audio_buffer.append", audio=_LONG_AUDIO)
     await client.say("input_audio_buffer.commit")
     for _ in range(8):
@@ -221,47 +227,66 @@ ATTACKS: list[Callable[[Attacker], Awaitable[None]]] = [
 
 
 class Neighbour:
-    """Asks, waits for the answer, and notes how long it took."""
+    """Asks, waits for the answer, and notes how long it took; in a process of its own."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._answered = anyio.Event()
-        self.longest_s = 0.0
+        self._longest_s = 0.0
 
-    async def run(self, *, task_status: Any) -> None:
+    async def run(self) -> None:
+        """Ask until stdin ends; print the first time, and the longest wait at the end."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._transport.run, self._heard)
+            tasks.start_soon(self._ask_on)
+            await anyio.to_thread.run_sync(sys.stdin.read)
+            with anyio.move_on_after(60):  # until the server has come back
+                await self._answered.wait()
+            print(self._longest_s, flush=True)
+            tasks.cancel_scope.cancel()
+
+    async def _ask_on(self) -> None:
+        await self._ask()
+        self._longest_s = 0.0
+        print("asking", flush=True)
+        while True:
             await self._ask()
-            self.longest_s = 0.0
-            task_status.started()
-            while True:
-                await self._ask()
-                await anyio.sleep(0.01)
+            await anyio.sleep(0.01)
 
     async def _ask(self) -> None:
         self._answered = anyio.Event()
         begun_s = perf_counter()
         self._transport.send(b'{"type":"session.update","session":{"type":"realtime"}}')
         await self._answered.wait()
-        self.longest_s = max(self.longest_s, perf_counter() - begun_s)
+        self._longest_s = max(self._longest_s, perf_counter() - begun_s)
 
     def _heard(self, frame: bytes) -> None:
         if b'"session.updated"' in frame[:40]:
             self._answered.set()
 
 
+async def _be_a_neighbour(url: str) -> None:
+    await Neighbour(await dial(url)).run()
+
+
 @asynccontextmanager
-async def _served() -> AsyncGenerator[tuple[int, str], None]:
-    command = [sys.executable, "-m", "realtime_bus", "serve", "--port", "0"]
-    process = await anyio.open_process(command, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
+async def _process(*arguments: str) -> AsyncGenerator[tuple[Process, bytes], None]:
+    """Run Python as a process; yields it and its first line."""
+    process = await anyio.open_process([sys.executable, *arguments], stderr=subprocess.DEVNULL)
     try:
-        line = await process.stdout.receive()
-        yield process.pid, line.split()[2].decode()
+        yield process, await _line_of(process)
     finally:
         process.kill()
         with anyio.CancelScope(shield=True):
             await process.aclose()
+
+
+async def _line_of(process: Process) -> bytes:
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await process.stdout.receive()
+    return line
 
 
 def _memory_mib(pid: int, field: str) -> float:
@@ -272,29 +297,36 @@ def _memory_mib(pid: int, field: str) -> float:
 
 
 async def measure(attack: Callable[[Attacker], Awaitable[None]]) -> tuple[float, float, str]:
-    """Return the peak in MiB, the neighbour's longest wait in seconds, and what the client was told."""
-    async with _served() as (pid, url), anyio.create_task_group() as tasks:
-        neighbour = Neighbour(await dial(url))
-        await tasks.start(neighbour.run)
-        before = _memory_mib(pid, "VmRSS")
-        client = Attacker(await dial(url, max_frame_bytes=None))
-        tasks.start_soon(client.run)
-        begun_s = perf_counter()
-        with anyio.move_on_after(LASTS_S), suppress(TransportClosed, RealtimeBusError):
-            await attack(client)
-        await anyio.sleep(max(LASTS_S / 4, LASTS_S / 2 - (perf_counter() - begun_s)))
-        with anyio.move_on_after(60):  # until the server has come back
-            await neighbour._ask()  # noqa: SLF001  # our own, two classes up
-        peak = _memory_mib(pid, "VmHWM") - before
-        tasks.cancel_scope.cancel()
-    return peak, neighbour.longest_s, client.told
+    """Return the peak in MiB, the longest wait in seconds, and what the client was told."""
+    async with _process("-m", "realtime_bus", "serve", "--port", "0") as (server, line):
+        url = line.split()[2].decode()
+        before = _memory_mib(server.pid, "VmRSS")
+        async with (
+            _process("-m", "benchmarks.hostile", "--neighbour", url) as (neighbour, _),
+            anyio.create_task_group() as tasks,
+        ):
+            assert neighbour.stdin is not None
+            client = Attacker(await dial(url, max_frame_bytes=None))
+            tasks.start_soon(client.run)
+            with anyio.move_on_after(LASTS_S), suppress(TransportClosed, RealtimeBusError):
+                await attack(client)
+            await anyio.sleep(LASTS_S / 4)
+            await neighbour.stdin.aclose()
+            longest_s = float(await _line_of(neighbour))
+            tasks.cancel_scope.cancel()
+        return _memory_mib(server.pid, "VmHWM") - before, longest_s, client.told
 
 
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="names, with commas between them")
-    wanted = set(filter(None, parser.parse_args().only.split(",")))
+    parser.add_argument("--neighbour", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.neighbour is not None:
+        anyio.run(_be_a_neighbour, given.neighbour)
+        return
+    wanted = set(filter(None, given.only.split(",")))
     table = Table("attack", "peak, MiB", "neighbour waits, ms", "the client is told")
     for attack in ATTACKS:
         name = attack.__name__

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from sys import getsizeof
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import msgspec
 from msgspec.structs import replace
 
 from realtime_bus import events as ev
@@ -34,15 +33,15 @@ PART_BYTES = 128
 """What an item and a part of one take, whatever is in them."""
 
 
-def weigh(value: Any) -> int:
+def weigh(item: ev.Item) -> int:
     """Return about how much memory an item takes, in bytes; without audio."""
-    if isinstance(value, str):
-        return getsizeof(value)
-    if isinstance(value, list):
-        return sum(PART_BYTES + weigh(element) for element in cast("list[Any]", value))
-    if isinstance(value, msgspec.Struct):
-        return sum(weigh(getattr(value, name)) for name in value.__struct_fields__)
-    return 0
+    parts = item.content if isinstance(item, ev.MessageItem) else []
+    texts = (text for part in (item, *parts) for text in _fields(part) if type(text) is str)
+    return ITEM_BYTES + PART_BYTES * len(parts) + sum(map(getsizeof, texts))
+
+
+def _fields(part: Any) -> list[Any]:
+    return [getattr(part, name) for name in part.__struct_fields__]
 
 
 class ItemAudio:
@@ -83,16 +82,19 @@ class StoredItem:
         by_model: Whether the model made it.
         weight_bytes: What it was counted with, without its audio; the conversation's business.
         audio_bytes: What its audio was counted with.
+        tokens: Those of its texts and images, and what it was when they were counted.
         truncated: Whether it was truncated: what the model still says does not count.
     """
 
     __slots__ = (
+        "_weighed",
         "audio",
         "audio_bytes",
         "by_model",
         "item",
         "item_id",
         "previous_item_id",
+        "tokens",
         "truncated",
         "weight_bytes",
     )
@@ -104,12 +106,16 @@ class StoredItem:
         self.audio: dict[int, ItemAudio] = {}
         self.by_model = by_model
         self.weight_bytes = self.audio_bytes = 0
+        self.tokens: tuple[ev.Item | None, int, int] = None, 0, 0
+        self._weighed: tuple[ev.Item | None, int] = None, 0
         self.truncated = False
 
     @property
     def payload_bytes(self) -> int:
         """What it weighs without its audio."""
-        return ITEM_BYTES + weigh(self.item)
+        if self._weighed[0] is not self.item:
+            self._weighed = self.item, weigh(self.item)
+        return self._weighed[1]
 
     @property
     def kept_bytes(self) -> int:

@@ -112,7 +112,7 @@ class ResponseTable:
         heard = _last_user_audio(items, self._options.max_buffer_bytes)
         given_bytes = heard.pcm_bytes + sum(
             stored.payload_bytes + stored.kept_bytes
-            for stored in items
+            for stored in (() if isinstance(params.input, UnsetType) else items)
             if self._conversation.find(stored.item_id) is not stored
         )
         if given_bytes + sum(self._given_bytes.values()) > self._options.max_buffer_bytes:

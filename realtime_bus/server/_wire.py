@@ -8,8 +8,8 @@ The rules
   unknown field is ``unknown_parameter``, a missing one ``missing_required_parameter``,
   everything else ``invalid_value``.
 * An event that is no audio, item or response has at most `MAX_SETTINGS_BYTES`; every event has
-  at most `MAX_VALUES` values (a million unknown fields would cost seconds): else
-  ``event_too_large``. Both are found out before the event is parsed.
+  at most `MAX_VALUES` values (a million unknown fields would cost seconds) and `MAX_ESCAPES`
+  escaped characters: else ``event_too_large``. This is found out before the event is parsed.
 * A null that the schema has no place for counts as left out; where it is required, it is missing.
 * The client's ``event_id`` is found even where the rest is bad, so that the answer can carry it.
 * Events leave in the order in which they were sent, commands to the shell among them.
@@ -22,7 +22,6 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from itertools import islice
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -46,8 +45,11 @@ MAX_EVENT_ID_CHARS = 512
 MAX_SETTINGS_BYTES = 1024 * 1024
 """Largest event that brings no media, and most that a session's settings take, as JSON."""
 
-MAX_VALUES = 32_768
-"""Values in one event, keys counted too; 128 tools with large schemas have some ten thousand."""
+MAX_VALUES = 16_384
+"""Members and elements in one event; a hundred tools with large schemas have some thousands."""
+
+MAX_ESCAPES = 262_144
+"""Backslashes in one event; JSON of two megabytes, as text in an item, has as many."""
 
 _BRINGING_MEDIA = frozenset(
     {
@@ -57,11 +59,9 @@ _BRINGING_MEDIA = frozenset(
         b"response.create",
     }
 )
-_FEW_BYTES = 2 * MAX_VALUES
-"""Fewer bytes cannot hold too many values."""
-
+_HEAD_BYTES = 4096
 _MAX_MESSAGE_CHARS = 1000
-_VALUES = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{,]', re.DOTALL)
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
 
 # In
 
@@ -141,21 +141,34 @@ def read_frame(
     event_id = plain.get("event_id")
     event_id = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
     if event is not None and not problems:
-        return ClientFrame(_beyond_limits(event) or event, event_id, plain)
+        return ClientFrame(_beyond_limits(event, plain) or event, event_id, plain)
     return ClientFrame(_refusal_of(problems[0]), event_id, plain)
 
 
 def _too_large(frame: bytes) -> InvalidRequest | None:
     """Refuse what would take long to read, by looking at its bytes alone."""
-    if len(frame) > MAX_SETTINGS_BYTES and wire_name(frame) not in _BRINGING_MEDIA:
+    if len(frame) <= MAX_VALUES:
+        return None
+    if len(frame) > MAX_SETTINGS_BYTES and (
+        not frame[:_HEAD_BYTES].lstrip().startswith(b"{") or wire_name(frame) not in _BRINGING_MEDIA
+    ):
         message = f"Events of this kind have at most {MAX_SETTINGS_BYTES} bytes."
         return InvalidRequest("event_too_large", message)
-    # with fewer commas there are fewer values; most of a text's are told apart by the pattern
-    if len(frame) <= _FEW_BYTES or frame.count(b",") <= MAX_VALUES:
-        return None
-    if next(islice(_VALUES.finditer(frame), MAX_VALUES, None), None) is None:
-        return None
-    return InvalidRequest("event_too_large", f"An event has at most {MAX_VALUES} values.")
+    if frame.count(b"\\") > MAX_ESCAPES:
+        message = f"An event has at most {MAX_ESCAPES} escaped characters."
+        return InvalidRequest("event_too_large", message)
+    if frame.count(b",") > MAX_VALUES and _commas_between_values(frame) > MAX_VALUES:
+        return InvalidRequest("event_too_large", f"An event has at most {MAX_VALUES} values.")
+    return None
+
+
+def _commas_between_values(frame: bytes) -> int:
+    """Count the commas that are in no string; a frame of far too many strings has too many."""
+    bare = _ESCAPE.sub(b"", frame) if b"\\" in frame else frame
+    most_quotes = 4 * MAX_VALUES + _HEAD_BYTES  # of name and value, and where there is no comma
+    if bare.count(b'"') > most_quotes:
+        return most_quotes
+    return sum(part.count(b",") for part in bare.split(b'"')[::2])
 
 
 def _without_nulls_at(plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -184,7 +197,7 @@ def _refusal_of(problem: Problem) -> InvalidRequest:
     return InvalidRequest(code, message, param=problem.path or None)
 
 
-def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
+def _beyond_limits(event: ev.ClientEvent, plain: dict[str, Any]) -> InvalidRequest | None:
     """Refuse what no single field's type forbids."""
     if len(event.event_id or "") > MAX_EVENT_ID_CHARS:
         return invalid_value("event_id", f"An id has at most {MAX_EVENT_ID_CHARS} characters.")
@@ -194,7 +207,7 @@ def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
         message = f"An append holds at most {MAX_APPEND_BYTES} bytes (15 MiB); send several."
         return invalid_value("audio", message)
     try:  # what JSON can say and we could not say back, such as integers beyond 64 bits
-        event.to_json()
+        msgspec.json.encode(plain)
     except (OverflowError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         message = f"The event holds a value that is out of range: {error}."
         return InvalidRequest("invalid_value", message)
