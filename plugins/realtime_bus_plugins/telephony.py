@@ -20,7 +20,7 @@ what its messages come to is decided in ``_telephony/_line.py``, what it is sent
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, MutableMapping
+from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -34,13 +34,14 @@ from realtime_bus.audio import (
     AcknowledgedSink,
     AudioPiece,
     PlayedItem,
+    Resampler,
     SessionSlot,
     bytes_per_ms,
     feed_sink,
 )
 from realtime_bus.events import AudioFormat, AudioPCM
 
-from ._playback import FromSession, ToSession
+from ._playback import decoder_of, encoder_of, rate_hz_of
 from ._telephony import (
     PLIVO,
     TELNYX,
@@ -174,6 +175,7 @@ class PhoneCall:
         self._settled = anyio.Event()  # no change of settings is under way
         self._settled.set()
         self._recoded = _Recoding(AudioPCM(), AudioPCM())  # what we play, if it must be
+        self._last_piece: AudioPiece | None = None
 
     # --- the call ----------------------------------------------------------------------------
 
@@ -480,6 +482,7 @@ class PhoneCall:
         if self._recoded.source != piece.audio_format or self._recoded.target != wire_format:
             self._recoded = _Recoding(piece.audio_format, wire_format)
         audio = self._recoded.convert(piece.audio)
+        self._last_piece = piece
         self._playout.play(audio, piece.item_id, piece.content_index, piece.end_ms)
         self._to_send.set()
 
@@ -490,6 +493,10 @@ class PhoneCall:
         self._quiet.set()
 
     def _audio_done(self, event: ev.ResponseOutputAudioDone) -> None:  # noqa: ARG002 - a handler
+        tail = self._recoded.finish()
+        if tail and self._last_piece is not None:
+            piece = self._last_piece
+            self._playout.play(tail, piece.item_id, piece.content_index, piece.end_ms)
         self._playout.finish()
         self._to_send.set()
 
@@ -500,22 +507,27 @@ class _Recoding:
     def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
         self.source = source
         self.target = target
-        self._convert: Callable[[bytes], bytes] | None = None
-        if source != target:
-            self.forget()
+        self._passes = source == target
+        self._resampler: Resampler | None = None
+        rates_hz = rate_hz_of(source), rate_hz_of(target)
+        if not self._passes and rates_hz[0] != rates_hz[1]:
+            self._resampler = Resampler(*rates_hz)
+        self._decode, self._encode = decoder_of(source), encoder_of(target)
 
     def forget(self) -> None:
         """Begin anew: what follows is not what came before."""
-        if self.source == self.target:
-            return
-        decoder = FromSession()
-        decoder.use(self.source)
-        encoder = ToSession(self.target)
-        self._convert = lambda audio: encoder.convert(decoder.convert(audio, None))
+        self.finish()
 
     def convert(self, audio: bytes) -> bytes:
-        """Return the audio in the target's format; call it with consecutive audio."""
-        return audio if self._convert is None else self._convert(audio)
+        """Return the audio in the target's format, a few milliseconds late where rates differ."""
+        if self._passes:
+            return audio
+        pcm = self._decode(audio)
+        return self._encode(pcm if self._resampler is None else self._resampler.feed(pcm))
+
+    def finish(self) -> bytes:
+        """Return what is still inside; what follows begins anew."""
+        return b"" if self._resampler is None else self._encode(self._resampler.flush())
 
 
 def _session_format(wire_format: AudioFormat) -> AudioFormat:

@@ -4,7 +4,7 @@ No plugin: `Interruption` exports the events.
 """
 
 from ._events import InterruptedItem, PlaybackInterrupted, PlaybackStarted
-from ._pcm import RATE_HZ, Converted, FromSession, ToSession
+from ._pcm import RATE_HZ, Converted, FromSession, ToSession, decoder_of, encoder_of, rate_hz_of
 from ._ribbon import Ribbon
 from ._timeline import Timeline
 
@@ -18,4 +18,7 @@ __all__ = [
     "Ribbon",
     "Timeline",
     "ToSession",
+    "decoder_of",
+    "encoder_of",
+    "rate_hz_of",
 ]

@@ -40,8 +40,34 @@ def load_audioop() -> ModuleType:
     return audioop
 
 
-def _rate_hz(audio_format: AudioFormat) -> int:
+def rate_hz_of(audio_format: AudioFormat) -> int:
+    """Return a format's samples per second."""
     return audio_format.rate if isinstance(audio_format, AudioPCM) else 8_000
+
+
+def decoder_of(audio_format: AudioFormat) -> Callable[[bytes], bytes]:
+    """Return what makes PCM16 of a format, at the same rate.
+
+    Raises:
+        MissingExtra: That needs audioop-lts, and it is not installed.
+    """
+    return _codec(_DECODERS.get(type(audio_format)))
+
+
+def encoder_of(audio_format: AudioFormat) -> Callable[[bytes], bytes]:
+    """Return what makes a format of PCM16, at the same rate.
+
+    Raises:
+        MissingExtra: That needs audioop-lts, and it is not installed.
+    """
+    return _codec(_ENCODERS.get(type(audio_format)))
+
+
+def _codec(name: str | None) -> Callable[[bytes], bytes]:
+    if name is None:
+        return lambda audio: audio
+    convert: Callable[[bytes, int], bytes] = getattr(load_audioop(), name)
+    return lambda audio: convert(audio, 2)
 
 
 class _Source:
@@ -93,13 +119,11 @@ class FromSession:
         self._format = audio_format
         self._sources = self._by_format.setdefault(audio_format, {})
         self._width = sample_width(audio_format)
-        self._rate_hz = _rate_hz(audio_format)
-        decoder = _DECODERS.get(type(audio_format))
-        self._decode: Callable[[bytes, int], bytes] | None = None
+        self._rate_hz = rate_hz_of(audio_format)
+        self._decode: Callable[[bytes], bytes] | None = None
         if not self._counting_only:
             Resampler(self._rate_hz, RATE_HZ)  # complains now
-            if decoder is not None:
-                self._decode = getattr(load_audioop(), decoder)
+            self._decode = decoder_of(audio_format)
 
     def forget(self) -> None:
         """Forget all sources: what follows begins anew."""
@@ -121,7 +145,7 @@ class FromSession:
         """
         state = self._source(source)
         whole = self._whole(audio, state)
-        pcm = whole if self._decode is None else self._decode(whole, 2)
+        pcm = whole if self._decode is None else self._decode(whole)
         if self._rate_hz == RATE_HZ:
             return Converted(pcm)
         if state.resampler is None:
@@ -161,16 +185,12 @@ class ToSession:
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self.audio_format = audio_format
-        self._resampler = Resampler(RATE_HZ, _rate_hz(audio_format))
-        encoder = _ENCODERS.get(type(audio_format))
-        self._encode: Callable[[bytes, int], bytes] | None = (
-            getattr(load_audioop(), encoder) if encoder else None
-        )
+        self._resampler = Resampler(RATE_HZ, rate_hz_of(audio_format))
+        self._encode = encoder_of(audio_format)
 
     def convert(self, pcm: bytes) -> bytes:
         """Return the audio in the session's format; call it with consecutive audio.
 
         At another rate it lags by 4 ms (8 ms at 8 kHz).
         """
-        pcm = self._resampler.feed(pcm)
-        return pcm if self._encode is None else self._encode(pcm, 2)
+        return self._encode(self._resampler.feed(pcm))
