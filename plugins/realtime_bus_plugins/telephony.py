@@ -34,14 +34,13 @@ from realtime_bus.audio import (
     AcknowledgedSink,
     AudioPiece,
     PlayedItem,
-    Resampler,
     SessionSlot,
     bytes_per_ms,
     feed_sink,
 )
 from realtime_bus.events import AudioFormat, AudioPCM
 
-from ._playback import decoder_of, encoder_of, rate_hz_of
+from ._playback import Recoding
 from ._telephony import (
     PLIVO,
     TELNYX,
@@ -174,8 +173,8 @@ class PhoneCall:
         self._to_append = anyio.Event()
         self._settled = anyio.Event()  # no change of settings is under way
         self._settled.set()
-        self._recoded = _Recoding(AudioPCM(), AudioPCM())  # what we play, if it must be
-        self._last_piece: AudioPiece | None = None
+        self._recoding = Recoding(AudioPCM(), AudioPCM())  # of what we play, if it must be
+        self._unfinished: AudioPiece | None = None
 
     # --- the call ----------------------------------------------------------------------------
 
@@ -350,7 +349,8 @@ class PhoneCall:
             await anyio.sleep(_TICK_S)
             for happening in self._line.tick():
                 self._take(happening)
-            self._to_send.set()
+            if self._playout.is_dry:
+                self._finish()
 
     def _end(self, ended: CallEnded) -> None:
         """Note that the caller is gone, and have the session closed."""
@@ -425,7 +425,7 @@ class PhoneCall:
 
     async def _append(self, session: Session) -> None:
         """Hand the caller's audio to the session, in the format that is in force."""
-        recoding: _Recoding | None = None
+        recoding: Recoding | None = None
         while True:
             self._to_append = anyio.Event()
             if not self._settled.is_set():
@@ -438,7 +438,7 @@ class PhoneCall:
                 self._input_bytes = 0
                 wanted = session.settings.input_format
                 if recoding is None or recoding.target != wanted:
-                    recoding = _Recoding(self.info.input_format, wanted)
+                    recoding = Recoding(self.info.input_format, wanted)
                 try:
                     await session.append_audio(recoding.convert(audio))
                 except SessionClosed:
@@ -479,55 +479,33 @@ class PhoneCall:
 
     def _play(self, piece: AudioPiece) -> None:
         wire_format = self.info.output_format
-        if self._recoded.source != piece.audio_format or self._recoded.target != wire_format:
-            self._recoded = _Recoding(piece.audio_format, wire_format)
-        audio = self._recoded.convert(piece.audio)
-        self._last_piece = piece
-        self._playout.play(audio, piece.item_id, piece.content_index, piece.end_ms)
+        recoding = self._recoding
+        if (recoding.source, recoding.target) != (piece.audio_format, wire_format):
+            recoding = self._recoding = Recoding(piece.audio_format, wire_format)
+        audio = recoding.convert(piece.audio)
+        self._unfinished = piece
+        end_ms = max(0, piece.end_ms - recoding.lag_ms)
+        self._playout.play(audio, piece.item_id, piece.content_index, end_ms)
         self._to_send.set()
 
+    def _finish(self) -> None:
+        """Send what is still held back: whoever says so, nothing more comes for now."""
+        piece, self._unfinished = self._unfinished, None
+        if piece is not None:
+            rest = self._recoding.flush()
+            self._playout.play(rest, piece.item_id, piece.content_index, piece.end_ms)
+            self._playout.finish()
+            self._to_send.set()
+
     def _clear(self) -> None:
+        self._unfinished = None
+        self._recoding.flush()
         self._playout.clear()
-        self._recoded.forget()
         self._to_send.set()
         self._quiet.set()
 
     def _audio_done(self, event: ev.ResponseOutputAudioDone) -> None:  # noqa: ARG002 - a handler
-        tail = self._recoded.finish()
-        if tail and self._last_piece is not None:
-            piece = self._last_piece
-            self._playout.play(tail, piece.item_id, piece.content_index, piece.end_ms)
-        self._playout.finish()
-        self._to_send.set()
-
-
-class _Recoding:
-    """From one audio format to another; what is in the right one passes through untouched."""
-
-    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
-        self.source = source
-        self.target = target
-        self._passes = source == target
-        self._resampler: Resampler | None = None
-        rates_hz = rate_hz_of(source), rate_hz_of(target)
-        if not self._passes and rates_hz[0] != rates_hz[1]:
-            self._resampler = Resampler(*rates_hz)
-        self._decode, self._encode = decoder_of(source), encoder_of(target)
-
-    def forget(self) -> None:
-        """Begin anew: what follows is not what came before."""
-        self.finish()
-
-    def convert(self, audio: bytes) -> bytes:
-        """Return the audio in the target's format, a few milliseconds late where rates differ."""
-        if self._passes:
-            return audio
-        pcm = self._decode(audio)
-        return self._encode(pcm if self._resampler is None else self._resampler.feed(pcm))
-
-    def finish(self) -> bytes:
-        """Return what is still inside; what follows begins anew."""
-        return b"" if self._resampler is None else self._encode(self._resampler.flush())
+        self._finish()
 
 
 def _session_format(wire_format: AudioFormat) -> AudioFormat:

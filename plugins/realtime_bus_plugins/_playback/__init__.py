@@ -4,21 +4,15 @@ No plugin: `Interruption` exports the events.
 """
 
 from ._events import InterruptedItem, PlaybackInterrupted, PlaybackStarted
-from ._pcm import RATE_HZ, Converted, FromSession, ToSession, decoder_of, encoder_of, rate_hz_of
+from ._pcm import RATE_HZ, Recoding, ToSession
 from ._ribbon import Ribbon
-from ._timeline import Timeline
 
 __all__ = [
     "RATE_HZ",
-    "Converted",
-    "FromSession",
     "InterruptedItem",
     "PlaybackInterrupted",
     "PlaybackStarted",
+    "Recoding",
     "Ribbon",
-    "Timeline",
     "ToSession",
-    "decoder_of",
-    "encoder_of",
-    "rate_hz_of",
 ]

@@ -40,34 +40,8 @@ def load_audioop() -> ModuleType:
     return audioop
 
 
-def rate_hz_of(audio_format: AudioFormat) -> int:
-    """Return a format's samples per second."""
+def _rate_hz(audio_format: AudioFormat) -> int:
     return audio_format.rate if isinstance(audio_format, AudioPCM) else 8_000
-
-
-def decoder_of(audio_format: AudioFormat) -> Callable[[bytes], bytes]:
-    """Return what makes PCM16 of a format, at the same rate.
-
-    Raises:
-        MissingExtra: That needs audioop-lts, and it is not installed.
-    """
-    return _codec(_DECODERS.get(type(audio_format)))
-
-
-def encoder_of(audio_format: AudioFormat) -> Callable[[bytes], bytes]:
-    """Return what makes a format of PCM16, at the same rate.
-
-    Raises:
-        MissingExtra: That needs audioop-lts, and it is not installed.
-    """
-    return _codec(_ENCODERS.get(type(audio_format)))
-
-
-def _codec(name: str | None) -> Callable[[bytes], bytes]:
-    if name is None:
-        return lambda audio: audio
-    convert: Callable[[bytes, int], bytes] = getattr(load_audioop(), name)
-    return lambda audio: convert(audio, 2)
 
 
 class _Source:
@@ -119,11 +93,13 @@ class FromSession:
         self._format = audio_format
         self._sources = self._by_format.setdefault(audio_format, {})
         self._width = sample_width(audio_format)
-        self._rate_hz = rate_hz_of(audio_format)
-        self._decode: Callable[[bytes], bytes] | None = None
+        self._rate_hz = _rate_hz(audio_format)
+        decoder = _DECODERS.get(type(audio_format))
+        self._decode: Callable[[bytes, int], bytes] | None = None
         if not self._counting_only:
             Resampler(self._rate_hz, RATE_HZ)  # complains now
-            self._decode = decoder_of(audio_format)
+            if decoder is not None:
+                self._decode = getattr(load_audioop(), decoder)
 
     def forget(self) -> None:
         """Forget all sources: what follows begins anew."""
@@ -145,7 +121,7 @@ class FromSession:
         """
         state = self._source(source)
         whole = self._whole(audio, state)
-        pcm = whole if self._decode is None else self._decode(whole)
+        pcm = whole if self._decode is None else self._decode(whole, 2)
         if self._rate_hz == RATE_HZ:
             return Converted(pcm)
         if state.resampler is None:
@@ -185,12 +161,62 @@ class ToSession:
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self.audio_format = audio_format
-        self._resampler = Resampler(RATE_HZ, rate_hz_of(audio_format))
-        self._encode = encoder_of(audio_format)
+        self._resampler = Resampler(RATE_HZ, _rate_hz(audio_format))
+        encoder = _ENCODERS.get(type(audio_format))
+        self._encode: Callable[[bytes, int], bytes] | None = (
+            getattr(load_audioop(), encoder) if encoder else None
+        )
 
     def convert(self, pcm: bytes) -> bytes:
         """Return the audio in the session's format; call it with consecutive audio.
 
         At another rate it lags by 4 ms (8 ms at 8 kHz).
         """
-        return self._encode(self._resampler.feed(pcm))
+        pcm = self._resampler.feed(pcm)
+        return pcm if self._encode is None else self._encode(pcm, 2)
+
+
+class Recoding:
+    """Turn one audio format into another; what is in the right one passes through untouched.
+
+    Call it with consecutive audio in whole samples. Where the rate changes, what comes out lags.
+    """
+
+    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+        self.source = source
+        self.target = target
+        self._same = source == target
+        self._rates_hz = _rate_hz(source), _rate_hz(target)
+        self._width = sample_width(source)
+        self._resampler = Resampler(*self._rates_hz)
+        self._taken = self._made = 0  # samples
+        decoder, encoder = _DECODERS.get(type(source)), _ENCODERS.get(type(target))
+        self._decode: Callable[[bytes, int], bytes] | None = None
+        self._encode: Callable[[bytes, int], bytes] | None = None
+        if not self._same:
+            self._decode = getattr(load_audioop(), decoder) if decoder else None
+            self._encode = getattr(load_audioop(), encoder) if encoder else None
+
+    @property
+    def lag_ms(self) -> int:
+        """How much of what was taken is still inside, in milliseconds, rounded up."""
+        from_hz, to_hz = self._rates_hz
+        return max(0, -(-1000 * (self._taken * to_hz - self._made * from_hz) // (from_hz * to_hz)))
+
+    def convert(self, audio: bytes) -> bytes:
+        """Return what comes out of so much more audio."""
+        if self._same:
+            return audio
+        self._taken += len(audio) // self._width
+        pcm = audio if self._decode is None else self._decode(audio, 2)
+        return self._out(self._resampler.feed(pcm))
+
+    def flush(self) -> bytes:
+        """Return the rest, as if silence followed; what is converted next begins anew."""
+        rest = b"" if self._same else self._out(self._resampler.flush())
+        self._taken = self._made = 0
+        return rest
+
+    def _out(self, pcm: bytes) -> bytes:
+        self._made += len(pcm) // 2
+        return pcm if self._encode is None else self._encode(pcm, 2)
