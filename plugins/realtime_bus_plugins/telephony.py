@@ -20,7 +20,7 @@ what its messages come to is decided in ``_telephony/_line.py``, what it is sent
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, MutableMapping
+from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -39,7 +39,7 @@ from realtime_bus.audio import (
 )
 from realtime_bus.events import AudioFormat, AudioPCM
 
-from ._playback import FromSession, ToSession
+from ._playback import Recoder
 from ._telephony import (
     PLIVO,
     TELNYX,
@@ -170,7 +170,8 @@ class PhoneCall:
         self._to_append = anyio.Event()
         self._settled = anyio.Event()  # no change of settings is under way
         self._settled.set()
-        self._recoded = _Recoding(AudioPCM(), AudioPCM())  # what we play, if it must be
+        self._recoded = Recoder(AudioPCM(), AudioPCM())  # what we play, if it must be
+        self._last_piece: AudioPiece | None = None
 
     # --- the call ----------------------------------------------------------------------------
 
@@ -406,7 +407,7 @@ class PhoneCall:
 
     async def _append(self, session: Session) -> None:
         """Hand the caller's audio to the session, in the format that is in force."""
-        recoding: _Recoding | None = None
+        recoding: Recoder | None = None
         while True:
             self._to_append = anyio.Event()
             if not self._settled.is_set():
@@ -419,7 +420,7 @@ class PhoneCall:
                 self._input_bytes = 0
                 wanted = session.settings.input_format
                 if recoding is None or recoding.target != wanted:
-                    recoding = _Recoding(self.info.input_format, wanted)
+                    recoding = Recoder(self.info.input_format, wanted)
                 try:
                     await session.append_audio(recoding.convert(audio))
                 except SessionClosed:
@@ -461,44 +462,27 @@ class PhoneCall:
     def _play(self, piece: AudioPiece) -> None:
         wire_format = self.info.output_format
         if self._recoded.source != piece.audio_format or self._recoded.target != wire_format:
-            self._recoded = _Recoding(piece.audio_format, wire_format)
+            self._recoded = Recoder(piece.audio_format, wire_format)
         audio = self._recoded.convert(piece.audio)
-        self._playout.play(audio, piece.item_id, piece.content_index, piece.end_ms)
+        self._last_piece = piece
+        end_ms = piece.end_ms - self._recoded.held_ms
+        self._playout.play(audio, piece.item_id, piece.content_index, end_ms)
         self._to_send.set()
 
     def _clear(self) -> None:
         self._playout.clear()
-        self._recoded.forget()
+        self._recoded.flush()
+        self._last_piece = None
         self._to_send.set()
         self._quiet.set()
 
     def _audio_done(self, event: ev.ResponseOutputAudioDone) -> None:  # noqa: ARG002 - a handler
+        last = self._last_piece
+        if last is not None:  # what the resampler still holds
+            tail = self._recoded.flush()
+            self._playout.play(tail, last.item_id, last.content_index, last.end_ms)
         self._playout.finish()
         self._to_send.set()
-
-
-class _Recoding:
-    """From one audio format to another; what is in the right one passes through untouched."""
-
-    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
-        self.source = source
-        self.target = target
-        self._convert: Callable[[bytes], bytes] | None = None
-        if source != target:
-            self.forget()
-
-    def forget(self) -> None:
-        """Begin anew: what follows is not what came before."""
-        if self.source == self.target:
-            return
-        decoder = FromSession()
-        decoder.use(self.source)
-        encoder = ToSession(self.target)
-        self._convert = lambda audio: encoder.convert(decoder.convert(audio, None))
-
-    def convert(self, audio: bytes) -> bytes:
-        """Return the audio in the target's format; call it with consecutive audio."""
-        return audio if self._convert is None else self._convert(audio)
 
 
 def _session_format(wire_format: AudioFormat) -> AudioFormat:

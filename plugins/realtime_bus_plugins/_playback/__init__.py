@@ -4,7 +4,7 @@ No plugin: `Interruption` exports the events.
 """
 
 from ._events import InterruptedItem, PlaybackInterrupted, PlaybackStarted
-from ._pcm import RATE_HZ, ToSession
+from ._pcm import RATE_HZ, Recoder, ToSession
 from ._ribbon import Ribbon
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "InterruptedItem",
     "PlaybackInterrupted",
     "PlaybackStarted",
+    "Recoder",
     "Ribbon",
     "ToSession",
 ]
