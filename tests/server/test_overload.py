@@ -1,7 +1,9 @@
 """Every queue of the server has a bound in bytes, and says what happens there."""
 
+import os
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -129,7 +131,7 @@ def test_of_a_long_turn_a_responder_is_given_the_end() -> None:
     """Half a buffer full of G.711 would be three of PCM16."""
     world = World(manual=True, max_buffer_bytes=MIB)
     by_hand(world, format={"type": "audio/pcmu"})
-    world.send(create(audio=MIB))
+    world.send(create(audio=4 * MIB))
     world.send(ev.ResponseCreate())
     encoded = world.started[0].encoded
     assert encoded is not None
@@ -366,3 +368,25 @@ def test_the_memory_of_a_conversation_is_bounded() -> None:
     finally:
         tracemalloc.stop()
     assert kept < options.max_kept_bytes + 3 * options.max_buffer_bytes + 2 * MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells how much is held")
+def test_what_is_forgotten_goes_back_to_the_system() -> None:
+    """Nor does the heap grow, which Python's own count of memory does not see."""
+    protocol = RealtimeProtocol(
+        ServerOptions(max_kept_bytes=8 * MIB), model="m", make_detector=EnergyDetector
+    )
+    frame = msgspec.json.encode(create(audio=MIB))
+
+    def held_bytes() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    before_bytes = 0
+    for number in range(40):
+        if number == 8:
+            before_bytes = held_bytes()
+        protocol.receive(bytes(bytearray(frame)))
+        protocol.tick(0.0)
+        protocol.drain()
+    assert held_bytes() - before_bytes < 60 * MIB
