@@ -151,7 +151,7 @@ class DefaultConversation:
             self._audio_bytes -= oldest.audio_bytes
             oldest.audio_bytes = 0
             for part in oldest.audio.values():
-                part.audio.clear()
+                part.forget()
 
     def retrieve(self, item_id: str) -> ev.Item:
         """Return an item with its audio.

@@ -65,6 +65,12 @@ class ItemAudio:
         """How long it is, rounded down."""
         return bytes_to_ms(self.length_bytes, self.audio_format)
 
+    def forget(self) -> None:
+        """Keep only the length."""
+        # not cleared: what is left of a cleared bytearray would keep its place in the heap, and
+        # the hole behind it would be too small for the next one of the same size
+        self.audio = bytearray()
+
     def cut(self, length_ms: int) -> None:
         """Keep only so much of the beginning."""
         self.length_bytes = ms_to_bytes(length_ms, self.audio_format)

@@ -1,7 +1,10 @@
 """Every queue of the server has a bound in bytes, and says what happens there."""
 
+import subprocess
+import sys
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -129,7 +132,7 @@ def test_of_a_long_turn_a_responder_is_given_the_end() -> None:
     """Half a buffer full of G.711 would be three of PCM16."""
     world = World(manual=True, max_buffer_bytes=MIB)
     by_hand(world, format={"type": "audio/pcmu"})
-    world.send(create(audio=MIB))
+    world.send(create(audio=4 * MIB))
     world.send(ev.ResponseCreate())
     encoded = world.started[0].encoded
     assert encoded is not None
@@ -366,3 +369,35 @@ def test_the_memory_of_a_conversation_is_bounded() -> None:
     finally:
         tracemalloc.stop()
     assert kept < options.max_kept_bytes + 3 * options.max_buffer_bytes + 2 * MIB
+
+
+_FORGETFUL = """
+import os, msgspec, pybase64
+from pathlib import Path
+from realtime_bus.server import EnergyDetector, ServerOptions
+from realtime_bus.server._protocol import RealtimeProtocol
+from realtime_bus.server._wire import to_frame
+
+options = ServerOptions(max_kept_bytes=8 << 20)
+protocol = RealtimeProtocol(options, model="m", make_detector=EnergyDetector)
+part = {"type": "input_audio", "audio": pybase64.b64encode(bytes(4 << 20)).decode()}
+item = {"type": "message", "role": "user", "content": [part]}
+frame = msgspec.json.encode({"type": "conversation.item.create", "item": item})
+pages = []
+for _ in range(30):
+    protocol.receive(bytes(bytearray(frame)))
+    protocol.tick(0.0)
+    for event in protocol.drain():
+        if not isinstance(event, bytes):
+            to_frame(event, options)
+    pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
+print((pages[-1] - pages[5]) * os.sysconf("SC_PAGE_SIZE"))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells how much is held")
+def test_what_is_forgotten_goes_back_to_the_system() -> None:
+    """Nor does the heap grow, which Python's own count of memory does not see."""
+    command = [sys.executable, "-c", _FORGETFUL]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=50)
+    assert int(done.stdout) < 30 * MIB
