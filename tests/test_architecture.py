@@ -15,11 +15,12 @@ import realtime_bus
 CORE = Path(realtime_bus.__file__).parent
 PLUGINS = CORE.parent / "plugins" / "realtime_bus_plugins"
 
-_BASE = {"errors", "log", "events", "codec"}
+_BASE = {"_secrets", "errors", "log", "events", "codec"}
 
 MAY_IMPORT = {
     "errors": set[str](),
-    "log": set[str](),
+    "_secrets": {"errors"},
+    "log": {"_secrets"},
     "events": {"errors"},
     "codec": {"errors", "events"},
     "audio": {"errors", "events"},

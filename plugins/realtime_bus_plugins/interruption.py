@@ -70,6 +70,7 @@ class Interruption:
         """
         self._slot.take(session)
         session.on_close(self._detach)
+        session.busy_while(lambda: self._sink.playing)
         machine = BargeIn(session.conversation, margin_ms=self._margin_ms)
         self._attached = _Attached(session, self._sink, machine)
         self._attached.subscribe(on_speech_started=self._on_speech_started)

@@ -10,18 +10,29 @@ import codecs
 import functools
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
-import anyio
 import typer
 
 import realtime_bus
-from realtime_bus import RealtimeBusError
+from realtime_bus import InvalidURL, RealtimeBusError, UsageError
+
+from ._arguments import (
+    folder,
+    known_backend,
+    needs_terminal,
+    not_empty,
+    positive,
+    readable,
+    writable,
+)
+from ._signals import Ended, run_until_signalled
 
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer, FaultPlan
@@ -32,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_PLAIN = {"✓": "+", "✗": "x", "✂": "|", "●": "*", "○": "-", "…": ".", "→": ">", "·": "-"}
+_PLAIN = dict(zip("✓✗✂●○…→·█░─", "+x|*-.>-#.-", strict=True))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -42,19 +53,44 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="realtime_bus.plain")
     try:
         return app([*arguments] or ["--help"], standalone_mode=False) or 0
-    except RealtimeBusError as error:
-        return _fail(str(error))
-    except typer.Abort:
-        return _fail("aborted")
-    except Exception as error:
-        # typer exports no base of its usage errors, and has a click of its own by now
-        told: Callable[[], str] | None = getattr(error, "format_message", None)
+    except BaseException as error:
+        told = _told(error)
         if told is None:
             raise
-        return _fail(told(), code=2)
+        return _fail(*told)
+    finally:
+        _let_go(sys.stdout)
 
 
-def _fail(why: str, *, code: int = 1) -> int:
+def _told(error: BaseException) -> tuple[str, int] | None:
+    """Return what is told of an error and the exit code, or None if it is a defect of ours."""
+    match error:
+        case UsageError() | InvalidURL():
+            return str(error), 2
+        case RealtimeBusError():
+            return str(error), 1
+        case BrokenPipeError():
+            return "nobody reads this any more", 1
+        case typer.Abort():  # Ctrl-C
+            return "aborted", 130
+        case BaseExceptionGroup() if error.subgroup(KeyboardInterrupt):  # the same, on trio
+            return "aborted", 130
+        case _:
+            # typer exports no base of its usage errors, and has a click of its own by now
+            told: Callable[[], str] | None = getattr(error, "format_message", None)
+            return None if told is None else (told(), 2)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Flush what is left; where nobody takes it, Python would complain when it ends."""
+    with suppress(ValueError):  # it is closed already
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _fail(why: str, code: int = 1) -> int:
     typer.echo(f"realtime-bus: {why}", err=True)
     return code
 
@@ -68,30 +104,6 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("realtime_bus.plain", _plainly)
-
-
-def _backend(name: str) -> str:
-    if name not in {"asyncio", "trio"}:
-        raise typer.BadParameter(f"{name!r} is neither asyncio nor trio")
-    if find_spec(name) is None:
-        raise typer.BadParameter(
-            f"{name} is not installed; install it with: pip install 'realtime-bus[{name}]'"
-        )
-    return name
-
-
-def _writable(path: Path | None) -> Path | None:
-    if path is not None and path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder")
-    if path is not None and not path.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {path.parent}")
-    return path
-
-
-def _positive(value: float) -> float:
-    if not value > 0:
-        raise typer.BadParameter(f"{value:g} is not above 0")
-    return value
 
 
 def _show_version(wanted: bool) -> None:  # typer calls it so
@@ -136,14 +148,17 @@ def demo(
         Path,
         typer.Option(
             help="Where to write both sides as heard: left person, right assistant.",
-            callback=_writable,
+            callback=writable,
         ),
     ] = Path("realtime-bus-demo.wav"),
     speaker: Annotated[
         bool, typer.Option("--speaker", help="Play it on the sound device.")
     ] = False,
     view: Annotated[
-        View, typer.Option(help="auto: live in a terminal, plain lines elsewhere.")
+        View,
+        typer.Option(
+            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
+        ),
     ] = View.auto,
     url: Annotated[
         str | None,
@@ -151,9 +166,17 @@ def demo(
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True),
+        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
     ] = None,
-    backend: Annotated[str, typer.Option(help="asyncio or trio.", callback=_backend)] = "asyncio",
+    api_key_from: Annotated[
+        str | None,
+        typer.Option(
+            help="The environment variable that has the key for --url.", metavar="VARIABLE"
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="asyncio or trio.", callback=known_backend)
+    ] = "asyncio",
 ) -> None:
     """Hold a conversation in which the person interrupts the assistant, and show it live.
 
@@ -162,10 +185,17 @@ def demo(
     """
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
+    if api_key_from is not None:
+        api_key = os.environ.get(api_key_from)
+        if not api_key:
+            raise typer.BadParameter(f"the variable {api_key_from} is not set")
     options = DemoOptions(
         short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=api_key
     )
-    passed = anyio.run(functools.partial(run_demo, options), backend=backend)
+    try:
+        passed = run_until_signalled(functools.partial(run_demo, options), backend=backend)
+    except Ended as ended:
+        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
     raise typer.Exit(0 if passed else 1)
 
 
@@ -178,26 +208,37 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     ] = 8765,
     answer: Annotated[Answer, typer.Option(help="voice speaks, echo plays back.")] = Answer.voice,
     script: Annotated[
-        Path | None, typer.Option(help="A file of turns (TOML or JSON) to answer by.")
+        Path | None,
+        typer.Option(help="A file of turns (TOML or JSON) to answer by.", callback=readable),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The only key that is let in; everybody if left out.")
+        str | None,
+        typer.Option(
+            help="The only key that is let in; everybody if left out.", callback=not_empty
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page that is let in, such as https://app.example; repeatable."),
     ] = None,
     pace: Annotated[
         float,
-        typer.Option(
-            help="How many times faster than real time audio is sent.", callback=_positive
-        ),
+        typer.Option(help="How many times faster than real time audio is sent.", callback=positive),
     ] = 4.0,
     certfile: Annotated[
-        Path | None, typer.Option(help="Speak wss with this certificate (PEM).")
+        Path | None,
+        typer.Option(help="Speak wss with this certificate (PEM).", callback=readable),
     ] = None,
     keyfile: Annotated[
-        Path | None, typer.Option(help="Its key, if it is not in the same file.")
+        Path | None,
+        typer.Option(help="Its key, if it is not in the same file.", callback=readable),
     ] = None,
     self_signed: Annotated[
         Path | None,
-        typer.Option(help="Speak wss with a certificate for development, made in this folder."),
+        typer.Option(
+            help="Speak wss with a certificate for development, made in this folder.",
+            callback=folder,
+        ),
     ] = None,
     faults: Annotated[
         str | None,
@@ -205,11 +246,19 @@ def serve(  # noqa: PLR0913  # each is an option of the command
             metavar="FILE|SEED", help="What goes wrong: a plan (TOML or JSON), or one by a seed."
         ),
     ] = None,
+    backend: Annotated[
+        str, typer.Option(help="asyncio or trio.", callback=known_backend)
+    ] = "asyncio",
 ) -> None:
-    """Run the local server: the Realtime protocol's other side, without a key or a network."""
+    """Run the local server: the Realtime protocol's other side, without a key or a network.
+
+    Ctrl-C and SIGTERM end it in good order: every client is closed with 1001. A second one ends
+    it at once.
+    """
     from realtime_bus.server import (  # noqa: PLC0415  # slow to import
         FaultPlan,
         FaultPlanError,
+        ScriptError,
         ServerOptions,
         serve_forever,
     )
@@ -220,7 +269,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         raise typer.BadParameter(str(error), param_hint="'--faults'") from None
     if plan is not None:
         _show_faults(plan)
-    options = ServerOptions(api_key=api_key, pace=pace)
+    options = ServerOptions(api_key=api_key, pace=pace, allowed_origins=tuple(allow_origin or ()))
     name = answer.value if script is None else "script"
     run = functools.partial(
         serve_forever,
@@ -236,9 +285,11 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         on_ready=_say_where,
     )
     try:
-        anyio.run(run)
-    except KeyboardInterrupt:
+        run_until_signalled(run, backend=backend)
+    except Ended:
         raise typer.Exit(0) from None
+    except ScriptError as error:
+        raise typer.Exit(_fail(str(error), 2)) from None
     except OSError as error:
         raise typer.Exit(_fail(f"cannot listen at {host}:{port}: {error}")) from None
 
@@ -248,7 +299,7 @@ def bench(
     *,
     short: Annotated[bool, typer.Option("--short", help="Fewer rounds.")] = False,
     json: Annotated[
-        Path | None, typer.Option(help="Also write the figures here.", callback=_writable)
+        Path | None, typer.Option(help="Also write the figures here.", callback=writable)
     ] = None,
 ) -> None:
     """Measure on this machine: decoding, dispatch, socket to handler, and barge-in."""

@@ -161,7 +161,7 @@ class FaultyTransport:
                 self._transport.resume()
 
     async def _close(self, close: of.Close) -> None:
-        if close.code == 1005 and isinstance(self._transport, StreamTransport):
+        if close.code == 1005 and isinstance(self._transport, StreamTransport | MemoryTransport):
             await self._transport.aclose(None)
         else:
             await self._transport.aclose(close.code, close.reason)

@@ -5,8 +5,8 @@ The rules
 * Each connection is a task of its own. Whatever goes wrong in it is logged and ends it with
   1011; the server and the other connections go on.
 * A client has `OPEN_TIMEOUT_S` to shake hands, TLS included. Sessions are limited; so are
-  connections that have not shaken hands yet.
-* When the server stops, every session is closed with 1001.
+  connections that have none (`_guests`, which also says how all leave when the server stops).
+* Nothing that a client sends before its session goes into the log: there may be a key in it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import anyio
 import msgspec
-from anyio import current_time, move_on_after
-from anyio.abc import SocketAttribute, TaskGroup
+from anyio import CancelScope, current_time, move_on_after
+from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSStream
 from msgspec.structs import replace
 
@@ -44,10 +44,12 @@ from ._admission import (
     Accepted,
     Joining,
     TurnedAway,
+    Verdict,
     admit,
     http_refusal,
 )
 from ._fault_transport import ConnectionFaults, FaultRun, FaultyTransport
+from ._guests import Guest, Guests
 from ._options import ServerOptions
 from ._protocol import RealtimeProtocol, SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
@@ -65,11 +67,8 @@ if TYPE_CHECKING:
 _log = get_logger("realtime_bus.server")
 
 OPEN_TIMEOUT_S = 10.0
-GOODBYE_S = 1.0
-"""How long a client may take to agree that the server stops."""
-
-MAX_STRANGERS = 100
-"""Connections beyond the limit that are still answered, with HTTP 503."""
+LAST_WORDS_S = 1.0
+"""How long a client may take to agree that its session has failed, or has been cut."""
 
 
 class BoundServer(msgspec.Struct, frozen=True):
@@ -107,7 +106,7 @@ class ServerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What a server has seen.
 
     Attributes:
-        open: Connections now.
+        open: Connections now, those without a session among them.
         served: Sessions that were opened, those that have ended included.
         refused: Connections that got no session.
         failed: Sessions that a fault of the server has ended.
@@ -149,7 +148,7 @@ class RealtimeServer:
         self._detector_factory = detector_factory
         self._faults = FaultRun(faults or FaultPlan())
         self._sessions: dict[str, ServerSession] = {}
-        self._open = self._served = self._refused = self._failed = 0
+        self._open = self._admitted = self._served = self._refused = self._failed = 0
 
     @property
     def sessions(self) -> tuple[ServerSession, ...]:
@@ -197,8 +196,11 @@ class RealtimeServer:
         ssl_context = tls.ssl_context if isinstance(tls, SelfSigned) else tls
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
         bound_port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # not Django's
-        async with listener, _background_tasks() as tasks:
-            tasks.start_soon(listener.serve, partial(self._welcome, ssl_context=ssl_context))
+        guests = Guests()
+        welcome = partial(self._welcome, guests=guests, host=host, ssl_context=ssl_context)
+        async with listener, guests.open() as tasks:
+            for each in listener.listeners:
+                tasks.start_soon(guests.listen, each, welcome, tasks)
             yield BoundServer(host, bound_port, tls is not None, ca_file)
 
     @asynccontextmanager
@@ -225,28 +227,47 @@ class RealtimeServer:
         ours, theirs = memory_transport_pair()
         model_asked = None if kind == "transcription" else model
         accepted = Accepted(kind, model_asked, faults.life_s)
-        async with _background_tasks() as tasks:
-            tasks.start_soon(self._serve_session, faults.on(ours), accepted)
+        guests = Guests()
+        async with guests.open() as tasks:
+            tasks.start_soon(self._serve_in_memory, faults.on(ours), accepted, guests)
             yield theirs
 
     # Behind it
 
-    async def _welcome(self, stream: ByteStream, *, ssl_context: ssl.SSLContext | None) -> None:
+    async def _serve_in_memory(
+        self, transport: FaultyTransport, accepted: Accepted, guests: Guests
+    ) -> None:
+        with guests.arriving() as guest:
+            guest.admit()
+            await self._serve_session(transport, accepted, guests)
+
+    async def _welcome(
+        self, stream: ByteStream, *, guests: Guests, host: str, ssl_context: ssl.SSLContext | None
+    ) -> None:
         """Take one connection from the first byte to the last; raises nothing."""
-        if self._open >= self._options.max_connections + MAX_STRANGERS:
-            self._refused += 1
-            await anyio.aclose_forcefully(stream)
-            return
         self._open += 1
+        served = False
         try:
-            await self._shake_hands(stream, ssl_context)
+            with guests.arriving() as guest:
+                served = await self._shake_hands(stream, guests, guest, host, ssl_context)
         except Exception as error:  # noqa: BLE001  # a fault in one connection stays in it
             self._failed += 1
             _log.error("connection failed before its session began", **describe(error))
         finally:
             self._open -= 1
+            self._refused += not served
+            with CancelScope(shield=True):
+                await anyio.aclose_forcefully(stream)
 
-    async def _shake_hands(self, stream: ByteStream, ssl_context: ssl.SSLContext | None) -> None:
+    async def _shake_hands(
+        self,
+        stream: ByteStream,
+        guests: Guests,
+        guest: Guest,
+        host: str,
+        ssl_context: ssl.SSLContext | None,
+    ) -> bool:
+        """Let a client in and serve it, or tell it why not; return whether it had a session."""
         verdicts: list[Accepted | Joining | TurnedAway] = []
         faults: list[ConnectionFaults] = []
 
@@ -254,10 +275,12 @@ class RealtimeServer:
             faults.append(self._faults.begin())
             if (status := faults[0].status) is not None:
                 return http_refusal(status, "fault", "The server was told to refuse this.")
-            crowded = self._open > self._options.max_connections
-            verdict = admit(request, self._options, calls=self._sessions, crowded=crowded)
+            verdict = self._verdict(request, host)
             if isinstance(verdict, HttpRefusal):
                 return verdict
+            if not isinstance(verdict, TurnedAway):
+                self._admitted += 1
+                guest.admit()
             verdicts.append(verdict)
             return None
 
@@ -267,36 +290,51 @@ class RealtimeServer:
         )
         transport, opened = StreamTransport(stream, connection), False
         try:
-            with move_on_after(OPEN_TIMEOUT_S):
-                if ssl_context is not None:
-                    secured = await TLSStream.wrap(
-                        stream, server_side=True, ssl_context=ssl_context, standard_compatible=False
-                    )
-                    transport = StreamTransport(secured, connection)
-                opened = await transport.open()
-        except (ssl.SSLError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
-            _log.debug("TLS handshake failed", error=str(error))
-        verdict = verdicts[0] if opened and verdicts else None
-        if isinstance(verdict, Accepted):
-            verdict = replace(verdict, life_s=faults[0].life_s)
-        if isinstance(verdict, Accepted | Joining):
-            await self._serve_session(faults[0].on(transport), verdict)
-            return
-        self._refused += 1
-        if verdict is None:
-            await transport.aclose()
-        else:
-            told = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
-            transport.send(to_frame(told, self._options))
-            await transport.aclose(verdict.close_code, verdict.reason)
+            try:
+                with move_on_after(OPEN_TIMEOUT_S):
+                    if ssl_context is not None:
+                        secured = await TLSStream.wrap(
+                            stream,
+                            server_side=True,
+                            ssl_context=ssl_context,
+                            standard_compatible=False,
+                        )
+                        transport = StreamTransport(secured, connection)
+                    opened = await transport.open()
+            except (ssl.SSLError, OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
+                _log.debug("TLS handshake failed", error=str(error))
+            verdict = verdicts[0] if opened and verdicts else None
+            if isinstance(verdict, Accepted):
+                verdict = replace(verdict, life_s=faults[0].life_s)
+            if isinstance(verdict, Accepted | Joining):
+                await self._serve_session(faults[0].on(transport), verdict, guests)
+                return True
+            if verdict is None:
+                await transport.aclose()
+            else:
+                told = replace(verdict.refusal.to_event(None), event_id=random_id("event"))
+                transport.send(to_frame(told, self._options))
+                await transport.aclose(verdict.close_code, verdict.reason)
+            return False
+        finally:
+            self._admitted -= bool(verdicts) and not isinstance(verdicts[0], TurnedAway)
+
+    def _verdict(self, request: UpgradeRequest, host: str) -> Verdict:
+        crowded = self._admitted >= self._options.max_connections
+        try:
+            return admit(request, self._options, host=host, calls=self._sessions, crowded=crowded)
+        except Exception as error:  # noqa: BLE001  # a fault of ours: the client is told, at least
+            self._failed += 1
+            _log.error("a request could not be judged", error=type(error).__name__)
+            return http_refusal(500, "server_error", "The server is at fault.")
 
     async def _serve_session(
-        self, transport: FaultyTransport, accepted: Accepted | Joining
+        self, transport: FaultyTransport, accepted: Accepted | Joining, guests: Guests
     ) -> None:
         """Run a session to its end, whatever it is; raises nothing."""
         code, reason = 1001, "the server is stopping"
         try:
-            info = await self._run_session(transport, accepted)
+            info = await self._run_session(transport, accepted, guests)
             _log.debug("session ended", code=info.code, reason=info.reason)
             code, reason = 1000, ""
         except Exception as error:  # noqa: BLE001  # a fault in one session stays in it
@@ -304,11 +342,11 @@ class RealtimeServer:
             _log.error("session failed", **describe(error))
             code, reason = 1011, "internal error"
         finally:
-            with move_on_after(GOODBYE_S, shield=True):
+            with move_on_after(LAST_WORDS_S, shield=True):
                 await transport.aclose(code, reason)
 
     async def _run_session(
-        self, transport: FaultyTransport, accepted: Accepted | Joining
+        self, transport: FaultyTransport, accepted: Accepted | Joining, guests: Guests
     ) -> CloseInfo:
         if isinstance(accepted, Joining):
             running = self._sessions.get(accepted.call_id)
@@ -325,7 +363,8 @@ class RealtimeServer:
         )
         self._sessions[session.call_id] = session
         try:
-            return await session.run()
+            with guests.staying(session):
+                return await session.run()
         finally:
             del self._sessions[session.call_id]
 
@@ -395,19 +434,3 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         if on_ready is not None:
             on_ready(bound)
         await anyio.sleep_forever()
-
-
-@asynccontextmanager
-async def _background_tasks() -> AsyncGenerator[TaskGroup, None]:
-    """Yield a task group that is cancelled when the block ends.
-
-    What the block raises comes out as it was raised: a plain task group would put it into an
-    exception group, which callers who never asked for tasks do not expect.
-    """
-    tasks = anyio.create_task_group()
-    await tasks.__aenter__()
-    try:
-        yield tasks
-    finally:
-        tasks.cancel_scope.cancel()
-        await tasks.__aexit__(None, None, None)

@@ -87,6 +87,7 @@ class ServerSession:
         self._waiting: dict[str, anyio.Event] = {}
         self._wake = anyio.Event()
         self._paused = False
+        self._resting: CancelScope | None = None
         self._close: Close | None = None
         self._commands: dict[type, Callable[[Any], object]] = {
             StartResponder: self._start_responder,
@@ -232,7 +233,7 @@ class ServerSession:
         if wait_s is not None and wait_s <= 0:
             await anyio.lowlevel.checkpoint()  # others first: a busy session must not stop the rest
             return
-        with anyio.move_on_after(wait_s):
+        with anyio.move_on_after(wait_s) as self._resting:
             if self._protocol.held:  # until the client has read what was sent
                 await self._transport.drain()
                 await anyio.lowlevel.checkpoint()  # others run, even where drain need not wait
@@ -244,6 +245,8 @@ class ServerSession:
     def _order_close(self, close: Close) -> None:
         self._close = close
         self._wake.set()
+        if self._resting is not None:  # who is to go does not wait for a client to read, either
+            self._resting.cancel()
 
     # Responders
 

@@ -148,6 +148,8 @@ class ConversationState:
         due = self.answer_due
         self.user_speaking = self.answer_due = False
         self.presume_over()
+        for response in self.responses.values():
+            response.over = True
         return due
 
     def restored(self, item_ids: Collection[str]) -> None:

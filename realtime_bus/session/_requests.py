@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 
 from realtime_bus import events as ev
+from realtime_bus._secrets import redact
 from realtime_bus.errors import CloseInfo, ConnectionLost, RequestRejected, SessionClosed
 
 from ._settings import merge_settings
@@ -185,13 +186,16 @@ def lost_with(event: ev.ClientEvent, close: CloseInfo) -> ConnectionLost:
 
 
 def error_details(event: ev.Error) -> ev.ErrorDetails:
-    """Return what the server complains about, even where it says so in a shape of its own."""
+    """Return what the server complains about, even where it says so in a shape of its own.
+
+    Keys are taken out: what comes of this goes to logs and exceptions.
+    """
     error: Any = event.error  # raw data, where it did not fit; and so may be its fields
     if not isinstance(error, ev.ErrorDetails):
-        return ev.ErrorDetails(type="", message=str(error))
+        return ev.ErrorDetails(type="", message=redact(str(error)))
     fields = {name: getattr(error, name) for name in error.__struct_fields__}
-    odd = {name: str(raw) for name, raw in fields.items() if not isinstance(raw, str | None)}
-    return msgspec.structs.replace(error, **odd) if odd else error
+    texts = {name: redact(str(raw)) for name, raw in fields.items() if raw is not None}
+    return msgspec.structs.replace(error, **texts) if texts != fields else error
 
 
 def rejection(event: ev.ClientEvent, error: ev.ErrorDetails) -> RequestRejected:

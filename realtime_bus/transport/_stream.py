@@ -152,12 +152,13 @@ class StreamTransport:
             await self.run(discard)  # nobody else does (any more)
 
     async def abort(self, *, reset: bool = False, last_words_s: float = 0.0) -> None:
-        """Cut the connection without a word.
+        """Cut the connection without a word; what is held back is dropped.
 
         Args:
             reset: By a TCP reset, in place of the stream's end.
             last_words_s: How long what was sent before may take to get out.
         """
+        self._frames.abandon()
         with move_on_after(last_words_s):
             await self._unsent.drain(below_bytes=0)
         raw = self._stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610  # not Django's
@@ -165,6 +166,7 @@ class StreamTransport:
             with suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         await self._finish()
+        self._resumed.notify()
 
     def pause(self) -> None:
         """Stop reading; what is parsed already is held."""

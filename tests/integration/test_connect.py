@@ -132,13 +132,14 @@ async def test_a_wrong_key_is_an_authentication_error(how: str) -> None:
 
 
 async def test_the_right_key_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key is taken from the argument, or else from OPENAI_API_KEY."""
+    """The key is taken from the argument; the environment's is for OpenAI alone."""
     async with make_server(api_key=KEY).serve() as bound:
         async with Bus().connect(bound.url_for("m"), api_key=KEY) as session:
             assert session.id
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        async with Bus().connect(bound.url_for("m")) as session:
-            assert session.id
+        with pytest.raises(AuthenticationError):
+            async with Bus(log_errors=False).connect(bound.url_for("m")):
+                pytest.fail("the block must not begin")
 
 
 async def test_no_key_for_openai_is_said_before_anything_is_sent(

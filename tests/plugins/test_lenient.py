@@ -184,4 +184,4 @@ def test_what_is_narrowed_is_of_its_type(name: str) -> None:
             assert msgspec.json.decode(narrowed.to_json(), type=cls) == narrowed
         except msgspec.ValidationError as error:
             said = str(error)
-            assert re.search("Invalid enum value|[<>]=", said)  # noqa: PT017  # these are allowed
+            assert re.search("Invalid enum value|[<>]=", said)  # these are allowed
