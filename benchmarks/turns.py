@@ -2,8 +2,8 @@
 
 What people say to a voice agent, in one breath or in several, spoken by the local voice and heard
 by the local detector, with the pauses of eSpeak. A sentence is split if it makes more than one
-turn; the wait is from its last sound to the event that ends it. Takes some
-minutes for all voices.
+turn; the wait is from its last sound to the event that ends it. Takes some minutes
+for all voices.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import argparse
 from array import array
 from statistics import median
 
+import anyio
 from rich.console import Console
 from rich.table import Table
 
+from realtime_bus import Bus
 from realtime_bus import events as ev
-from realtime_bus.server import SileroDetector, Voice
-from realtime_bus.server._vad import SpeechStopped, TurnDetector, TurnSettings
+from realtime_bus.server import RealtimeServer, SileroDetector, Voice
 
 SILENCES_MS = (200, 300, 400, 500, 600, 800)
 VOICES = {
@@ -75,11 +76,15 @@ def texts(kind: str) -> list[str]:
 
 
 class Again(SileroDetector):
-    """What silero said the first time, again and again: the same sound for each setting."""
+    """What silero said of a sound the first time: the same for each setting.
 
-    def __init__(self) -> None:
+    Args:
+        said: What it has said so far.
+    """
+
+    def __init__(self, said: list[float]) -> None:
         super().__init__()
-        self._said: list[float] = []
+        self._said = said
         self._at = 0
 
     def probability(self, chunk: bytes) -> float:
@@ -89,13 +94,9 @@ class Again(SileroDetector):
         self._at += 1
         return self._said[self._at - 1]
 
-    def rewind(self) -> None:
-        """Begin again with the same sound."""
-        self._at = 0
 
-
-def heard(pcm: bytes) -> dict[int, tuple[int, int]]:
-    """Return how many turns the detector finds, and how late the last one ends, in ms.
+async def heard(pcm: bytes) -> dict[int, tuple[int, int]]:
+    """Return how many turns the server finds, and how late the last one ends, in ms.
 
     Args:
         pcm: What is said, PCM16 at 24 kHz, without silence around it.
@@ -103,18 +104,21 @@ def heard(pcm: bytes) -> dict[int, tuple[int, int]]:
     Returns:
         Both, by how much silence ends a turn.
     """
+    said: list[float] = []
+    server = RealtimeServer(detector_factory=lambda: Again(said))
     found: dict[int, tuple[int, int]] = {}
-    detector = Again()
-    stream = bytes(48 * 500) + pcm + bytes(48 * 1500)
     for silence_ms in SILENCES_MS:
-        detector.rewind()
-        turns = TurnDetector(
-            detector, settings=TurnSettings.of(ev.ServerVad(silence_duration_ms=silence_ms))
-        )
         ends_ms: list[int] = []
-        for at in range(0, len(stream), 960):
-            events = turns.feed(stream[at : at + 960])
-            ends_ms += [turns.audio_ms for event in events if isinstance(event, SpeechStopped)]
+        vad = ev.ServerVad(silence_duration_ms=silence_ms, create_response=False)
+        async with (
+            server.connect_memory() as transport,
+            Bus().session(transport, turn_detection=vad) as session,
+        ):
+            session.on(ev.InputAudioBufferSpeechStopped)(
+                lambda event, ends_ms=ends_ms: ends_ms.append(event.audio_end_ms)  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
+            )
+            await session.append_audio(bytes(48 * 500) + pcm + bytes(48 * 1500))
+            await session.clear_input()  # by its answer all has been heard
         late_ms = ends_ms[-1] - 500 - len(pcm) // 48 if ends_ms else 0
         found[silence_ms] = len(ends_ms), late_ms
     return found
@@ -127,13 +131,10 @@ def spoken(voice: Voice, text: str) -> bytes:
     return pcm[loud[0] : loud[-1] + 1].tobytes()
 
 
-def main() -> None:
+async def measure(voices: list[Voice]) -> None:
     """Print how many sentences are split, of each kind, and how long an answer has to wait."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--voices", default=",".join(VOICES), help="some of " + ", ".join(VOICES))
-    voices = [VOICES[name] for name in parser.parse_args().voices.split(",")]
     found = {
-        kind: [heard(spoken(voice, text)) for voice in voices for text in texts(kind)]
+        kind: [await heard(spoken(voice, text)) for voice in voices for text in texts(kind)]
         for kind in KINDS
     }
     table = Table(title="sentences split in two or more, and the wait for the end")
@@ -146,6 +147,14 @@ def main() -> None:
         waits = [each[silence_ms][1] for sounds in found.values() for each in sounds]
         table.add_row(str(silence_ms), *split, f"{median(waits):.0f}")
     Console().print(table)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--voices", default=",".join(VOICES), help="some of " + ", ".join(VOICES))
+    names = parser.parse_args().voices.split(",")
+    anyio.run(measure, [VOICES[name] for name in names])
 
 
 if __name__ == "__main__":

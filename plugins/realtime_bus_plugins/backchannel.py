@@ -54,7 +54,7 @@ __all__ = ["BACKCHANNELS", "Backchannel", "BackchannelHeard"]
 
 _LOOK_S = 0.02
 _GAP_MS = 40
-"""Who is silent for longer has paused; whoever closed the mouth for a p, t or k sounds soon again."""
+"""Who is silent for longer has paused; who closed the mouth for a p, t or k sounds soon again."""
 _MOST_OPEN = 32
 
 
