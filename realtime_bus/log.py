@@ -5,8 +5,11 @@ Rules:
 1. ``logging.getLogger("realtime_bus")`` decides the level, as for any library: silent below
    warning unless configured, never on stdout.
 2. Where the application has configured structlog, lines go its way, structured.
-3. Tracebacks are text without local variables: those may hold a caller's secrets.
+3. Tracebacks are text without local variables: those may hold a caller's secrets. Keys that are in
+   use are taken out of every line, whoever has told them.
 4. A line that cannot be written harms nobody: logging never raises.
+5. What happens again and again is written once, then counted, and told every few seconds
+   (`Repeats`): a handler that fails at sixty events a second does not fill a disk.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ import textwrap
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
 from typing import Any, cast
 
 import structlog
 
-__all__ = ["Logger", "describe", "get_logger", "text_of"]
+from realtime_bus._secrets import redact
+
+__all__ = ["Logger", "Repeats", "describe", "get_logger", "place_of", "text_of"]
 
 _MAX_FRAMES = 12
 _MAX_LINKS = 4
@@ -72,13 +78,16 @@ class Logger:
     def _write(self, level: int, event: str, values: dict[str, object]) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        every = {**self._values, **values}
+        every = {
+            name: redact(value) if isinstance(value, str) else value
+            for name, value in {**self._values, **values}.items()
+        }
         try:
             if structlog.is_configured():
                 configured: Any = structlog.get_logger(self._logger.name)
                 getattr(configured, logging.getLevelName(level).lower())(event, **every)
                 return
-            text = _render(None, "", {"event": event, **every})
+            text = redact(_render(None, "", {"event": event, **every}))
         except Exception as error:  # noqa: BLE001  # a processor's or a value's: the line is told without
             text = f"{event} [this line could not be rendered: {type(error).__name__}]"
         with suppress(Exception):  # a logging handler's
@@ -93,13 +102,85 @@ def get_logger(name: str = "realtime_bus") -> Logger:
     return Logger(name)
 
 
+REPEATED_EVERY_S = 5.0
+"""Seconds between two lines of the same kind."""
+
+_MAX_KINDS = 256  # of lines; those that come later are one kind
+_OTHERS = ("others",)
+
+
+class Repeats:
+    """Decides which lines are written, of those that say the same again and again.
+
+    ::
+
+        suppressed = repeats.due(handler)
+        if suppressed is not None:
+            log.error("a handler failed", handler=handler, **suppressed)
+
+    Args:
+        burst: How many lines of a kind are written before they are counted only, and every
+            `REPEATED_EVERY_S` from then on.
+    """
+
+    def __init__(self, *, burst: int = 1) -> None:
+        self._burst = burst
+        self._kinds: dict[tuple[str, ...], _Kind] = {}
+
+    def due(self, *kind: str) -> dict[str, int] | None:
+        """Count a line, and tell whether to write it.
+
+        Returns:
+            What it says of those of its kind that were not written since the last one that was:
+            ``suppressed``, if there are any. None if this one is not to be written, either.
+        """
+        now_s = monotonic()
+        if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
+            kind = _OTHERS
+        found = self._kinds.get(kind)
+        if found is None:
+            found = self._kinds[kind] = _Kind(now_s)
+        if now_s >= found.since_s + REPEATED_EVERY_S:
+            found.since_s, found.written = now_s, 0
+        if found.written >= self._burst:
+            found.suppressed += 1
+            return None
+        found.written += 1
+        suppressed, found.suppressed = found.suppressed, 0
+        return {"suppressed": suppressed} if suppressed else {}
+
+    def rest(self) -> Iterator[tuple[tuple[str, ...], int]]:
+        """Yield the kinds of which lines were not written, and how many; for the end."""
+        for kind, found in self._kinds.items():
+            if found.suppressed:
+                yield kind, found.suppressed
+                found.suppressed = 0
+
+
+class _Kind:
+    """Lines of one kind: how many were written since when, and how many were not."""
+
+    __slots__ = ("since_s", "suppressed", "written")
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.suppressed = 0
+        self.written = 0
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an exception was raised, such as ``"shop/calls.py:12"``; empty if nowhere."""
+    last = deque(_places(error.__traceback__), maxlen=1)
+    return f"{last[0].tb_frame.f_code.co_filename}:{last[0].tb_lineno}" if last else ""
+
+
 def describe(error: BaseException) -> dict[str, str]:
     """Return what a line says of an exception: type and text, and where it came from.
 
     The traceback has no local variables, at most twelve frames of each exception and four of its
     causes or members, so that it is cheap to make: the standard library looks at all of them.
     """
-    lines = "".join(_trace(error, _MAX_LINKS))
+    lines = redact("".join(_trace(error, _MAX_LINKS)))
     return {"error": _told(error), "traceback": lines[-_MAX_CHARACTERS:]}
 
 
@@ -137,8 +218,8 @@ def _told(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what an exception says; one of an application's own may fail at that, too."""
+    """Return what an exception says, without keys; one of an application's own may fail at that."""
     try:
-        return str(error)
+        return redact(str(error))
     except Exception:  # noqa: BLE001  # see above
         return "<its text could not be made>"

@@ -159,7 +159,7 @@ class EventLog:
 
         # a frame that nobody listens to is not even decoded: do not listen to what is not shown
         if shown := [cls for cls in _INCOMING if self._shown(cls)]:
-            session.on(*shown)(received)
+            session.on(*shown, narrowed=True)(received)
         session.on(ev.BusEvent)(told)
         session.intercept_outgoing(ev.ClientEvent, sent)
 

@@ -64,11 +64,11 @@ class _Attached:
     def subscribe(self) -> None:
         session = self._session
         # interceptors: what a handler sends because of an event comes after the event
-        session.intercept(tuple(self._RECEIVED), self._receive)
+        session.intercept(tuple(self._RECEIVED), self._receive, narrowed=True)
         session.intercept_outgoing(tuple(self._SENT), self._send)
         # handlers: by then the session knows whose response it is, and a turn's last event has
         # been seen by those of the bus
-        session.on(ev.ResponseCreated)(self._created)
+        session.on(ev.ResponseCreated, narrowed=True)(self._created)
         session.on(*_MAY_END)(self._settle)
 
     def _receive(self, event: ev.Event, _session: Session) -> ev.Event:
@@ -158,7 +158,7 @@ class _Attached:
     def _buffer_cleared(self, event: ev.OutputAudioBufferCleared) -> None:
         self._log.silenced(event.response_id, self._frame_s(), interrupted=True)
 
-    def _closed(self, _event: ev.Closed) -> None:
+    def _closed(self, _event: ev.Closed | ev.Reconnecting) -> None:
         for turn in self._log.close():
             self._session.emit(turn)
 
@@ -180,6 +180,7 @@ class _Attached:
         ev.OutputAudioBufferStopped: _buffer_stopped,
         ev.OutputAudioBufferCleared: _buffer_cleared,
         ev.Closed: _closed,
+        ev.Reconnecting: _closed,  # a response that had begun does not go on
     }
 
 

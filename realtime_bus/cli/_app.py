@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import functools
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,16 +18,24 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
-import anyio
 import typer
 
 import realtime_bus
 from realtime_bus import InvalidURL, RealtimeBusError, UsageError
 
-from ._arguments import folder, known_backend, needs_terminal, positive, readable, writable
+from ._arguments import (
+    folder,
+    known_backend,
+    needs_terminal,
+    not_empty,
+    positive,
+    readable,
+    writable,
+)
+from ._signals import Ended, run_until_signalled
 
 if TYPE_CHECKING:
-    from realtime_bus.server import BoundServer
+    from realtime_bus.server import BoundServer, FaultPlan
 
 app = typer.Typer(
     add_completion=False,
@@ -132,7 +141,7 @@ class Answer(StrEnum):
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913  # each is an option of the command
     *,
     short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
     wav: Annotated[
@@ -157,11 +166,31 @@ def demo(
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True),
+        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
+    ] = None,
+    api_key_from: Annotated[
+        str | None,
+        typer.Option(
+            help="The environment variable that has the key for --url.", metavar="VARIABLE"
+        ),
     ] = None,
     backend: Annotated[
         str, typer.Option(help="asyncio or trio.", callback=known_backend)
     ] = "asyncio",
+    web: Annotated[
+        bool, typer.Option("--web", help="Talk yourself, in a web page on this machine.")
+    ] = False,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="With --web: do not open the browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="With --web: the port; 0 for any free one.", min=0, max=65535)
+    ] = 0,
+    host: Annotated[str, typer.Option(help="With --web: the address to listen on.")] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="With --web: a name by which other machines call this one; repeatable."),
+    ] = None,
 ) -> None:
     """Hold a conversation in which the person interrupts the assistant, and show it live.
 
@@ -170,11 +199,41 @@ def demo(
     """
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
+    if api_key_from is not None:
+        api_key = os.environ.get(api_key_from)
+        if not api_key:
+            raise typer.BadParameter(f"the variable {api_key_from} is not set")
+    if web:
+        _talk_in_page(host, port, tuple(name or ()), url, api_key, open_browser=not no_open)
+        return
     options = DemoOptions(
         short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=api_key
     )
-    passed = anyio.run(functools.partial(run_demo, options), backend=backend)
+    try:
+        passed = run_until_signalled(functools.partial(run_demo, options), backend=backend)
+    except Ended as ended:
+        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
     raise typer.Exit(0 if passed else 1)
+
+
+def _talk_in_page(  # each is an option of the command
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    url: str | None,
+    api_key: str | None,
+    *,
+    open_browser: bool,
+) -> None:
+    from ._demo._web import WebOptions, run_web  # noqa: PLC0415  # comes with an extra
+
+    options = WebOptions(
+        host=host, port=port, names=names, open_browser=open_browser, url=url, api_key=api_key
+    )
+    try:
+        run_until_signalled(functools.partial(run_web, options, typer.echo), backend="asyncio")
+    except Ended:
+        raise typer.Exit(0) from None
 
 
 @app.command()
@@ -190,7 +249,14 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         typer.Option(help="A file of turns (TOML or JSON) to answer by.", callback=readable),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The only key that is let in; everybody if left out.")
+        str | None,
+        typer.Option(
+            help="The only key that is let in; everybody if left out.", callback=not_empty
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page that is let in, such as https://app.example; repeatable."),
     ] = None,
     pace: Annotated[
         float,
@@ -211,15 +277,36 @@ def serve(  # noqa: PLR0913  # each is an option of the command
             callback=folder,
         ),
     ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|SEED", help="What goes wrong: a plan (TOML or JSON), or one by a seed."
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="asyncio or trio.", callback=known_backend)
+    ] = "asyncio",
 ) -> None:
-    """Run the local server: the Realtime protocol's other side, without a key or a network."""
+    """Run the local server: the Realtime protocol's other side, without a key or a network.
+
+    Ctrl-C and SIGTERM end it in good order: every client is closed with 1001. A second one ends
+    it at once.
+    """
     from realtime_bus.server import (  # noqa: PLC0415  # slow to import
+        FaultPlan,
+        FaultPlanError,
         ScriptError,
         ServerOptions,
         serve_forever,
     )
 
-    options = ServerOptions(api_key=api_key, pace=pace)
+    try:
+        plan = None if faults is None else FaultPlan.named(faults)
+    except FaultPlanError as error:
+        raise typer.BadParameter(str(error), param_hint="'--faults'") from None
+    if plan is not None:
+        _show_faults(plan)
+    options = ServerOptions(api_key=api_key, pace=pace, allowed_origins=tuple(allow_origin or ()))
     name = answer.value if script is None else "script"
     run = functools.partial(
         serve_forever,
@@ -228,14 +315,15 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         name,
         script=script,
         options=options,
+        faults=plan,
         certfile=certfile,
         keyfile=keyfile,
         self_signed_in=self_signed,
         on_ready=_say_where,
     )
     try:
-        anyio.run(run)
-    except KeyboardInterrupt:
+        run_until_signalled(run, backend=backend)
+    except Ended:
         raise typer.Exit(0) from None
     except ScriptError as error:
         raise typer.Exit(_fail(str(error), 2)) from None
@@ -255,6 +343,13 @@ def bench(
     from .bench import run_bench  # noqa: PLC0415  # slow to import
 
     run_bench(short=short, json_path=json)
+
+
+def _show_faults(plan: FaultPlan) -> None:
+    """Say what will go wrong, and have what does go wrong logged."""
+    typer.echo(f"faults, by seed {plan.seed}: {plan}")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("realtime_bus.server.faults").setLevel(logging.INFO)
 
 
 def _say_where(bound: BoundServer) -> None:

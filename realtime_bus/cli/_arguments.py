@@ -24,6 +24,13 @@ def known_backend(name: str) -> str:
     return name
 
 
+def not_empty(value: str | None) -> str | None:
+    """Take a text that is none, or not blank."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty; is the variable set that it comes from?")
+    return value
+
+
 def writable(path: Path | None) -> Path | None:
     """Take a file that can be written, by trying; one that is not there is not left behind."""
     if path is None:

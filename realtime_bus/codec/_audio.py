@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Struct, inspect
 
 from realtime_bus.events._audio import AudioSlot, LazyBase64
+
+_MAX_PARTS = 5000
 
 # What an event is made of
 
@@ -39,7 +42,7 @@ def parts(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 def _inner(value: object, path: str) -> Iterable[tuple[str, object]]:
     if isinstance(value, Struct):
-        return [(join(path, name), _stored(value, name)) for name in value.__struct_fields__]
+        return [(join(path, name), stored(value, name)) for name in value.__struct_fields__]
     if isinstance(value, dict):
         entries = cast("dict[str, object]", value)
         return [(join(path, key), entry) for key, entry in entries.items()]
@@ -49,7 +52,8 @@ def _inner(value: object, path: str) -> Iterable[tuple[str, object]]:
     return ()
 
 
-def _stored(struct: Struct, name: str) -> object:
+def stored(struct: Struct, name: str) -> object:
+    """Return a field as it is stored: audio that nobody has read yet unread."""
     slot = vars(type(struct)).get(name)
     return slot.stored(struct) if isinstance(slot, AudioSlot) else getattr(struct, name)
 
@@ -163,7 +167,7 @@ class NestedAudio(NamedTuple):
     def defer(self, event: Any, frame: bytes) -> Any:
         """Leave all audio in the event for its reader to decode."""
         if b'"audio":' in frame:
-            for path, part in parts(event):
+            for path, part in islice(parts(event), _MAX_PARTS):  # others are decoded when read, too
                 for slot in audio_slots(type(part)):
                     _defer(slot, partial(self.on_bad, join(path, slot.name)), part)
         return event

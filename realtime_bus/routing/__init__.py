@@ -4,6 +4,7 @@ selectors → signature, options → subscription → runners, mailbox → route
 groups are registrations of other kinds.
 """
 
+from ._backlog import LIGHT_BYTES, Backlog, weight_bytes
 from ._groups import (
     Declaration,
     HandlerGroup,
@@ -16,7 +17,7 @@ from ._groups import (
 from ._mailbox import reading_goes_on, set_free
 from ._options import HandlerOptions, Mode, OverflowPolicy
 from ._registry import BusOptions, Registry, registering
-from ._router import Interceptor, Router
+from ._router import Drifted, Interceptor, Router
 from ._runners import failure_of, is_cancelled, reported
 from ._selectors import OUTGOING, Pattern, Selection, pattern, select
 from ._signature import check_interceptor, handler_name
@@ -25,10 +26,13 @@ from ._subscription import HandlerStatistics, Subscription
 from ._typed import CommonPattern, OnFor, OnMethod, StreamFor, WaitForFor
 
 __all__ = [
+    "LIGHT_BYTES",
     "OUTGOING",
+    "Backlog",
     "BusOptions",
     "CommonPattern",
     "Declaration",
+    "Drifted",
     "EventStream",
     "HandlerGroup",
     "HandlerOptions",
@@ -63,4 +67,5 @@ __all__ = [
     "reported",
     "select",
     "set_free",
+    "weight_bytes",
 ]

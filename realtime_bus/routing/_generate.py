@@ -81,7 +81,7 @@ _ON = _WHERE + ", **options: Unpack[HandlerOptions]"
 _MISTYPED = (
     "s: Selector, /, *, where: None = None, mode: Mode | NameOf[Never], "
     "overflow: OverflowPolicy | NameOf[Never] = ..., name: str = ..., "
-    "limit: int = ..., max_pending: int = ..., timeout_s: float = ..."
+    "limit: int = ..., max_pending: int = ..., timeout_s: float = ..., narrowed: bool = ..."
 )
 
 _PROTOCOLS = (

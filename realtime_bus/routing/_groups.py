@@ -28,7 +28,7 @@ from typing_extensions import Unpack
 
 from realtime_bus.errors import UsageError
 
-from ._options import HandlerOptions
+from ._options import FOR_EVERY_MODE, HandlerOptions, check_options
 from ._selectors import OUTGOING, Selection, select
 from ._signature import is_async
 from ._subscription import Subscription
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MARK = "__realtime_bus__"
-_MAILBOX = HandlerOptions.__optional_keys__ - {"mode", "name"}
+_MAILBOX = HandlerOptions.__optional_keys__ - FOR_EVERY_MODE
 
 
 class HandlerGroup:
@@ -85,6 +85,7 @@ class HandlerGroup:
         """
         if "name" in options:
             raise UsageError("name=... belongs to a handler, not to a group of them")
+        check_options(options)  # a group may be empty so far
         for declaration in self._handlers:
             given = dict(options)
             if (
@@ -136,9 +137,9 @@ else:
         return _mark("once", select(selectors), where, options)
 
 
-def intercept(*selectors: object) -> Callable[[_F], _F]:
+def intercept(*selectors: object, narrowed: bool = False) -> Callable[[_F], _F]:
     """Declare a method as an interceptor, ``(self, event, session)``; see `Session.intercept`."""
-    return _mark("intercept", select(selectors), None, {})
+    return _mark("intercept", select(selectors), None, {"narrowed": narrowed})
 
 
 def intercept_outgoing(*selectors: object) -> Callable[[_F], _F]:

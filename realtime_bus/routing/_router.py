@@ -9,21 +9,26 @@ Rules:
 3. Handlers get an event in the order of their registration, whether inline or from mailboxes. The
    session's own parts are registered first.
 4. What an interceptor held back goes on behind it when it is injected.
-5. `skippable` holds the beginnings of the frames that nobody wants: they need no decoding.
+5. An event of which something did not fit comes as `Drifted`: observers, and whoever wants events
+   `narrowed`, get it so; all others as it was read. Both count as one event: an interceptor that
+   returns what it was given has let it pass, and one that returns another has replaced both.
+6. `skippable` holds the beginnings of the frames that nobody wants: they need no decoding.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import ref
 
 import msgspec
 
+from realtime_bus.codec import narrow
 from realtime_bus.codec._frame import frame_heads
 from realtime_bus.events import BusEvent, Event
 
+from ._backlog import Backlog
 from ._mailbox import EAGER_TASKS, EagerMailbox, Mailbox
 from ._runners import Host, InlineRunner, Runner, reported
 from ._selectors import INCOMING, Selection, select, wire_name
@@ -34,19 +39,34 @@ Interceptor = Callable[[Any, Any], Event | None]
 """A plain function of (event, session): it returns what goes on, or None to end the event."""
 
 _Put = Callable[[Any], None]
-_MAX_KEPT = 256  # events without audio that were ended by an interceptor
+_MAX_KEPT = 256  # events without audio that were ended by an interceptor, in a `Backlog`
 _WIRE = frozenset(
     cls for classes in INCOMING.values() for cls in classes if not issubclass(cls, BusEvent)
 )
 _HEADS = frozenset(head for cls in _WIRE for head in frame_heads(wire_name(cls)))
 
 
+class Drifted(NamedTuple):
+    """An event of which something did not fit.
+
+    Attributes:
+        event: As it was read: what did not fit is raw data.
+        narrowed: The same with all fields of their types.
+    """
+
+    event: Event
+    narrowed: Event
+
+
 class _Route(NamedTuple):
-    """What events of one class meet."""
+    """What events of one class meet; and which of those want them narrowed."""
 
     observers: tuple[_Put, ...]
     interceptors: tuple[Interceptor, ...]
     puts: tuple[_Put, ...]
+    heavy_puts: tuple[_Put, ...]
+    interceptors_narrowed: tuple[bool, ...] = ()
+    puts_narrowed: tuple[bool, ...] = ()
 
 
 class Router:
@@ -62,42 +82,77 @@ class Router:
         self._host = host
         self._eager = eager and EAGER_TASKS
         self._observers: list[tuple[frozenset[type[Event]], _Put]] = []
-        self._interceptors: list[tuple[Selection, Interceptor]] = []
+        self._interceptors: list[tuple[Selection, Interceptor, bool]] = []
         self._runners: dict[Subscription, Runner] = {}
         self._retired: list[Runner] = []  # removed, but perhaps still at work
         self._routes: dict[type[Event], _Route] = {}
-        self._direct: dict[type[Event], tuple[_Put, ...]] = {}  # routes that have handlers alone
+        self._direct: dict[type, tuple[_Put, ...]] = {}  # routes that have handlers alone
         self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
-        self._kept: deque[Event] = deque()
+        self._kept = Backlog[Event](max_items=_MAX_KEPT, on_drop=self._unhold)
         self._wanted: Counter[type[Event]] = Counter()
         self._over = False
+        self._forget_routes()
         self.skippable: set[bytes] = set(_HEADS)
 
     # --- the way of an event -----------------------------------------------------------------
 
-    def route(self, event: Event) -> None:
+    def route(self, event: Event | Drifted) -> None:
         """Send an event past the observers and interceptors to its handlers; never raises."""
         puts = self._direct.get(type(event))
-        if puts is None:
-            route = self._routes.get(type(event)) or self._compile(type(event))
-            for observe in route.observers:
-                observe(event)
-            self._intercept(route.interceptors, event)
+        if puts is None:  # then it is no `Drifted`, which has an entry of its own
+            self._observe_and_intercept(event)  # type: ignore[arg-type]  # see above
         else:
             for put in puts:
                 put(event)
 
-    def _intercept(self, interceptors: Iterable[Interceptor], event: Event) -> None:
-        """Send an event through interceptors, and on to its handlers."""
-        for interceptor in interceptors:
+    def route_heavy(self, event: Event | Drifted) -> None:
+        """Do the same with an event whose frame counts in the bounds of mailboxes."""
+        if isinstance(event, Drifted):
+            self._route_drifted(event)
+        else:
+            self._observe_and_intercept(event)
+
+    def _observe_and_intercept(self, event: Event) -> None:
+        route = self._routes.get(type(event)) or self._compile(type(event))
+        for observe in route.observers:
+            observe(event)
+        for interceptor in route.interceptors:
             replaced = self._pass(interceptor, event)
             if replaced is None:
                 self._hold(event, interceptor)
                 return
             event = replaced
         route = self._routes.get(type(event)) or self._compile(type(event))
-        for put in route.puts:
+        for put in route.heavy_puts if self._host.heavy_bytes else route.puts:
             put(event)
+
+    def _route_drifted(self, drifted: Drifted) -> None:
+        event, narrowed = drifted
+        route = self._routes.get(type(event)) or self._compile(type(event))
+        for observe in route.observers:
+            observe(narrowed)
+        self._pass_on(event, narrowed, route.interceptors, route.interceptors_narrowed)
+
+    def _pass_on(
+        self,
+        event: Event,
+        narrowed: Event,
+        interceptors: Sequence[Interceptor],
+        wants_narrowed: Sequence[bool],
+    ) -> None:
+        """Send an event through interceptors, and on to its handlers, to each as it wants it."""
+        for interceptor, wants in zip(interceptors, wants_narrowed, strict=True):
+            given = narrowed if wants else event
+            replaced = self._pass(interceptor, given)
+            if replaced is None:
+                self._hold(given, interceptor)
+                return
+            if replaced is not given:
+                event, narrowed = replaced, narrow(replaced)
+        route = self._routes.get(type(event)) or self._compile(type(event))
+        puts = route.heavy_puts if self._host.heavy_bytes else route.puts
+        for put, wants in zip(puts, route.puts_narrowed, strict=True):
+            put(narrowed if wants else event)
 
     def _pass(self, interceptor: Interceptor, event: Event) -> Event | None:
         """Run an interceptor; one that raises is reported, and the event goes on as it was."""
@@ -116,10 +171,11 @@ class Router:
         try:
             held[key] = ref(event, lambda _: held.pop(key, None)), interceptor
         except TypeError:
-            self._kept.append(event)
             held[key] = (lambda: event), interceptor
-            if len(self._kept) > _MAX_KEPT:
-                held.pop(id(self._kept.popleft()), None)
+            self._kept.put(event, self._host.heavy_bytes)
+
+    def _unhold(self, event: Event) -> None:
+        self._held.pop(id(event), None)
 
     def inject(self, event: Event, behind: Interceptor | None) -> None:
         """Let an event go on behind an interceptor: the one that held it if None is given.
@@ -128,13 +184,11 @@ class Router:
         """
         _, holder = self._held.get(id(event), (None, None))
         route = self._routes.get(type(event)) or self._compile(type(event))
-        chain = route.interceptors
-        start = behind or holder
-        if start in chain:
-            chain = chain[chain.index(start) + 1 :]
-        elif start is not None:
-            chain = ()
-        self._intercept(chain, event)
+        chain, start = route.interceptors, behind or holder
+        first = 0
+        if start is not None:
+            first = chain.index(start) + 1 if start in chain else len(chain)
+        self._pass_on(event, narrow(event), chain[first:], route.interceptors_narrowed[first:])
 
     # --- registration ------------------------------------------------------------------------
 
@@ -143,7 +197,9 @@ class Router:
         self._observers.append((frozenset(classes), observer))
         self._changed(Selection(frozenset(classes)), +1)
 
-    def intercept(self, selector: object, interceptor: Interceptor) -> None:
+    def intercept(
+        self, selector: object, interceptor: Interceptor, *, narrowed: bool = False
+    ) -> None:
         """Let a function see events before their handlers do.
 
         Raises:
@@ -151,7 +207,7 @@ class Router:
         """
         selection = select([selector])
         check_interceptor(interceptor)
-        self._interceptors.append((selection, interceptor))
+        self._interceptors.append((selection, interceptor, narrowed))
         self._changed(selection, +1)
 
     def add(self, subscription: Subscription) -> None:
@@ -182,8 +238,7 @@ class Router:
     def _changed(self, selection: Selection, change: int) -> None:
         """Forget the routes that a registration concerns, and note which frames are wanted."""
         if selection.bases or selection.patterns:
-            self._routes.clear()
-            self._direct.clear()
+            self._forget_routes()
         for cls in selection.classes:
             self._routes.pop(cls, None)
             self._direct.pop(cls, None)
@@ -194,17 +249,27 @@ class Router:
                 update = self.skippable.difference_update if wanted else self.skippable.update
                 update(frame_heads(name))
 
+    def _forget_routes(self) -> None:
+        self._routes.clear()
+        self._direct.clear()
+        self._direct[Drifted] = (self._route_drifted,)
+
     def _compile(self, cls: type[Event]) -> _Route:
         if self._over:
-            return _Route((), (), ())
+            return _Route((), (), (), ())
+        intercepting = [each for each in self._interceptors if each[0].matches(cls)]
+        runners = [
+            runner
+            for subscription, runner in self._runners.items()
+            if subscription.selection.matches(cls)
+        ]
         route = self._routes[cls] = _Route(
             tuple(self._contained(see) for classes, see in self._observers if cls in classes),
-            tuple(fn for selection, fn in self._interceptors if selection.matches(cls)),
-            tuple(
-                self._put_of(runner)
-                for subscription, runner in self._runners.items()
-                if subscription.selection.matches(cls)
-            ),
+            tuple(interceptor for _, interceptor, _ in intercepting),
+            tuple(self._put_of(runner, runner.put) for runner in runners),
+            tuple(self._put_of(runner, runner.put_heavy) for runner in runners),
+            tuple(narrowed for _, _, narrowed in intercepting),
+            tuple(runner.subscription.options.narrowed for runner in runners),
         )
         if not route.observers and not route.interceptors:
             self._direct[cls] = route.puts
@@ -228,7 +293,7 @@ class Router:
         make = EagerMailbox if mode == "eager" and self._eager else Mailbox
         return make(subscription, self.session, self._host)
 
-    def _put_of(self, runner: Runner) -> _Put:
+    def _put_of(self, runner: Runner, put: _Put) -> _Put:
         """Return what hands a runner its events: those that its predicate wants, or one alone."""
         subscription, host = runner.subscription, self._host
         where = subscription.where
@@ -236,12 +301,12 @@ class Router:
         def put_once(event: Any) -> None:
             if not subscription.spent:
                 subscription.spent = True
-                runner.put(event)
+                put(event)
                 host.unsubscribe(subscription)
 
-        put = put_once if subscription.once else runner.put
+        put_it = put_once if subscription.once else put
         if where is None:
-            return put
+            return put_it
 
         def put_if_wanted(event: Any) -> None:
             try:
@@ -251,7 +316,7 @@ class Router:
                 host.report_failure(subscription.name, event, reported(error))
                 return
             if wanted:
-                put(event)
+                put_it(event)
 
         return put_if_wanted
 
@@ -273,7 +338,7 @@ class Router:
         From now on, no event meets anybody here.
         """
         self._over = True
-        self._routes.clear()
+        self._forget_routes()
         for runner in self._every():
             runner.subscription.totals.add(runner.statistics)
 
@@ -307,4 +372,6 @@ def _checked(replaced: object, interceptor: Interceptor) -> Event | None:
 
 
 def _snapshot(runner: Runner) -> HandlerStatistics:
-    return msgspec.structs.replace(runner.statistics, pending=runner.pending)
+    return msgspec.structs.replace(
+        runner.statistics, pending=runner.pending, pending_bytes=runner.pending_bytes
+    )

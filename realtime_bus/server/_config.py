@@ -292,10 +292,15 @@ def _with_nulls(request: dict[str, Any], plain: dict[str, Any], path: str = "") 
 def check_rate(path: str, rate: int) -> None:
     """Refuse PCM of another rate than 24 kHz, the only one (Realtime protocol, audio formats).
 
+    The code for a lower one is what OpenAI was recorded with in September 2026.
+
     Raises:
         InvalidRequest: It is another one.
     """
-    if rate != RATE_HZ:
+    if rate < RATE_HZ:
+        message = f"Invalid '{path}': {rate}. Expected a value >= {RATE_HZ}."
+        raise InvalidRequest("integer_below_min_value", message, param=path)
+    if rate > RATE_HZ:
         raise invalid_value(path, f"{rate} is not supported; the only rate is {RATE_HZ}.")
 
 

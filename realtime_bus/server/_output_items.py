@@ -8,6 +8,8 @@ The rules
 * A function call: the same without content parts; ``added`` carries name and call id already.
 * A message that is cut short has every ``done`` too; its item ends ``incomplete``.
 * Out of band there is no conversation, and none of the ``conversation.item`` events.
+* A message that is complete ends with the conversation's event first, all else with the
+  response's, as recorded; `ServerOptions.item_done` has it otherwise.
 * An item that the client deleted meanwhile ends without ``conversation.item.done``.
 
 Source: Realtime protocol, flows of audio, text and function call turns.
@@ -147,8 +149,6 @@ class MessageWriter(ItemWriter):
         context: The response.
     """
 
-    spoken = False
-
     def __init__(self, context: ResponseContext) -> None:
         item_id = context.fresh_item_id()
         super().__init__(context, _message(item_id, [], "in_progress"), item_id)
@@ -172,7 +172,7 @@ class MessageWriter(ItemWriter):
         self._end_deltas(text)
         self._out.send(ev.ResponseContentPartDone(part=self._part(text), **self._where))
         item = _message(self.item_id, [self._content(text)], ending)
-        self._finish(item, conversation_first=self.spoken and ending == "completed")
+        self._finish(item, conversation_first=ending == "completed")
 
     def _part(self, text: str) -> ev.ContentPart:
         raise NotImplementedError
@@ -211,8 +211,6 @@ class WrittenWriter(MessageWriter):
 
 class SpokenWriter(MessageWriter):
     """A message of audio with its transcript."""
-
-    spoken = True
 
     def __init__(self, context: ResponseContext) -> None:
         super().__init__(context)

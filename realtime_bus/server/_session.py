@@ -29,9 +29,8 @@ from anyio import CancelScope, create_task_group, current_time, to_thread
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 from realtime_bus.log import describe, get_logger
-from realtime_bus.transport import MemoryTransport
-from realtime_bus.transport._stream import StreamTransport
 
+from ._fault_transport import FaultyTransport
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
 from ._responders import Output, Responder, Transcriber
@@ -44,6 +43,7 @@ from ._wire import (
     random_id,
     to_frame,
 )
+from .faults import AnyFault, Refuse, ShortLife
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -68,7 +68,7 @@ class ServerSession:
     def __init__(
         self,
         protocol: SessionProtocol,
-        transport: Transport,
+        transport: FaultyTransport,
         *,
         options: ServerOptions,
         responder: Responder,
@@ -87,6 +87,7 @@ class ServerSession:
         self._waiting: dict[str, anyio.Event] = {}
         self._wake = anyio.Event()
         self._paused = False
+        self._resting: CancelScope | None = None
         self._close: Close | None = None
         self._commands: dict[type, Callable[[Any], object]] = {
             StartResponder: self._start_responder,
@@ -128,6 +129,18 @@ class ServerSession:
         """Cut the connection without a word, as a network does: clients see 1006."""
         self._order_close(Close(_CUT, ""))
 
+    def inject(self, fault: AnyFault) -> None:
+        """Have something go wrong with this session; see `faults`. Its ``after_s`` begins now.
+
+        Raises:
+            UsageError: The session has ended, or it is a fault of connections yet to come.
+        """
+        if self._ended.is_set():
+            raise UsageError(f"session {self.session_id} has ended: nothing can go wrong any more")
+        if isinstance(fault, Refuse | ShortLife):
+            raise UsageError(f"a fault of the kind {fault.kind!r} is for the server's `faults`")
+        self._transport.inject(fault)
+
     # For the server
 
     async def run(self) -> CloseInfo:
@@ -139,16 +152,10 @@ class ServerSession:
                 ends.append(await self._transport.run(partial(self._deliver, self._transport)))
                 self._tasks.cancel_scope.cancel()
             if not ends:
-                await self._cut()
+                await self._transport.cut()
         finally:
             self._ended.set()
         return ends[0] if ends else CloseInfo(code=_CUT, reason="dropped", clean=False)
-
-    async def _cut(self) -> None:
-        if isinstance(self._transport, StreamTransport):
-            await self._transport.abort()
-        elif isinstance(self._transport, MemoryTransport):
-            self._transport.sever()
 
     async def join(self, transport: Transport) -> CloseInfo:
         """Serve one more client, until its connection or the session has ended."""
@@ -226,7 +233,7 @@ class ServerSession:
         if wait_s is not None and wait_s <= 0:
             await anyio.lowlevel.checkpoint()  # others first: a busy session must not stop the rest
             return
-        with anyio.move_on_after(wait_s):
+        with anyio.move_on_after(wait_s) as self._resting:
             if self._protocol.held:  # until the client has read what was sent
                 await self._transport.drain()
                 await anyio.lowlevel.checkpoint()  # others run, even where drain need not wait
@@ -238,6 +245,8 @@ class ServerSession:
     def _order_close(self, close: Close) -> None:
         self._close = close
         self._wake.set()
+        if self._resting is not None:  # who is to go does not wait for a client to read, either
+            self._resting.cancel()
 
     # Responders
 

@@ -74,13 +74,10 @@ class Meter:
         return _usage(0, 0, 0, 0, 0)
 
     def rate_limits(self) -> list[ev.RateLimit]:
-        """Return limits nobody reaches: this server has none."""
+        """Return limits nobody reaches, for this server has none: of tokens only, as recorded."""
         used = self.usage().total_tokens or 0
         left, reset_s = 2_000_000 - used, used / 2e6
-        return [
-            ev.RateLimit(name="requests", limit=10_000, remaining=9_999, reset_seconds=0.006),
-            ev.RateLimit(name="tokens", limit=2_000_000, remaining=left, reset_seconds=reset_s),
-        ]
+        return [ev.RateLimit(name="tokens", limit=2_000_000, remaining=left, reset_seconds=reset_s)]
 
 
 def _tokens(amount: int, per_token: int) -> int:

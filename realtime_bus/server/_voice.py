@@ -17,12 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import msgspec
+from anyio.lowlevel import RunVar
 
+from realtime_bus.audio import Resampler
 from realtime_bus.errors import MissingExtra, UsageError
-
-from ._audio import Resampler
 
 _RATE_HZ = 24_000
 _LONGEST_CLAUSE = 120
@@ -31,16 +32,15 @@ _LONGEST_CLAUSE = 120
 # up to a stop, with its closing quotes and the spaces after it; the second kind of stop (full
 # width, in Chinese and Japanese) needs no space after it
 _CLAUSE = re.compile(
-    r".+?(?:[.!?\u2026:;,]+[\"'\u201d\u2019)\]]*(?:\s+|\Z)"
-    r"|[\u3002\uff01\uff1f\uff1b\uff0c\u3001]+\s*|\n\s*|\Z)",
+    r".+?(?:[.!?\u2026:;,]++[\"'\u201d\u2019)\]]*+(?:\s++|\Z)"
+    r"|[\u3002\uff01\uff1f\uff1b\uff0c\u3001]++\s*+|\n\s*+|\Z)",
     re.DOTALL,
 )
-_SHORT_ENOUGH = re.compile(
-    rf".{{1,{_LONGEST_CLAUSE}}}(?:\s+|\Z)|.{{1,{_LONGEST_CLAUSE}}}", re.DOTALL
-)
+_WHOLE_WORDS = re.compile(r".*\s", re.DOTALL)
 # where a speaker breathes: at a stop or a new line, not where a clause was cut for its length
+_LONGEST_BREATH = 16  # characters
 _BREATH = re.compile(
-    r"[.!?\u2026:;,\u3002\uff01\uff1f\uff1b\uff0c\u3001][\"'\u201d\u2019)\]]*\s*\Z|\n\s*\Z"
+    r"(?:[.!?\u2026:;,\u3002\uff01\uff1f\uff1b\uff0c\u3001][\"'\u201d\u2019)\]]*+|\n)\s*+\Z"
 )
 # control characters are commands to eSpeak, and a NUL ends the text
 _UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
@@ -123,14 +123,14 @@ class Voice:
         Whoever leaves early closes it (`contextlib.aclosing`).
         """
         for piece in _with_pauses(text):
-            yield await anyio.to_thread.run_sync(self._spoken, *piece)
+            yield await anyio.to_thread.run_sync(self._spoken, *piece, limiter=_one_at_a_time())
 
     def _spoken(self, clause: str, pauses: bool) -> Spoken:
         words = _UNSPEAKABLE.sub(" ", clause).strip()
         if not words:
             return Spoken(clause, b"")
         pcm, rate_hz = _speak(words, self.settings, pauses=pauses)
-        resampler = Resampler(rate_hz, _RATE_HZ)
+        resampler = Resampler(rate_hz, _RATE_HZ, piece_ms=1000)
         return Spoken(clause, resampler.feed(pcm) + resampler.flush())
 
 
@@ -156,18 +156,34 @@ def voice_named(name: str) -> Voice:
     return _VOICES.get(name, _VOICES["marin"])
 
 
-def split_text(text: str) -> list[str]:
-    """Split a text into clauses of some seconds each; joined, they are the text again."""
-    clauses: list[str] = _CLAUSE.findall(text)
-    return [piece for clause in clauses for piece in _SHORT_ENOUGH.findall(clause)]
+def split_text(text: str) -> Iterator[str]:
+    """Split a text into clauses of some seconds each; joined, they are the text again.
+
+    Each is looked for in the next `_LONGEST_CLAUSE` characters only, and when it is wanted: what
+    a text costs is proportional to its length, whatever it is, and never due at once.
+    """
+    start = 0
+    while start < len(text):
+        end = min(start + _LONGEST_CLAUSE, len(text))
+        clause = _CLAUSE.match(text, start, end)
+        if clause is not None and clause.end() < end:
+            end = clause.end()
+        elif end < len(text) and (words := _WHOLE_WORDS.match(text, start, end)) is not None:
+            end = words.end()
+        yield text[start:end]
+        start = end
 
 
 def _with_pauses(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield each clause of a text, and whether a pause belongs after it."""
-    clauses = split_text(text)
-    last = next((at for at in reversed(range(len(clauses))) if clauses[at].strip()), 0)
-    for at, clause in enumerate(clauses):
-        yield clause, at < last and _BREATH.search(clause) is not None
+    """Yield each clause of a text, and whether a pause belongs after it: before another one."""
+    held: list[str] = []  # the last clause, and blanks after it
+    for clause in split_text(text):
+        if held and clause.strip():
+            yield held[0], _BREATH.search(held[0][-_LONGEST_BREATH:]) is not None
+            yield from ((blank, False) for blank in held[1:])
+            held = []
+        held.append(clause)
+    yield from ((clause, False) for clause in held)
 
 
 # eSpeak
@@ -184,6 +200,17 @@ _LONGEST_DATA_PATH = 120
 """eSpeak keeps the path of its data in 160 bytes, file names included, and cuts what is longer."""
 
 _LOCK = threading.Lock()
+
+_LIMITER = RunVar[anyio.CapacityLimiter]("_LIMITER")
+
+
+def _one_at_a_time() -> anyio.CapacityLimiter:
+    """Return what waits for the lock in place of the application's worker threads."""
+    limiter = _LIMITER.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(1)
+        _LIMITER.set(limiter)
+    return limiter
 
 
 def _speak(text: str, settings: _Settings, *, pauses: bool) -> tuple[bytes, int]:

@@ -2,7 +2,7 @@
 
 The rules
 ---------
-* What is no JSON object, or has no ``type``, is an ``invalid_event``.
+* What is no JSON is ``invalid_json``; what is no object, or has no ``type``, ``invalid_event``.
 * A type that does not exist is an ``invalid_value`` of ``type``; the message lists those that do.
 * The first problem is the answer, a client that repairs one after the other gets there: an
   unknown field is ``unknown_parameter``, a missing one ``missing_required_parameter``,
@@ -27,7 +27,7 @@ from msgspec.structs import force_setattr
 
 from realtime_bus import events as ev
 from realtime_bus.codec import MAX_APPEND_BYTES, Problem
-from realtime_bus.codec._frame import NotAnObject
+from realtime_bus.codec._frame import NotAnObject, NotJson
 from realtime_bus.codec._read_client import read_client
 from realtime_bus.codec._walk import walk
 from realtime_bus.events import translation
@@ -104,8 +104,8 @@ def read_frame(
     try:
         event, problems, plain = read_client(frame, protocol)
     except NotAnObject as reason:
-        refusal = InvalidRequest("invalid_event", f"The frame is not an event: {reason}.")
-        return ClientFrame(refusal)
+        code = "invalid_json" if isinstance(reason, NotJson) else "invalid_event"
+        return ClientFrame(InvalidRequest(code, f"The frame is not an event: {reason}."))
     if event is not None and (pruned := _without_nulls_at(plain, problems)) != plain:
         event, problems = walk(pruned, type(event))
     if lenient:

@@ -21,10 +21,13 @@ from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
-from realtime_bus.log import Logger, describe, get_logger
+from realtime_bus.log import Logger, Repeats, describe, get_logger, place_of
 from realtime_bus.routing import (
+    LIGHT_BYTES,
     OUTGOING,
     BusOptions,
+    Drifted,
+    HandlerOptions,
     HandlerStatistics,
     Interceptor,
     OnEnd,
@@ -35,11 +38,14 @@ from realtime_bus.routing import (
     check_interceptor,
     handler_name,
     select,
+    weight_bytes,
 )
 from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import on_asyncio
 
 from ._lifecycle import Lifecycle
+from ._link import Link
+from ._restore import ItemNames
 
 _HEAD_BYTES = len(HEAD)
 _Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
@@ -52,30 +58,40 @@ class Pipeline:
     Attributes:
         frame: The frame being dispatched; valid in inline handlers and interceptors.
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
+        heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
+        link: The connection, whichever it is at the moment.
+        names: What the server calls items that it was given back; None if it took our ids.
         log: Every line carries the session's id, once it is known.
+        errors: Which of the server's complaints are written to the log.
         first_error: What a handler raised first, if the bus was told to raise it.
     """
 
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
         self.frame: bytes = b""
         self.frame_time_s: float = 0.0
+        self.heavy_bytes: int = 0
         self.frames_received: int = 0
         self.bytes_received: int = 0
         self.frames_skipped: int = 0
         self.frames_sent: int = 0
         self.bytes_sent: int = 0
         self.log: Logger = get_logger()
+        self.errors: Repeats = Repeats(burst=5)
         self.first_error: BaseException | None = None
+        self.link: Link = Link(transport)
+        self.names: ItemNames | None = None
+        self._failures = Repeats()
+        self._drifts = Repeats(burst=20)
         self.lifecycle: Lifecycle = Lifecycle(
-            transport, report=self._report_task, on_closed=self._emit_closed
+            self.link, report=self._report_task, on_closed=self._emit_closed
         )
         self.router: Router = Router(self, eager=on_asyncio())
-        self._transport = transport
         self._registry = registry
-        self._decoder = Decoder(protocol, report=self._report_drift)
+        self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
         self._route: Callable[[Any], None] = self.router.route
+        self._route_heavy: Callable[[Any], None] = self.router.route_heavy
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
@@ -87,7 +103,8 @@ class Pipeline:
     def deliver(self, frame: bytes) -> None:
         """Take one frame from the transport and run what listens to its event."""
         self.frames_received += 1
-        self.bytes_received += len(frame)
+        length = len(frame)
+        self.bytes_received += length
         # the frame's beginning says its type: 0.15 us, where decoding costs three times that
         head_end = frame.find(b'"', _HEAD_BYTES, MAX_HEAD_BYTES)
         if head_end > 0 and frame[:head_end] in self._skippable:
@@ -95,7 +112,14 @@ class Pipeline:
             return
         self.frame_time_s = perf_counter()
         self.frame = frame
-        self._route(self._decode(frame))
+        if length <= LIGHT_BYTES:
+            self._route(self._decode(frame))
+            return
+        self.heavy_bytes = length
+        try:
+            self._route_heavy(self._decode(frame))
+        finally:
+            self.heavy_bytes = 0
 
     def emit(self, event: Any) -> None:
         """Deliver an event of the bus's own, or of the application, to those who listen."""
@@ -103,11 +127,13 @@ class Pipeline:
 
     def inject(self, event: ev.Event, behind: Interceptor | None) -> None:
         """Deliver an event that was held back, or one of the application's making."""
-        current, self.frame = self.frame, b""  # the frame at hand is another event's
+        current, heavy_bytes = self.frame, self.heavy_bytes
+        self.frame = b""  # the frame at hand is another event's
+        self.heavy_bytes = weight_bytes(event)
         try:
             self.router.inject(event, behind)
         finally:
-            self.frame = current
+            self.frame, self.heavy_bytes = current, heavy_bytes
 
     @property
     def drift_counts(self) -> dict[tuple[str, str, str], int]:
@@ -116,14 +142,18 @@ class Pipeline:
 
     def _report_drift(self, drift: ev.Drift) -> None:
         # a new field harms nobody: servers have sent undocumented ones from the first day
-        write = self.log.debug if drift.kind == "unknown_field" else self.log.warning
-        write(
-            "the server sent something unexpected",
-            event_type=drift.event_type,
-            path=drift.path,
-            kind=drift.kind,
-            message=drift.message,
-        )
+        harmless = drift.kind == "unknown_field"
+        write = self.log.debug if harmless else self.log.warning
+        suppressed = self._drifts.due("unknown fields" if harmless else "drift")
+        if suppressed is not None:
+            write(
+                "the server sent something unexpected",
+                event_type=drift.event_type,
+                path=drift.path,
+                kind=drift.kind,
+                message=drift.message,
+                **suppressed,
+            )
         self.emit(drift)
 
     # --- commands out ------------------------------------------------------------------------
@@ -148,14 +178,14 @@ class Pipeline:
             raise UsageError(f"{sent!r:.80} is not an event that a client sends")
         if sent is not event and type(sent) in self._restore:
             sent = self._restore[type(sent)](event, sent)
-        frame = encode(sent)
+        frame = self.encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
         notes = self._on_sent.get(type(sent), ())  # pyright: ignore[reportUnknownArgumentType]  # any class
         for note, _ in notes:
             note(event, sent)  # before it is sent: the answer may come at once
         try:
-            self._transport.send(frame)
+            self.link.send(frame, sent)
         except BaseException:
             for _, forget in notes:
                 forget(sent)
@@ -167,12 +197,31 @@ class Pipeline:
     async def send(self, event: ev.ClientEvent) -> bool:
         """Send a command, and wait while too much is still unsent; see `send_nowait`."""
         sent = self.send_nowait(event)
-        await self._transport.drain()
+        await self.link.drain()
         return sent
 
     async def drain(self) -> None:
         """Wait while too much is still unsent."""
-        await self._transport.drain()
+        await self.link.drain()
+
+    def encode(self, event: ev.ClientEvent) -> bytes:
+        """Return a command as its server wants it.
+
+        Raises:
+            InvalidEvent: The server would refuse it.
+        """
+        return encode(event if self.names is None else self.names.outward(event))
+
+    def send_again(self, event: ev.ClientEvent) -> None:
+        """Send a command that was noted already, over another connection."""
+        self.link.send(self.encode(event), event)
+
+    def route_through(
+        self, wrap: Callable[[Callable[[Any], None]], Callable[[Any], None] | None]
+    ) -> None:
+        """Let a part of the session stand between frames and all who see their events."""
+        if self._route is not _drop:
+            self._route = wrap(self.router.route) or self.router.route
 
     def on_sent(
         self,
@@ -200,6 +249,11 @@ class Pipeline:
         for cls in select([selector], OUTGOING).classes:
             self._outgoing[cls] = (*self._outgoing.get(cls, ()), interceptor)
 
+    def intercept_outgoing_once(self, cls: type[ev.ClientEvent], interceptor: Interceptor) -> None:
+        """Let a part of the session intercept commands; behind all others, and once."""
+        others = tuple(each for each in self._outgoing.get(cls, ()) if each != interceptor)
+        self._outgoing[cls] = (*others, interceptor)
+
     # --- who takes part ----------------------------------------------------------------------
 
     @property
@@ -213,8 +267,8 @@ class Pipeline:
 
     def handle(self, classes: Iterable[type[ev.Event]], handler: Callable[[Any], None]) -> None:
         """Let a part of the session handle events, before the handlers that are added later."""
-        wanted = Selection(frozenset(classes))
-        self.add(Subscription(handler, wanted, where=None, options={}, internal=True))
+        wanted, options = Selection(frozenset(classes)), HandlerOptions(narrowed=True)
+        self.add(Subscription(handler, wanted, where=None, options=options, internal=True))
 
     def add(self, subscription: Subscription) -> None:
         """Let a handler take part from now on."""
@@ -265,15 +319,27 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        self.log.error(
-            "a handler failed", handler=handler, event_type=event_type, **describe(error)
-        )
+        suppressed = self._failures.due(handler, event_type, type(error).__name__, place_of(error))
+        if suppressed is not None:
+            self.log.error(
+                "a handler failed",
+                handler=handler,
+                event_type=event_type,
+                **describe(error),
+                **suppressed,
+            )
         if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()
         # a handler of HandlerFailed that fails must not report itself for ever
         if not isinstance(event, ev.HandlerFailed):
-            self.emit(ev.HandlerFailed(handler=handler, event_type=event_type, error=error))
+            heavy_bytes = self.heavy_bytes
+            self.heavy_bytes = 0 if event is None else weight_bytes(event)  # a traceback keeps it
+            try:
+                failed = ev.HandlerFailed(handler=handler, event_type=event_type, error=error)
+                self.router.route_heavy(failed)
+            finally:
+                self.heavy_bytes = heavy_bytes
 
     def _report_task(self, name: str, error: BaseException) -> None:
         self.report_failure(name, None, error)
@@ -286,7 +352,7 @@ class Pipeline:
     def hold(self, holder: object) -> None:
         """Stop reading from the transport until the same holder releases it."""
         if not self._holders:
-            self._transport.pause()
+            self.link.pause()
         self._holders.add(holder)
 
     def release(self, holder: object) -> None:
@@ -294,14 +360,23 @@ class Pipeline:
         if holder in self._holders:
             self._holders.discard(holder)
             if not self._holders:
-                self._transport.resume()
+                self.link.resume()
 
     def mailbox_empty(self) -> None:
         """Note that a mailbox has nothing left to do."""
         self.lifecycle.mailbox_empty()
 
     def _emit_closed(self, close: Any) -> None:
+        # nothing follows: a cancelled owner's connection may go on delivering while it closes
+        self._route = self._route_heavy = _drop
         self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
+        for kind, suppressed in self._failures.rest():
+            of_one = zip(("handler", "event_type", "error", "where"), kind, strict=False)
+            self.log.error("a handler failed", **dict(of_one), suppressed=suppressed)
+        for _, suppressed in self._drifts.rest():
+            self.log.warning("the server sent something unexpected", suppressed=suppressed)
+        for (code, *_), suppressed in self.errors.rest():
+            self.log.warning("the server reports an error", code=code, suppressed=suppressed)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -316,9 +391,8 @@ class Pipeline:
     def abandon(self) -> None:
         """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
-        self._route = _drop
         self.router.close()
 
 
 def _drop(_event: object) -> None:
-    """Take the place of routing in a session that was left."""
+    """Take the place of routing in a session that has ended."""

@@ -10,11 +10,14 @@ Rules:
    those that nobody listens to are skipped.
 5. Where it is not known yet whose a response is, what comes of it is kept for the one who may have
    asked for it, and handed out once that is sure.
+6. Words and audio that a session's end has cut off do not end as if they were finished: behind
+   what has come, the reader gets `SessionClosed`, unless the session ended in order. A lost
+   connection does the same with `ConnectionLost`, whatever comes after.
+7. A slow reader loses the oldest deltas beyond the bounds of a `Backlog`: counted, and told once.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from weakref import finalize
@@ -24,19 +27,31 @@ import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.codec import encode
-from realtime_bus.errors import CloseInfo, RequestError, RequestTimeout, SessionClosed
+from realtime_bus.errors import (
+    CloseInfo,
+    ConnectionLost,
+    RequestError,
+    RequestTimeout,
+    SessionClosed,
+)
 from realtime_bus.events import REALTIME
-from realtime_bus.routing import Subscription, reading_goes_on, select
+from realtime_bus.routing import (
+    Backlog,
+    HandlerOptions,
+    Subscription,
+    reading_goes_on,
+    select,
+    weight_bytes,
+)
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import ConversationState
-from ._requests import error_details, rejection
+from ._requests import error_details, lost_with, rejection
 
 RESPONSE_TIMEOUT_S = 120.0
 """Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
 
 _CANCEL_TIMEOUT_S = 10.0
-_MAX_DELTAS = 10_000  # that a reply holds for a slow reader; the oldest go first
 _T = TypeVar("_T")
 _WORDS = (ev.ResponseOutputTextDelta, ev.ResponseOutputAudioTranscriptDelta)
 _SOUNDS = (ev.ResponseOutputAudioDelta,)
@@ -72,6 +87,10 @@ class Channel(Protocol):
         """Remove a listener; one that is gone already is no error."""
         ...
 
+    def emit(self, event: Any, /) -> None:
+        """Deliver an event of the bus's own."""
+        ...
+
 
 class Responses:
     """Asks for responses by an arbiter, and hands each `Reply` what comes of its own.
@@ -96,8 +115,9 @@ class Responses:
         self._arbiter = Arbiter(self._send_create, self._send_cancel, conversation)
         self._alarm: anyio.CancelScope | None = None  # wakes the guard
         self._deltas: dict[ResponseRequest, ReplyDeltas] = {}
+        narrowed = HandlerOptions(narrowed=True)
         self._listeners = {
-            kind: Subscription(hand_out, select(kind), where=None, options={}, internal=True)
+            kind: Subscription(hand_out, select(kind), where=None, options=narrowed, internal=True)
             for kind, hand_out in (
                 (_WORDS, self._hand_out),
                 (_SOUNDS, self._hand_out),
@@ -206,6 +226,32 @@ class Responses:
         response_id = found if isinstance(found, str) and found else None
         self._arbiter.signs_of_life(response_id, anyio.current_time())
 
+    @property
+    def idle(self) -> bool:
+        """Whether no response is asked for."""
+        return self._arbiter.idle
+
+    def connection_lost(self, close: CloseInfo) -> list[ev.ResponseCreate]:
+        """Fail what had begun; return the requests that will be sent again."""
+
+        def fail(request: ResponseRequest) -> Exception:
+            return lost_with(request.event, close)
+
+        again = self._arbiter.connection_lost(fail)
+        self._listen()
+        return [request.event for request in again]
+
+    def connection_restored(self, *, answer_due: bool) -> None:
+        """Send what waits, over another connection.
+
+        Args:
+            answer_due: Whether to ask for the answer to speech that the last one owed.
+        """
+        if answer_due:
+            self._arbiter.submit(self.prepare(ev.ResponseCreate()), anyio.current_time())
+        self._arbiter.connection_restored(anyio.current_time())
+        self._guard()
+
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""
         message = f"the session closed with {close} before the response was done"
@@ -250,7 +296,7 @@ class Responses:
         sound = Deltas[bytes]()
         deltas = self._deltas.get(request)
         if deltas is None:
-            sound.end()
+            sound.end(_cut_off(request))
         else:
             deltas.sounds.append(sound)
             self._with_sound.add(request)
@@ -262,7 +308,7 @@ class Responses:
         deltas = self._deltas.pop(request, None)
         self._with_sound.discard(request)
         if deltas is not None:
-            deltas.end(request.response_id)
+            deltas.end(request.response_id, _cut_off(request))
             self._listen()
 
     def _listen(self) -> None:
@@ -282,40 +328,60 @@ class Responses:
     def _hand_out(self, event: Any) -> None:
         request = self._arbiter.request_of(event.response_id)
         perhaps = self._arbiter.perhaps_of(event.response_id) if request is None else None
-        if request in self._deltas:
-            self._deltas[request].put(event)
-        elif perhaps in self._deltas:
-            self._deltas[perhaps].keep(event)
+        found = request if request in self._deltas else perhaps
+        deltas = self._deltas.get(found) if found is not None else None
+        if deltas is None:
+            return
+        if found is request:
+            deltas.put(event)
+        else:
+            deltas.keep(event)
+        if deltas.dropped and not deltas.told:
+            deltas.told = True
+            self._channel.emit(
+                ev.Overflow(
+                    handler="Reply",
+                    event_type=event.type,
+                    policy="drop_oldest",
+                    dropped=deltas.dropped,
+                )
+            )
 
 
 class Deltas(Generic[_T]):
     """Deltas as they come, collected for one reader."""
 
     def __init__(self) -> None:
-        self._queue: deque[_T] = deque(maxlen=_MAX_DELTAS)
+        self._queue = Backlog[_T]()
         self._changed = anyio.Event()
         self._ended = False
+        self._error: Exception | None = None
 
-    def put(self, delta: _T) -> None:
-        """Add a delta."""
-        self._queue.append(delta)
+    @property
+    def dropped(self) -> int:
+        """How many its reader has lost."""
+        return self._queue.dropped
+
+    def put(self, delta: _T, length: int) -> None:
+        """Add a delta of so many bytes or characters."""
+        self._queue.put(delta, length)
         self._changed.set()
 
-    def end(self) -> None:
-        """End the iteration behind what has come."""
-        self._ended = True
+    def end(self, error: Exception | None) -> None:
+        """End the iteration behind what has come, with an error if something is missing."""
+        self._ended, self._error = True, error
         self._changed.set()
 
     async def next(self) -> _T:
         """Wait for the next delta, and take it out."""
         while not self._queue:
             if self._ended:
-                raise StopAsyncIteration
+                raise self._error or StopAsyncIteration
             if self._changed.is_set():
                 self._changed = anyio.Event()
             with reading_goes_on():
                 await self._changed.wait()
-        return self._queue.popleft()
+        return self._queue.take()
 
 
 class ReplyDeltas:
@@ -324,34 +390,42 @@ class ReplyDeltas:
     def __init__(self) -> None:
         self.words: Deltas[str] = Deltas()
         self.sounds: list[Deltas[bytes]] = []
-        self._kept: deque[Any] = deque(maxlen=_MAX_DELTAS)
+        self._kept = Backlog[Any]()
+        self.told = False
+
+    @property
+    def dropped(self) -> int:
+        """How many deltas slow readers have lost."""
+        sounds = sum(sound.dropped for sound in self.sounds)
+        return self._kept.dropped + self.words.dropped + sounds
 
     def keep(self, event: Any) -> None:
         """Keep a delta of a response that is perhaps not this one."""
-        self._kept.append(event)
+        self._kept.put(event, weight_bytes(event))
 
     def put(self, event: Any) -> None:
         """Add a delta, behind those that were kept."""
         if self._kept:
             self._put_kept(event.response_id)
         if not isinstance(event, _SOUNDS):
-            self.words.put(event.delta)
+            self.words.put(event.delta, len(event.delta))
             return
         for sound in self.sounds:
-            sound.put(event.delta)
+            sound.put(event.delta, len(event.delta))
 
     def _put_kept(self, response_id: str | None) -> None:
-        kept, self._kept = self._kept, deque(maxlen=_MAX_DELTAS)
-        for event in kept:
+        kept, self._kept = self._kept, Backlog[Any]()
+        while kept:
+            event = kept.take()
             if event.response_id == response_id:
                 self.put(event)
 
-    def end(self, response_id: str | None) -> None:
+    def end(self, response_id: str | None, error: Exception | None) -> None:
         """End every iteration; the response is known by now."""
         self._put_kept(response_id)
-        self.words.end()
+        self.words.end(error)
         for sound in self.sounds:
-            sound.end()
+            sound.end(error)
 
 
 class _Reading(Generic[_T]):
@@ -373,7 +447,8 @@ class Reply:
 
     ``await reply`` gives the finished `events.Response`, whatever its status. Text and audio can
     be read while they come; what came before reading began is not lost, except audio, which is
-    kept only from the call of `audio` on.
+    kept only from the call of `audio` on. Reading raises `SessionClosed` where a connection that
+    broke, or closed with an error's code, has cut the answer off.
 
     If whoever awaits it is cancelled, or runs out of time, while the request still waits for
     its turn, the request is taken back.
@@ -400,6 +475,11 @@ class Reply:
     def id(self) -> str | None:
         """The response's id, known from ``response.created`` on."""
         return self._request.response_id
+
+    @property
+    def dropped(self) -> int:
+        """How many deltas readers of it have lost, which were 10 000 or 16 MiB behind."""
+        return self._deltas.dropped
 
     @property
     def done(self) -> bool:
@@ -457,6 +537,14 @@ class Reply:
     def __repr__(self) -> str:
         state = "done" if self.done else "active" if self.id else "waiting"
         return f"<Reply {self.id or self._request.request_id} {state}>"
+
+
+def _cut_off(request: ResponseRequest) -> SessionClosed | ConnectionLost | None:
+    """Return what a reader of the request's response gets at the end, if that cut it off."""
+    error = request.error
+    if isinstance(error, ConnectionLost):
+        return error
+    return error if isinstance(error, SessionClosed) and not error.close.in_order else None
 
 
 def not_sent(event: ev.ClientEvent) -> RequestError:

@@ -24,7 +24,7 @@ from anyio import CancelScope, EndOfStream, create_task_group, move_on_after
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 
 from ._buffers import DeliveryQueue, Signal, WriteBuffer
-from ._transport import CLOSE_TIMEOUT_S, close_or_cut
+from ._transport import CLOSE_TIMEOUT_S, check_close_code, close_or_cut
 
 if TYPE_CHECKING:
     from ._transport import Transport
@@ -130,7 +130,12 @@ class AdaptedTransport:
             raise TransportClosed("the connection has ended", close=self._info)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Send what is queued, then close the connection, both within ``close_timeout_s``."""
+        """Send what is queued, then close the connection, both within ``close_timeout_s``.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         if self._closed:
             return
         self._closed = True

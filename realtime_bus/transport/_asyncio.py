@@ -178,7 +178,8 @@ class AsyncioTransport(asyncio.Protocol):
         await close_or_cut(self._wait_lost, self.abort)
 
     async def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Cut the connection without a word; what is held back is dropped."""
+        self._frames.abandon()
         self._abort()
         await self._wait_lost()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from realtime_bus.errors import CloseInfo, TransportClosed
 
 from ._buffers import HIGH_WATER_BYTES, DeliveryQueue, Signal
+from ._transport import check_close_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,8 +99,15 @@ class PushTransport:
         if self._info is not None:
             raise TransportClosed("the connection has ended", close=self._info)
 
-    async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Tell the application to close, and end."""
+    async def aclose(self, code: int | None = 1000, reason: str = "") -> None:
+        """Tell the application to close, and end; without a code, which is seen as 1005.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        if code is not None:
+            check_close_code(code)
+        code = 1005 if code is None else code
         self._frames.abandon()
         first = self._info is None
         self.end(code, reason)

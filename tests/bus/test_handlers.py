@@ -180,7 +180,11 @@ WRONG_OPTIONS: list[tuple[Any, dict[str, Any], str]] = [
     (wider, {"mode": "later"}, "mode='later' is not known; choose one of inline, queue, eager"),
     (wider, {"overflow": "grow", "mode": "queue"}, "overflow='grow' is not known"),
     (wider, {"colour": 1}, "there is no option 'colour'"),
-    (wider, {"timeout_s": 1}, "an inline function has no mailbox, so only mode and name apply"),
+    (
+        wider,
+        {"timeout_s": 1},
+        "an inline function has no mailbox: only mode, name and narrowed apply",
+    ),
     (
         awaited,
         {"mode": "inline"},

@@ -14,11 +14,19 @@ import anyio
 import pytest
 
 import realtime_bus
+from realtime_bus import UpgradeRefused
 from realtime_bus.cli import _app as app
 from realtime_bus.cli._demo import DemoOptions, run_demo
 from realtime_bus.cli._demo._summary import Summary
 from realtime_bus.cli._demo._view import Terminal
-from realtime_bus.server import EnergyDetector, RealtimeServer, VoiceResponder
+from realtime_bus.server import (
+    EnergyDetector,
+    FaultPlan,
+    RealtimeServer,
+    VoiceResponder,
+    faults,
+)
+from realtime_bus.transport import dial
 
 from .test_judge import good
 
@@ -66,7 +74,7 @@ class HangsUp(EnergyDetector):
         """Listen, and have had enough."""
         self.chunks -= 1
         if not self.chunks:
-            self._server().sessions[0].close(1001, "gone")
+            self._server().sessions[0].close(4000, "gone")
         return super().probability(chunk)
 
 
@@ -86,7 +94,7 @@ async def test_a_conversation_that_breaks_off_has_a_summary(
     assert "it did not go as it should" in shown
     # however a narrow terminal breaks the path
     assert "demo.wavwasnotwritten:Isadirectory" in shown.replace(" ", "")
-    assert "The conversation broke off: the session was closed with 1001 gone" in shown
+    assert "The conversation broke off: the session was closed with 4000 gone" in shown
 
 
 @pytest.mark.anyio
@@ -144,6 +152,31 @@ def test_the_demo_fails_clearly_where_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ([], None),
+        (["--api-key", "given"], "given"),
+        (["--api-key-from", "OTHER_KEY"], "of another"),
+    ],
+)
+def test_the_environments_key_goes_to_another_host_only_if_told(
+    arguments: list[str], key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo passes on a key that it was given; ``OPENAI_API_KEY`` is for OpenAI alone."""
+    got: list[DemoOptions] = []
+
+    async def note(options: DemoOptions) -> bool:
+        got.append(options)
+        return True
+
+    monkeypatch.setattr("realtime_bus.cli._demo.run_demo", note)
+    monkeypatch.setenv("OPENAI_API_KEY", "of the environment")
+    monkeypatch.setenv("OTHER_KEY", "of another")
+    assert app.run(["demo", "--url", "wss://elsewhere.example/x", *arguments]) == 0
+    assert got[0].api_key == key
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["demo", "--wav", "no/such/folder/x.wav"], "'--wav': there is no folder"),
@@ -153,6 +186,7 @@ def test_the_demo_fails_clearly_where_nobody_listens() -> None:
         (["demo", "--url", "http://x"], "http://x is no WebSocket address"),
         (["demo", "--backend", "curio"], "'--backend': 'curio' is neither asyncio nor trio"),
         (["bench", "--json", "no/such/folder/x.json"], "'--json': there is no folder"),
+        (["demo", "--api-key-from", "NO_SUCH_KEY"], "the variable NO_SUCH_KEY is not set"),
         (["bench", "--json", "x" * 300], "'--json': xxx"),
         (["serve", "--script", "no/script.toml"], "'--script': no/script.toml cannot be read"),
         (["serve", "--script", __file__], "is no script"),
@@ -163,6 +197,7 @@ def test_the_demo_fails_clearly_where_nobody_listens() -> None:
         (["serve", "--port", "99999"], "'--port': "),
         (["serve", "--pace", "0"], "'--pace': 0 is not above 0"),
         (["serve", "--pace", "nan"], "'--pace': nan is not above 0"),
+        (["serve", "--faults", "nowhere.toml"], "'--faults': nowhere.toml is no fault plan"),
         (["sing"], "No such command 'sing'"),
     ],
     ids=str,
@@ -177,6 +212,30 @@ def test_a_wrong_command_line_is_told_in_one_line(
     assert shown.err.startswith("realtime-bus: ")
     assert shown.err.count("\n") == 1
     assert told in shown.err
+
+
+def test_serve_has_faults_on_order(tmp_path: Path) -> None:
+    """It shows the plan, a client sees what was ordered, and the log says what has happened."""
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"seed": 7, "faults": [{"kind": "refuse", "status": 503}]}')
+    command = [sys.executable, "-m", "realtime_bus", "serve", "--port", "0", "--faults", str(plan)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as served:
+        assert served.stdout is not None
+        assert served.stderr is not None
+        try:
+            told, _, shown = served.stdout.readline().partition("7: ")
+            assert told == "faults, by seed "
+            plan.write_text(shown)
+            assert FaultPlan.from_file(plan) == FaultPlan((faults.Refuse(status=503),), seed=7)
+            url = served.stdout.readline().split()[2]
+            with pytest.raises(UpgradeRefused, match="503"):
+                anyio.run(dial, url)
+            logged = served.stderr.readline()
+            assert all(word in logged for word in ("fault fired", "refuse", "seed=7"))
+        finally:
+            served.kill()
 
 
 def test_the_version_is_told() -> None:

@@ -18,11 +18,11 @@ from ._world import World, only_error, silence, speech, spoken, types
 @pytest.mark.parametrize(
     ("frame", "code", "param"),
     [
-        (b"", "invalid_event", None),
-        (b"{", "invalid_event", None),
+        (b"", "invalid_json", None),
+        (b"{", "invalid_json", None),
         (b"[]", "invalid_event", None),
         (b"null", "invalid_event", None),
-        (b"\xff\xfe\x00", "invalid_event", None),
+        (b"\xff\xfe\x00", "invalid_json", None),
         (b"[" * 100_000, "invalid_event", None),
         (b'{"a":' * 50_000, "invalid_event", None),
         (b"{}", "invalid_event", "type"),

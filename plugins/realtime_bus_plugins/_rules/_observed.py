@@ -85,6 +85,14 @@ class Observed:
         self._formats: dict[str, ev.AudioFormat] = {}  # what they are encoded in, by item
         self._undo: dict[str, _Undo] = {}
 
+    def successor(self, settings: ActiveSettings) -> Observed:
+        """Return what is to be observed of another connection, on which the session goes on."""
+        successor = Observed(self.conversation)
+        successor.started, successor.settings = True, settings
+        successor.answered = self.answered
+        successor._answers = {*self.conversation.responses}
+        return successor
+
     def see(self, event: ev.ServerEvent) -> None:
         """Take note of one of the events in `SEEN`; the conversation has seen it already."""
         self.started = True
@@ -129,7 +137,8 @@ class Observed:
         self, event: ev.InputAudioBufferSpeechStopped | ev.InputAudioBufferTimeoutTriggered
     ) -> None:
         """The turn's commit follows."""
-        left_ms = max(0.0, self._sent_ms - event.audio_end_ms)
+        end_ms = min(event.audio_end_ms, self._sent_ms)  # a server may write any number
+        left_ms = self._sent_ms - max(0, end_ms)
         self.buffer_ms = min(self.buffer_ms, left_ms)
 
     # responses
