@@ -28,7 +28,7 @@ from ._playback import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["InterruptedItem", "Interruption", "PlaybackInterrupted", "PlaybackStarted"]
 
-_SETTLE_S = 0.5  # a far end that has not answered by then may be gone
+_SETTLE_S = 2.0  # a far end that has not answered by then may be gone
 _WAY = "bus.connect(..., plugins=[sink := NullSink(), Interruption(sink)])"
 
 
@@ -46,7 +46,7 @@ class Interruption:
     the speech can rely on the silence.
 
     Where the sink learns only later what had been heard (`SettlingSink`: it plays far away), the
-    silence is as prompt, and truncations wait for that, at most half a second and not beyond the
+    silence is as prompt, and truncations wait for that, at most two seconds and not beyond the
     next response: they never say less than `PlaybackInterrupted` did.
 
     A plugin that judges whether speech was meant for the assistant, and drops the event

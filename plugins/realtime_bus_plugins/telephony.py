@@ -20,7 +20,7 @@ what its messages come to is decided in ``_telephony/_line.py``, what it is sent
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, MutableMapping
+from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -40,7 +40,7 @@ from realtime_bus.audio import (
 )
 from realtime_bus.events import AudioFormat, AudioPCM
 
-from ._playback import FromSession, ToSession
+from ._playback import Recoding
 from ._telephony import (
     PLIVO,
     TELNYX,
@@ -173,7 +173,8 @@ class PhoneCall:
         self._to_append = anyio.Event()
         self._settled = anyio.Event()  # no change of settings is under way
         self._settled.set()
-        self._recoded = _Recoding(AudioPCM(), AudioPCM())  # what we play, if it must be
+        self._recoding = Recoding(AudioPCM(), AudioPCM())  # of what we play, if it must be
+        self._unfinished: AudioPiece | None = None
 
     # --- the call ----------------------------------------------------------------------------
 
@@ -348,7 +349,8 @@ class PhoneCall:
             await anyio.sleep(_TICK_S)
             for happening in self._line.tick():
                 self._take(happening)
-            self._to_send.set()
+            if self._playout.is_dry:
+                self._finish()
 
     def _end(self, ended: CallEnded) -> None:
         """Note that the caller is gone, and have the session closed."""
@@ -423,7 +425,7 @@ class PhoneCall:
 
     async def _append(self, session: Session) -> None:
         """Hand the caller's audio to the session, in the format that is in force."""
-        recoding: _Recoding | None = None
+        recoding: Recoding | None = None
         while True:
             self._to_append = anyio.Event()
             if not self._settled.is_set():
@@ -436,7 +438,7 @@ class PhoneCall:
                 self._input_bytes = 0
                 wanted = session.settings.input_format
                 if recoding is None or recoding.target != wanted:
-                    recoding = _Recoding(self.info.input_format, wanted)
+                    recoding = Recoding(self.info.input_format, wanted)
                 try:
                     await session.append_audio(recoding.convert(audio))
                 except SessionClosed:
@@ -477,45 +479,33 @@ class PhoneCall:
 
     def _play(self, piece: AudioPiece) -> None:
         wire_format = self.info.output_format
-        if self._recoded.source != piece.audio_format or self._recoded.target != wire_format:
-            self._recoded = _Recoding(piece.audio_format, wire_format)
-        audio = self._recoded.convert(piece.audio)
-        self._playout.play(audio, piece.item_id, piece.content_index, piece.end_ms)
+        recoding = self._recoding
+        if (recoding.source, recoding.target) != (piece.audio_format, wire_format):
+            recoding = self._recoding = Recoding(piece.audio_format, wire_format)
+        audio = recoding.convert(piece.audio)
+        self._unfinished = piece
+        end_ms = max(0, piece.end_ms - recoding.lag_ms)
+        self._playout.play(audio, piece.item_id, piece.content_index, end_ms)
         self._to_send.set()
 
+    def _finish(self) -> None:
+        """Send what is still held back: whoever says so, nothing more comes for now."""
+        piece, self._unfinished = self._unfinished, None
+        if piece is not None:
+            rest = self._recoding.flush()
+            self._playout.play(rest, piece.item_id, piece.content_index, piece.end_ms)
+            self._playout.finish()
+            self._to_send.set()
+
     def _clear(self) -> None:
+        self._unfinished = None
+        self._recoding.flush()
         self._playout.clear()
-        self._recoded.forget()
         self._to_send.set()
         self._quiet.set()
 
     def _audio_done(self, event: ev.ResponseOutputAudioDone) -> None:  # noqa: ARG002 - a handler
-        self._playout.finish()
-        self._to_send.set()
-
-
-class _Recoding:
-    """From one audio format to another; what is in the right one passes through untouched."""
-
-    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
-        self.source = source
-        self.target = target
-        self._convert: Callable[[bytes], bytes] | None = None
-        if source != target:
-            self.forget()
-
-    def forget(self) -> None:
-        """Begin anew: what follows is not what came before."""
-        if self.source == self.target:
-            return
-        decoder = FromSession()
-        decoder.use(self.source)
-        encoder = ToSession(self.target)
-        self._convert = lambda audio: encoder.convert(decoder.convert(audio, None))
-
-    def convert(self, audio: bytes) -> bytes:
-        """Return the audio in the target's format; call it with consecutive audio."""
-        return audio if self._convert is None else self._convert(audio)
+        self._finish()
 
 
 def _session_format(wire_format: AudioFormat) -> AudioFormat:

@@ -262,5 +262,6 @@ def usable_format(found: object) -> ev.AudioFormat:
     """Return an audio format that can be played, whatever was read."""
     if isinstance(found, ev.AudioPCM) and not 1000 <= found.rate <= 384_000:
         return ev.AudioPCM()  # no rate that anything could be played at
-    known = isinstance(found, ev.AudioPCM | ev.AudioPCMU | ev.AudioPCMA)
-    return found if known else ev.AudioPCM()
+    if isinstance(found, ev.AudioPCM | ev.AudioPCMU | ev.AudioPCMA):
+        return found
+    return ev.AudioPCM()

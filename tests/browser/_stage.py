@@ -203,6 +203,21 @@ async def went_through(page: Any, wanted: str) -> None:
     await page.wait_for_function("(wanted) => states.includes(wanted)", arg=wanted)
 
 
+def after(played: array.array[int], begin: int, audio: array.array[int]) -> int | None:
+    """Return where in what was played some audio ends that begins there; None if it is not there.
+
+    A machine that is slow may have had to pause: then silence lies between.
+    """
+    at = begin
+    for sample in audio:
+        while sample and at < len(played) and played[at] == 0:
+            at += 1
+        if at >= len(played) or played[at] != sample:
+            return None
+        at += 1
+    return at
+
+
 def first_sound(samples: array.array[int]) -> int:
     """Return where the first sample is that is not silent."""
     return next(n for n, sample in enumerate(samples) if sample)

@@ -11,7 +11,17 @@ import pytest
 from realtime_bus import events as ev
 from realtime_bus_plugins.interruption import PlaybackInterrupted
 
-from ._stage import ALLOWED, chromium_with, first_sound, opened, stage, state, tapped, went_through
+from ._stage import (
+    ALLOWED,
+    after,
+    chromium_with,
+    first_sound,
+    opened,
+    stage,
+    state,
+    tapped,
+    went_through,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -45,10 +55,42 @@ async def test_an_interruption_is_truncated_where_the_page_fell_silent(
     audio = array.array("h", bytes(behind.spoken[cut.item_id]))
     begin = first_sound(played) - first_sound(audio)
     heard = cut.audio_end_ms * 24
-    assert played[begin : begin + heard] == audio[:heard]
-    after = begin + heard + 24 + QUANTUM  # milliseconds are rounded down; then a quantum of fading
-    assert not any(played[after : after + 2400])
+    end = after(played, begin, audio[:heard])
+    assert end is not None
+    end += 24 + QUANTUM  # milliseconds are rounded down; then a quantum of fading
+    assert not any(played[end : end + 2400])
     assert any(audio[heard + 24 + QUANTUM :])  # there was more to be heard
+
+
+async def test_what_was_heard_holds_over_many_interruptions(
+    chromium: str, recording: Callable[..., Path]
+) -> None:
+    """Each time the button is pressed, the model is told what the loudspeaker got, exactly."""
+    async with (
+        stage() as behind,
+        chromium_with(chromium, ALLOWED, microphone=recording(120.0)) as browser,
+    ):
+        page = await opened(browser, behind)
+        await page.click("#start")
+        [call] = await behind.until(lambda: behind.browser.calls)
+        for number in range(1, 6):
+            await behind.until(lambda: call.positions() and call.positions()[0].played_ms > 100)
+            await page.evaluate("conversation.interrupt()")
+            await behind.until(
+                lambda number=number: len(behind.all(ev.ConversationItemTruncated)) == number
+            )
+            await behind.until(lambda: behind.sessions[0].active_response_id is None)
+            behind.sessions[0].respond()
+        await behind.until(lambda: call.playing)
+        played = await tapped(page)
+    rest = played
+    for cut in behind.all(ev.ConversationItemTruncated):
+        audio = array.array("h", bytes(behind.spoken[cut.item_id]))
+        begin = first_sound(rest) - first_sound(audio)
+        end = after(rest, begin, audio[: cut.audio_end_ms * 24])
+        assert end is not None
+        assert not any(rest[end + 24 + QUANTUM : end + 24 + QUANTUM + 240])
+        rest = rest[end + 24 + QUANTUM :]
 
 
 async def test_a_lost_connection_costs_no_sample(

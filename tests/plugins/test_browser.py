@@ -154,8 +154,11 @@ async def test_speech_truncates_at_what_the_page_says_it_fell_silent_at() -> Non
 
 
 @pytest.mark.parametrize("event", ["speech_stopped", "response_create", "nothing"])
-async def test_a_page_that_does_not_answer_does_not_hold_a_truncation_up(event: str) -> None:
-    """Before the next answer is made, and after half a second, what is known has to do."""
+async def test_a_page_that_does_not_answer_does_not_hold_a_truncation_up(
+    event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the next answer is made, and after a while, what is known has to do."""
+    monkeypatch.setattr("realtime_bus_plugins.interruption._SETTLE_S", 0.05)
     agent = Agent()
     async with tabs() as tasks:
         tab = Tab(agent.browser)

@@ -113,6 +113,7 @@ class BrowserCall:
         if session.settings.echo is not None:
             created.set()
         session.once(ev.SessionCreated)(begun)
+        session.on(ev.Reconnecting, ev.Reconnected)(self._show_line)
         session.start_soon(self._stream, session, created)
         session.start_soon(self._hang_up, session)
         session.on_close(self._detach)
@@ -146,6 +147,9 @@ class BrowserCall:
                 await session.append_audio(converter.convert(self._recorded.popleft()))
             except SessionClosed:
                 return  # the session's end cancels this task, too; it may be seen here first
+
+    def _show_line(self, event: ev.Reconnecting | ev.Reconnected) -> None:
+        self._page.set_ready(isinstance(event, ev.Reconnected))
 
     def _take_turns(self, event: ev.Event) -> None:
         thinking = _TURNS[type(event)]

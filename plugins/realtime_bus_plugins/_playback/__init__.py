@@ -4,7 +4,7 @@ No plugin: `Interruption` exports the events.
 """
 
 from ._events import InterruptedItem, PlaybackInterrupted, PlaybackStarted
-from ._pcm import RATE_HZ, Converted, FromSession, ToSession
+from ._pcm import RATE_HZ, Converted, FromSession, Recoding, ToSession
 from ._ribbon import Ribbon
 from ._timeline import Timeline
 
@@ -15,6 +15,7 @@ __all__ = [
     "InterruptedItem",
     "PlaybackInterrupted",
     "PlaybackStarted",
+    "Recoding",
     "Ribbon",
     "Timeline",
     "ToSession",

@@ -174,3 +174,49 @@ class ToSession:
         """
         pcm = self._resampler.feed(pcm)
         return pcm if self._encode is None else self._encode(pcm, 2)
+
+
+class Recoding:
+    """Turn one audio format into another; what is in the right one passes through untouched.
+
+    Call it with consecutive audio in whole samples. Where the rate changes, what comes out lags.
+    """
+
+    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+        self.source = source
+        self.target = target
+        self._same = source == target
+        self._rates_hz = _rate_hz(source), _rate_hz(target)
+        self._width = sample_width(source)
+        self._resampler = Resampler(*self._rates_hz)
+        self._taken = self._made = 0  # samples
+        decoder, encoder = _DECODERS.get(type(source)), _ENCODERS.get(type(target))
+        self._decode: Callable[[bytes, int], bytes] | None = None
+        self._encode: Callable[[bytes, int], bytes] | None = None
+        if not self._same:
+            self._decode = getattr(load_audioop(), decoder) if decoder else None
+            self._encode = getattr(load_audioop(), encoder) if encoder else None
+
+    @property
+    def lag_ms(self) -> int:
+        """How much of what was taken is still inside, in milliseconds, rounded up."""
+        from_hz, to_hz = self._rates_hz
+        return max(0, -(-1000 * (self._taken * to_hz - self._made * from_hz) // (from_hz * to_hz)))
+
+    def convert(self, audio: bytes) -> bytes:
+        """Return what comes out of so much more audio."""
+        if self._same:
+            return audio
+        self._taken += len(audio) // self._width
+        pcm = audio if self._decode is None else self._decode(audio, 2)
+        return self._out(self._resampler.feed(pcm))
+
+    def flush(self) -> bytes:
+        """Return the rest, as if silence followed; what is converted next begins anew."""
+        rest = b"" if self._same else self._out(self._resampler.flush())
+        self._taken = self._made = 0
+        return rest
+
+    def _out(self, pcm: bytes) -> bytes:
+        self._made += len(pcm) // 2
+        return pcm if self._encode is None else self._encode(pcm, 2)

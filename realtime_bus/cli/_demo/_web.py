@@ -121,6 +121,10 @@ def _narrate(bus: Bus, say: Callable[[str], object]) -> None:
     def truncated(event: ev.ConversationItemTruncated) -> None:
         say(f"the model knows that {event.audio_end_ms / 1000:.2f} s were heard")
 
+    @bus.on(ev.Reconnecting)
+    def reconnecting(event: ev.Reconnecting) -> None:
+        say(f"the connection to the model is lost ({event.reason}); try {event.attempt}")
+
     @bus.on(ev.Closed)
     def closed(event: ev.Closed) -> None:
         say(f"a call is over: {event.code} {event.reason}".rstrip())

@@ -44,7 +44,7 @@ function draw(entry) {
   const position = by_us ? entry.cut_at : conversation.heard;
   const said = heard(caption, position);
   text.textContent = interrupted ? `${caption.text.slice(0, said)} ` : caption.text.slice(0, said);
-  rest.textContent = caption.text.slice(said);
+  rest.textContent = interrupted ? caption.text.slice(said).trim() : caption.text.slice(said);
   row.classList.toggle("interrupted", interrupted);
   row.classList.toggle("waiting", !caption.text && !caption.done);
   if (caption.who === "person" && !caption.text && caption.done) text.textContent = "(spoken)";
