@@ -8,6 +8,8 @@ Rules:
 3. Tracebacks are text without local variables: those may hold a caller's secrets. Keys that are in
    use are taken out of every line, whoever has told them.
 4. A line that cannot be written harms nobody: logging never raises.
+5. What happens again and again is written once, then counted, and told every few seconds
+   (`Repeats`): a handler that fails at sixty events a second does not fill a disk.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import textwrap
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
 from typing import Any, cast
 
@@ -25,7 +28,7 @@ import structlog
 
 from realtime_bus._secrets import redact
 
-__all__ = ["Logger", "describe", "get_logger", "text_of"]
+__all__ = ["Logger", "Repeats", "describe", "get_logger", "place_of", "text_of"]
 
 _MAX_FRAMES = 12
 _MAX_LINKS = 4
@@ -97,6 +100,78 @@ _render = structlog.processors.KeyValueRenderer(key_order=["event"], drop_missin
 def get_logger(name: str = "realtime_bus") -> Logger:
     """Return a logger of the library, or of a part of it, such as ``realtime_bus.tools``."""
     return Logger(name)
+
+
+REPEATED_EVERY_S = 5.0
+"""Seconds between two lines of the same kind."""
+
+_MAX_KINDS = 256  # of lines; those that come later are one kind
+_OTHERS = ("others",)
+
+
+class Repeats:
+    """Decides which lines are written, of those that say the same again and again.
+
+    ::
+
+        suppressed = repeats.due(handler)
+        if suppressed is not None:
+            log.error("a handler failed", handler=handler, **suppressed)
+
+    Args:
+        burst: How many lines of a kind are written before they are counted only, and every
+            `REPEATED_EVERY_S` from then on.
+    """
+
+    def __init__(self, *, burst: int = 1) -> None:
+        self._burst = burst
+        self._kinds: dict[tuple[str, ...], _Kind] = {}
+
+    def due(self, *kind: str) -> dict[str, int] | None:
+        """Count a line, and tell whether to write it.
+
+        Returns:
+            What it says of those of its kind that were not written since the last one that was:
+            ``suppressed``, if there are any. None if this one is not to be written, either.
+        """
+        now_s = monotonic()
+        if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
+            kind = _OTHERS
+        found = self._kinds.get(kind)
+        if found is None:
+            found = self._kinds[kind] = _Kind(now_s)
+        if now_s >= found.since_s + REPEATED_EVERY_S:
+            found.since_s, found.written = now_s, 0
+        if found.written >= self._burst:
+            found.suppressed += 1
+            return None
+        found.written += 1
+        suppressed, found.suppressed = found.suppressed, 0
+        return {"suppressed": suppressed} if suppressed else {}
+
+    def rest(self) -> Iterator[tuple[tuple[str, ...], int]]:
+        """Yield the kinds of which lines were not written, and how many; for the end."""
+        for kind, found in self._kinds.items():
+            if found.suppressed:
+                yield kind, found.suppressed
+                found.suppressed = 0
+
+
+class _Kind:
+    """Lines of one kind: how many were written since when, and how many were not."""
+
+    __slots__ = ("since_s", "suppressed", "written")
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.suppressed = 0
+        self.written = 0
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an exception was raised, such as ``"shop/calls.py:12"``; empty if nowhere."""
+    last = deque(_places(error.__traceback__), maxlen=1)
+    return f"{last[0].tb_frame.f_code.co_filename}:{last[0].tb_lineno}" if last else ""
 
 
 def describe(error: BaseException) -> dict[str, str]:

@@ -33,7 +33,9 @@ class _Watching(ProtocolCheck):
         super().__init__()
         self._broken = broken
 
-    def _passes(self, event: ev.ClientEvent, broken: list[Any], session: Session) -> bool:
+    def _passes(
+        self, event: ev.ClientEvent, broken: list[Any], session: Session, repeats: object
+    ) -> bool:
         self._broken += [each.rule.id for each in broken]
         return True
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from realtime_bus import InvalidEvent, Session, UsageError, encode
 from realtime_bus import events as ev
-from realtime_bus.log import get_logger
+from realtime_bus.log import Repeats, get_logger
 
 from ._rules import RULES, BrokenRule, Observed, Rule, broken_rules
 
@@ -85,7 +85,7 @@ class ProtocolCheck:
 
     def attach(self, session: Session) -> None:
         """Watch a session. Called by the bus."""
-        observed = Observed(session.conversation)
+        observed, repeats = Observed(session.conversation), Repeats()
 
         def reconnected(event: ev.Reconnected, session: Session) -> ev.Reconnected:
             nonlocal observed
@@ -101,7 +101,7 @@ class ProtocolCheck:
                 encode(event)  # what is refused anyway, with InvalidEvent, must not count as sent
             observed.refused(session.last_error)
             broken = broken_rules(self._rules, event, observed)
-            if not self._passes(event, broken, session):
+            if not self._passes(event, broken, session, repeats):
                 return None
             observed.sent(event)
             return event
@@ -110,13 +110,17 @@ class ProtocolCheck:
         session.intercept(ev.Reconnected, reconnected)
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
 
-    def _passes(self, event: ev.ClientEvent, broken: list[BrokenRule], session: Session) -> bool:
+    def _passes(
+        self, event: ev.ClientEvent, broken: list[BrokenRule], session: Session, repeats: Repeats
+    ) -> bool:
         for rule, why in ((each.rule, each.why) for each in broken):
             message = f"{event.type}: {why}; rule {rule.id}: {rule.text}"
             if self._on_violation == "raise":
                 raise RuleBroken(message, rule=rule.id, event_type=event.type)
-            log = _log.bind(session_id=session.id)
-            log.warning("a rule of the protocol is broken", rule=rule.id, message=message)
+            suppressed = repeats.due(rule.id)
+            if suppressed is not None:
+                log, what = _log.bind(session_id=session.id), "a rule of the protocol is broken"
+                log.warning(what, rule=rule.id, message=message, **suppressed)
             violation = ProtocolViolation(rule=rule.id, message=message, event_type=event.type)
             session.emit(violation)
         return not broken or self._on_violation == "report"

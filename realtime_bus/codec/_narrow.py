@@ -9,7 +9,8 @@ Rules:
 1. What is of its type stays as it is; an event in which everything is comes back itself.
 2. What is not is taken for left out: it reads as the field's default, or as None where that is
    allowed. Where neither is there, text reads as ``""``, a number as 0, an object as an empty one.
-3. A number that 64 bits do not hold is none. A word that is in no list of words is still a word: a new status, a new role.
+3. A number that 64 bits do not hold is none. A word that is in no list of words is still a word:
+   a new status, a new role.
 4. Of a list, elements that do not fit are taken out; of objects of several kinds one that fits
    none becomes an `UnknownObject` without data, so that the others keep their places.
 5. What an error says is kept as text, whatever shape it has: it is all that a person will see.
@@ -103,10 +104,11 @@ class _Narrowing:
     def list(self, value: Any, node: inspect.ListType) -> Any:
         if type(value) is not list:
             return _MISFIT
-        elements = cast("list[object]", value)[: max(self._left, 0)]
+        every = cast("list[object]", value)
+        elements = every[: max(self._left, 0)]
         found = [self.fit(element, node.item_type) for element in elements]
-        if len(elements) == len(value) and all(map(_is, found, elements)):
-            return value
+        if len(elements) == len(every) and all(map(_is, found, elements)):
+            return every
         if _several(node.item_type):
             return [UnknownObject({}) if each is _MISFIT else each for each in found]
         return [each for each in found if each is not _MISFIT]
@@ -114,12 +116,12 @@ class _Narrowing:
     def dict(self, value: Any, node: inspect.DictType) -> Any:
         if type(value) is not dict:
             return _MISFIT
-        entries = cast("dict[Any, Any]", value)
+        entries = cast("dict[str, object]", value)
         if len(entries) > self._left:
             return _MISFIT
         found = {key: self.fit(entry, node.value_type) for key, entry in entries.items()}
         if all(map(_is, found.values(), entries.values())):
-            return value
+            return entries
         return {key: each for key, each in found.items() if each is not _MISFIT}
 
     def text(self, value: Any, node: inspect.StrType) -> Any:

@@ -228,9 +228,13 @@ class Overflow(BusEvent, tag="bus.overflow"):
         event_type: Wire name of the event that found it full.
         policy: What the handler asked for at its bound.
         dropped: How many events it has lost so far in this session.
+        pending: How many events wait for it.
+        pending_bytes: How much they weigh, as far as that is counted.
     """
 
     handler: str
     event_type: str
     policy: str
     dropped: int
+    pending: int = 0
+    pending_bytes: int = 0

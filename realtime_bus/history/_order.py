@@ -27,6 +27,7 @@ class Order:
         self._before: dict[str, str] = {}
         self._behind: dict[str, list[str]] = {}  # oldest first
         self._gone: set[str] = set()
+        self._tail = ROOT  # on the way from the top to the last item, the oldest child each time
         self._read: tuple[str, ...] | None = ()
 
     def __contains__(self, item_id: str) -> bool:
@@ -101,6 +102,7 @@ class Order:
         if not siblings:
             del self._behind[before]
         self._before.update(dict.fromkeys(children, before))
+        self._tail = ROOT
         self._gone.discard(item_id)
 
     def _circular(self, item_id: str, before: str) -> bool:
@@ -112,10 +114,13 @@ class Order:
         return step == item_id
 
     def _last(self) -> str:
-        last = ROOT
-        for last in self._below(ROOT):  # noqa: B007  # only the last one is wanted
-            pass
-        return last
+        """Return the last item: the newest children come first, so it is the oldest one's oldest.
+
+        New children are never the oldest, so it goes on from where it was found before.
+        """
+        while behind := self._behind.get(self._tail):
+            self._tail = behind[0]
+        return self._tail
 
     def _walk(self) -> Iterator[str]:
         yield from self._below(ROOT)

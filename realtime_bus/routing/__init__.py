@@ -4,6 +4,7 @@ selectors → signature, options → subscription → runners, mailbox → route
 groups are registrations of other kinds.
 """
 
+from ._backlog import LIGHT_BYTES, Backlog, weight_bytes
 from ._groups import (
     Declaration,
     HandlerGroup,
@@ -25,7 +26,9 @@ from ._subscription import HandlerStatistics, Subscription
 from ._typed import CommonPattern, OnFor, OnMethod, StreamFor, WaitForFor
 
 __all__ = [
+    "LIGHT_BYTES",
     "OUTGOING",
+    "Backlog",
     "BusOptions",
     "CommonPattern",
     "Declaration",
@@ -64,4 +67,5 @@ __all__ = [
     "reported",
     "select",
     "set_free",
+    "weight_bytes",
 ]

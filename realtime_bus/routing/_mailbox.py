@@ -6,7 +6,8 @@ Rules:
 2. Workers (one; several in mode ``parallel``) are started when there is something to do,
    in the session's task group, and drain the mailbox in batches: one wake-up serves all
    events that have come in since.
-3. A full mailbox follows its policy. What is dropped is counted, and reported once for each
+3. A mailbox is full at its bound in events or in bytes (`_backlog`); then it follows its policy.
+   What is dropped is counted, and reported once for each
    stretch in which the mailbox was full. One that pauses reading lets go while its handler waits
    for something that must be read (`reading_goes_on`): it grows beyond its bound meanwhile.
 4. A handler that raises, or takes longer than its timeout, has failed at that one event.
@@ -21,23 +22,31 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
 
 from realtime_bus.events import Overflow
 
+from ._backlog import is_light
 from ._runners import Host, awaitable, failure_of, reported
 from ._subscription import HandlerStatistics, Subscription
 
 _BATCH = 64  # events handled before the event loop gets a turn, so that reading goes on
 EAGER_TASKS = sys.version_info >= (3, 12)
 """Whether this Python has tasks that start at once."""
+
+
+class _Heavy(NamedTuple):
+    """An event that is counted in bytes."""
+
+    event: Any
+    length_bytes: int
 
 
 class Mailbox:
@@ -50,10 +59,13 @@ class Mailbox:
         "_host",
         "_idle",
         "_letting_through",
+        "_limit",
+        "_max_pending",
         "_queue",
         "_running",
         "_wakeup",
         "_workers",
+        "pending_bytes",
         "statistics",
         "subscription",
     )
@@ -63,11 +75,14 @@ class Mailbox:
         self.statistics = HandlerStatistics(handler=subscription.name)
         self._host = host
         self._call = awaitable(subscription, session)
-        self._queue: deque[Any] = deque()
+        self._queue: deque[Any] = deque()  # events, and those that weigh something as `_Heavy`
+        self.pending_bytes: int = 0
         self._workers = 0  # started
         self._idle = 0  # … of which wait for the next wake-up
         self._running = 0  # events in a handler's hands
         self._wakeup: anyio.Event | None = None
+        self._max_pending = subscription.options.max_pending
+        self._limit = subscription.options.limit
         self._full = False
         self._closed = False
         self._letting_through = 0  # handlers that wait for something that must be read
@@ -83,13 +98,28 @@ class Mailbox:
         if self._closed:
             self.statistics.dropped += 1
             return
-        options = self.subscription.options
-        overflows = len(queue) >= options.max_pending
+        overflows = len(queue) >= self._max_pending
         if not overflows or self._make_room():
             queue.append(event)
             if self._idle:
                 self._wake()
-            if self._workers < options.limit and len(queue) > self._idle:
+            if self._workers < self._limit and len(queue) > self._idle:
+                self._start_worker()
+        if overflows:
+            self._report_full(event)
+
+    def put_heavy(self, event: Any) -> None:
+        """Queue an event that is counted in bytes, too."""
+        heavy_bytes = self._host.heavy_bytes
+        if self._closed or not heavy_bytes or is_light(event):
+            Mailbox.put(self, event)
+            return
+        overflows = len(self._queue) >= self._max_pending or self._too_much(heavy_bytes)
+        if not overflows or self._make_room(heavy_bytes):
+            self._queue.append(_Heavy(event, heavy_bytes))
+            self.pending_bytes += heavy_bytes
+            self._wake()
+            if self._workers < self._limit and len(self._queue) > self._idle:
                 self._start_worker()
         if overflows:
             self._report_full(event)
@@ -103,18 +133,33 @@ class Mailbox:
             self._wakeup.set()
             self._wakeup = None
 
-    def _make_room(self) -> bool:
+    def _too_much(self, heavy_bytes: int) -> bool:
+        """Tell whether an event would make a mailbox too heavy that is not empty."""
+        max_bytes = self.subscription.options.max_pending_bytes
+        return bool(self._queue) and self.pending_bytes + heavy_bytes > max_bytes
+
+    def _make_room(self, heavy_bytes: int = 0) -> bool:
         """Apply the policy; return whether the event may still be queued."""
         policy = self.subscription.options.overflow
         if policy == "pause":
             if not self._letting_through:
                 self._host.hold(self)
             return True
-        self.statistics.dropped += 1
         if policy == "drop_newest":
+            self.statistics.dropped += 1
             return False
-        self._queue.popleft()
+        while len(self._queue) >= self._max_pending or self._too_much(heavy_bytes):
+            self._take()
+            self.statistics.dropped += 1
         return True
+
+    def _take(self) -> Any:
+        """Take the oldest event out."""
+        event = self._queue.popleft()
+        if self.pending_bytes and type(event) is _Heavy:
+            event, heavy_bytes = event
+            self.pending_bytes -= heavy_bytes
+        return event
 
     def _report_full(self, event: Any) -> None:
         """Emit `Overflow`, unless that was done already or skipping is what was asked for."""
@@ -127,6 +172,8 @@ class Mailbox:
                     event_type=event.type,
                     policy=options.overflow,
                     dropped=self.statistics.dropped,
+                    pending=len(self._queue),
+                    pending_bytes=self.pending_bytes,
                 )
             )
 
@@ -157,15 +204,19 @@ class Mailbox:
         queue = self._queue
         handled = 0
         while queue:
-            await self._handle(queue.popleft())
+            await self._handle(self._take() if self.pending_bytes else queue.popleft())
             handled += 1
             if handled % _BATCH == 0:
                 await anyio.lowlevel.checkpoint()
-            if self._full and len(queue) <= self.subscription.options.max_pending // 2:
+            if self._full and self._half_empty():
                 self._full = False
                 self._host.release(self)
         if not self._running:
             self._host.mailbox_empty()
+
+    def _half_empty(self) -> bool:
+        half_bytes = self.subscription.options.max_pending_bytes // 2
+        return len(self._queue) <= self._max_pending // 2 and self.pending_bytes <= half_bytes
 
     async def _handle(
         self, event: Any, begun: Awaitable[object] | None = None, started: float = 0.0
@@ -185,13 +236,10 @@ class Mailbox:
             self._host.report_failure(self.subscription.name, event, failure)
         finally:
             self._running -= 1
-        self._count(started)
-
-    def _count(self, started: float) -> None:
         took_s = perf_counter() - started
-        self.statistics.delivered += 1
-        if took_s > self.statistics.slowest_s:  # noqa: PLR1730  # max() costs a call per event
-            self.statistics.slowest_s = took_s
+        statistics.delivered += 1
+        if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs a call per event
+            statistics.slowest_s = took_s
 
     async def _wait(self) -> None:
         if self._queue:
@@ -209,6 +257,7 @@ class Mailbox:
         self.retire()
         self.statistics.dropped += len(self._queue)
         self._queue.clear()
+        self.pending_bytes = 0
 
     def retire(self) -> None:
         """Take no more events, handle those that wait, and end."""
@@ -259,7 +308,7 @@ class EagerMailbox(Mailbox):
         """How many events wait or are being handled."""
         return super().pending + (self._begun is not None)
 
-    def put(self, event: Any) -> None:
+    def put(self, event: Any, queue: Callable[[Mailbox, Any], None] = Mailbox.put) -> None:
         """Begin to handle an event; queue it if the handler is busy."""
         if (
             self._running
@@ -268,7 +317,7 @@ class EagerMailbox(Mailbox):
             or self._workers != self._idle  # between two batches
             or self._closed
         ):
-            super().put(event)
+            queue(self, event)
             return
         started = perf_counter()
         self._running = 1  # events that it causes come after this one
@@ -284,11 +333,16 @@ class EagerMailbox(Mailbox):
         finally:
             self._running = 0
         if self._begun is None:
-            self._count(started)
+            self.statistics.delivered += 1
+            self.statistics.slowest_s = max(self.statistics.slowest_s, perf_counter() - started)
         elif self._workers:
             self._wake()
         else:
             self._start_worker()
+
+    def put_heavy(self, event: Any) -> None:
+        """Begin to handle an event; queue it as a heavy one if the handler is busy."""
+        self.put(event, Mailbox.put_heavy)
 
     def _start(self, event: Any) -> asyncio.Task[Any]:
         return asyncio.Task(

@@ -8,11 +8,10 @@ import msgspec
 
 from realtime_bus.errors import UsageError
 
+from ._backlog import MAX_BYTES, MAX_EVENTS
+
 Mode = Literal["inline", "queue", "eager", "parallel", "latest"]
 OverflowPolicy = Literal["drop_oldest", "drop_newest", "pause"]
-
-DEFAULT_MAX_PENDING = 10_000
-"""Events that may wait for one handler: minutes of audio deltas."""
 
 
 class HandlerOptions(TypedDict, total=False):
@@ -28,7 +27,9 @@ class HandlerOptions(TypedDict, total=False):
             overtaken by a newer event while the handler ran.
         limit: How many events at once in mode ``parallel``; 8 if left out.
         max_pending: How many events may wait in the mailbox; 10 000 if left out.
-        overflow: What happens beyond that: ``drop_oldest`` (the default) and
+        max_pending_bytes: How much they may weigh, by their frames, of which those up to 2 KiB
+            weigh nothing; 16 MiB if left out. One that is larger than that waits alone.
+        overflow: What happens beyond either: ``drop_oldest`` (the default) and
             ``drop_newest`` lose an event, count it and emit `events.Overflow`; ``pause``
             stops reading from the socket until the handler has caught up.
         timeout_s: Seconds that one event may take; a slower handler is cancelled and
@@ -42,6 +43,7 @@ class HandlerOptions(TypedDict, total=False):
     mode: Mode
     limit: int
     max_pending: int
+    max_pending_bytes: int
     overflow: OverflowPolicy
     timeout_s: float
     name: str
@@ -53,7 +55,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: Mode
     limit: int = 1
-    max_pending: int = DEFAULT_MAX_PENDING
+    max_pending: int = MAX_EVENTS
+    max_pending_bytes: int = MAX_BYTES
     overflow: OverflowPolicy = "drop_oldest"
     timeout_s: float | None = None
     narrowed: bool = False
@@ -73,7 +76,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             mode=mode,
             limit=limit,
-            max_pending=1 if latest else options.get("max_pending", DEFAULT_MAX_PENDING),
+            max_pending=1 if latest else options.get("max_pending", MAX_EVENTS),
+            max_pending_bytes=options.get("max_pending_bytes", MAX_BYTES),
             overflow=options.get("overflow", "drop_oldest"),
             timeout_s=options.get("timeout_s"),
             narrowed=options.get("narrowed", False),
@@ -89,7 +93,29 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+_POSITIVE = {
+    "limit": "integer",
+    "max_pending": "integer",
+    "max_pending_bytes": "integer",
+    "timeout_s": "number",
+}
+
+
+def check_options(options: HandlerOptions) -> None:
+    """Refuse options that no handler has, and values that none could work with.
+
+    Raises:
+        UsageError: The option at fault.
+    """
+    for complaint in _wrong_options(options):
+        raise UsageError(complaint)
+
+
 def _complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
+    return _wrong_options(options) + _mode_complaints(options, is_async=is_async)
+
+
+def _wrong_options(options: HandlerOptions) -> list[str]:
     given = dict(options)
     found = [
         f"{key}={given[key]!r} is not known; choose one of {', '.join(known)}"
@@ -100,10 +126,10 @@ def _complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
     found += [f"there is no option {key!r}" for key in sorted(unknown)]
     found += [
         f"{key}={given[key]!r} must be a positive {kind}"
-        for key, kind in (("limit", "integer"), ("max_pending", "integer"), ("timeout_s", "number"))
+        for key, kind in _POSITIVE.items()
         if key in given and not _is_positive(given[key], whole=kind == "integer")
     ]
-    return found + _mode_complaints(options, is_async=is_async)
+    return found
 
 
 def _is_positive(value: object, *, whole: bool) -> bool:
@@ -122,6 +148,6 @@ def _mode_complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
         found.append("an inline function has no mailbox: only mode, name and narrowed apply to it")
     if "limit" in options and mode != "parallel":
         found.append("limit applies to mode='parallel' only")
-    if mode == "latest" and (options.keys() & {"max_pending", "overflow"}):
+    if mode == "latest" and (options.keys() & {"max_pending", "max_pending_bytes", "overflow"}):
         found.append("mode='latest' keeps one event; max_pending and overflow do not apply")
     return found

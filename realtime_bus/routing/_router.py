@@ -17,7 +17,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import ref
@@ -28,6 +28,7 @@ from realtime_bus.codec import narrow
 from realtime_bus.codec._frame import frame_heads
 from realtime_bus.events import BusEvent, Event
 
+from ._backlog import Backlog
 from ._mailbox import EAGER_TASKS, EagerMailbox, Mailbox
 from ._runners import Host, InlineRunner, Runner, reported
 from ._selectors import INCOMING, Selection, select, wire_name
@@ -38,7 +39,7 @@ Interceptor = Callable[[Any, Any], Event | None]
 """A plain function of (event, session): it returns what goes on, or None to end the event."""
 
 _Put = Callable[[Any], None]
-_MAX_KEPT = 256  # events without audio that were ended by an interceptor
+_MAX_KEPT = 256  # events without audio that were ended by an interceptor, in a `Backlog`
 _WIRE = frozenset(
     cls for classes in INCOMING.values() for cls in classes if not issubclass(cls, BusEvent)
 )
@@ -63,6 +64,7 @@ class _Route(NamedTuple):
     observers: tuple[_Put, ...]
     interceptors: tuple[Interceptor, ...]
     puts: tuple[_Put, ...]
+    heavy_puts: tuple[_Put, ...]
     interceptors_narrowed: tuple[bool, ...] = ()
     puts_narrowed: tuple[bool, ...] = ()
 
@@ -86,7 +88,7 @@ class Router:
         self._routes: dict[type[Event], _Route] = {}
         self._direct: dict[type, tuple[_Put, ...]] = {}  # routes that have handlers alone
         self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
-        self._kept: deque[Event] = deque()
+        self._kept = Backlog[Event](max_items=_MAX_KEPT, on_drop=self._unhold)
         self._wanted: Counter[type[Event]] = Counter()
         self._over = False
         self._forget_routes()
@@ -97,13 +99,20 @@ class Router:
     def route(self, event: Event | Drifted) -> None:
         """Send an event past the observers and interceptors to its handlers; never raises."""
         puts = self._direct.get(type(event))
-        if puts is None:
-            self._observe_and_intercept(event)
+        if puts is None:  # then it is no `Drifted`, which has an entry of its own
+            self._observe_and_intercept(event)  # type: ignore[arg-type]  # see above
         else:
             for put in puts:
                 put(event)
 
-    def _observe_and_intercept(self, event: Any) -> None:
+    def route_heavy(self, event: Event | Drifted) -> None:
+        """Do the same with an event whose frame counts in the bounds of mailboxes."""
+        if isinstance(event, Drifted):
+            self._route_drifted(event)
+        else:
+            self._observe_and_intercept(event)
+
+    def _observe_and_intercept(self, event: Event) -> None:
         route = self._routes.get(type(event)) or self._compile(type(event))
         for observe in route.observers:
             observe(event)
@@ -114,7 +123,7 @@ class Router:
                 return
             event = replaced
         route = self._routes.get(type(event)) or self._compile(type(event))
-        for put in route.puts:
+        for put in route.heavy_puts if self._host.heavy_bytes else route.puts:
             put(event)
 
     def _route_drifted(self, drifted: Drifted) -> None:
@@ -141,7 +150,8 @@ class Router:
             if replaced is not given:
                 event, narrowed = replaced, narrow(replaced)
         route = self._routes.get(type(event)) or self._compile(type(event))
-        for put, wants in zip(route.puts, route.puts_narrowed, strict=True):
+        puts = route.heavy_puts if self._host.heavy_bytes else route.puts
+        for put, wants in zip(puts, route.puts_narrowed, strict=True):
             put(narrowed if wants else event)
 
     def _pass(self, interceptor: Interceptor, event: Event) -> Event | None:
@@ -161,10 +171,11 @@ class Router:
         try:
             held[key] = ref(event, lambda _: held.pop(key, None)), interceptor
         except TypeError:
-            self._kept.append(event)
             held[key] = (lambda: event), interceptor
-            if len(self._kept) > _MAX_KEPT:
-                held.pop(id(self._kept.popleft()), None)
+            self._kept.put(event, self._host.heavy_bytes)
+
+    def _unhold(self, event: Event) -> None:
+        self._held.pop(id(event), None)
 
     def inject(self, event: Event, behind: Interceptor | None) -> None:
         """Let an event go on behind an interceptor: the one that held it if None is given.
@@ -245,7 +256,7 @@ class Router:
 
     def _compile(self, cls: type[Event]) -> _Route:
         if self._over:
-            return _Route((), (), ())
+            return _Route((), (), (), ())
         intercepting = [each for each in self._interceptors if each[0].matches(cls)]
         runners = [
             runner
@@ -255,7 +266,8 @@ class Router:
         route = self._routes[cls] = _Route(
             tuple(self._contained(see) for classes, see in self._observers if cls in classes),
             tuple(interceptor for _, interceptor, _ in intercepting),
-            tuple(map(self._put_of, runners)),
+            tuple(self._put_of(runner, runner.put) for runner in runners),
+            tuple(self._put_of(runner, runner.put_heavy) for runner in runners),
             tuple(narrowed for _, _, narrowed in intercepting),
             tuple(runner.subscription.options.narrowed for runner in runners),
         )
@@ -281,7 +293,7 @@ class Router:
         make = EagerMailbox if mode == "eager" and self._eager else Mailbox
         return make(subscription, self.session, self._host)
 
-    def _put_of(self, runner: Runner) -> _Put:
+    def _put_of(self, runner: Runner, put: _Put) -> _Put:
         """Return what hands a runner its events: those that its predicate wants, or one alone."""
         subscription, host = runner.subscription, self._host
         where = subscription.where
@@ -289,12 +301,12 @@ class Router:
         def put_once(event: Any) -> None:
             if not subscription.spent:
                 subscription.spent = True
-                runner.put(event)
+                put(event)
                 host.unsubscribe(subscription)
 
-        put = put_once if subscription.once else runner.put
+        put_it = put_once if subscription.once else put
         if where is None:
-            return put
+            return put_it
 
         def put_if_wanted(event: Any) -> None:
             try:
@@ -304,7 +316,7 @@ class Router:
                 host.report_failure(subscription.name, event, reported(error))
                 return
             if wanted:
-                put(event)
+                put_it(event)
 
         return put_if_wanted
 
@@ -360,4 +372,6 @@ def _checked(replaced: object, interceptor: Interceptor) -> Event | None:
 
 
 def _snapshot(runner: Runner) -> HandlerStatistics:
-    return msgspec.structs.replace(runner.statistics, pending=runner.pending)
+    return msgspec.structs.replace(
+        runner.statistics, pending=runner.pending, pending_bytes=runner.pending_bytes
+    )

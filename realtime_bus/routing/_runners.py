@@ -27,7 +27,14 @@ from ._subscription import HandlerStatistics, Subscription
 
 
 class Host(Protocol):
-    """What a runner needs of its session."""
+    """What a runner needs of its session.
+
+    Attributes:
+        heavy_bytes: The length of the frame whose event is handed round, if that is to be counted;
+            else 0.
+    """
+
+    heavy_bytes: int
 
     def start_soon(self, function: Callable[..., Any], *args: object) -> None:
         """Start a task in the session's task group."""
@@ -59,10 +66,17 @@ class Host(Protocol):
 
 
 class Runner(Protocol):
-    """One subscription at work in one session."""
+    """One subscription at work in one session.
+
+    Attributes:
+        subscription: Which.
+        statistics: What it has been through.
+        pending_bytes: What waits for it weighs so much.
+    """
 
     subscription: Subscription
     statistics: HandlerStatistics
+    pending_bytes: int
 
     @property
     def pending(self) -> int:
@@ -71,6 +85,10 @@ class Runner(Protocol):
 
     def put(self, event: Any) -> None:
         """Hand over an event."""
+        ...
+
+    def put_heavy(self, event: Any) -> None:
+        """Hand over an event whose frame counts in the bound of what waits."""
         ...
 
     def close(self) -> None:
@@ -85,12 +103,13 @@ class Runner(Protocol):
 class InlineRunner:
     """Calls a plain function in the reader, before the next frame."""
 
-    __slots__ = ("_call", "_host", "pending", "statistics", "subscription")
+    __slots__ = ("_call", "_host", "pending", "pending_bytes", "statistics", "subscription")
 
     def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
         self.subscription = subscription
         self.statistics = HandlerStatistics(handler=subscription.name)
         self.pending = 0
+        self.pending_bytes: int = 0
         self._host = host
         self._call = bound(subscription, session)
 
@@ -112,6 +131,8 @@ class InlineRunner:
         statistics.delivered += 1
         if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs more, for every event
             statistics.slowest_s = took_s
+
+    put_heavy = put  # nothing waits
 
     def close(self) -> None:
         """Nothing waits; what the end itself causes is still heard."""

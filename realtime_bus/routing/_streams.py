@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
@@ -21,8 +20,9 @@ import anyio
 from typing_extensions import TypeVar
 
 from realtime_bus.errors import CloseInfo, SessionClosed
-from realtime_bus.events import Event
+from realtime_bus.events import Event, Overflow
 
+from ._backlog import MAX_EVENTS, Backlog, is_light
 from ._mailbox import reading_goes_on
 from ._selectors import select
 from ._subscription import Subscription
@@ -30,11 +30,15 @@ from ._subscription import Subscription
 E = TypeVar("E", bound=Event, default=Any)
 OnEnd = Callable[[CloseInfo], None]
 
-_MAX_QUEUED = 10_000  # events a stream holds for a slow reader; the oldest go first
-
 
 class Listening(Protocol):
-    """What listeners need of a session."""
+    """What listeners need of a session.
+
+    Attributes:
+        heavy_bytes: What the event at hand weighs; see `Host`.
+    """
+
+    heavy_bytes: int
 
     def listen(self, subscription: Subscription, on_end: OnEnd) -> None:
         """Add a listener, and tell it of the session's end."""
@@ -42,6 +46,10 @@ class Listening(Protocol):
 
     def unlisten(self, subscription: Subscription, on_end: OnEnd) -> None:
         """Remove a listener; one that is gone already is no error."""
+        ...
+
+    def emit(self, event: Any, /) -> None:
+        """Deliver an event of the bus's own."""
         ...
 
 
@@ -132,8 +140,9 @@ class EventStream(_Listener, Generic[E]):
     """Events as they come, for ``async for``; made by `Session.stream`.
 
     Ends when the session does; with `SessionClosed` if that did not end in order. Leave the
-    ``async with`` block, or call `aclose`, to end it before. A reader that is 10 000 events
-    behind loses the oldest; `dropped` counts them.
+    ``async with`` block, or call `aclose`, to end it before. A reader that is 10 000 events or
+    16 MiB of frames behind loses the oldest: `dropped` counts them, and `events.Overflow` is
+    emitted once for each stretch.
     """
 
     def __init__(
@@ -143,16 +152,32 @@ class EventStream(_Listener, Generic[E]):
         *,
         where: Callable[[Any], bool] | None,
     ) -> None:
-        self._queue: deque[E] = deque()
-        self.dropped: int = 0
+        self._session = session
+        self._queue = Backlog[E](max_items=MAX_EVENTS)
+        self._full = False
         super().__init__(session, selectors, where)
 
+    @property
+    def dropped(self) -> int:
+        """How many events its reader has lost."""
+        return self._queue.dropped
+
     def _take(self, event: E) -> None:
-        if len(self._queue) >= _MAX_QUEUED:
-            self._queue.popleft()
-            self.dropped += 1
-        self._queue.append(event)
+        heavy_bytes = self._session.heavy_bytes
+        fits = self._queue.put(event, 0 if heavy_bytes and is_light(event) else heavy_bytes)
         self._changed.set()
+        if not (fits or self._full):
+            self._full = True
+            self._session.emit(
+                Overflow(
+                    handler=self._subscription.name,
+                    event_type=event.type,
+                    policy="drop_oldest",
+                    dropped=self.dropped,
+                    pending=len(self._queue),
+                    pending_bytes=self._queue.pending_bytes,
+                )
+            )
 
     def __aiter__(self) -> Self:
         return self
@@ -168,7 +193,9 @@ class EventStream(_Listener, Generic[E]):
                 self._changed = anyio.Event()
             with reading_goes_on():
                 await self._changed.wait()
-        return self._queue.popleft()
+        event = self._queue.take()
+        self._full = self._full and len(self._queue) > 0
+        return event
 
     async def aclose(self) -> None:
         """Stop listening; what was not read is forgotten, and a waiting reader ends."""

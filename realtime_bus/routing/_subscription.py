@@ -21,6 +21,7 @@ class HandlerStatistics(msgspec.Struct, kw_only=True):
         handler: Its name.
         delivered: Events that it has finished, with or without success.
         pending: Events that wait for it or are in its hands.
+        pending_bytes: What those that wait weigh, as far as it is counted.
         dropped: Events that it never saw, because its mailbox was full or its session ended.
         failed: Events at which it raised or ran out of time.
         slowest_s: The longest that one event took, in seconds.
@@ -29,6 +30,7 @@ class HandlerStatistics(msgspec.Struct, kw_only=True):
     handler: str
     delivered: int = 0
     pending: int = 0
+    pending_bytes: int = 0
     dropped: int = 0
     failed: int = 0
     slowest_s: float = 0.0

@@ -22,9 +22,8 @@ import anyio.to_thread
 import msgspec
 from anyio.lowlevel import RunVar
 
+from realtime_bus.audio import Resampler
 from realtime_bus.errors import MissingExtra, UsageError
-
-from ._audio import Resampler
 
 _RATE_HZ = 24_000
 _LONGEST_CLAUSE = 120
@@ -131,7 +130,7 @@ class Voice:
         if not words:
             return Spoken(clause, b"")
         pcm, rate_hz = _speak(words, self.settings, pauses=pauses)
-        resampler = Resampler(rate_hz, _RATE_HZ)
+        resampler = Resampler(rate_hz, _RATE_HZ, piece_ms=1000)
         return Spoken(clause, resampler.feed(pcm) + resampler.flush())
 
 

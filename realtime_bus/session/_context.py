@@ -2,8 +2,9 @@
 
 Rules:
 
-1. The transport is opened, plugins are attached in order (the bus's, then the call's), and only
-   then is read; the block begins when the server has said who it is and confirmed the settings.
+1. The transport is opened, plugins are prepared and attached in order (the bus's, then the call's),
+   and only then is read; the block begins when the server has said who it is and confirmed the
+   settings. What a plugin's preparation raises comes out.
 2. Left in good order, a session closes its connection, and mailboxes have a while to empty.
    Cancelled, it only closes the connection, within a second.
 3. A session that can reconnect does so from when its block begins: to begin with, a connection
@@ -13,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic
 
@@ -105,15 +106,15 @@ class SessionContext(Generic[StateT]):
         tasks = self._tasks = anyio.create_task_group()
         await tasks.__aenter__()
         try:
-            self._start(pipeline, session, tasks)
+            await self._start(pipeline, session, tasks)
             await self._begin(pipeline, session)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return session
 
-    def _start(self, pipeline: Pipeline, session: Session[Any], tasks: TaskGroup) -> None:
-        """Register what the bus has, attach plugins, and read from the transport."""
+    async def _start(self, pipeline: Pipeline, session: Session[Any], tasks: TaskGroup) -> None:
+        """Register what the bus has, and prepare and attach plugins."""
         pipeline.lifecycle.open(tasks)
         self._registry.enter(pipeline, session)
         for subscription in list(self._registry.subscriptions):
@@ -121,13 +122,18 @@ class SessionContext(Generic[StateT]):
         for plugin in (*self._registry.plugins, *self._plugins):
             for declared in declarations(plugin):
                 if declared.kind == "intercept":
+                    narrowed = declared.options.get("narrowed", False)
                     pipeline.router.intercept(
-                        declared.selection, declared.handler, **declared.options
+                        declared.selection, declared.handler, narrowed=narrowed
                     )
                 elif declared.kind == "intercept_outgoing":
                     pipeline.intercept_outgoing(declared.selection, declared.handler)
                 else:
                     pipeline.add(declared.subscription())
+            prepare: Callable[[Session[Any]], Awaitable[object]] | None
+            prepare = getattr(plugin, "prepare", None)
+            if prepare is not None:
+                await prepare(session)
             plugin.attach(session)
 
     async def _begin(self, pipeline: Pipeline, session: Session[Any]) -> None:

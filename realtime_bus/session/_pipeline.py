@@ -21,8 +21,9 @@ from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
-from realtime_bus.log import Logger, describe, get_logger
+from realtime_bus.log import Logger, Repeats, describe, get_logger, place_of
 from realtime_bus.routing import (
+    LIGHT_BYTES,
     OUTGOING,
     BusOptions,
     Drifted,
@@ -37,6 +38,7 @@ from realtime_bus.routing import (
     check_interceptor,
     handler_name,
     select,
+    weight_bytes,
 )
 from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import on_asyncio
@@ -56,25 +58,31 @@ class Pipeline:
     Attributes:
         frame: The frame being dispatched; valid in inline handlers and interceptors.
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
+        heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
         link: The connection, whichever it is at the moment.
         names: What the server calls items that it was given back; None if it took our ids.
         log: Every line carries the session's id, once it is known.
+        errors: Which of the server's complaints are written to the log.
         first_error: What a handler raised first, if the bus was told to raise it.
     """
 
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
         self.frame: bytes = b""
         self.frame_time_s: float = 0.0
+        self.heavy_bytes: int = 0
         self.frames_received: int = 0
         self.bytes_received: int = 0
         self.frames_skipped: int = 0
         self.frames_sent: int = 0
         self.bytes_sent: int = 0
         self.log: Logger = get_logger()
+        self.errors: Repeats = Repeats(burst=5)
         self.first_error: BaseException | None = None
         self.link: Link = Link(transport)
         self.names: ItemNames | None = None
+        self._failures = Repeats()
+        self._drifts = Repeats(burst=20)
         self.lifecycle: Lifecycle = Lifecycle(
             self.link, report=self._report_task, on_closed=self._emit_closed
         )
@@ -83,6 +91,7 @@ class Pipeline:
         self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
         self._route: Callable[[Any], None] = self.router.route
+        self._route_heavy: Callable[[Any], None] = self.router.route_heavy
         self._skippable = self.router.skippable
         self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
         self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
@@ -94,7 +103,8 @@ class Pipeline:
     def deliver(self, frame: bytes) -> None:
         """Take one frame from the transport and run what listens to its event."""
         self.frames_received += 1
-        self.bytes_received += len(frame)
+        length = len(frame)
+        self.bytes_received += length
         # the frame's beginning says its type: 0.15 us, where decoding costs three times that
         head_end = frame.find(b'"', _HEAD_BYTES, MAX_HEAD_BYTES)
         if head_end > 0 and frame[:head_end] in self._skippable:
@@ -102,7 +112,14 @@ class Pipeline:
             return
         self.frame_time_s = perf_counter()
         self.frame = frame
-        self._route(self._decode(frame))
+        if length <= LIGHT_BYTES:
+            self._route(self._decode(frame))
+            return
+        self.heavy_bytes = length
+        try:
+            self._route_heavy(self._decode(frame))
+        finally:
+            self.heavy_bytes = 0
 
     def emit(self, event: Any) -> None:
         """Deliver an event of the bus's own, or of the application, to those who listen."""
@@ -110,11 +127,13 @@ class Pipeline:
 
     def inject(self, event: ev.Event, behind: Interceptor | None) -> None:
         """Deliver an event that was held back, or one of the application's making."""
-        current, self.frame = self.frame, b""  # the frame at hand is another event's
+        current, heavy_bytes = self.frame, self.heavy_bytes
+        self.frame = b""  # the frame at hand is another event's
+        self.heavy_bytes = weight_bytes(event)
         try:
             self.router.inject(event, behind)
         finally:
-            self.frame = current
+            self.frame, self.heavy_bytes = current, heavy_bytes
 
     @property
     def drift_counts(self) -> dict[tuple[str, str, str], int]:
@@ -123,14 +142,18 @@ class Pipeline:
 
     def _report_drift(self, drift: ev.Drift) -> None:
         # a new field harms nobody: servers have sent undocumented ones from the first day
-        write = self.log.debug if drift.kind == "unknown_field" else self.log.warning
-        write(
-            "the server sent something unexpected",
-            event_type=drift.event_type,
-            path=drift.path,
-            kind=drift.kind,
-            message=drift.message,
-        )
+        harmless = drift.kind == "unknown_field"
+        write = self.log.debug if harmless else self.log.warning
+        suppressed = self._drifts.due("unknown fields" if harmless else "drift")
+        if suppressed is not None:
+            write(
+                "the server sent something unexpected",
+                event_type=drift.event_type,
+                path=drift.path,
+                kind=drift.kind,
+                message=drift.message,
+                **suppressed,
+            )
         self.emit(drift)
 
     # --- commands out ------------------------------------------------------------------------
@@ -296,15 +319,27 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        self.log.error(
-            "a handler failed", handler=handler, event_type=event_type, **describe(error)
-        )
+        suppressed = self._failures.due(handler, event_type, type(error).__name__, place_of(error))
+        if suppressed is not None:
+            self.log.error(
+                "a handler failed",
+                handler=handler,
+                event_type=event_type,
+                **describe(error),
+                **suppressed,
+            )
         if self.options.raise_handler_errors and self.first_error is None:
             self.first_error = error
             self.lifecycle.cancel()
         # a handler of HandlerFailed that fails must not report itself for ever
         if not isinstance(event, ev.HandlerFailed):
-            self.emit(ev.HandlerFailed(handler=handler, event_type=event_type, error=error))
+            heavy_bytes = self.heavy_bytes
+            self.heavy_bytes = 0 if event is None else weight_bytes(event)  # a traceback keeps it
+            try:
+                failed = ev.HandlerFailed(handler=handler, event_type=event_type, error=error)
+                self.router.route_heavy(failed)
+            finally:
+                self.heavy_bytes = heavy_bytes
 
     def _report_task(self, name: str, error: BaseException) -> None:
         self.report_failure(name, None, error)
@@ -332,7 +367,16 @@ class Pipeline:
         self.lifecycle.mailbox_empty()
 
     def _emit_closed(self, close: Any) -> None:
+        # nothing follows: a cancelled owner's connection may go on delivering while it closes
+        self._route = self._route_heavy = _drop
         self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
+        for kind, suppressed in self._failures.rest():
+            of_one = zip(("handler", "event_type", "error", "where"), kind, strict=False)
+            self.log.error("a handler failed", **dict(of_one), suppressed=suppressed)
+        for _, suppressed in self._drifts.rest():
+            self.log.warning("the server sent something unexpected", suppressed=suppressed)
+        for (code, *_), suppressed in self.errors.rest():
+            self.log.warning("the server reports an error", code=code, suppressed=suppressed)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -347,9 +391,8 @@ class Pipeline:
     def abandon(self) -> None:
         """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
-        self._route = _drop
         self.router.close()
 
 
 def _drop(_event: object) -> None:
-    """Take the place of routing in a session that was left."""
+    """Take the place of routing in a session that has ended."""

@@ -13,11 +13,11 @@ Rules:
 6. Words and audio that a session's end has cut off do not end as if they were finished: behind
    what has come, the reader gets `SessionClosed`, unless the session ended in order. A lost
    connection does the same with `ConnectionLost`, whatever comes after.
+7. A slow reader loses the oldest deltas beyond the bounds of a `Backlog`: counted, and told once.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from weakref import finalize
@@ -35,7 +35,14 @@ from realtime_bus.errors import (
     SessionClosed,
 )
 from realtime_bus.events import REALTIME
-from realtime_bus.routing import HandlerOptions, Subscription, reading_goes_on, select
+from realtime_bus.routing import (
+    Backlog,
+    HandlerOptions,
+    Subscription,
+    reading_goes_on,
+    select,
+    weight_bytes,
+)
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import ConversationState
@@ -45,7 +52,6 @@ RESPONSE_TIMEOUT_S = 120.0
 """Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
 
 _CANCEL_TIMEOUT_S = 10.0
-_MAX_DELTAS = 10_000  # that a reply holds for a slow reader; the oldest go first
 _T = TypeVar("_T")
 _WORDS = (ev.ResponseOutputTextDelta, ev.ResponseOutputAudioTranscriptDelta)
 _SOUNDS = (ev.ResponseOutputAudioDelta,)
@@ -79,6 +85,10 @@ class Channel(Protocol):
 
     def remove(self, subscription: Subscription, /) -> None:
         """Remove a listener; one that is gone already is no error."""
+        ...
+
+    def emit(self, event: Any, /) -> None:
+        """Deliver an event of the bus's own."""
         ...
 
 
@@ -318,24 +328,43 @@ class Responses:
     def _hand_out(self, event: Any) -> None:
         request = self._arbiter.request_of(event.response_id)
         perhaps = self._arbiter.perhaps_of(event.response_id) if request is None else None
-        if request in self._deltas:
-            self._deltas[request].put(event)
-        elif perhaps in self._deltas:
-            self._deltas[perhaps].keep(event)
+        found = request if request in self._deltas else perhaps
+        deltas = self._deltas.get(found) if found is not None else None
+        if deltas is None:
+            return
+        if found is request:
+            deltas.put(event)
+        else:
+            deltas.keep(event)
+        if deltas.dropped and not deltas.told:
+            deltas.told = True
+            self._channel.emit(
+                ev.Overflow(
+                    handler="Reply",
+                    event_type=event.type,
+                    policy="drop_oldest",
+                    dropped=deltas.dropped,
+                )
+            )
 
 
 class Deltas(Generic[_T]):
     """Deltas as they come, collected for one reader."""
 
     def __init__(self) -> None:
-        self._queue: deque[_T] = deque(maxlen=_MAX_DELTAS)
+        self._queue = Backlog[_T]()
         self._changed = anyio.Event()
         self._ended = False
         self._error: Exception | None = None
 
-    def put(self, delta: _T) -> None:
-        """Add a delta."""
-        self._queue.append(delta)
+    @property
+    def dropped(self) -> int:
+        """How many its reader has lost."""
+        return self._queue.dropped
+
+    def put(self, delta: _T, length: int) -> None:
+        """Add a delta of so many bytes or characters."""
+        self._queue.put(delta, length)
         self._changed.set()
 
     def end(self, error: Exception | None) -> None:
@@ -352,7 +381,7 @@ class Deltas(Generic[_T]):
                 self._changed = anyio.Event()
             with reading_goes_on():
                 await self._changed.wait()
-        return self._queue.popleft()
+        return self._queue.take()
 
 
 class ReplyDeltas:
@@ -361,25 +390,33 @@ class ReplyDeltas:
     def __init__(self) -> None:
         self.words: Deltas[str] = Deltas()
         self.sounds: list[Deltas[bytes]] = []
-        self._kept: deque[Any] = deque(maxlen=_MAX_DELTAS)
+        self._kept = Backlog[Any]()
+        self.told = False
+
+    @property
+    def dropped(self) -> int:
+        """How many deltas slow readers have lost."""
+        sounds = sum(sound.dropped for sound in self.sounds)
+        return self._kept.dropped + self.words.dropped + sounds
 
     def keep(self, event: Any) -> None:
         """Keep a delta of a response that is perhaps not this one."""
-        self._kept.append(event)
+        self._kept.put(event, weight_bytes(event))
 
     def put(self, event: Any) -> None:
         """Add a delta, behind those that were kept."""
         if self._kept:
             self._put_kept(event.response_id)
         if not isinstance(event, _SOUNDS):
-            self.words.put(event.delta)
+            self.words.put(event.delta, len(event.delta))
             return
         for sound in self.sounds:
-            sound.put(event.delta)
+            sound.put(event.delta, len(event.delta))
 
     def _put_kept(self, response_id: str | None) -> None:
-        kept, self._kept = self._kept, deque(maxlen=_MAX_DELTAS)
-        for event in kept:
+        kept, self._kept = self._kept, Backlog[Any]()
+        while kept:
+            event = kept.take()
             if event.response_id == response_id:
                 self.put(event)
 
@@ -438,6 +475,11 @@ class Reply:
     def id(self) -> str | None:
         """The response's id, known from ``response.created`` on."""
         return self._request.response_id
+
+    @property
+    def dropped(self) -> int:
+        """How many deltas readers of it have lost, which were 10 000 or 16 MiB behind."""
+        return self._deltas.dropped
 
     @property
     def done(self) -> bool:

@@ -199,6 +199,9 @@ class Session(Generic[StateT]):
             write = self._pipeline.log.debug
         elif {error.code, error.type} & _SEVERE_CODES:
             write = self._pipeline.log.error
+        suppressed = self._pipeline.errors.due(str(error.code), str(error.type))
+        if suppressed is None:
+            return
         write(
             "the server reports an error",
             code=error.code,
@@ -206,6 +209,7 @@ class Session(Generic[StateT]):
             param=error.param,
             event_id=error.event_id,
             error_type=error.type,
+            **suppressed,
         )
 
     def _asked_out_of_band(self, response: ev.Response) -> bool | None:

@@ -25,6 +25,7 @@ from realtime_bus.server import (
     EnergyDetector,
     RealtimeServer,
     ResponderRequest,
+    ServerOptions,
     SileroDetector,
     Speech,
     SpeechDetector,
@@ -136,6 +137,7 @@ def happens(
     transcribed: bool = True,
     detector: Callable[[], SpeechDetector] = EnergyDetector,
     plugin: bool = True,
+    delay_s: float = 0.0,
     **options: Any,
 ) -> Outcome:
     """Let somebody make a sound one second into a story, on a clock that jumps."""
@@ -143,7 +145,10 @@ def happens(
 
     async def main() -> None:
         server = RealtimeServer(
-            Storyteller(story_s), detector_factory=detector, transcriber=Wrote(transcript)
+            Storyteller(story_s),
+            options=ServerOptions(transcription_delay_s=delay_s),
+            detector_factory=detector,
+            transcriber=Wrote(transcript),
         )
         sink = NullSink(clock=anyio.current_time)
         plugins: list[Any] = [sink, Interruption(sink)]
@@ -253,6 +258,21 @@ def test_without_words_length_decides(transcript: str | None, transcribed: bool)
     assert found.sent == []
     assert (found.responses, found.turns, found.playing) == (1, 1, True)
     assert [each.transcript for each in found.heard] == [None]
+
+
+def test_words_that_do_not_come_are_not_waited_for() -> None:
+    """After words_ms length decides; what is written down later changes nothing."""
+    found = happens(sound(300), "Stop!", delay_s=0.5, words_ms=100)
+    assert [each.transcript for each in found.heard] == [None]
+    assert (found.silent_ms, found.sent, found.playing) == (None, [], True)
+
+
+def test_what_has_no_words_is_a_turn_if_the_assistant_has_ended() -> None:
+    """Also where the answer ends while the transcript is waited for."""
+    found = happens(sound(300), "Yes.", delay_s=10, words_ms=500, story_s=2.1)
+    assert found.heard == []
+    assert found.sent == ["response.create"]
+    assert (found.responses, found.turns) == (2, 1)
 
 
 def test_items_may_be_kept() -> None:

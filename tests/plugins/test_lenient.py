@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -46,7 +46,7 @@ ODD: list[Any] = [
 """What stands where something else should: also numbers that no float holds, and long ids."""
 
 
-def sound(node: inspect.Type, name: str = "") -> Any:
+def sound(node: inspect.Type, name: str = "") -> Any:  # noqa: PLR0911  # a table of types
     """Return plain data that a type takes."""
     if isinstance(node, inspect.StructType):
         plain = {f.encode_name: sound(f.type, f.name) for f in node.fields}
@@ -83,7 +83,7 @@ def places(plain: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def odd_frames(cls: type[ev.Event]) -> Iterator[bytes]:
-    """Yield frames of an event with one odd value each, wherever there can be one; and bare ones."""
+    """Yield frames of an event with one odd value each, wherever one can be; and bare ones."""
     plain = sound(inspect.type_info(cls))
     yield json.dumps({"type": plain["type"]}).encode()
     yield json.dumps(dict.fromkeys(plain) | {"type": plain["type"]}).encode()
@@ -180,8 +180,8 @@ def test_what_is_narrowed_is_of_its_type(name: str) -> None:
         assert narrow(narrowed) is narrowed
         if "UnknownObject" in repr(narrowed):
             continue
-        try:
+        with suppress(msgspec.ValidationError):
             assert msgspec.json.decode(narrowed.to_json(), type=cls) == narrowed
-        except msgspec.ValidationError as error:
-            said = str(error)
-            assert re.search("Invalid enum value|[<>]=", said)  # these are allowed
+            continue
+        with pytest.raises(msgspec.ValidationError, match=r"Invalid enum value|[<>]="):
+            msgspec.json.decode(narrowed.to_json(), type=cls)

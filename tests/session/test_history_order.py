@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +76,35 @@ def test_a_restored_order_is_the_same(steps: list[tuple[bool, int, int]]) -> Non
     restored.place("new", "12")
     order.place("new", "12")
     assert list(restored) == list(order)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("pad"), st.integers(0, 9), st.integers(0, 9)), max_size=60)
+)
+def test_what_is_appended_is_last(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever was put, deleted and added again before, an item without a link comes last."""
+    order = Order()
+    for step, (kind, number, at) in enumerate(steps):
+        here = [*order]
+        if kind == "p":
+            order.place(f"{number}", here[at % len(here)] if here else None)
+        elif kind == "d":
+            order.delete(f"{number}")
+        else:
+            order.append(f"new {step}")
+            assert [*order] == [*here, f"new {step}"]
+
+
+def test_appending_takes_no_longer_to_a_long_conversation() -> None:
+    """A server that never says what an item follows costs the same for each of 16 000 items."""
+
+    def costs_s(count: int) -> float:
+        order = Order()
+        started_s = perf_counter()
+        for number in range(count):
+            order.append(str(number))
+        assert len(order) == count
+        return perf_counter() - started_s
+
+    costs_s(1000)
+    assert costs_s(16_000) < 16 * 5 * costs_s(1000)

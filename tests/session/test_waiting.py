@@ -156,7 +156,7 @@ async def test_two_readers_share_a_stream() -> None:
 
 async def test_a_reader_that_is_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream holds so many events; then the oldest go, and are counted."""
-    monkeypatch.setattr(_streams, "_MAX_QUEUED", 2)
+    monkeypatch.setattr(_streams, "MAX_EVENTS", 2)
     async with joined() as (session, peer):
         stream = session.stream(Started)
         peer.say(*map(speech, range(5)))

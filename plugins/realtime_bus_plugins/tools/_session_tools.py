@@ -17,7 +17,7 @@ import msgspec
 
 from realtime_bus import RealtimeBusError, Reply, Session, SessionClosed
 from realtime_bus import events as ev
-from realtime_bus.log import describe, get_logger
+from realtime_bus.log import Repeats, describe, get_logger
 
 from ._follow_up import Call
 from ._rounds import Action, Decline, FollowUp, Interrupt, Rounds, Run
@@ -49,6 +49,7 @@ class SessionTools:
         self.state = session.state
         self._session = session
         self._log = _log
+        self._repeats = Repeats(burst=5)
         self._tools = tools
         self._hosted = hosted
         self._follow_up = follow_up
@@ -176,9 +177,7 @@ class SessionTools:
         """Run a call, and return what it is answered with; raises nothing."""
         tool = self._tools.get(call.name)
         if tool is None:
-            self._log.warning(
-                "the model called an unknown tool", tool=call.name, call_id=call.call_id
-            )
+            self._tell("the model called an unknown tool", call)
             return unknown_tool(call.name, self._tools)
         outcome = Outcome("interrupted", interrupted(tool.name))
         figures = tool.statistics
@@ -200,11 +199,9 @@ class SessionTools:
     def _report(self, tool: Tool, call: Call, outcome: Outcome) -> None:
         about: dict[str, Any] = {"tool": tool.name, "call_id": call.call_id}
         if outcome.error is not None:
-            try:
-                described = describe(outcome.error)
-            except Exception:  # noqa: BLE001 - anybody's exception: its text may fail, too
-                described = {"error": type(outcome.error).__name__}
-            self._log.error("a tool failed", **about, **described)
+            suppressed = self._repeats.due(tool.name, type(outcome.error).__name__)
+            if suppressed is not None:
+                self._log.error("a tool failed", **about, **describe(outcome.error), **suppressed)
             failed = ev.HandlerFailed(
                 handler=f"tool {tool.name}",
                 event_type="response.output_item.done",
@@ -212,9 +209,16 @@ class SessionTools:
             )
             self._session.emit(failed)
         elif outcome.kind in ("invalid", "timed_out"):
-            self._log.warning("a tool call came to nothing", **about, reason=outcome.kind)
+            self._tell("a tool call came to nothing", call, reason=outcome.kind)
             # it may quote the arguments, which are nobody's business by default
             self._log.debug("the model was told why", **about, output=outcome.output)
+
+    def _tell(self, what: str, call: Call, **more: str) -> None:
+        """Warn, unless the log has been told the same again and again."""
+        suppressed = self._repeats.due(what)
+        if suppressed is not None:
+            about = {"tool": call.name[:80], "call_id": call.call_id, **more}
+            self._log.warning(what, **about, **suppressed)
 
     # sending
 

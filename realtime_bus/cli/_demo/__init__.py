@@ -195,11 +195,15 @@ class _Room:
         self._record = record
         self.person: Speaker = Speaker()
 
+    async def prepare(self, session: Session) -> None:
+        """Open both streams, without holding up the event loop."""
+        await self._device.prepare(session)
+        await anyio.to_thread.run_sync(self.person.open)
+
     def attach(self, session: Session) -> None:
         """Let all take part; each is fed by the session itself, the person's by the person."""
         self._device.attach(session)
         self._record.attach(session)
-        self.person.open()
         self.person.start(ev.AudioPCM())
         session.on_close(self.person.close)
 
