@@ -94,7 +94,8 @@ class Observed:
         successor = Observed(self.conversation)
         successor.started, successor.settings = True, settings
         successor.answered = self.answered
-        successor._answers = {*self.conversation.responses}
+        for response_id in self.conversation.responses:
+            successor._answers[response_id] = None
         return successor
 
     def see(self, event: ev.ServerEvent) -> None:
