@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from math import inf
+from types import TracebackType
 from typing import Final, Self
 
 import anyio
