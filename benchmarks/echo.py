@@ -76,12 +76,27 @@ class Air:
 class Room:
     """One room: a loudspeaker, a microphone, and a person who is told what to say.
 
+    Args:
+        air: What the microphone hears of the loudspeaker; None for nothing.
+        rate_hz: The only rate that the loudspeaker takes.
+        channels: And its channels.
+
     Attributes:
         now_ms: The room's clock.
         last_word_ms: When the person last said something.
+        played: What the loudspeaker played, 10 ms each, if it is kept.
     """
 
-    def __init__(self, air: Air | None) -> None:
+    def __init__(
+        self,
+        air: Air | None = None,
+        *,
+        rate_hz: int = RATE_HZ,
+        channels: int = 1,
+        keep: bool = False,
+    ) -> None:
+        self.rate_hz, self.channels = rate_hz, channels
+        self.played: list[bytes] | None = [] if keep else None
         self.now_ms = 0
         self.last_word_ms = -10_000
         self.output: Any = None
@@ -96,16 +111,20 @@ class Room:
     def pass_by(self) -> None:
         """Let 10 ms pass."""
         play, record = self.output, self.input
-        if play is None or record is None:
+        if play is None:
             return
-        played = bytearray(2 * FRAME)
-        play(memoryview(played), FRAME, None, None)
-        echo = 0 if self._air is None else self._air.carry(np.frombuffer(played, "<i2"))
-        said, self._words = self._words[:FRAME], self._words[FRAME:]
-        if len(said):
-            self.last_word_ms = self.now_ms
-        heard = np.rint(np.pad(said, (0, FRAME - len(said))) + echo)
-        record(memoryview(np.clip(heard, -32_768, 32_767).astype("<i2").tobytes()), FRAME, 0, 0)
+        frames = self.rate_hz // 100
+        played = bytearray(2 * frames * self.channels)
+        play(memoryview(played), frames, None, None)
+        if self.played is not None:
+            self.played.append(bytes(played))
+        if record is not None:
+            echo = 0 if self._air is None else self._air.carry(np.frombuffer(played, "<i2"))
+            said, self._words = self._words[:FRAME], self._words[FRAME:]
+            if len(said):
+                self.last_word_ms = self.now_ms
+            heard = np.clip(np.rint(np.pad(said, (0, FRAME - len(said))) + echo), -32_768, 32_767)
+            record(memoryview(heard.astype("<i2").tobytes()), FRAME, None, None)
         self.now_ms += 10
 
 
@@ -114,7 +133,12 @@ class _Stream:
 
     latency = 0.01
 
-    def __init__(self, room: Room, way: str, callback: Callable[..., None]) -> None:
+    def __init__(self, room: Room, way: str, callback: Callable[..., None], asked: Any) -> None:
+        if way == "output" and (asked["samplerate"], asked["channels"]) != (
+            room.rate_hz,
+            room.channels,
+        ):
+            raise RuntimeError("Invalid sample rate")
         self._room, self._way, self._callback = room, way, callback
 
     def start(self) -> None:
@@ -136,14 +160,18 @@ async def rooms(*each: Room, speed: float = 4.0) -> AsyncGenerator[None, None]:
     module: Any = ModuleType("sounddevice")
     module.PortAudioError = RuntimeError
     module.query_hostapis = lambda _: {"name": "a room"}
-    module.query_devices = lambda *_: {
+    module.query_devices = lambda device, _: {
         "hostapi": 0,
-        "default_samplerate": RATE_HZ,
+        "default_samplerate": each[device].rate_hz,
         "max_input_channels": 1,
-        "max_output_channels": 1,
+        "max_output_channels": 2,
     }
-    module.RawOutputStream = lambda device, callback, **_: _Stream(each[device], "output", callback)
-    module.RawInputStream = lambda device, callback, **_: _Stream(each[device], "input", callback)
+    module.RawOutputStream = lambda device, callback, **asked: _Stream(
+        each[device], "output", callback, asked
+    )
+    module.RawInputStream = lambda device, callback, **asked: _Stream(
+        each[device], "input", callback, asked
+    )
     time_to_pass = threading.Semaphore(0)
     over = False
 
@@ -215,7 +243,7 @@ async def converse(
     by_itself = 0
 
     @bus.on(PlaybackInterrupted)
-    def interrupted(event: PlaybackInterrupted) -> None:
+    def interrupted(_event: PlaybackInterrupted) -> None:
         nonlocal by_itself
         if room.now_ms - room.last_word_ms < 500:
             heard_ms.append(room.now_ms)
@@ -224,7 +252,7 @@ async def converse(
 
     async def until(condition: Callable[[], bool], limit_ms: float) -> None:
         end_ms = room.now_ms + limit_ms
-        while not condition() and room.now_ms < end_ms:
+        while not condition() and room.now_ms < end_ms:  # noqa: ASYNC110 - the room's clock tells nobody
             await anyio.sleep(0.01 / speed)
 
     barge_ins = heard = 0
@@ -278,10 +306,13 @@ async def conversations(
             )
         )
 
-    async with rooms(*each, speed=speed), server(speed) as url:
-        async with anyio.create_task_group() as tasks:
-            for number in range(count):
-                tasks.start_soon(hold, number, url)
+    async with (
+        rooms(*each, speed=speed),
+        server(speed) as url,
+        anyio.create_task_group() as tasks,
+    ):
+        for number in range(count):
+            tasks.start_soon(hold, number, url)
     return outcomes
 
 
@@ -340,9 +371,8 @@ def main() -> None:
         by_itself = sum(outcome.by_itself for outcome in outcomes)
         print(f"{'with' if cancelling else 'without'} echo cancellation, {minutes:.1f} min:")
         dropped_ms = sum(outcome.dropped_ms for outcome in outcomes)
-        print(
-            f"  {by_itself} self-interruptions, {by_itself / minutes:.1f} a minute; {dropped_ms} ms dropped"
-        )
+        print(f"  {by_itself} self-interruptions, {by_itself / minutes:.1f} a minute")
+        print(f"  {dropped_ms} ms of what was recorded were dropped")
         if cancelling:
             heard = sum(outcome.heard for outcome in outcomes)
             print(f"  {heard} of {sum(o.barge_ins for o in outcomes)} barge-ins heard")

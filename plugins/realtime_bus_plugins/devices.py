@@ -46,6 +46,7 @@ from ._devices import (
     Player,
     Recorder,
     Stream,
+    load_sounddevice,
 )
 from ._playback import ToSession
 
@@ -58,6 +59,7 @@ __all__ = [
     "NoSoundDevice",
     "Plays",
     "Speaker",
+    "list_devices",
 ]
 
 _CHUNK_MS = 20
@@ -200,6 +202,19 @@ class Speaker:
         self.flush()
 
 
+def list_devices() -> list[str]:
+    """Return the machine's sound devices, a line each, as PortAudio knows them.
+
+    The number at the beginning names a device, and so does (part of) its name; ``>`` marks the
+    default microphone, ``<`` the default loudspeaker.
+
+    Raises:
+        MissingExtra: The package sounddevice is not installed.
+        NoSoundDevice: There is no PortAudio.
+    """
+    return str(load_sounddevice().query_devices()).splitlines()
+
+
 class InputLevel(ev.BusEvent, frozen=True, kw_only=True, tag="bus.input_level"):
     """How loud the microphone is, a few times a second: for a meter.
 
@@ -226,7 +241,8 @@ class Microphone:
     the server has sent ``session.created``. Audio waits in a queue of at most ``limit_s``; beyond
     that the oldest is dropped and counted in `dropped_ms`: late speech is worth less than new.
 
-    Emits `InputLevel`, and `DeviceLost` and `DeviceReopened` when the device goes and comes back.
+    Emits `DeviceLost` and `DeviceReopened` when the device goes and comes back, and
+    `InputLevel` if asked for.
 
     Args:
         device: Which microphone; None for the default.
@@ -236,7 +252,7 @@ class Microphone:
         tail_s: How long the room goes on after the sink has been given its last sample: the
             device's latency, and the echo.
         push_to_talk: Send nothing but what is said between `press` and `release`.
-        level_every_s: How often `InputLevel` is emitted; None for never.
+        level_every_s: How often `InputLevel` is emitted, for a meter; None for never.
 
     Attributes:
         muted: Send silence.
@@ -251,7 +267,7 @@ class Microphone:
         half_duplex: Plays | None = None,
         tail_s: float = 0.3,
         push_to_talk: bool = False,
-        level_every_s: float | None = 0.1,
+        level_every_s: float | None = None,
     ) -> None:
         self._device = device
         self._limit_s = limit_s

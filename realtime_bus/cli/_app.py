@@ -141,7 +141,7 @@ class Answer(StrEnum):
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913  # each is an option of the command
     *,
     short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
     wav: Annotated[
@@ -177,6 +177,20 @@ def demo(
     backend: Annotated[
         str, typer.Option(help="asyncio or trio.", callback=known_backend)
     ] = "asyncio",
+    web: Annotated[
+        bool, typer.Option("--web", help="Talk yourself, in a web page on this machine.")
+    ] = False,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="With --web: do not open the browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="With --web: the port; 0 for any free one.", min=0, max=65535)
+    ] = 0,
+    host: Annotated[str, typer.Option(help="With --web: the address to listen on.")] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="With --web: a name by which other machines call this one; repeatable."),
+    ] = None,
 ) -> None:
     """Hold a conversation in which the person interrupts the assistant, and show it live.
 
@@ -185,18 +199,148 @@ def demo(
     """
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
-    if api_key_from is not None:
-        api_key = os.environ.get(api_key_from)
-        if not api_key:
-            raise typer.BadParameter(f"the variable {api_key_from} is not set")
+    key = _key(api_key, api_key_from)
+    if web:
+        _talk_in_page(host, port, tuple(name or ()), url, key, open_browser=not no_open)
+        return
     options = DemoOptions(
-        short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=api_key
+        short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=key
     )
     try:
         passed = run_until_signalled(functools.partial(run_demo, options), backend=backend)
     except Ended as ended:
         raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
     raise typer.Exit(0 if passed else 1)
+
+
+def _talk_in_page(  # each is an option of the command
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    url: str | None,
+    api_key: str | None,
+    *,
+    open_browser: bool,
+) -> None:
+    from ._demo._web import WebOptions, run_web  # noqa: PLC0415  # comes with an extra
+
+    options = WebOptions(
+        host=host, port=port, names=names, open_browser=open_browser, url=url, api_key=api_key
+    )
+    try:
+        run_until_signalled(functools.partial(run_web, options, typer.echo), backend="asyncio")
+    except Ended:
+        raise typer.Exit(0) from None
+
+
+def _key(given: str | None, variable: str | None) -> str | None:
+    """Return the key that was given, or that a variable has."""
+    if variable is None:
+        return given
+    key = os.environ.get(variable)
+    if not key:
+        raise typer.BadParameter(f"the variable {variable} is not set")
+    return key
+
+
+class Echo(StrEnum):
+    """What keeps the room out of a conversation."""
+
+    auto = "auto"
+    cancel = "cancel"
+    half_duplex = "half-duplex"
+    push_to_talk = "push-to-talk"
+    headphones = "headphones"
+
+
+@app.command()
+def talk(  # noqa: PLR0913  # each is an option of the command
+    *,
+    model: Annotated[str | None, typer.Option(help="A model of OpenAI's, by its name.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A provider's wss:// address; default: the local server.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
+    ] = None,
+    api_key_from: Annotated[
+        str | None,
+        typer.Option(
+            help="The environment variable that has the key for --url.", metavar="VARIABLE"
+        ),
+    ] = None,
+    instructions: Annotated[str | None, typer.Option(help="What the assistant is told.")] = None,
+    voice: Annotated[str | None, typer.Option(help="The assistant's voice.")] = None,
+    microphone: Annotated[
+        str | None,
+        typer.Option(help="Which microphone, by number or (part of) its name; see --devices."),
+    ] = None,
+    speaker: Annotated[str | None, typer.Option(help="Which loudspeaker, the same.")] = None,
+    devices: Annotated[bool, typer.Option("--devices", help="List them, and exit.")] = False,
+    echo: Annotated[
+        Echo,
+        typer.Option(help="What becomes of the loudspeaker's sound in the microphone."),
+    ] = Echo.auto,
+    aec: Annotated[bool, typer.Option("--aec", help="The same as --echo cancel.")] = False,
+    half_duplex: Annotated[
+        bool, typer.Option("--half-duplex", help="The same as --echo half-duplex.")
+    ] = False,
+    push_to_talk: Annotated[
+        bool, typer.Option("--push-to-talk", help="The same as --echo push-to-talk.")
+    ] = False,
+    view: Annotated[
+        View,
+        typer.Option(
+            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
+        ),
+    ] = View.auto,
+    backend: Annotated[
+        str, typer.Option(help="asyncio or trio.", callback=known_backend)
+    ] = "asyncio",
+) -> None:
+    """Talk with the assistant: microphone, loudspeaker, and the whole agent between them.
+
+    Needs the extra `devices`; with `aec` besides, no headphones are needed.
+    """
+    from realtime_bus_plugins.devices import list_devices  # noqa: PLC0415  # slow to import
+
+    from ._talk import TalkOptions, run_talk  # noqa: PLC0415  # slow to import
+
+    if devices:
+        typer.echo("\n".join(list_devices()) or "there is no sound device")
+        raise typer.Exit
+    short = [
+        kind
+        for kind, wanted in (
+            (Echo.cancel, aec),
+            (Echo.half_duplex, half_duplex),
+            (Echo.push_to_talk, push_to_talk),
+        )
+        if wanted
+    ]
+    if len(short) + (echo is not Echo.auto) > 1:
+        raise typer.BadParameter("--aec, --half-duplex, --push-to-talk and --echo exclude another")
+    if model is not None and url is not None:
+        raise typer.BadParameter("--model and --url exclude each other: the address names a model")
+    options = TalkOptions(
+        url=url or model,
+        api_key=_key(api_key, api_key_from),
+        instructions=instructions,
+        voice=voice,
+        microphone=_device(microphone),
+        speaker=_device(speaker),
+        echo=[*short, echo][0].value,
+        view=view.value,
+    )
+    try:
+        run_until_signalled(functools.partial(run_talk, options), backend=backend)
+    except Ended:
+        raise typer.Exit(0) from None
+
+
+def _device(name: str | None) -> int | str | None:
+    return int(name) if name is not None and name.isdigit() else name
 
 
 @app.command()

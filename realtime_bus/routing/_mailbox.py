@@ -76,7 +76,7 @@ class Mailbox:
         self._host = host
         self._call = awaitable(subscription, session)
         self._queue: deque[Any] = deque()  # events, and those that weigh something as `_Heavy`
-        self.pending_bytes = 0
+        self.pending_bytes: int = 0
         self._workers = 0  # started
         self._idle = 0  # … of which wait for the next wake-up
         self._running = 0  # events in a handler's hands

@@ -99,8 +99,8 @@ class Router:
     def route(self, event: Event | Drifted) -> None:
         """Send an event past the observers and interceptors to its handlers; never raises."""
         puts = self._direct.get(type(event))
-        if puts is None:
-            self._observe_and_intercept(event)
+        if puts is None:  # then it is no `Drifted`, which has an entry of its own
+            self._observe_and_intercept(event)  # type: ignore[arg-type]  # see above
         else:
             for put in puts:
                 put(event)
@@ -112,7 +112,7 @@ class Router:
         else:
             self._observe_and_intercept(event)
 
-    def _observe_and_intercept(self, event: Any) -> None:
+    def _observe_and_intercept(self, event: Event) -> None:
         route = self._routes.get(type(event)) or self._compile(type(event))
         for observe in route.observers:
             observe(event)

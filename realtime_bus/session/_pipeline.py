@@ -367,6 +367,8 @@ class Pipeline:
         self.lifecycle.mailbox_empty()
 
     def _emit_closed(self, close: Any) -> None:
+        # nothing follows: a cancelled owner's connection may go on delivering while it closes
+        self._route = self._route_heavy = _drop
         self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
         for kind, suppressed in self._failures.rest():
             of_one = zip(("handler", "event_type", "error", "where"), kind, strict=False)
@@ -389,9 +391,8 @@ class Pipeline:
     def abandon(self) -> None:
         """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
-        self._route = self._route_heavy = _drop
         self.router.close()
 
 
 def _drop(_event: object) -> None:
-    """Take the place of routing in a session that was left."""
+    """Take the place of routing in a session that has ended."""

@@ -100,6 +100,15 @@ def test_a_flush_is_a_short_fade_and_then_silence(
         assert not any(left(streams[0].play(20), channels))
 
 
+def test_what_had_not_begun_does_not_fade_out(streams: list[FakeStream]) -> None:
+    """Nothing is heard of an item that was flushed before the device took any of it."""
+    with Speaker() as speaker:
+        streams[0].play(20)
+        speaker.write(tone(100), item_id="a")
+        assert [part.played_ms for part in speaker.flush()] == [0]
+        assert not any(streams[0].play(20))
+
+
 @pytest.mark.parametrize(("rate_hz", "channels"), RATES)
 def test_what_is_written_after_a_flush_begins_at_once_under_the_fade(
     streams: list[FakeStream], rate_hz: int, channels: int

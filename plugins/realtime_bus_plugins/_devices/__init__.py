@@ -5,7 +5,7 @@ No plugin: `devices` exports what is public.
 
 from ._keeper import DeviceLost, DeviceReopened, Keeper
 from ._player import Player
-from ._portaudio import Device, NoSoundDevice, Stream
+from ._portaudio import Device, NoSoundDevice, Stream, load_sounddevice
 from ._recorder import FRAME_MS, Filter, Passage, Recorder
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Player",
     "Recorder",
     "Stream",
+    "load_sounddevice",
 ]

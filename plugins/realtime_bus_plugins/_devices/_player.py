@@ -77,7 +77,7 @@ class Player:
         """Fall silent, and return every item that was playing or queued, in order."""
         with self._lock:
             now = self._heard
-            if self._stage.given and self._ribbon.playing(now):
+            if self._ribbon.sounding(now):
                 self._ending = (self._stage, self._ribbon.take(RATE_HZ * FADE_MS // 1000))
             played = self._ribbon.flush(now)
             if self._stage.given:

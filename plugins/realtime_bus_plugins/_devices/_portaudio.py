@@ -130,7 +130,7 @@ def open_stream(
         MissingExtra: The package sounddevice is not installed.
         NoSoundDevice: There is no PortAudio, or no such device, or it cannot be opened.
     """
-    sounddevice = _load()
+    sounddevice = load_sounddevice()
     errors = (sounddevice.PortAudioError, ValueError)
     with _calls:
         try:
@@ -151,7 +151,13 @@ def open_stream(
     ) from error
 
 
-def _load() -> Any:
+def load_sounddevice() -> Any:
+    """Return sounddevice, which has no types.
+
+    Raises:
+        MissingExtra: It is not installed.
+        NoSoundDevice: There is no PortAudio.
+    """
     try:
         importlib.import_module("numpy")
         return importlib.import_module("sounddevice")

@@ -142,6 +142,7 @@ def _settings(options: DemoOptions) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "turn_detection": ev.ServerVad(silence_duration_ms=500),
         "transcription": ev.Transcription(model="gpt-4o-mini-transcribe"),
+        "reconnect": False,  # one conversation, on one connection: a lost one is to be seen
     }
     if options.url is not None:
         fields["instructions"] = (
@@ -195,11 +196,15 @@ class _Room:
         self._record = record
         self.person: Speaker = Speaker()
 
+    async def prepare(self, session: Session) -> None:
+        """Open both streams, without holding up the event loop."""
+        await self._device.prepare(session)
+        await anyio.to_thread.run_sync(self.person.open)
+
     def attach(self, session: Session) -> None:
         """Let all take part; each is fed by the session itself, the person's by the person."""
         self._device.attach(session)
         self._record.attach(session)
-        self.person.open()
         self.person.start(ev.AudioPCM())
         session.on_close(self.person.close)
 

@@ -12,6 +12,7 @@ from realtime_bus.audio import PlayedItem
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 _KEPT_LINES = 200
+_UNSHOWN = {"bus.input_level"}  # ten times a second, and the meter shows it
 
 
 class Line:
@@ -112,6 +113,8 @@ class Record:
         return perf_counter() - self.started_s
 
     def _note(self, event: ev.Event) -> None:
+        if event.type in _UNSHOWN:
+            return
         self.counts[event.type] += 1
         last = self.lines[-1] if self.lines else None
         if last is not None and last.name == event.type and event.type.endswith(".delta"):
