@@ -14,6 +14,7 @@ import pytest
 from realtime_bus import Bus, Session, SessionClosed, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
+from realtime_bus.server import EnergyDetector, RealtimeServer
 from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted
 from realtime_bus_plugins.telephony import (
     VONAGE,
@@ -270,6 +271,66 @@ async def test_a_hang_up_in_the_midst_of_a_request_is_no_error() -> None:
     assert not reached
 
 
+@pytest.mark.parametrize("who", ["caller", "agent"])
+async def test_a_call_outlives_the_sessions_connection(who: str) -> None:
+    """The server is lost and found again: the caller is heard, and either side can hang up."""
+    websocket = FakeWebSocket()
+    websocket.say(started())
+    server = RealtimeServer(detector_factory=EnergyDetector)
+    bus = Bus(log_errors=False)
+    happened = Happened(bus)
+    async with server.serve() as bound, PhoneCall(websocket) as call:
+        plugins = [call, Interruption(call)]
+        async with bus.connect(bound.url_for("any"), plugins=plugins, **call.settings) as session:
+            again = session.wait_for(ev.Reconnected, timeout_s=10)
+            server.sessions[0].drop()
+            websocket.say(media(bytes(160), 1))
+            await again
+            assert session.settings.input_format == ev.AudioPCMU()
+            sent: list[bytes] = []
+
+            def keep(event: ev.ClientEvent, session: Session) -> ev.ClientEvent:
+                assert isinstance(event, ev.InputAudioBufferAppend)
+                sent.append(event.audio)
+                return event
+
+            session.intercept_outgoing(ev.InputAudioBufferAppend, keep)
+            websocket.say(media(b"\x11" * 160, 2))
+            await until(lambda: b"\x11" * 160 in sent)
+            if who == "caller":
+                websocket.say(stopped())
+                with anyio.fail_after(5):
+                    await session.wait_closed()
+    assert happened.names == ["CallStarted", "CallEnded"][: 2 if who == "caller" else 1]
+    assert websocket.closed == 1
+
+
+async def test_a_hang_up_while_the_server_is_lost() -> None:
+    """Nobody dials for a caller who is gone."""
+    websocket = FakeWebSocket()
+    websocket.say(started())
+    addresses: list[str] = []
+    stop = anyio.Event()
+
+    async def serve() -> None:
+        async with RealtimeServer(detector_factory=EnergyDetector).serve() as bound:
+            addresses.append(bound.url_for("any"))
+            await stop.wait()
+
+    bus = Bus(log_errors=False)
+    async with anyio.create_task_group() as tasks, PhoneCall(websocket) as call:
+        tasks.start_soon(serve)
+        await until(lambda: addresses)
+        async with bus.connect(addresses[0], plugins=[call], **call.settings) as session:
+            lost = session.wait_for(ev.Reconnecting, timeout_s=10)
+            stop.set()
+            await lost
+            websocket.leave()
+            with anyio.fail_after(5):
+                await session.wait_closed()
+    assert websocket.closed == 1
+
+
 async def test_a_session_that_is_lost_is_an_error() -> None:
     """The caller is still there: `SessionClosed` is not swallowed, and the call is closed."""
     websocket = FakeWebSocket()
@@ -483,6 +544,21 @@ async def test_a_session_that_takes_nothing_loses_the_oldest() -> None:
         told = [(each.kind, each.count) for each in happened.events[1:]]  # type: ignore[attr-defined]
         assert told == [("dropped", 1), ("dropped", 10)]
         held.set()
+
+
+async def test_what_follows_the_start_at_once_is_not_lost() -> None:
+    """The first words may be read before anybody has taken the call."""
+    websocket = FakeWebSocket()
+    websocket.yields = False
+    websocket.say(started(), *(media(bytes(160), number) for number in range(1, 11)))
+    wire = Wire()
+    wire.begin(source=ev.AudioPCMU())
+    async with (
+        PhoneCall(websocket) as call,
+        Bus(raise_handler_errors=True).session(wire.transport, plugins=[call]),
+    ):
+        await until(lambda: sum(len(each.audio) for each in wire.sent) == 1600)
+        assert call.dropped_bytes == 0
 
 
 async def test_a_burst_is_not_lost() -> None:
