@@ -94,6 +94,9 @@ class Observed:
         successor = Observed(self.conversation)
         successor.started, successor.settings = True, settings
         successor.answered = self.answered
+        # what was heard as audio may be truncated there, too: the session sees to how
+        successor._voiced, successor._truncated = self._voiced, self._truncated
+        successor._received, successor._formats = self._received, self._formats
         for response_id in self.conversation.responses:
             successor._answers[response_id] = None
         return successor
