@@ -53,9 +53,9 @@ def _length(part: object) -> int:
     )
 
 
-def is_light(event: Event) -> bool:
-    """Tell an event that was emitted while a heavy frame was dispatched, and is no part of it."""
-    return isinstance(event, BusEvent) and not isinstance(event, _WITH_FRAMES)
+def is_light(cls: type[Event]) -> bool:
+    """Tell events that are no part of the frame in whose dispatch they are emitted."""
+    return issubclass(cls, BusEvent) and not issubclass(cls, _WITH_FRAMES)
 
 
 class Backlog(Generic[_T]):

@@ -21,7 +21,7 @@ from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
-from realtime_bus.log import Logger, Repeats, describe, get_logger, place_of
+from realtime_bus.log import Logger, Repeats, describe, get_logger
 from realtime_bus.routing import (
     LIGHT_BYTES,
     OUTGOING,
@@ -319,7 +319,7 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        suppressed = self._failures.due(handler, event_type, type(error).__name__, place_of(error))
+        suppressed = self._failures.due(handler, event_type, error=error)
         if suppressed is not None:
             self.log.error(
                 "a handler failed",

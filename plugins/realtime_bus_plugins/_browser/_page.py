@@ -49,8 +49,8 @@ class Page:
 
     def __init__(self, *, ahead_ms: int = 1000) -> None:
         self.id: str = secrets.token_urlsafe(16)
-        self.downlink = Downlink(ahead_ms=ahead_ms)
-        self.left = anyio.Event()
+        self.downlink: Downlink = Downlink(ahead_ms=ahead_ms)
+        self.left: anyio.Event = anyio.Event()
         self._ready = self._over = False
         self._connection: anyio.CancelScope | None = None
         self._lost_s: float | None = None

@@ -213,7 +213,7 @@ class SessionTools:
     def _report(self, tool: Tool, call: Call, outcome: Outcome) -> None:
         about: dict[str, Any] = {"tool": tool.name, "call_id": call.call_id}
         if outcome.error is not None:
-            suppressed = self._repeats.due(tool.name, type(outcome.error).__name__)
+            suppressed = self._repeats.due(tool.name, error=outcome.error)
             if suppressed is not None:
                 self._log.error("a tool failed", **about, **describe(outcome.error), **suppressed)
             failed = ev.HandlerFailed(
