@@ -135,7 +135,7 @@ def _stream(rng: random.Random) -> bytes:
 def _chunks(data: bytes, rng: random.Random) -> Iterator[bytes]:
     """Cut a stream: at once, anyhow, or byte by byte at some place of it."""
     most, start, fine = rng.choice((1, 3, 20, 500, 5_000, len(data) + 1)), 0, _FINE_CHUNKS
-    if most < 500 and rng.random() < 0.5:
+    if data and most < 500 and rng.random() < 0.5:
         yield data[: (start := rng.randint(1, len(data)))]
     while start < len(data):
         end = start + rng.randint(1, most if fine else 5_000)

@@ -12,9 +12,11 @@ from weakref import WeakSet
 import anyio
 import pytest
 from anyio.abc import ByteStream
+from websockets.uri import parse_uri
 
 from realtime_bus.transport import Dial, _transport, adapt
-from realtime_bus.transport._handshake import server_connection
+from realtime_bus.transport._handshake import client_connection, server_connection
+from realtime_bus.transport._stream import StreamTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +178,41 @@ async def test_connecting_that_is_cancelled_leaves_no_socket(
                         await anyio.lowlevel.checkpoint()
                     scope.cancel()
             assert sockets_to(port) == [], f"cancelled after {steps} steps"
+
+
+async def test_running_behind_a_goodbye_that_was_cut_off_ends_at_once(listen: Any) -> None:
+    """Who waits in `run` while a cancelled `aclose` leaves half a frame behind gets the end."""
+    broken = anyio.Event()
+
+    async def handle(stream: ByteStream) -> None:
+        connection = server_connection()
+        while connection.opening:
+            connection.receive(await stream.receive())
+        await stream.send(b"".join(connection.outgoing()))
+        await broken.wait()
+        await stream.send(b"\x89\x7e\0\x7e" + b"x" * 126)  # a ping that is too long
+        await stream.send_eof()  # type: ignore[attr-defined]  # a socket
+        await anyio.sleep_forever()
+
+    async with listen(handle) as port:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+        client = client_connection(parse_uri(f"ws://127.0.0.1:{port}/"))
+        transport = StreamTransport(stream, client, close_timeout_s=60)
+        assert await transport.open()
+        with anyio.move_on_after(0.05):
+            await stream.send(b"x" * 20_000_000)  # nobody reads: our close frame will be stuck
+        codes: list[int] = []
+
+        async def run() -> None:
+            codes.append((await transport.run(lambda _frame: None)).code)
+
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as closing:
+                    closing.start_soon(transport.aclose)
+                    await anyio.wait_all_tasks_blocked()
+                    tasks.start_soon(run)  # behind the reading that `aclose` does
+                    broken.set()
+                    await anyio.wait_all_tasks_blocked()
+                    scope.cancel()
+        assert len(codes) == 1
