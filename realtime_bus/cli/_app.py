@@ -320,7 +320,9 @@ def talk(  # noqa: PLR0913  # each is an option of the command
         if wanted
     ]
     if len(short) + (echo is not Echo.auto) > 1:
-        raise typer.BadParameter("--aec, --half-duplex, --push-to-talk and --echo exclude another")
+        raise typer.BadParameter(
+            "--aec, --half-duplex, --push-to-talk and --echo exclude each other"
+        )
     if model is not None and url is not None:
         raise typer.BadParameter("--model and --url exclude each other: the address names a model")
     options = TalkOptions(

@@ -50,8 +50,8 @@ def _unbuffered(descriptor: int) -> Iterator[None]:
     import tty  # noqa: PLC0415 - not on every platform
 
     before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor)
+    tty.setcbreak(descriptor, termios.TCSANOW)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

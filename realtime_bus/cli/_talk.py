@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -165,9 +165,10 @@ class _Call:
             "q": Session.aclose,
             "\x04": Session.aclose,  # Ctrl-D
         }
-        async for key in pressed_keys():
-            if key in does:
-                await does[key](session)
+        async with aclosing(pressed_keys()) as keys:  # which leaves the terminal as it was
+            async for key in keys:
+                if key in does:
+                    await does[key](session)
 
     async def _space(self, session: Session) -> None:
         if not self.talks:
