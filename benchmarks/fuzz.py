@@ -272,13 +272,16 @@ def _compare(value: Any, plain: Any, path: str) -> None:
 def _compare_fields(value: msgspec.Struct, plain: Any, path: str) -> None:
     if not isinstance(plain, dict):
         raise Different(f"{path}: {type(value).__name__} for {plain!r:.100}")
-    for field in msgspec.structs.fields(value):
+    for field in _fields(type(value)):
         found = getattr(value, field.name)
         said = plain.get(field.encode_name)
         if said is not None:
             _compare(found, said, f"{path}.{field.name}")
         elif found is not None and found != _default(field):
             raise Different(f"{path}.{field.name}: {found!r:.100} of nothing")
+
+
+_fields = cache(msgspec.structs.fields)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
@@ -400,7 +403,7 @@ def main(arguments: list[str] | None = None) -> int:
             seed = found.split(",", 1)[0].removeprefix("seed ")
             print(f"{found}\nagain: python -m benchmarks.fuzz --only {seed}")
             return 1
-        if sys.stderr.isatty() or total.total() % 100_000 == 0:
+        if total.total() % (100 * ROUND) == 0 or sys.stderr.isatty():
             each = (perf_counter() - begun_s) / total.total()
             sys.stderr.write(f"\r{total.total()} frames, {each * 1e6:.0f} us each ")
     shares = ", ".join(f"{count} {kind}" for kind, count in total.most_common())
