@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 _ROOT = Path(__file__).resolve().parent.parent
+_AGAIN = "REALTIME_BUS_SEED={} pytest tests/properties/test_faults.py"
 _SHARD = (sys.executable, "-m", "tests.properties")
 
 
@@ -47,6 +48,8 @@ class _Total:
             with self._lock:
                 self.figures.update(line.figures)
                 self.failed += line.failed
+                for seed, complaints in line.failed:
+                    sys.stderr.write(f"\n{_AGAIN.format(seed)}: {complaints[0][-300:]}\n")
                 done = self.figures["schedules"]
                 sys.stderr.write(
                     f"\r{done} of {self.count}, {done / self.taken_s:.1f} a second, "
@@ -101,7 +104,7 @@ def _show(total: _Total) -> None:
     for name, number in sorted(total.figures.items()):
         print(f"  {name:32} {number:>10}")
     for seed, complaints in sorted(total.failed):
-        print(f"FAILED: REALTIME_BUS_SEED={seed} pytest tests/properties/test_faults.py")
+        print(f"FAILED: {_AGAIN.format(seed)}")
         for complaint in complaints:
             print(f"    {complaint}")
 

@@ -7,7 +7,8 @@ speaks µ-law at real-time pace for half of the time, the calls evenly apart. Ev
 carries the time at which it was sent, and passes through untouched: that is the lateness, from
 phone to model and from model to phone. CPU is the application's own, user and system.
 
-On a busy machine lateness says more about the machine; CPU a call does not.
+`--floor` measures a bridge of thirty lines beside it: json, `websockets`, no account of what was
+heard, no barge-in. On a busy machine lateness says more about the machine; CPU a call does not.
 """
 
 from __future__ import annotations
@@ -308,7 +309,44 @@ async def _world(calls: int, seconds: float) -> None:
 # --- the application
 
 
-def _application(model_port: int, mark_ms: int) -> Any:
+def _by_hand(url: str, mark_ms: int) -> Callable[[Any], Any]:
+    """Return an endpoint without the bus: json, websockets, and a mark behind each piece."""
+    from websockets.asyncio.client import connect  # noqa: PLC0415 - not in the world's process
+
+    async def up(websocket: Any, model: Any) -> None:
+        async for text in websocket.iter_text():
+            message = json.loads(text)
+            if message["event"] == "media":
+                audio = message["media"]["payload"]
+                append = {"type": "input_audio_buffer.append", "audio": audio}
+                await model.send(json.dumps(append))
+
+    async def down(websocket: Any, model: Any) -> None:
+        number = 0
+        async for text in model:
+            message = json.loads(text)
+            if message["type"] != "response.output_audio.delta":
+                continue
+            audio = pybase64.b64decode(message["delta"])
+            for start in range(0, len(audio), 8 * mark_ms):
+                number += 1
+                piece = pybase64.b64encode_as_string(audio[start : start + 8 * mark_ms])
+                media = {"event": "media", "streamSid": "MZ1", "media": {"payload": piece}}
+                mark = {"event": "mark", "streamSid": "MZ1", "mark": {"name": str(number)}}
+                await websocket.send_text(json.dumps(media, separators=(",", ":")))
+                await websocket.send_text(json.dumps(mark, separators=(",", ":")))
+
+    async def answer(websocket: Any) -> None:
+        await websocket.accept()
+        async with connect(url, compression=None) as model:
+            downward = asyncio.ensure_future(down(websocket, model))
+            await up(websocket, model)
+            downward.cancel()
+
+    return answer
+
+
+def _application(model_port: int, mark_ms: int, *, by_hand: bool) -> Any:
     from starlette.applications import Starlette  # noqa: PLC0415 - not in the world's process
     from starlette.routing import WebSocketRoute  # noqa: PLC0415 - the same
     from starlette.websockets import WebSocket  # noqa: PLC0415 - the same
@@ -327,10 +365,13 @@ def _application(model_port: int, mark_ms: int) -> Any:
             async with bus.connect(url, api_key="none", plugins=plugins, **call.settings) as s:
                 await s.wait_closed()
 
-    return Starlette(routes=[WebSocketRoute("/twilio", answer)])
+    endpoint = _by_hand(url, mark_ms) if by_hand else answer
+    return Starlette(routes=[WebSocketRoute("/twilio", endpoint)])
 
 
-async def _measure(calls: int, seconds: float, mark_ms: int, loop_name: str) -> dict[str, Any]:
+async def _measure(
+    calls: int, seconds: float, mark_ms: int, loop_name: str, *, by_hand: bool = False
+) -> dict[str, Any]:
     import uvicorn  # noqa: PLC0415 - not in the world's process
 
     world = await asyncio.create_subprocess_exec(
@@ -349,7 +390,7 @@ async def _measure(calls: int, seconds: float, mark_ms: int, loop_name: str) -> 
     model_port = (await hear())["model_port"]
     with socket.create_server(("127.0.0.1", 0), backlog=calls) as listening:
         config = uvicorn.Config(
-            _application(model_port, mark_ms),
+            _application(model_port, mark_ms, by_hand=by_hand),
             ws="websockets-sansio",
             ws_per_message_deflate=False,
             log_level="error",
@@ -370,7 +411,7 @@ async def _measure(calls: int, seconds: float, mark_ms: int, loop_name: str) -> 
     return found | {
         "calls": calls,
         "mark_ms": mark_ms,
-        "loop": loop_name,
+        "loop": "by hand" if by_hand else loop_name,
         "cpu_ms_per_call_second": 1000 * cpu_s / took_s / calls,
         "cores": cpu_s / took_s,
     }
@@ -396,6 +437,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--mark-ms", type=int, default=20)
+    parser.add_argument("--floor", action="store_true", help="a bridge written by hand, too")
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--world", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -408,7 +450,9 @@ def main() -> None:
 
         run = uvloop.run
     name = "uvloop" if options.uvloop else "asyncio"
-    _show(run(_measure(options.calls, options.seconds, options.mark_ms, name)))
+    for by_hand in (False, True) if options.floor else (False,):
+        measured = _measure(options.calls, options.seconds, options.mark_ms, name, by_hand=by_hand)
+        _show(run(measured))
 
 
 if __name__ == "__main__":

@@ -244,10 +244,10 @@ class _Attached:
         if speech is not None:
             self._judge_by_length(speech)
 
-    def _cleared(self, _event: ev.InputAudioBufferCleared) -> None:
+    def _forgotten(self, _event: ev.InputAudioBufferCleared | ev.Reconnecting) -> None:
         for speech in [*self._speech.values()]:
             if not speech.committed and speech.meant is None:
-                speech.meant = False  # what nobody will ever hear
+                speech.meant = False  # no item will come of it
                 del self._speech[speech.started.item_id]
 
     _HANDLERS: ClassVar[dict[type[ev.Event], Any]] = {
@@ -255,7 +255,8 @@ class _Attached:
         ev.ConversationItemInputAudioTranscriptionDelta: _words,
         ev.ConversationItemInputAudioTranscriptionCompleted: _transcribed,
         ev.ConversationItemInputAudioTranscriptionFailed: _untranscribed,
-        ev.InputAudioBufferCleared: _cleared,
+        ev.InputAudioBufferCleared: _forgotten,
+        ev.Reconnecting: _forgotten,
     }
 
     # --- verdicts ----------------------------------------------------------------------------

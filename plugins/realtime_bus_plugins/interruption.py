@@ -29,6 +29,7 @@ from ._playback import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 __all__ = ["InterruptedItem", "Interruption", "PlaybackInterrupted", "PlaybackStarted"]
 
 _SETTLE_S = 2.0  # a far end that has not answered by then may be gone
+_MAX_ANNOUNCED = 64  # items in the sink's queue whose beginning is waited for
 _WAY = "bus.connect(..., plugins=[sink := NullSink(), Interruption(sink)])"
 
 
@@ -41,9 +42,9 @@ class Interruption:
     (``interrupt_response`` false). Audio and audio transcripts of what was interrupted that
     arrive later reach no handler.
 
-    Emits `PlaybackStarted` when an item is first heard, and `PlaybackInterrupted` when something
-    was cut off: the latter before any handler sees ``speech_started``, so that whoever hears of
-    the speech can rely on the silence.
+    Emits `PlaybackStarted` when an item is first heard (of up to 64 that are queued at once), and
+    `PlaybackInterrupted` when something was cut off: the latter before any handler sees
+    ``speech_started``, so that whoever hears of the speech can rely on the silence.
 
     Where the sink learns only later what had been heard (`SettlingSink`: it plays far away), the
     silence is as prompt, and truncations wait for that, at most two seconds and not beyond the
@@ -110,6 +111,7 @@ class _Attached:
         self._sink = sink
         self._machine = machine
         self._unsettled: list[ev.ConversationItemTruncate] = []
+        self._announcing = 0  # items that are waited for
 
     def subscribe(self, *, on_speech_started: bool) -> None:
         session = self.session
@@ -250,10 +252,19 @@ class _Attached:
     # --- when it is heard --------------------------------------------------------------------
 
     def _delivered(self, event: ev.ResponseOutputAudioDelta) -> None:
-        if self._machine.delivered(event):
+        if self._machine.delivered(event) and self._announcing < _MAX_ANNOUNCED:
             place = self._place(event.item_id)
             over_s = inf if place is None else _over_s(place)
-            self.session.start_soon(self._announce, event, self._machine.generation, over_s)
+            self._announcing += 1
+            self.session.start_soon(self._announce_once, event, self._machine.generation, over_s)
+
+    async def _announce_once(
+        self, event: ev.ResponseOutputAudioDelta, generation: int, over_s: float
+    ) -> None:
+        try:
+            await self._announce(event, generation, over_s)
+        finally:
+            self._announcing -= 1
 
     async def _announce(
         self, event: ev.ResponseOutputAudioDelta, generation: int, over_s: float

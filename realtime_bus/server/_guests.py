@@ -104,8 +104,11 @@ class Guests:
                 try:
                     await listener.serve(welcome, tasks)
                 except* (OSError, anyio.BrokenResourceError) as errors:
-                    _log.warning("a connection could not be accepted", error=str(errors))
-                self._cut_the_oldest()
+                    _log.warning(
+                        "a connection could not be accepted", error=repr(errors.exceptions)
+                    )
+                for _ in range(1 + len(self._strangers) // 4):
+                    self._cut_the_oldest()
                 await anyio.sleep(_BREATH_S)
 
     @contextmanager
