@@ -28,6 +28,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from copy import deepcopy
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -133,17 +134,16 @@ def _twist(plain: dict[str, Any], rng: random.Random) -> None:
     holder, key = rng.choice(list(_places(plain)))
     what = rng.random()
     if what < 0.45:
-        holder[key] = rng.choice(_ODD)
+        holder[key] = deepcopy(rng.choice(_ODD))
     elif what < 0.6:
         del holder[key]
     elif what < 0.7 and isinstance(holder, dict):
-        holder[rng.choice(("novelty", "type", "id", key + "s"))] = rng.choice(_ODD)
+        holder[rng.choice(("novelty", "type", "id", key + "s"))] = deepcopy(rng.choice(_ODD))
     elif what < 0.9:
-        other, at = rng.choice(list(_places(plain)) or [(holder, key)])
-        if key in holder if isinstance(holder, dict) else key < len(holder):
-            holder[key] = json.loads(json.dumps(other[at]))
+        other, at = rng.choice(list(_places(plain)))
+        holder[key] = deepcopy(other[at])
     else:
-        holder[key] = [holder[key]] * rng.randint(0, 3)
+        holder[key] = [deepcopy(holder[key]) for _ in range(rng.randint(0, 3))]
 
 
 def _damage(frame: bytes, other: bytes, rng: random.Random) -> bytes:
