@@ -152,11 +152,11 @@ class _Attached:
         self._reported: set[str] = set()
 
     def subscribe(self) -> None:
-        self._session.intercept(ev.InputAudioBufferSpeechStarted, self._started)
-        self._session.intercept(ev.InputAudioBufferSpeechStopped, self._stopped)
+        self._session.intercept(ev.InputAudioBufferSpeechStarted, self._started, narrowed=True)
+        self._session.intercept(ev.InputAudioBufferSpeechStopped, self._stopped, narrowed=True)
         self._session.intercept_outgoing(ev.InputAudioBufferAppend, self._sent)
         for kind, handler in self._HANDLERS.items():
-            self._session.on(kind)(partial(handler, self))
+            self._session.on(kind, narrowed=True)(partial(handler, self))
 
     @property
     def _has_floor(self) -> bool:
@@ -302,7 +302,7 @@ class _Attached:
                 by_hand = speech.stopped is None
                 if has_model and not by_hand and not settings.server_responds:
                     self._session.respond()
-            elif speech.words is not None and self._options.forget:
+            elif speech.words is not None and self._options.forget and item_id:
                 self._session.send_nowait(ev.ConversationItemDelete(item_id=item_id))
 
     # --- what it takes -----------------------------------------------------------------------
