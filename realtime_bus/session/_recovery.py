@@ -529,7 +529,9 @@ class Recovery:
         if self.active or item is None:  # it will be given back as far as it was heard
             return None
         parts, ids = self._parts, [each.id for each in history]
-        position = ids.index(item.id)
+        there_before = [
+            each for each in ids[: ids.index(item.id)] if parts.conversation.has_item(each)
+        ]
         made: Any = as_item(item)
         delete = ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item.id)
         if isinstance(made, str):  # nothing of it was heard: it leaves the conversation
@@ -543,7 +545,7 @@ class Recovery:
         create = ev.ConversationItemCreate(
             event_id=parts.next_event_id(),
             item=msgspec.structs.replace(made, id=there),
-            previous_item_id=ids[position - 1] if position else "root",
+            previous_item_id=there_before[-1] if there_before else "root",
         )
         self._names.add(item.id, there)
         parts.pipeline.names = self._names
