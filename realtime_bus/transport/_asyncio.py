@@ -183,9 +183,10 @@ class AsyncioTransport(asyncio.Protocol):
 
     async def abort(self) -> None:
         """Cut the connection without a word; what is held back is dropped."""
-        self._frames.abandon()
         self._abort()
         await self._wait_lost()
+        self._frames.abandon()
+        self._changed.notify()
 
     async def _wait_lost(self) -> None:
         while not self._lost and self._transport is not None:
@@ -302,7 +303,7 @@ class AsyncioTransport(asyncio.Protocol):
             self._note_closing()
 
     def _write(self, chunk: bytes | bytearray) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(chunk)
 
     def _take_backlog(self, size: int) -> bytearray:
@@ -314,7 +315,8 @@ class AsyncioTransport(asyncio.Protocol):
         if self._transport is None or self._lost:
             return
         if self._connection.wants_eof:
-            self._write(self._take_backlog(len(self._backlog)))  # closing waits for it
+            if self._backlog:  # closing waits for it
+                self._write(self._take_backlog(len(self._backlog)))
             self._transport.close()
         if self._close_timer is None and not self._connection.opening:
             self._close_timer = self._loop.call_later(self._close_timeout_s, self._abort)
