@@ -21,6 +21,7 @@ the session begins. One that is lost is told of (`DeviceLost`), and opened again
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -130,6 +131,11 @@ class Speaker:
         """
         self.flush()
         self._keeper.close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, and return when the device is closed."""
+        self.flush()
+        await anyio.to_thread.run_sync(functools.partial(self._keeper.close, wait=True))
 
     def start(self, audio_format: AudioFormat) -> None:
         """Take note of the format of the audio that follows.

@@ -20,6 +20,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from typing import Any, Literal
 
+import anyio
 import msgspec
 
 from realtime_bus import Bus, Session, UsageError
@@ -43,6 +44,8 @@ from ._keys import pressed_keys
 _SPEAKING_DBFS = -45.0
 _QUIETEST_DBFS = -60.0
 _GREETING = "Greet the person in one short sentence."
+
+_RACE = "conversation_already_has_active_response"  # no error: the session waits, and asks again
 
 Echo = Literal["auto", "cancel", "half-duplex", "push-to-talk", "headphones"]
 
@@ -95,13 +98,17 @@ async def run_talk(options: TalkOptions) -> None:
     notes: list[str] = []
     try:
         with _quiet_libraries(wanted=live):
-            async with _connected(options, call) as session:
-                title = f"{(options.url or 'local server').partition('?')[0]} · {call.keys}"
-                scene = Scene(title, record, call, call.speaker, name="realtime-bus talk")
-                view = LiveView(console) if live else PlainView(console)
-                session.start_soon(show, view, scene, notes)
-                session.start_soon(call.listen_to_keys, session)
-                await session.wait_closed()
+            try:
+                async with _connected(options, call) as session:
+                    title = f"{(options.url or 'local server').partition('?')[0]} · {call.keys}"
+                    scene = Scene(title, record, call, call.speaker, name="realtime-bus talk")
+                    view = LiveView(console) if live else PlainView(console)
+                    session.start_soon(show, view, scene, notes)
+                    session.start_soon(call.listen_to_keys, session)
+                    await session.wait_closed()
+            finally:
+                with anyio.CancelScope(shield=True):  # some 50 ms: what was played is heard
+                    await call.speaker.aclose()
     finally:
         _tell(console, record, call)
 
@@ -191,8 +198,9 @@ async def _connected(options: TalkOptions, call: _Call) -> AsyncGenerator[Sessio
     """Connect to a provider, or to a server of our own on loopback, and be greeted."""
     settings: dict[str, Any] = {
         "turn_detection": None if call.presses else ev.ServerVad(silence_duration_ms=500),
-        "transcription": ev.Transcription(model="gpt-4o-mini-transcribe"),
     }
+    if options.url is not None:  # the local server knows only what a script says
+        settings["transcription"] = ev.Transcription(model="gpt-4o-mini-transcribe")
     given = {"instructions": options.instructions, "voice": options.voice}
     settings |= {name: value for name, value in given.items() if value is not None}
     if options.url is not None:
@@ -231,7 +239,7 @@ def _quiet_libraries(*, wanted: bool) -> Iterator[None]:
 def _tell(console: Terminal, record: Record, call: _Call) -> None:
     """Print what was said, and what went less than well."""
     for said in record.said:
-        console.print(spoken(said), soft_wrap=True)
+        console.print(spoken(said))
     silent_ms = [happened.latency_s * 1000 for happened in record.interruptions]
     figures = [
         f"{record.turns} turns",
@@ -242,7 +250,7 @@ def _tell(console: Terminal, record: Record, call: _Call) -> None:
         if call.microphone.dropped_ms
         else "",
         f"devices lost {call.lost} times" if call.lost else "",
-        *(f"the server's error: {error.message}" for error in record.errors[-3:]),
+        *(f"the server's error: {error.message}" for error in record.errors if error.code != _RACE),
     ]
     for figure in filter(None, figures):
         console.print(figure, style="dim", highlight=False)

@@ -105,7 +105,7 @@ class Stream:
     def close(self, *, drain: bool = False) -> None:
         """Close it; what was played is heard to its end if asked for. Blocks some milliseconds."""
         if drain and not self.lost:
-            time.sleep(self.latency_s + 2 * self.block_ms / 1000)
+            time.sleep(self.latency_s + 3 * self.block_ms / 1000)
         self._closing = True
         with _calls:
             _open.discard(self)
