@@ -279,7 +279,9 @@ def _heard_elsewhere(part: PlayedItem, item: _Audio, reported: list[PlayedItem])
 def _truncations(cuts: list[_ItemCut]) -> list[ev.ClientEvent]:
     return [
         ev.ConversationItemTruncate(
-            item_id=item.item_id, content_index=item.content_index, audio_end_ms=end_ms
+            item_id=item.item_id,
+            content_index=max(0, item.content_index),  # a server may say -1, but takes none
+            audio_end_ms=end_ms,
         )
         for item, end_ms in cuts
         if item.action == "truncated"

@@ -36,6 +36,7 @@ from realtime_bus.errors import (
     CloseInfo,
     ConnectError,
     HostUnreachable,
+    SessionClosed,
     UpgradeRefused,
     UsageError,
 )
@@ -237,6 +238,8 @@ class Recovery:
                 retrying = self._retrying(close, gap)
                 await self._calm_down(close)
                 standby = await retrying(self._attempt)
+            except SessionClosed:  # it was left meanwhile
+                return False
             except Exception as error:  # noqa: BLE001  # what an application's own dial raises is told, too
                 self._give_up(close, error, self._tries - first_try, text_of(error))
         self._scope = None
@@ -379,10 +382,10 @@ class Recovery:
                 ready.set()
 
         connection.deliver = take
-        parts.pipeline.start_soon(read)
         standby = _Standby(connection, restoration, held, opener.url)
         taken = False
         try:
+            parts.pipeline.start_soon(read)  # which a session that was left meanwhile refuses
             with anyio.move_on_after(self._policy.restore_timeout_s):
                 await ready.wait()
             self._check(standby)
@@ -607,6 +610,8 @@ class Recovery:
         tries = self._tries
         try:
             return await self._attempt()
+        except SessionClosed:  # it was left meanwhile
+            raise
         except Exception as error:  # noqa: BLE001  # an application's own dial may raise anything
             log = self._parts.pipeline.log
             log.warning("the next connection cannot be opened yet", reason=text_of(error))
