@@ -6,13 +6,14 @@ handlers; plugins interrupt playback, sequence responses, run tools, record and 
 
 import typing
 
-from . import audio, events
+from . import audio, events, history
 from .bus import Bus, BusStatistics
 from .codec import Decoder, decode, decode_client, encode, narrow
 from .errors import (
     AuthenticationError,
     CloseInfo,
     ConnectError,
+    ConnectionLost,
     EventTooLarge,
     HostUnreachable,
     InvalidEvent,
@@ -45,6 +46,7 @@ from .session import (
     ConversationState,
     ItemState,
     Plugin,
+    Reconnect,
     Reply,
     ResponseState,
     Session,
@@ -62,6 +64,7 @@ __all__ = [
     "BusStatistics",
     "CloseInfo",
     "ConnectError",
+    "ConnectionLost",
     "ConversationState",
     "Decoder",
     "EventStream",
@@ -78,6 +81,7 @@ __all__ = [
     "Pattern",
     "Plugin",
     "RealtimeBusError",
+    "Reconnect",
     "Reply",
     "RequestError",
     "RequestRejected",
@@ -98,6 +102,7 @@ __all__ = [
     "decode_client",
     "encode",
     "events",
+    "history",
     "intercept",
     "intercept_outgoing",
     "narrow",

@@ -12,6 +12,7 @@ import msgspec
 from typing_extensions import TypeVar, Unpack
 
 from realtime_bus import events as ev
+from realtime_bus._secrets import unseen
 from realtime_bus.connect import target
 from realtime_bus.errors import UsageError
 from realtime_bus.events import ProtocolName, wire_protocol
@@ -25,7 +26,9 @@ from realtime_bus.routing import (
     registering,
 )
 from realtime_bus.session import (
+    Opener,
     Plugin,
+    Reconnect,
     Session,
     SessionContext,
     SessionKind,
@@ -154,9 +157,10 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Unpack[TranscriptionSettings],
     ) -> SessionContext[_S]: ...
@@ -172,9 +176,10 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Unpack[TranslationSettings],
     ) -> SessionContext[_S]: ...
@@ -191,12 +196,14 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Unpack[SessionSettings],
     ) -> SessionContext[_S]: ...
+    @unseen
     def connect(  # noqa: PLR0913  # each of its own; most calls give two
         self,
         model_or_url: str | None = None,
@@ -209,9 +216,10 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_timeout_s: float = 10.0,
-        ping_interval_s: float | None = 20.0,
-        ping_timeout_s: float | None = 20.0,
+        ping_interval_s: float | None = 5.0,
+        ping_timeout_s: float | None = 8.0,
         max_frame_bytes: int | None = 64 * 1024 * 1024,
+        reconnect: Reconnect | bool = True,
         dial: Dial | None = None,
         **settings: Any,
     ) -> SessionContext[Any]:
@@ -222,9 +230,9 @@ class Bus:
                 address, with the model in its query. None with `call_id` or `intent`.
             plugins: Attached to this session alone, after the bus's.
             state: The application's own object of this call: `Session.state`.
-            api_key: Key or client secret; ``OPENAI_API_KEY`` if left out. It is sent as a
-                bearer token and never shown. From the environment it is not sent over
-                unencrypted connections to other machines.
+            api_key: Key or client secret, sent as a bearer token wherever the session connects
+                to, and never shown. If left out, ``OPENAI_API_KEY`` is sent, but to OpenAI
+                alone: pass it here if another host should get it.
             call_id: Join a WebRTC or SIP call, as its sideband.
             intent: ``"transcription"`` for a session that only transcribes, ``"translation"`` for
                 one that only translates; each has settings of its own.
@@ -232,8 +240,12 @@ class Bus:
             ssl_context: For private authorities; certificates are always verified by default.
             open_timeout_s: Seconds until the server must have said ``session.created``.
             ping_interval_s: Seconds between keepalive pings; None sends none.
-            ping_timeout_s: Seconds that a pong may take.
+            ping_timeout_s: Seconds that the server has to show life after a ping, else the
+                connection is given up with 1011.
             max_frame_bytes: The largest frame that is accepted; None for no limit.
+            reconnect: How the session outlives a lost connection and the server's time limit; see
+                `Reconnect`. False ends it with its connection. The first connection is not
+                retried: that it fails is the caller's to know.
             dial: What opens the connection: `dial_picows` of `realtime_bus.transport` costs
                 less CPU, on asyncio and with the extra ``picows``; or a function of your own.
             **settings: `SessionSettings`, `TranscriptionSettings` or `TranslationSettings`: checked
@@ -247,23 +259,30 @@ class Bus:
             ConnectError: The server closed the connection at once; says why.
             RequestRejected: The server refused the settings.
             InvalidEvent: It would: a setting's value cannot be right.
-            UsageError: That kind of session has no such setting, or a plugin is none.
+            UsageError: That kind of session has no such setting, there is no such intent, or a
+                plugin is none.
         """
-        given = dict(headers or {})
-        where = target(model_or_url, call_id=call_id, intent=intent, api_key=api_key, headers=given)
-        open_transport = where.opener(
-            dial,
-            headers=given,
-            open_timeout_s=open_timeout_s,
-            ssl_context=ssl_context,
-            ping_interval_s=ping_interval_s,
-            ping_timeout_s=ping_timeout_s,
-            max_frame_bytes=max_frame_bytes,
-        )
+        policy = _policy(reconnect)
+        openers: list[Opener] = []
+        addresses = (model_or_url, *(policy.targets if policy is not None else ()))
+        targets = [
+            target(address, call_id=call_id, intent=intent, api_key=api_key, headers=headers or {})
+            for address in addresses
+        ]
+        for found in targets:
+            opener = found.opener(
+                dial,
+                open_timeout_s=open_timeout_s,
+                ssl_context=ssl_context,
+                ping_interval_s=ping_interval_s,
+                ping_timeout_s=ping_timeout_s,
+                max_frame_bytes=max_frame_bytes,
+            )
+            openers.append(Opener(found.shown, opener))
+        where = targets[0]
         return SessionContext(
             self._registry,
-            open_transport,
-            url=where.shown,
+            openers,
             protocol=where.protocol,
             kind=where.kind,
             plugins=check_plugins(plugins),
@@ -271,6 +290,8 @@ class Bus:
             wait_created=True,
             open_timeout_s=open_timeout_s,
             settings=settings,
+            reconnect=policy,
+            restores=call_id is None,  # a call's conversation lives on without its sideband
         )
 
     @overload
@@ -340,8 +361,7 @@ class Bus:
         kind: SessionKind = "translation" if protocol == "translation" else "realtime"
         return SessionContext(
             self._registry,
-            there_already,
-            url="",
+            [Opener("", there_already)],
             protocol=wire_protocol(protocol),
             kind=kind,
             plugins=check_plugins(plugins),
@@ -386,3 +406,11 @@ class Bus:
     def statistics(self) -> BusStatistics:
         """Return the figures of every handler, over all sessions, open and ended."""
         return BusStatistics(sessions=len(self.sessions), handlers=self._registry.statistics())
+
+
+def _policy(reconnect: Reconnect | bool) -> Reconnect | None:  # as it was given
+    if isinstance(reconnect, Reconnect):
+        return reconnect
+    if not isinstance(reconnect, bool):
+        raise UsageError(f"connect(reconnect={reconnect!r:.80}) takes a Reconnect, True or False")
+    return Reconnect() if reconnect else None

@@ -15,7 +15,8 @@
     │   └── TransportClosed     … seen by the one who wanted to write
     ├── RequestError            a request that brought no success
     │   ├── RequestRejected     the server answered with an error event
-    │   └── RequestTimeout      the server did not answer in time
+    │   ├── RequestTimeout      the server did not answer in time
+    │   └── ConnectionLost      the connection broke before the answer; the session goes on
     └── MissingExtra            an optional dependency is not installed
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "AuthenticationError",
     "CloseInfo",
     "ConnectError",
+    "ConnectionLost",
     "EventTooLarge",
     "HostUnreachable",
     "InvalidEvent",
@@ -64,6 +66,14 @@ class CloseInfo(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     clean: bool = True
     error: BaseException | None = None
+
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing was cut off: a clean close with 1000, 1001 or without a code (1005).
+
+        A server that closes with 1011, say, may be polite about it, and has failed all the same.
+        """
+        return self.clean and self.code in {1000, 1001, 1005}
 
     def __str__(self) -> str:
         return f"{self.code} ({self.reason})" if self.reason else str(self.code)
@@ -241,6 +251,18 @@ class RequestTimeout(RequestError, TimeoutError):
     def __init__(self, message: str, *, event_type: str, event_id: str, timeout_s: float) -> None:
         super().__init__(message, event_type=event_type, event_id=event_id)
         self.timeout_s = timeout_s
+
+
+class ConnectionLost(RequestError, ConnectionError):
+    """The connection broke before a request was answered; the session goes on over the next one.
+
+    Attributes:
+        close: How the connection ended.
+    """
+
+    def __init__(self, message: str, *, event_type: str, event_id: str, close: CloseInfo) -> None:
+        super().__init__(message, event_type=event_type, event_id=event_id)
+        self.close = close
 
 
 class MissingExtra(RealtimeBusError, ImportError):

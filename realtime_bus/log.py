@@ -5,7 +5,8 @@ Rules:
 1. ``logging.getLogger("realtime_bus")`` decides the level, as for any library: silent below
    warning unless configured, never on stdout.
 2. Where the application has configured structlog, lines go its way, structured.
-3. Tracebacks are text without local variables: those may hold a caller's secrets.
+3. Tracebacks are text without local variables: those may hold a caller's secrets. Keys that are in
+   use are taken out of every line, whoever has told them.
 4. A line that cannot be written harms nobody: logging never raises.
 5. What happens again and again is written once, then counted, and told every few seconds
    (`Repeats`): a handler that fails at sixty events a second does not fill a disk.
@@ -24,6 +25,8 @@ from types import TracebackType
 from typing import Any, cast
 
 import structlog
+
+from realtime_bus._secrets import redact
 
 __all__ = ["Logger", "Repeats", "describe", "get_logger", "text_of"]
 
@@ -75,13 +78,16 @@ class Logger:
     def _write(self, level: int, event: str, values: dict[str, object]) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        every = {**self._values, **values}
+        every = {
+            name: redact(value) if isinstance(value, str) else value
+            for name, value in {**self._values, **values}.items()
+        }
         try:
             if structlog.is_configured():
                 configured: Any = structlog.get_logger(self._logger.name)
                 getattr(configured, logging.getLevelName(level).lower())(event, **every)
                 return
-            text = _render(None, "", {"event": event, **every})
+            text = redact(_render(None, "", {"event": event, **every}))
         except Exception as error:  # noqa: BLE001  # a processor's or a value's: the line is told without
             text = f"{event} [this line could not be rendered: {type(error).__name__}]"
         with suppress(Exception):  # a logging handler's
@@ -179,7 +185,7 @@ def describe(error: BaseException) -> dict[str, str]:
     The traceback has no local variables, at most twelve frames of each exception and four of its
     causes or members, so that it is cheap to make: the standard library looks at all of them.
     """
-    lines = "".join(_trace(error, _MAX_LINKS))
+    lines = redact("".join(_trace(error, _MAX_LINKS)))
     return {"error": _told(error), "traceback": lines[-_MAX_CHARACTERS:]}
 
 
@@ -217,8 +223,8 @@ def _told(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what an exception says; one of an application's own may fail at that, too."""
+    """Return what an exception says, without keys; one of an application's own may fail at that."""
     try:
-        return str(error)
+        return redact(str(error))
     except Exception:  # noqa: BLE001  # see above
         return "<its text could not be made>"

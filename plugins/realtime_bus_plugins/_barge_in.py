@@ -212,11 +212,9 @@ class BargeIn:
     def _cut_part(self, part: PlayedItem, reported: list[PlayedItem]) -> _ItemCut:
         """Return what becomes of a part, and at which ms it would be truncated."""
         item = self._items.get(part.item_id)
-        received_ms = part.written_ms
-        if item is not None and part.content_index in item.received:
-            received_ms = item.ms(item.received[part.content_index])
+        received_ms = self.received_ms(part)
         heard_ms = min(part.played_ms, received_ms)
-        end_ms = min(heard_ms, received_ms - self._margin_ms)
+        end_ms = self.end_ms(part)
         cut = InterruptedItem(
             item_id=part.item_id,
             content_index=part.content_index,
@@ -226,6 +224,17 @@ class BargeIn:
             action="left" if item is None else self._action(part, item, end_ms, reported),
         )
         return cut, end_ms
+
+    def end_ms(self, part: PlayedItem) -> int:
+        """Return where a part is to be truncated, by what was heard of it; rule 3."""
+        return min(part.played_ms, self.received_ms(part) - self._margin_ms)
+
+    def received_ms(self, part: PlayedItem) -> int:
+        """Return how much the server has sent of a part; what the sink got, if that is unknown."""
+        item = self._items.get(part.item_id)
+        if item is None or part.content_index not in item.received:
+            return part.written_ms
+        return item.ms(item.received[part.content_index])
 
     def _action(
         self, part: PlayedItem, item: _Audio, end_ms: int, reported: list[PlayedItem]
@@ -270,7 +279,9 @@ def _heard_elsewhere(part: PlayedItem, item: _Audio, reported: list[PlayedItem])
 def _truncations(cuts: list[_ItemCut]) -> list[ev.ClientEvent]:
     return [
         ev.ConversationItemTruncate(
-            item_id=item.item_id, content_index=item.content_index, audio_end_ms=end_ms
+            item_id=item.item_id,
+            content_index=max(0, item.content_index),  # a server may say -1, but takes none
+            audio_end_ms=end_ms,
         )
         for item, end_ms in cuts
         if item.action == "truncated"

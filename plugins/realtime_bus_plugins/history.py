@@ -9,19 +9,15 @@
         print(history.of(session).render())
         print(history.of(session).cost({"gpt-realtime": Prices(input_text=4, output_text=16)}))
 
-The rules are in ``_history/_state.py`` and ``_history/_order.py``.
+The session keeps it: it is what a lost connection's successor is told. See `Session.keep_history`.
 """
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import msgspec
 
 from realtime_bus import Session, UsageError
-from realtime_bus import events as ev
-
-from ._history import (
+from realtime_bus.history import (
     Cost,
     FunctionCall,
     HistoryItem,
@@ -48,42 +44,30 @@ __all__ = [
 
 
 class History:
-    """Keep the state of each session's conversation.
+    """Keep the state of each session's conversation, and read it.
 
     It needs no other plugin. With `Interruption` it also knows what was heard of an answer that
     was cut off, and how long that was; without, only what a truncation says. It does not listen
     to audio.
-
-    A state belongs to its session, and can be read after the session's end for as long as
-    somebody holds that session.
     """
-
-    def __init__(self) -> None:
-        self._states: WeakKeyDictionary[Session, HistoryState] = WeakKeyDictionary()
 
     def attach(self, session: Session) -> None:
         """Watch a session. Called by the bus."""
-        self._states[session] = HistoryState()
-        # an interceptor: so that any handler of an event finds the state as it is after it
-        session.intercept(tuple(HistoryState.SEEN), self._see, narrowed=True)
-
-    def _see(self, event: ev.Event, session: Session) -> ev.Event:
-        self._states[session].see(event)
-        return event
+        session.keep_history()
 
     def of(self, session: Session) -> HistoryState:
         """Return the state of a session's conversation; it goes on changing with it.
 
         Raises:
-            UsageError: The session's bus does not have this plugin.
+            UsageError: The session keeps none: it has neither this plugin nor can it reconnect.
         """
-        try:
-            return self._states[session]
-        except (KeyError, TypeError):
+        state = getattr(session, "history", None)
+        if not isinstance(state, HistoryState):
             raise UsageError(
                 "this session has no history: the plugin was not there when it began; "
                 "give it to Bus(plugins=[...]) or to connect(plugins=[...])"
-            ) from None
+            )
+        return state
 
     def snapshot(self, session: Session) -> bytes:
         """Return the state as JSON text (UTF-8).
@@ -102,8 +86,8 @@ class History:
             UsageError: The session's bus does not have this plugin.
             msgspec.DecodeError: The text is no snapshot.
         """
-        self.of(session)  # refuses a session that is not ours
+        state = self.of(session)
         if not isinstance(snapshot, HistorySnapshot):
             snapshot = msgspec.json.decode(snapshot, type=HistorySnapshot)
-        state = self._states[session] = HistoryState.restore(snapshot)
+        state.load(snapshot)
         return state

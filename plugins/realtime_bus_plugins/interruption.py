@@ -17,16 +17,18 @@ from math import inf
 from typing import NamedTuple
 
 import anyio
+import msgspec
 
 from realtime_bus import Session, SessionClosed, UsageError
 from realtime_bus import events as ev
-from realtime_bus.audio import AudioSink, PlayedItem, SessionSlot
+from realtime_bus.audio import AudioSink, PlayedItem, SessionSlot, SettlingSink
 
 from ._barge_in import BargeIn
 from ._playback import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["InterruptedItem", "Interruption", "PlaybackInterrupted", "PlaybackStarted"]
 
+_SETTLE_S = 2.0  # a far end that has not answered by then may be gone
 _MAX_ANNOUNCED = 64  # items in the sink's queue whose beginning is waited for
 _WAY = "bus.connect(..., plugins=[sink := NullSink(), Interruption(sink)])"
 
@@ -43,6 +45,10 @@ class Interruption:
     Emits `PlaybackStarted` when an item is first heard (of up to 64 that are queued at once), and
     `PlaybackInterrupted` when something was cut off: the latter before any handler sees
     ``speech_started``, so that whoever hears of the speech can rely on the silence.
+
+    Where the sink learns only later what had been heard (`SettlingSink`: it plays far away), the
+    silence is as prompt, and truncations wait for that, at most two seconds and not beyond the
+    next response: they never say less than `PlaybackInterrupted` did.
 
     A plugin that judges whether speech was meant for the assistant, and drops the event
     otherwise, belongs before this one.
@@ -71,6 +77,7 @@ class Interruption:
         """
         self._slot.take(session)
         session.on_close(self._detach)
+        session.busy_while(lambda: self._sink.playing)
         machine = BargeIn(session.conversation, margin_ms=self._margin_ms)
         self._attached = _Attached(session, self._sink, machine)
         self._attached.subscribe(on_speech_started=self._on_speech_started)
@@ -103,6 +110,7 @@ class _Attached:
         self.session = session
         self._sink = sink
         self._machine = machine
+        self._unsettled: list[ev.ConversationItemTruncate] = []
         self._announcing = 0  # items that are waited for
 
     def subscribe(self, *, on_speech_started: bool) -> None:
@@ -114,6 +122,10 @@ class _Attached:
         if on_speech_started:
             # an interceptor: not even an inline handler of the application comes before it
             session.intercept(ev.InputAudioBufferSpeechStarted, self._speech, narrowed=True)
+        if isinstance(self._sink, SettlingSink):
+            # the model must not answer before it knows: what is known by then has to do
+            session.intercept(ev.InputAudioBufferSpeechStopped, self._settled_by_now)
+            session.intercept_outgoing(ev.ResponseCreate, self._settled_by_now)
 
     # --- interrupting ------------------------------------------------------------------------
 
@@ -136,7 +148,14 @@ class _Attached:
         played = self._flush(failures)
         latency_s = time.perf_counter() - since_s
         cut = self._machine.cut(played, server_cancels=server_cancels)
-        self._send(cut.send, failures)
+        for item in cut.items:
+            self.session.note_heard(
+                item.item_id,
+                content_index=item.content_index,
+                heard_ms=item.played_ms,
+                generated_ms=item.received_ms,
+            )
+        self._send(self._due_now(cut.send), failures)
         happening = None
         if cut.items:
             happening = PlaybackInterrupted(
@@ -165,6 +184,51 @@ class _Attached:
                 return  # the session ended meanwhile: there is no conversation left to correct
             except Exception as error:  # noqa: BLE001 - an interceptor's: raised when all is done
                 failures.append(error)
+
+    # --- a sink that plays far away ----------------------------------------------------------
+
+    def _due_now(self, events: list[ev.ClientEvent]) -> list[ev.ClientEvent]:
+        """Return what need not wait for the sink to know what was heard; see to the rest."""
+        if not isinstance(self._sink, SettlingSink):
+            return events
+        later = [event for event in events if isinstance(event, ev.ConversationItemTruncate)]
+        if later:
+            self._unsettled += later
+            self.session.start_soon(self._settle, self._sink, later)
+        return [event for event in events if event not in later]
+
+    async def _settle(self, sink: SettlingSink, later: list[ev.ConversationItemTruncate]) -> None:
+        """Truncate at what was heard, once it is known."""
+        played: list[PlayedItem] = []
+        try:
+            with anyio.move_on_after(_SETTLE_S):
+                played = await sink.settled()
+        finally:
+            heard = {(part.item_id, part.content_index): part for part in played}
+            for event in [each for each in later if each in self._unsettled]:
+                part = heard.get((event.item_id, event.content_index))
+                end_ms = event.audio_end_ms
+                if part is not None:
+                    end_ms = max(end_ms, self._machine.end_ms(part))
+                    self.session.note_heard(
+                        part.item_id,
+                        content_index=part.content_index,
+                        heard_ms=end_ms,
+                        generated_ms=self._machine.received_ms(part),
+                    )
+                self._truncate(event, end_ms)
+
+    def _settled_by_now(self, event: ev.Event, session: Session) -> ev.Event:  # noqa: ARG002 - an interceptor is called with it
+        for waiting in [*self._unsettled]:
+            self._truncate(waiting, waiting.audio_end_ms)
+        return event
+
+    def _truncate(self, event: ev.ConversationItemTruncate, end_ms: int) -> None:
+        self._unsettled.remove(event)
+        failures: list[BaseException] = []
+        self._send([msgspec.structs.replace(event, audio_end_ms=end_ms)], failures)
+        if failures:
+            self.session.start_soon(_fail, failures[0])
 
     # --- what comes --------------------------------------------------------------------------
 

@@ -87,6 +87,11 @@ class ProtocolCheck:
         """Watch a session. Called by the bus."""
         observed, repeats = Observed(session.conversation), Repeats()
 
+        def reconnected(event: ev.Reconnected, session: Session) -> ev.Reconnected:
+            nonlocal observed
+            observed = observed.successor(session.settings)
+            return event
+
         def received(event: ev.ServerEvent, session: Session) -> ev.ServerEvent:  # noqa: ARG001 - an interceptor is called with it
             observed.see(event)
             return event
@@ -102,6 +107,7 @@ class ProtocolCheck:
             return event
 
         session.intercept(tuple(Observed.SEEN), received, narrowed=True)
+        session.intercept(ev.Reconnected, reconnected)
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), sending)
 
     def _passes(

@@ -19,7 +19,7 @@ from realtime_bus.audio import PlayedItem, SessionSlot, feed_sink
 from realtime_bus.events import AudioFormat
 from realtime_bus.log import Repeats, get_logger
 
-from ._playback import RATE_HZ, FromSession, Timeline
+from ._playback import RATE_HZ, Ribbon
 
 __all__ = ["NullSink", "Track", "WavSink", "write_stereo_wav", "write_wav"]
 
@@ -52,9 +52,8 @@ class _ClockSink:
         self._clock = clock
         self.dropped_bytes: int = 0
         self._origin_s: float | None = None
+        self._ribbon = Ribbon(counting_only=self._counting_only)
         self._repeats = Repeats()
-        self._timeline = Timeline(rate_hz=RATE_HZ)
-        self._converter = FromSession(counting_only=self._counting_only)
         name = type(self).__name__
         self._slot = SessionSlot(
             self, f"bus.connect(..., plugins=[sink := {name}(), Interruption(sink)])"
@@ -74,21 +73,19 @@ class _ClockSink:
         """Take note of the format of the audio that follows, and start the clock.
 
         Raises:
-            MissingExtra: The format must be decoded, and audioop-lts is missing (Python 3.13).
+            MissingExtra: The format must be decoded, and what does it is not installed.
         """
         self._now()
-        self._converter.use(audio_format)
+        self._ribbon.start(audio_format)
 
     def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
         """Queue audio of an item behind what is already queued."""
-        if self._drops(audio):
-            return
-        samples = self._converter.samples(audio, (item_id, content_index))
-        self._timeline.write(self._now(), samples, item_id=item_id, content_index=content_index)
+        if not self._drops(audio):
+            self._ribbon.write(self._now(), audio, item_id=item_id, content_index=content_index)
 
     def _drops(self, audio: bytes) -> bool:
         """Drop audio if too much is queued; counted, and told."""
-        if not self._timeline.full(self._now()):
+        if not self._ribbon.full(self._now()):
             return False
         self.dropped_bytes += len(audio)
         suppressed = self._repeats.due("full")
@@ -99,22 +96,21 @@ class _ClockSink:
 
     def flush(self) -> list[PlayedItem]:
         """Fall silent now, and return every item that was playing or queued, in order."""
-        self._converter.forget()
-        return self._timeline.flush(self._now())
+        return self._ribbon.flush(self._now())
 
     def positions(self) -> list[PlayedItem]:
         """Return the same as `flush` would, without stopping anything."""
-        return self._timeline.positions(self._now())
+        return self._ribbon.positions(self._now())
 
     @property
     def playing(self) -> bool:
         """Whether something can be heard now, or is queued to be."""
-        return self._timeline.playing(self._now())
+        return self._ribbon.playing(self._now())
 
     @property
     def remaining_s(self) -> float:
         """How long what is queued will still play, in seconds."""
-        return self._timeline.remaining(self._now()) / RATE_HZ
+        return self._ribbon.remaining(self._now()) / RATE_HZ
 
     @property
     def started_s(self) -> float | None:
@@ -166,28 +162,11 @@ class WavSink(_ClockSink):
     ) -> None:
         super().__init__(clock=clock)
         self.path = path
-        self._ribbon = bytearray()
-
-    def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
-        """Queue audio of an item behind what is already queued."""
-        if self._drops(audio):
-            return
-        pcm = self._converter.convert(audio, (item_id, content_index))
-        start = self._timeline.write(
-            self._now(), len(pcm) // 2, item_id=item_id, content_index=content_index
-        )
-        self._ribbon.extend(bytes(2 * start - len(self._ribbon)))
-        self._ribbon.extend(pcm)
-
-    def flush(self) -> list[PlayedItem]:
-        """Fall silent now, and return every item that was playing or queued, in order."""
-        del self._ribbon[2 * self._now() :]
-        return super().flush()
 
     @property
     def heard(self) -> bytes:
         """What was heard until now, from the first sample on: PCM16, 24 kHz, mono."""
-        return bytes(self._ribbon[: 2 * self._now()])
+        return self._ribbon.until(self._now())
 
     @property
     def track(self) -> Track:
@@ -203,7 +182,7 @@ class WavSink(_ClockSink):
         """
         super().close()
         if self.path is not None:
-            write_wav(self.path, bytes(self._ribbon))
+            write_wav(self.path, self.heard)
 
 
 def write_wav(path: _StrPath, pcm: bytes, *, rate_hz: int = 24_000, channels: int = 1) -> None:

@@ -158,7 +158,7 @@ class _Attached:
     def _buffer_cleared(self, event: ev.OutputAudioBufferCleared) -> None:
         self._log.silenced(event.response_id, self._frame_s(), interrupted=True)
 
-    def _closed(self, _event: ev.Closed) -> None:
+    def _closed(self, _event: ev.Closed | ev.Reconnecting) -> None:
         for turn in self._log.close():
             self._session.emit(turn)
 
@@ -180,6 +180,7 @@ class _Attached:
         ev.OutputAudioBufferStopped: _buffer_stopped,
         ev.OutputAudioBufferCleared: _buffer_cleared,
         ev.Closed: _closed,
+        ev.Reconnecting: _closed,  # a response that had begun does not go on
     }
 
 

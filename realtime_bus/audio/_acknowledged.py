@@ -157,15 +157,28 @@ class AcknowledgedSink:
         comes too late, changes nothing.
         """
         part = _Part(item_id, content_index)
-        heard = [
-            n for n, (sent, end_ms) in enumerate(self._sent, 1) if sent == part and end_ms <= ms
-        ]
-        for _ in range(heard[-1] if heard else 0):
+        account = self._accounts.get(part)
+        if account is None or ms <= account.played_ms:
+            return
+        for _ in range(self._heard_pieces(part, ms)):
             over, end_ms = self._sent.popleft()
             self._accounts[over].played_ms = end_ms
         if self._sent and self._sent[0][0] == part:  # a part of a piece
-            account = self._accounts[part]
             account.played_ms = max(account.played_ms, min(ms, self._sent[0][1]))
+
+    def _heard_pieces(self, part: _Part, ms: int) -> int:
+        """Return how many of the pieces that were sent are over when a part is so far.
+
+        In one part each piece ends later than the one before: nothing behind the first that is
+        not over need be looked at, or a long queue would be walked through for every mark.
+        """
+        heard = 0
+        for number, (sent, end_ms) in enumerate(self._sent, 1):
+            if sent == part:
+                if end_ms > ms:
+                    break
+                heard = number
+        return heard
 
     def flush(self) -> list[PlayedItem]:
         """Fall silent now, and return every item that was playing or queued, in order."""

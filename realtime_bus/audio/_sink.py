@@ -82,6 +82,24 @@ class AudioSink(Protocol):
         ...
 
 
+@runtime_checkable
+class SettlingSink(AudioSink, Protocol):
+    """A sink that plays far away, and learns a moment after a flush what had been heard by then.
+
+    Between the last acknowledgement and the flush's arrival the far end plays on: `flush` can
+    only report what it knows, which is less. `Interruption` waits for `settled` before it
+    truncates.
+    """
+
+    async def settled(self) -> list[PlayedItem]:
+        """Wait until it is known what was heard of what the last flush cut off; return it.
+
+        Same items as the flush returned, heard as far or further. At once, with what is known,
+        when nothing more can be learned; whoever waits sets the limit.
+        """
+        ...
+
+
 class AudioSource(Protocol):
     """Where input audio comes from."""
 
@@ -149,13 +167,21 @@ class SessionSlot:
         Raises:
             UsageError: A session has it.
         """
+        self.check_free()
+        self._held = weakref.ref(session)
+        session.on_close(self._release)
+
+    def check_free(self) -> None:
+        """Complain if a session has the place: before something is opened for another one.
+
+        Raises:
+            UsageError: A session has it.
+        """
         if self._held is not None and self._held() is not None:
             raise UsageError(
                 f"this {self._name} is attached to a session already, and it serves one at a time; "
                 f"give each call its own: {self._way}"
             )
-        self._held = weakref.ref(session)
-        session.on_close(self._release)
 
     def _release(self) -> None:
         self._held = None

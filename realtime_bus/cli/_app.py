@@ -9,21 +9,33 @@ from __future__ import annotations
 import codecs
 import functools
 import io
+import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
-import anyio
 import typer
 
 import realtime_bus
-from realtime_bus import RealtimeBusError
+from realtime_bus import InvalidURL, RealtimeBusError, UsageError
+
+from ._arguments import (
+    folder,
+    known_backend,
+    needs_terminal,
+    not_empty,
+    positive,
+    readable,
+    writable,
+)
+from ._signals import Ended, run_until_signalled
 
 if TYPE_CHECKING:
-    from realtime_bus.server import BoundServer
+    from realtime_bus.server import BoundServer, FaultPlan
 
 app = typer.Typer(
     add_completion=False,
@@ -31,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_PLAIN = {"✓": "+", "✗": "x", "✂": "|", "●": "*", "○": "-", "…": ".", "→": ">", "·": "-"}
+_PLAIN = dict(zip("✓✗✂●○…→·█░─", "+x|*-.>-#.-", strict=True))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,19 +53,44 @@ def run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="realtime_bus.plain")
     try:
         return app([*arguments] or ["--help"], standalone_mode=False) or 0
-    except RealtimeBusError as error:
-        return _fail(str(error))
-    except typer.Abort:
-        return _fail("aborted")
-    except Exception as error:
-        # typer exports no base of its usage errors, and has a click of its own by now
-        told: Callable[[], str] | None = getattr(error, "format_message", None)
+    except BaseException as error:
+        told = _told(error)
         if told is None:
             raise
-        return _fail(told(), code=2)
+        return _fail(*told)
+    finally:
+        _let_go(sys.stdout)
 
 
-def _fail(why: str, *, code: int = 1) -> int:
+def _told(error: BaseException) -> tuple[str, int] | None:
+    """Return what is told of an error and the exit code, or None if it is a defect of ours."""
+    match error:
+        case UsageError() | InvalidURL():
+            return str(error), 2
+        case RealtimeBusError():
+            return str(error), 1
+        case BrokenPipeError():
+            return "nobody reads this any more", 1
+        case typer.Abort():  # Ctrl-C
+            return "aborted", 130
+        case BaseExceptionGroup() if error.subgroup(KeyboardInterrupt):  # the same, on trio
+            return "aborted", 130
+        case _:
+            # typer exports no base of its usage errors, and has a click of its own by now
+            told: Callable[[], str] | None = getattr(error, "format_message", None)
+            return None if told is None else (told(), 2)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Flush what is left; where nobody takes it, Python would complain when it ends."""
+    with suppress(ValueError):  # it is closed already
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _fail(why: str, code: int = 1) -> int:
     typer.echo(f"realtime-bus: {why}", err=True)
     return code
 
@@ -67,30 +104,6 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("realtime_bus.plain", _plainly)
-
-
-def _backend(name: str) -> str:
-    if name not in {"asyncio", "trio"}:
-        raise typer.BadParameter(f"{name!r} is neither asyncio nor trio")
-    if find_spec(name) is None:
-        raise typer.BadParameter(
-            f"{name} is not installed; install it with: pip install 'realtime-bus[{name}]'"
-        )
-    return name
-
-
-def _writable(path: Path | None) -> Path | None:
-    if path is not None and path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder")
-    if path is not None and not path.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {path.parent}")
-    return path
-
-
-def _positive(value: float) -> float:
-    if not value > 0:
-        raise typer.BadParameter(f"{value:g} is not above 0")
-    return value
 
 
 def _show_version(wanted: bool) -> None:  # typer calls it so
@@ -128,21 +141,24 @@ class Answer(StrEnum):
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913  # each is an option of the command
     *,
     short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
     wav: Annotated[
         Path,
         typer.Option(
             help="Where to write both sides as heard: left person, right assistant.",
-            callback=_writable,
+            callback=writable,
         ),
     ] = Path("realtime-bus-demo.wav"),
     speaker: Annotated[
         bool, typer.Option("--speaker", help="Play it on the sound device.")
     ] = False,
     view: Annotated[
-        View, typer.Option(help="auto: live in a terminal, plain lines elsewhere.")
+        View,
+        typer.Option(
+            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
+        ),
     ] = View.auto,
     url: Annotated[
         str | None,
@@ -150,9 +166,31 @@ def demo(
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key for --url.", envvar="OPENAI_API_KEY", show_envvar=True),
+        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
     ] = None,
-    backend: Annotated[str, typer.Option(help="asyncio or trio.", callback=_backend)] = "asyncio",
+    api_key_from: Annotated[
+        str | None,
+        typer.Option(
+            help="The environment variable that has the key for --url.", metavar="VARIABLE"
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="asyncio or trio.", callback=known_backend)
+    ] = "asyncio",
+    web: Annotated[
+        bool, typer.Option("--web", help="Talk yourself, in a web page on this machine.")
+    ] = False,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="With --web: do not open the browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="With --web: the port; 0 for any free one.", min=0, max=65535)
+    ] = 0,
+    host: Annotated[str, typer.Option(help="With --web: the address to listen on.")] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="With --web: a name by which other machines call this one; repeatable."),
+    ] = None,
 ) -> None:
     """Hold a conversation in which the person interrupts the assistant, and show it live.
 
@@ -161,11 +199,150 @@ def demo(
     """
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
+    key = _key(api_key, api_key_from)
+    if web:
+        _talk_in_page(host, port, tuple(name or ()), url, key, open_browser=not no_open)
+        return
     options = DemoOptions(
-        short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=api_key
+        short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=key
     )
-    passed = anyio.run(functools.partial(run_demo, options), backend=backend)
+    try:
+        passed = run_until_signalled(functools.partial(run_demo, options), backend=backend)
+    except Ended as ended:
+        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
     raise typer.Exit(0 if passed else 1)
+
+
+def _talk_in_page(  # each is an option of the command
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    url: str | None,
+    api_key: str | None,
+    *,
+    open_browser: bool,
+) -> None:
+    from ._demo._web import WebOptions, run_web  # noqa: PLC0415  # comes with an extra
+
+    options = WebOptions(
+        host=host, port=port, names=names, open_browser=open_browser, url=url, api_key=api_key
+    )
+    try:
+        run_until_signalled(functools.partial(run_web, options, typer.echo), backend="asyncio")
+    except Ended:
+        raise typer.Exit(0) from None
+
+
+def _key(given: str | None, variable: str | None) -> str | None:
+    """Return the key that was given, or that a variable has."""
+    if variable is None:
+        return given
+    key = os.environ.get(variable)
+    if not key:
+        raise typer.BadParameter(f"the variable {variable} is not set")
+    return key
+
+
+class Echo(StrEnum):
+    """What keeps the room out of a conversation."""
+
+    auto = "auto"
+    cancel = "cancel"
+    half_duplex = "half-duplex"
+    push_to_talk = "push-to-talk"
+    headphones = "headphones"
+
+
+@app.command()
+def talk(  # noqa: PLR0913  # each is an option of the command
+    *,
+    model: Annotated[str | None, typer.Option(help="A model of OpenAI's, by its name.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A provider's wss:// address; default: the local server.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
+    ] = None,
+    api_key_from: Annotated[
+        str | None,
+        typer.Option(
+            help="The environment variable that has the key for --url.", metavar="VARIABLE"
+        ),
+    ] = None,
+    instructions: Annotated[str | None, typer.Option(help="What the assistant is told.")] = None,
+    voice: Annotated[str | None, typer.Option(help="The assistant's voice.")] = None,
+    microphone: Annotated[
+        str | None,
+        typer.Option(help="Which microphone, by number or (part of) its name; see --devices."),
+    ] = None,
+    speaker: Annotated[str | None, typer.Option(help="Which loudspeaker, the same.")] = None,
+    devices: Annotated[bool, typer.Option("--devices", help="List them, and exit.")] = False,
+    echo: Annotated[
+        Echo,
+        typer.Option(help="What becomes of the loudspeaker's sound in the microphone."),
+    ] = Echo.auto,
+    aec: Annotated[bool, typer.Option("--aec", help="The same as --echo cancel.")] = False,
+    half_duplex: Annotated[
+        bool, typer.Option("--half-duplex", help="The same as --echo half-duplex.")
+    ] = False,
+    push_to_talk: Annotated[
+        bool, typer.Option("--push-to-talk", help="The same as --echo push-to-talk.")
+    ] = False,
+    view: Annotated[
+        View,
+        typer.Option(
+            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
+        ),
+    ] = View.auto,
+    backend: Annotated[
+        str, typer.Option(help="asyncio or trio.", callback=known_backend)
+    ] = "asyncio",
+) -> None:
+    """Talk with the assistant: microphone, loudspeaker, and the whole agent between them.
+
+    Needs the extra `devices`; with `aec` besides, no headphones are needed.
+    """
+    from realtime_bus_plugins.devices import list_devices  # noqa: PLC0415  # slow to import
+
+    from ._talk import TalkOptions, run_talk  # noqa: PLC0415  # slow to import
+
+    if devices:
+        typer.echo("\n".join(list_devices()) or "there is no sound device")
+        raise typer.Exit
+    short = [
+        kind
+        for kind, wanted in (
+            (Echo.cancel, aec),
+            (Echo.half_duplex, half_duplex),
+            (Echo.push_to_talk, push_to_talk),
+        )
+        if wanted
+    ]
+    if len(short) + (echo is not Echo.auto) > 1:
+        raise typer.BadParameter(
+            "--aec, --half-duplex, --push-to-talk and --echo exclude each other"
+        )
+    if model is not None and url is not None:
+        raise typer.BadParameter("--model and --url exclude each other: the address names a model")
+    options = TalkOptions(
+        url=url or model,
+        api_key=_key(api_key, api_key_from),
+        instructions=instructions,
+        voice=voice,
+        microphone=_device(microphone),
+        speaker=_device(speaker),
+        echo=[*short, echo][0].value,
+        view=view.value,
+    )
+    try:
+        run_until_signalled(functools.partial(run_talk, options), backend=backend)
+    except Ended:
+        raise typer.Exit(0) from None
+
+
+def _device(name: str | None) -> int | str | None:
+    return int(name) if name is not None and name.isdigit() else name
 
 
 @app.command()
@@ -177,32 +354,68 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     ] = 8765,
     answer: Annotated[Answer, typer.Option(help="voice speaks, echo plays back.")] = Answer.voice,
     script: Annotated[
-        Path | None, typer.Option(help="A file of turns (TOML or JSON) to answer by.")
+        Path | None,
+        typer.Option(help="A file of turns (TOML or JSON) to answer by.", callback=readable),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="The only key that is let in; everybody if left out.")
+        str | None,
+        typer.Option(
+            help="The only key that is let in; everybody if left out.", callback=not_empty
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page that is let in, such as https://app.example; repeatable."),
     ] = None,
     pace: Annotated[
         float,
-        typer.Option(
-            help="How many times faster than real time audio is sent.", callback=_positive
-        ),
+        typer.Option(help="How many times faster than real time audio is sent.", callback=positive),
     ] = 4.0,
     certfile: Annotated[
-        Path | None, typer.Option(help="Speak wss with this certificate (PEM).")
+        Path | None,
+        typer.Option(help="Speak wss with this certificate (PEM).", callback=readable),
     ] = None,
     keyfile: Annotated[
-        Path | None, typer.Option(help="Its key, if it is not in the same file.")
+        Path | None,
+        typer.Option(help="Its key, if it is not in the same file.", callback=readable),
     ] = None,
     self_signed: Annotated[
         Path | None,
-        typer.Option(help="Speak wss with a certificate for development, made in this folder."),
+        typer.Option(
+            help="Speak wss with a certificate for development, made in this folder.",
+            callback=folder,
+        ),
     ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|SEED", help="What goes wrong: a plan (TOML or JSON), or one by a seed."
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="asyncio or trio.", callback=known_backend)
+    ] = "asyncio",
 ) -> None:
-    """Run the local server: the Realtime protocol's other side, without a key or a network."""
-    from realtime_bus.server import ServerOptions, serve_forever  # noqa: PLC0415  # slow to import
+    """Run the local server: the Realtime protocol's other side, without a key or a network.
 
-    options = ServerOptions(api_key=api_key, pace=pace)
+    Ctrl-C and SIGTERM end it in good order: every client is closed with 1001. A second one ends
+    it at once.
+    """
+    from realtime_bus.server import (  # noqa: PLC0415  # slow to import
+        FaultPlan,
+        FaultPlanError,
+        ScriptError,
+        ServerOptions,
+        serve_forever,
+    )
+
+    try:
+        plan = None if faults is None else FaultPlan.named(faults)
+    except FaultPlanError as error:
+        raise typer.BadParameter(str(error), param_hint="'--faults'") from None
+    if plan is not None:
+        _show_faults(plan)
+    options = ServerOptions(api_key=api_key, pace=pace, allowed_origins=tuple(allow_origin or ()))
     name = answer.value if script is None else "script"
     run = functools.partial(
         serve_forever,
@@ -211,15 +424,18 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         name,
         script=script,
         options=options,
+        faults=plan,
         certfile=certfile,
         keyfile=keyfile,
         self_signed_in=self_signed,
         on_ready=_say_where,
     )
     try:
-        anyio.run(run)
-    except KeyboardInterrupt:
+        run_until_signalled(run, backend=backend)
+    except Ended:
         raise typer.Exit(0) from None
+    except ScriptError as error:
+        raise typer.Exit(_fail(str(error), 2)) from None
     except OSError as error:
         raise typer.Exit(_fail(f"cannot listen at {host}:{port}: {error}")) from None
 
@@ -229,13 +445,20 @@ def bench(
     *,
     short: Annotated[bool, typer.Option("--short", help="Fewer rounds.")] = False,
     json: Annotated[
-        Path | None, typer.Option(help="Also write the figures here.", callback=_writable)
+        Path | None, typer.Option(help="Also write the figures here.", callback=writable)
     ] = None,
 ) -> None:
     """Measure on this machine: decoding, dispatch, socket to handler, and barge-in."""
     from .bench import run_bench  # noqa: PLC0415  # slow to import
 
     run_bench(short=short, json_path=json)
+
+
+def _show_faults(plan: FaultPlan) -> None:
+    """Say what will go wrong, and have what does go wrong logged."""
+    typer.echo(f"faults, by seed {plan.seed}: {plan}")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("realtime_bus.server.faults").setLevel(logging.INFO)
 
 
 def _say_where(bound: BoundServer) -> None:

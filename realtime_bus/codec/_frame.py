@@ -73,6 +73,10 @@ class NotAnObject(Exception):  # noqa: N818  # internal: its text is the reason 
     """The frame holds no JSON object; the message says what it holds."""
 
 
+class NotJson(NotAnObject):
+    """The frame is no JSON at all."""
+
+
 def parse_object(frame: bytes) -> dict[str, Any]:
     """Parse a frame that must be a JSON object.
 
@@ -80,10 +84,10 @@ def parse_object(frame: bytes) -> dict[str, Any]:
     servers send. Lone surrogates become U+FFFD, so that the text can be printed and encoded.
 
     Raises:
-        NotAnObject: It is something else; the message says what.
+        NotAnObject: It is something else (`NotJson`: no JSON); the message says what.
     """
     if not frame.strip():
-        raise NotAnObject("the frame is empty")
+        raise NotJson("the frame is empty")
     plain = parse(frame)
     if type(plain) is not dict:
         raise NotAnObject("it is JSON, but not an object")
@@ -113,8 +117,7 @@ def _parse_leniently(frame: bytes) -> Any:
     except RecursionError:
         raise NotAnObject("it is nested too deeply") from None
     except ValueError as error:
-        reason = f"it is not JSON: {error}"
-        raise NotAnObject(reason) from None
+        raise NotJson(f"it is not JSON: {error}") from None
 
 
 def _without_surrogates(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, dataclass_transform
 
+import msgspec
 from msgspec import StructMeta, field
 
 from realtime_bus.errors import UsageError
@@ -89,6 +90,78 @@ class Closed(BusEvent, tag="bus.closed"):
     code: int = 1000
     reason: str = ""
     clean: bool = True
+
+
+class Reconnecting(BusEvent, tag="bus.reconnecting"):
+    """The session has no connection; the next one is tried.
+
+    Attributes:
+        attempt: Which try this is, from 1.
+        delay_s: Seconds until it is made.
+        code: Close code of the lost connection.
+        reason: Why the last one was lost, or the last try failed, in words.
+        url: Where to, without credentials.
+    """
+
+    attempt: int
+    delay_s: float
+    code: int
+    reason: str
+    url: str = ""
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """Something of a conversation that the next connection does not have.
+
+    Attributes:
+        what: What it is.
+        id: The item, response or command; empty for settings and audio.
+        why: In words.
+    """
+
+    what: Literal["item", "response", "request", "settings", "audio", "event"]
+    id: str = ""
+    why: str = ""
+
+
+class Reconnected(BusEvent, tag="bus.reconnected"):
+    """The session goes on over another connection, on which the conversation was restored.
+
+    Attributes:
+        cause: Whether the last connection was lost, or replaced before the server's limit.
+        session_id: The server's id of the session there.
+        url: Where to, without credentials.
+        attempts: How many tries it took.
+        gap_s: Seconds without a connection; 0 if one took over from the other.
+        restored: Ids of the items that the server has again, in order.
+        lost: What it has not: above all audio without a transcript, and answers that were cut.
+        resent: Ids of commands that were sent again, for they may not have arrived.
+    """
+
+    cause: Literal["lost", "rollover"]
+    session_id: str | None
+    url: str
+    attempts: int
+    gap_s: float
+    restored: list[str]
+    lost: list[Lost]
+    resent: list[str]
+
+
+class ReconnectFailed(BusEvent, tag="bus.reconnect_failed"):
+    """The connection was lost for good; `Closed` follows.
+
+    Attributes:
+        attempts: How many tries were made.
+        error: What the last one raised, or None if none was worth making.
+        code: Close code of the lost connection.
+        reason: Why it was given up, in words.
+    """
+
+    attempts: int
+    error: BaseException | None
+    code: int
+    reason: str
 
 
 class HandlerFailed(BusEvent, tag="bus.handler_failed"):

@@ -4,8 +4,9 @@ Rules:
 
 1. Both listen from when they are made, not from when they are awaited, so that nothing is missed
    between asking a question and waiting for its answer.
-2. Both end with the session. One that nobody holds any more, such as a stream left by ``break``,
-   stops listening.
+2. Both end with the session. A stream first gives what has come; then it ends quietly only if
+   the session ended in order, else it raises: what was cut off must not look finished.
+3. One that nobody holds any more, such as a stream left by ``break``, stops listening.
 """
 
 from __future__ import annotations
@@ -138,9 +139,10 @@ class WaitFor(_Listener, Generic[E]):
 class EventStream(_Listener, Generic[E]):
     """Events as they come, for ``async for``; made by `Session.stream`.
 
-    Ends when the session does. Leave the ``async with`` block, or call `aclose`, to end it
-    before. A reader that is 10 000 events or 16 MiB of frames behind loses the oldest: `dropped`
-    counts them, and `events.Overflow` is emitted once for each stretch.
+    Ends when the session does; with `SessionClosed` if that did not end in order. Leave the
+    ``async with`` block, or call `aclose`, to end it before. A reader that is 10 000 events or
+    16 MiB of frames behind loses the oldest: `dropped` counts them, and `events.Overflow` is
+    emitted once for each stretch.
     """
 
     def __init__(
@@ -183,7 +185,10 @@ class EventStream(_Listener, Generic[E]):
     async def __anext__(self) -> E:
         while not self._queue:
             if self._closed is not None:
-                raise StopAsyncIteration
+                if self._closed.in_order:
+                    raise StopAsyncIteration
+                message = f"the session closed with {self._closed} in the middle of a stream"
+                raise SessionClosed(message, close=self._closed)
             if self._changed.is_set():
                 self._changed = anyio.Event()
             with reading_goes_on():

@@ -5,9 +5,11 @@
     async with RealtimeServer().serve() as bound:
         print(bound.url)  # ws://127.0.0.1:…/v1/realtime
 
-What answers is a `Responder`: an async generator of `Text`, `Speech` and `ToolCall`.
+What answers is a `Responder`: an async generator of `Text`, `Speech` and `ToolCall`. What goes
+wrong is a `FaultPlan` of `faults`.
 """
 
+from . import faults
 from ._options import ServerOptions
 from ._responders import (
     EchoResponder,
@@ -33,12 +35,16 @@ from ._session import ServerSession
 from ._tls import SelfSigned, self_signed
 from ._vad import EnergyDetector, SileroDetector, SpeechDetector
 from ._voice import Spoken, Voice
+from .faults import FaultFired, FaultPlan, FaultPlanError
 
 __all__ = [
     "RESPONDERS",
     "BoundServer",
     "EchoResponder",
     "EnergyDetector",
+    "FaultFired",
+    "FaultPlan",
+    "FaultPlanError",
     "Output",
     "RealtimeServer",
     "Responder",
@@ -60,6 +66,7 @@ __all__ = [
     "Transcriber",
     "Voice",
     "VoiceResponder",
+    "faults",
     "responder_named",
     "self_signed",
     "serve_forever",

@@ -8,6 +8,8 @@ The rules
 * A function call: the same without content parts; ``added`` carries name and call id already.
 * A message that is cut short has every ``done`` too; its item ends ``incomplete``.
 * Out of band there is no conversation, and none of the ``conversation.item`` events.
+* A message that is complete ends with the conversation's event first, all else with the
+  response's, as recorded; `ServerOptions.item_done` has it otherwise.
 * An item that the client deleted meanwhile ends without ``conversation.item.done``.
 
 Source: Realtime protocol, flows of audio, text and function call turns.
@@ -21,7 +23,8 @@ from typing import Literal, TypeAlias, TypedDict
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
 
-from ._conversation import DefaultConversation, ItemAudio, StoredItem
+from ._conversation import DefaultConversation
+from ._items import ItemAudio, StoredItem
 from ._options import ServerOptions
 from ._responders import ToolCall
 from ._wire import EventWriter
@@ -118,6 +121,8 @@ class ItemWriter:
     def _finish(self, item: ev.Item, *, conversation_first: bool) -> None:
         self._context.output[self._index] = item
         self.stored.show(item)
+        if self._conversation is not None:
+            self._conversation.count(self.stored)
         order = self._context.options.item_done
         if order != "recorded":
             conversation_first = order == "conversation"
@@ -147,8 +152,6 @@ class MessageWriter(ItemWriter):
         context: The response.
     """
 
-    spoken = False
-
     def __init__(self, context: ResponseContext) -> None:
         item_id = context.fresh_item_id()
         super().__init__(context, _message(item_id, [], "in_progress"), item_id)
@@ -172,7 +175,7 @@ class MessageWriter(ItemWriter):
         self._end_deltas(text)
         self._out.send(ev.ResponseContentPartDone(part=self._part(text), **self._where))
         item = _message(self.item_id, [self._content(text)], ending)
-        self._finish(item, conversation_first=self.spoken and ending == "completed")
+        self._finish(item, conversation_first=ending == "completed")
 
     def _part(self, text: str) -> ev.ContentPart:
         raise NotImplementedError
@@ -212,8 +215,6 @@ class WrittenWriter(MessageWriter):
 class SpokenWriter(MessageWriter):
     """A message of audio with its transcript."""
 
-    spoken = True
-
     def __init__(self, context: ResponseContext) -> None:
         super().__init__(context)
         self._audio = self.stored.audio[0] = ItemAudio(b"", context.audio_format)
@@ -225,7 +226,7 @@ class SpokenWriter(MessageWriter):
             self._audio.length_bytes += len(audio)
             if self._conversation is not None and self.item_id in self._conversation:
                 self._audio.audio += audio
-                self._conversation.keep(len(audio))
+                self._conversation.count_audio(self.stored)
         self._out.send(ev.ResponseOutputAudioDelta(delta=audio, **self._where))
         grown_ms = self._audio.length_ms - before_ms
         return grown_ms or bytes_to_ms(len(audio), self._context.audio_format)

@@ -11,7 +11,8 @@ The rules
   what they send is handled like the first one's. They go when the first has gone.
 * Bounds: with more than `MAX_UNHANDLED_BYTES` received and not handled, reading pauses. With
   more than ``max_outgoing_bytes`` unsent the protocol is held: it handles and speaks nothing
-  until the client has read.
+  until the client has read. A sideband holds nobody: with `LAGGING` times as much it is closed
+  with 1008.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ import anyio
 import anyio.lowlevel
 import msgspec
 from anyio import CancelScope, create_task_group, current_time, to_thread
+from msgspec.structs import replace
 
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 from realtime_bus.log import describe, get_logger
-from realtime_bus.transport import MemoryTransport
-from realtime_bus.transport._stream import StreamTransport
 
+from ._fault_transport import FaultyTransport
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
 from ._responders import Output, Responder, Transcriber
@@ -44,6 +45,7 @@ from ._wire import (
     random_id,
     to_frame,
 )
+from .faults import AnyFault, Refuse, ShortLife
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
 _log = get_logger("realtime_bus.server")
 
 _CUT = 1006
+
+LAGGING = 4
+"""How many times ``max_outgoing_bytes`` may be unsent to a sideband before it is closed."""
 
 MAX_UNHANDLED_BYTES = 4 * 1024 * 1024
 """Above it nothing is read until the protocol has caught up; one frame may be larger."""
@@ -68,7 +73,7 @@ class ServerSession:
     def __init__(
         self,
         protocol: SessionProtocol,
-        transport: Transport,
+        transport: FaultyTransport,
         *,
         options: ServerOptions,
         responder: Responder,
@@ -87,6 +92,7 @@ class ServerSession:
         self._waiting: dict[str, anyio.Event] = {}
         self._wake = anyio.Event()
         self._paused = False
+        self._resting: CancelScope | None = None
         self._close: Close | None = None
         self._commands: dict[type, Callable[[Any], object]] = {
             StartResponder: self._start_responder,
@@ -128,6 +134,18 @@ class ServerSession:
         """Cut the connection without a word, as a network does: clients see 1006."""
         self._order_close(Close(_CUT, ""))
 
+    def inject(self, fault: AnyFault) -> None:
+        """Have something go wrong with this session; see `faults`. Its ``after_s`` begins now.
+
+        Raises:
+            UsageError: The session has ended, or it is a fault of connections yet to come.
+        """
+        if self._ended.is_set():
+            raise UsageError(f"session {self.session_id} has ended: nothing can go wrong any more")
+        if isinstance(fault, Refuse | ShortLife):
+            raise UsageError(f"a fault of the kind {fault.kind!r} is for the server's `faults`")
+        self._transport.inject(fault)
+
     # For the server
 
     async def run(self) -> CloseInfo:
@@ -139,16 +157,10 @@ class ServerSession:
                 ends.append(await self._transport.run(partial(self._deliver, self._transport)))
                 self._tasks.cancel_scope.cancel()
             if not ends:
-                await self._cut()
+                await self._transport.cut()
         finally:
             self._ended.set()
         return ends[0] if ends else CloseInfo(code=_CUT, reason="dropped", clean=False)
-
-    async def _cut(self) -> None:
-        if isinstance(self._transport, StreamTransport):
-            await self._transport.abort()
-        elif isinstance(self._transport, MemoryTransport):
-            self._transport.sever()
 
     async def join(self, transport: Transport) -> CloseInfo:
         """Serve one more client, until its connection or the session has ended."""
@@ -172,7 +184,7 @@ class ServerSession:
 
     def _deliver(self, sender: Transport, frame: bytes) -> None:
         self._protocol.receive(frame, sender)
-        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES and not self._paused:
+        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES:  # those that joined since, too
             self._paused = True
             for transport in (self._transport, *self._joined):
                 transport.pause()
@@ -193,6 +205,7 @@ class ServerSession:
 
     def _turn(self) -> Close | None:
         """Let the protocol do what is due, and do what it says; return its order to close."""
+        self._part_with_laggards()
         self._protocol.held = self._transport.buffered_bytes > self._options.max_outgoing_bytes
         self._protocol.tick(current_time())
         for outgoing in self._protocol.drain():
@@ -219,6 +232,12 @@ class ServerSession:
                 with suppress(TransportClosed):  # its own reader knows it too
                     transport.send(frame)
 
+    def _part_with_laggards(self) -> None:
+        """Close sidebands that do not read: nobody waits for them, as for the first client."""
+        for transport in self._joined:
+            if transport.buffered_bytes > LAGGING * self._options.max_outgoing_bytes:
+                self._tasks.start_soon(transport.aclose, 1008, "you do not read")
+
     async def _rest(self) -> None:
         """Wait for something to come in, or for the protocol's next deadline."""
         deadline_s = self._protocol.next_deadline()
@@ -226,7 +245,7 @@ class ServerSession:
         if wait_s is not None and wait_s <= 0:
             await anyio.lowlevel.checkpoint()  # others first: a busy session must not stop the rest
             return
-        with anyio.move_on_after(wait_s):
+        with anyio.move_on_after(wait_s) as self._resting:
             if self._protocol.held:  # until the client has read what was sent
                 await self._transport.drain()
                 await anyio.lowlevel.checkpoint()  # others run, even where drain need not wait
@@ -238,6 +257,8 @@ class ServerSession:
     def _order_close(self, close: Close) -> None:
         self._close = close
         self._wake.set()
+        if self._resting is not None:  # who is to go does not wait for a client to read, either
+            self._resting.cancel()
 
     # Responders
 
@@ -253,7 +274,11 @@ class ServerSession:
         response_id = command.response_id
         try:
             with self._answers[response_id]:
-                async with aclosing(_closable(self._responder.respond(command.request))) as outputs:
+                request = command.request
+                if command.encoded is not None:
+                    pcm = await to_thread.run_sync(command.encoded.pcm)
+                    request = replace(request, last_user_audio=pcm)
+                async with aclosing(_closable(self._responder.respond(request))) as outputs:
                     async for output in outputs:
                         self._protocol.responder_made(response_id, output)
                         self._wake.set()
@@ -281,12 +306,16 @@ class ServerSession:
         words: str | None = None
         try:
             if self._transcriber is not None:
-                write_down = self._transcriber.transcript
-                words = await to_thread.run_sync(write_down, command.turn_index, command.audio)
+                write_down = partial(_write_down, self._transcriber, command)
+                words = await to_thread.run_sync(write_down)
         except Exception as error:  # noqa: BLE001  # anybody's code again
             _log.error("transcriber failed", item_id=command.item_id, **describe(error))
         self._protocol.transcribed(command.item_id, words)
         self._wake.set()
+
+
+def _write_down(transcriber: Transcriber, command: Transcribe) -> str | None:
+    return transcriber.transcript(command.turn_index, command.encoded.pcm())
 
 
 async def _closable(answer: AsyncIterator[Output]) -> AsyncGenerator[Output, None]:

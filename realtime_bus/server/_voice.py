@@ -17,12 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import msgspec
+from anyio.lowlevel import RunVar
 
+from realtime_bus.audio import Resampler
 from realtime_bus.errors import MissingExtra, UsageError
-
-from ._audio import Resampler
 
 _RATE_HZ = 24_000
 _LONGEST_CLAUSE = 120
@@ -31,12 +32,15 @@ _LONGEST_CLAUSE = 120
 # up to a stop, with its closing quotes and the spaces after it; the second kind of stop (full
 # width, in Chinese and Japanese) needs no space after it
 _CLAUSE = re.compile(
-    r".+?(?:[.!?\u2026:;,]+[\"'\u201d\u2019)\]]*(?:\s+|\Z)"
-    r"|[\u3002\uff01\uff1f\uff1b\uff0c\u3001]+\s*|\n\s*|\Z)",
+    r".+?(?:[.!?\u2026:;,]++[\"'\u201d\u2019)\]]*+(?:\s++|\Z)"
+    r"|[\u3002\uff01\uff1f\uff1b\uff0c\u3001]++\s*+|\n\s*+|\Z)",
     re.DOTALL,
 )
-_SHORT_ENOUGH = re.compile(
-    rf".{{1,{_LONGEST_CLAUSE}}}(?:\s+|\Z)|.{{1,{_LONGEST_CLAUSE}}}", re.DOTALL
+_WHOLE_WORDS = re.compile(r".*\s", re.DOTALL)
+# where a speaker breathes: at a stop or a new line, not where a clause was cut for its length
+_LONGEST_BREATH = 16  # characters
+_BREATH = re.compile(
+    r"(?:[.!?\u2026:;,\u3002\uff01\uff1f\uff1b\uff0c\u3001][\"'\u201d\u2019)\]]*+|\n)\s*+\Z"
 )
 # control characters are commands to eSpeak, and a NUL ends the text
 _UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
@@ -47,7 +51,8 @@ class Spoken(msgspec.Struct, frozen=True):
 
     Attributes:
         text: The words, with the spaces after them: the pieces of a text join to the text.
-        pcm: PCM16 mono, 24 kHz, little-endian; empty where there is nothing to say.
+        pcm: PCM16 mono, 24 kHz, little-endian, with the pause that belongs after the words unless
+            they are the text's last; empty where there is nothing to say.
     """
 
     text: str
@@ -110,22 +115,22 @@ class Voice:
             MissingExtra: espeakng-loader is not installed, or does not work here.
             UsageError: eSpeak has no voice of this name.
         """
-        return (self._spoken(clause) for clause in split_text(text))
+        return (self._spoken(*piece) for piece in _with_pauses(text))
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
         """Speak a text, clause by clause, in a worker thread; raises as `synthesize` does.
 
         Whoever leaves early closes it (`contextlib.aclosing`).
         """
-        for clause in split_text(text):
-            yield await anyio.to_thread.run_sync(self._spoken, clause)
+        for piece in _with_pauses(text):
+            yield await anyio.to_thread.run_sync(self._spoken, *piece, limiter=_one_at_a_time())
 
-    def _spoken(self, clause: str) -> Spoken:
+    def _spoken(self, clause: str, pauses: bool) -> Spoken:
         words = _UNSPEAKABLE.sub(" ", clause).strip()
         if not words:
             return Spoken(clause, b"")
-        pcm, rate_hz = _speak(words, self.settings)
-        resampler = Resampler(rate_hz, _RATE_HZ)
+        pcm, rate_hz = _speak(words, self.settings, pauses=pauses)
+        resampler = Resampler(rate_hz, _RATE_HZ, piece_ms=1000)
         return Spoken(clause, resampler.feed(pcm) + resampler.flush())
 
 
@@ -151,10 +156,34 @@ def voice_named(name: str) -> Voice:
     return _VOICES.get(name, _VOICES["marin"])
 
 
-def split_text(text: str) -> list[str]:
-    """Split a text into clauses of some seconds each; joined, they are the text again."""
-    clauses: list[str] = _CLAUSE.findall(text)
-    return [piece for clause in clauses for piece in _SHORT_ENOUGH.findall(clause)]
+def split_text(text: str) -> Iterator[str]:
+    """Split a text into clauses of some seconds each; joined, they are the text again.
+
+    Each is looked for in the next `_LONGEST_CLAUSE` characters only, and when it is wanted: what
+    a text costs is proportional to its length, whatever it is, and never due at once.
+    """
+    start = 0
+    while start < len(text):
+        end = min(start + _LONGEST_CLAUSE, len(text))
+        clause = _CLAUSE.match(text, start, end)
+        if clause is not None and clause.end() < end:
+            end = clause.end()
+        elif end < len(text) and (words := _WHOLE_WORDS.match(text, start, end)) is not None:
+            end = words.end()
+        yield text[start:end]
+        start = end
+
+
+def _with_pauses(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield each clause of a text, and whether a pause belongs after it: before another one."""
+    held: list[str] = []  # the last clause, and blanks after it
+    for clause in split_text(text):
+        if held and clause.strip():
+            yield held[0], _BREATH.search(held[0][-_LONGEST_BREATH:]) is not None
+            yield from ((blank, False) for blank in held[1:])
+            held = []
+        held.append(clause)
+    yield from ((clause, False) for clause in held)
 
 
 # eSpeak
@@ -163,6 +192,8 @@ def split_text(text: str) -> list[str]:
 _OUTPUT_SYNCHRONOUS = 2
 _DO_NOT_EXIT = 0x8000  # without it, eSpeak ends the process when it finds no data
 _TEXT_IS_UTF8 = 1
+_END_PAUSE = 0x1000
+"""Keep the pause after the text: some 150 ms for a comma, 220 for a colon, 300 for a sentence."""
 _RATE, _PITCH, _RANGE = 1, 3, 4
 
 _LONGEST_DATA_PATH = 120
@@ -170,8 +201,19 @@ _LONGEST_DATA_PATH = 120
 
 _LOCK = threading.Lock()
 
+_LIMITER = RunVar[anyio.CapacityLimiter]("_LIMITER")
 
-def _speak(text: str, settings: _Settings) -> tuple[bytes, int]:
+
+def _one_at_a_time() -> anyio.CapacityLimiter:
+    """Return what waits for the lock in place of the application's worker threads."""
+    limiter = _LIMITER.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(1)
+        _LIMITER.set(limiter)
+    return limiter
+
+
+def _speak(text: str, settings: _Settings, *, pauses: bool) -> tuple[bytes, int]:
     """Return a text as PCM16 mono, and its sample rate in Hz.
 
     Raises:
@@ -181,7 +223,7 @@ def _speak(text: str, settings: _Settings) -> tuple[bytes, int]:
     with _LOCK:
         engine = _engine()
         engine.use(settings)
-        return engine.say(text), engine.rate_hz
+        return engine.say(text, pauses=pauses), engine.rate_hz
 
 
 class _Engine:
@@ -216,10 +258,11 @@ class _Engine:
         self._library.espeak_SetParameter(_PITCH, settings.pitch, 0)
         self._library.espeak_SetParameter(_RANGE, settings.pitch_range, 0)
 
-    def say(self, text: str) -> bytes:
+    def say(self, text: str, *, pauses: bool) -> bytes:
         self._samples.clear()
         encoded = text.encode("utf-8", "replace")
-        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _TEXT_IS_UTF8, None, None)
+        flags = _TEXT_IS_UTF8 | (_END_PAUSE if pauses else 0)
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, flags, None, None)
         self._library.espeak_Synchronize()
         return bytes(self._samples)
 

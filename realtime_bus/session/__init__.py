@@ -1,12 +1,13 @@
 """One live conversation.
 
-settings ← conversation ← requests, arbiter ← responses; lifecycle ← pipeline; all ← session (the
-facade) ← plugin ← context (begin and end).
+settings ← conversation ← requests, arbiter ← responses; link ← lifecycle ← pipeline; restore ←
+recovery (the next connection); all ← session (the facade) ← plugin ← context (begin and end).
 """
 
 from ._context import SessionContext
 from ._conversation import ConversationState, ItemState, ResponseState
 from ._plugin import Plugin, check_plugins
+from ._recovery import Opener, Reconnect
 from ._responses import Reply
 from ._session import Session, SessionStatistics
 from ._settings import (
@@ -21,7 +22,9 @@ __all__ = [
     "ActiveSettings",
     "ConversationState",
     "ItemState",
+    "Opener",
     "Plugin",
+    "Reconnect",
     "Reply",
     "ResponseState",
     "Session",

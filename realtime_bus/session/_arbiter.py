@@ -30,7 +30,9 @@ Rules (Realtime protocol, "flows" and "errors"; `DIALECTS.md` for servers that s
    of speech without an end, or `ANSWER_S` without the answer; both may never come.
 9. A request whose owner has gone is taken out of the queue. One that is on its way and
    `unwanted` is cancelled as soon as it is created, and not sent again if it loses a race.
-10. A request that cannot be sent, or is refused, fails; the next one has its turn. A refusal that
+10. A lost connection fails the requests whose responses had begun. Those that it left unanswered
+    wait at the head of the queue; nothing is sent until another connection has taken over.
+11. A request that cannot be sent, or is refused, fails; the next one has its turn. A refusal that
     does not say what it refuses means the request on its way, if nothing else awaits an answer.
 """
 
@@ -178,6 +180,8 @@ class Arbiter:
         self._created: dict[str, ResponseRequest] = {}  # by response id
         self._doubts: dict[str, _Doubt] = {}  # by response id
         self._echoes: bool | None = None  # whether the server echoes metadata; None: unknown
+        self._aside: list[ResponseRequest] = []  # out of band, to be sent when that is possible
+        self._held = False  # there is no connection
         self._blocked = False  # the server says that something is active, but not what
         self._silent_id: str | None = None  # the active response, if nothing came of it for long
         self._replaced_answer = False  # the server's own that is due is not wanted
@@ -217,7 +221,10 @@ class Arbiter:
     def submit(self, request: ResponseRequest, now_s: float) -> None:
         """Send a request, now or when its turn has come."""
         if request.out_of_band:
-            self._try(request, now_s)
+            if self._held:
+                self._aside.append(request)
+            else:
+                self._try(request, now_s)
             return
         if not self._queue:  # before, nobody looked for signs of life
             self._sign_of_life_s = now_s
@@ -236,14 +243,19 @@ class Arbiter:
 
     def withdraw(self, request: ResponseRequest) -> bool:
         """Take a request back; return False if it has been sent already."""
-        if request not in self._queue:
+        if request in self._aside:
+            self._aside.remove(request)
+        elif request in self._queue:
+            del self._queue[request]
+        else:
             return False
-        del self._queue[request]
         request.give_up()
         return True
 
     def advance(self, now_s: float) -> None:
         """Send the next request if nothing stands in its way."""
+        if self._held:
+            return
         self._decide(now_s)
         deadline_s = self._occupied_until_s()
         if deadline_s is not None and now_s >= deadline_s:
@@ -300,6 +312,8 @@ class Arbiter:
 
     def next_deadline_s(self) -> float | None:
         """When to call `advance` again, even if nothing happens; later than its last call."""
+        if self._held:
+            return None
         ended = (doubt for doubt in self._doubts.values() if doubt.response is not None)
         deadlines = [doubt.request.sent_s + ROUND_TRIP_S for doubt in ended]
         if self._queue:
@@ -553,15 +567,58 @@ class Arbiter:
         self._blocked = False
         self.advance(now_s)
 
-    def close(self, error: Exception) -> None:
-        """Fail every request: the session has ended."""
-        requests = [*self._queue, *self._sent.values(), *self._created.values()]
-        self._queue.clear()
+    # --- the connection ----------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is under way."""
+        return not (self._queue or self._sent or self._created or self._aside)
+
+    def connection_lost(
+        self, fail: Callable[[ResponseRequest], Exception]
+    ) -> list[ResponseRequest]:
+        """Fail what had begun, or may have; return what is to be sent again (rule 10)."""
+        doubtful = [doubt.request for doubt in self._doubts.values()]
+        unanswered = [r for r in self._sent.values() if r not in doubtful]
+        failed = [*self._created.values(), *doubtful, *(r for r in unanswered if r.stale)]
+        again = [r for r in unanswered if not (r.stale or r.unwanted)]
+        for request in unanswered:
+            if request.unwanted:
+                request.give_up()
+        self._forget_connection()
+        self._held = True
+        self._aside = [r for r in again if r.out_of_band]
+        for request in reversed([r for r in again if not r.out_of_band]):
+            self._queue[request] = None
+            self._queue.move_to_end(request, last=False)
+        for request in failed:
+            request.settle(error=fail(request))
+        return again
+
+    def connection_restored(self, now_s: float) -> None:
+        """Go on over another connection."""
+        self._held = False
+        self._sign_of_life_s = now_s
+        aside, self._aside = self._aside, []
+        for request in aside:
+            self._try(request, now_s)
+        self.advance(now_s)
+
+    def _forget_connection(self) -> None:
         self._sent.clear()
         self._created.clear()
         self._doubts.clear()
-        self._asked = None
-        self._blocked = False
+        self._cancels.clear()
+        self._asked = self._silent_id = self._cancelled_id = None
+        self._blocked = self._replaced_answer = False
         self._conversation.presume_over()
+
+    def close(self, error: Exception) -> None:
+        """Fail every request: the session has ended."""
+        waiting = [*self._queue, *self._aside]
+        requests = [*waiting, *self._sent.values(), *self._created.values()]
+        self._queue.clear()
+        self._aside.clear()
+        self._forget_connection()
         for request in requests:
             request.settle(error=error)

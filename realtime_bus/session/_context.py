@@ -2,11 +2,14 @@
 
 Rules:
 
-1. The transport is opened, plugins are attached in order (the bus's, then the call's), and only
-   then is read; the block begins when the server has said who it is and confirmed the settings.
+1. The transport is opened, plugins are prepared and attached in order (the bus's, then the call's),
+   and only then is read; the block begins when the server has said who it is and confirmed the
+   settings. What a plugin's preparation raises comes out.
 2. Left in good order, a session closes its connection, and mailboxes have a while to empty.
    Cancelled, it only closes the connection, within a second.
-3. What the block raises comes out as it was raised, not in a group.
+3. A session that can reconnect does so from when its block begins: to begin with, a connection
+   that fails is the caller's to know.
+4. What the block raises comes out as it was raised, not in a group.
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ from realtime_bus.errors import (
 )
 from realtime_bus.events import WireProtocol, translation
 from realtime_bus.routing import Registry, declarations
-from realtime_bus.transport import Transport
 
 from ._pipeline import Pipeline
 from ._plugin import Plugin
+from ._recovery import Opener, Reconnect
 from ._session import Session
 from ._settings import SessionKind, settings_request
 
@@ -47,9 +50,8 @@ class SessionContext(Generic[StateT]):
     def __init__(  # noqa: PLR0913  # what a bus says of one call
         self,
         registry: Registry,
-        open_transport: Callable[[], Awaitable[Transport]],
+        openers: Sequence[Opener],
         *,
-        url: str,
         protocol: WireProtocol,
         kind: SessionKind,
         plugins: Sequence[Plugin],
@@ -57,14 +59,18 @@ class SessionContext(Generic[StateT]):
         wait_created: bool,
         open_timeout_s: float,
         settings: Mapping[str, Any],
+        reconnect: Reconnect | None = None,
+        restores: bool = True,
     ) -> None:
         self._settings = settings
         if settings:
             command: Any = translation.SessionUpdate if kind == "translation" else ev.SessionUpdate
             encode(command(session=settings_request(settings, kind)))  # complains now
         self._registry = registry
-        self._open_transport = open_transport
-        self._url = url
+        self._openers = openers
+        self._url = openers[0].url
+        self._reconnect = reconnect
+        self._restores = restores
         self._protocol = protocol
         self._kind: SessionKind = kind
         self._plugins = plugins
@@ -91,21 +97,24 @@ class SessionContext(Generic[StateT]):
             raise
 
     async def _open(self) -> Session[StateT]:
-        transport = await self._open_transport()
+        transport = await self._openers[0].open()
         pipeline = self._pipeline = Pipeline(self._registry, transport, self._protocol)
+        pipeline.link.replaceable = self._reconnect is not None
         session = Session(pipeline, kind=self._kind, state=self._state)
+        if self._reconnect is not None and self._restores and self._kind == "realtime":
+            session.keep_history()
         tasks = self._tasks = anyio.create_task_group()
         await tasks.__aenter__()
         try:
-            self._start(pipeline, session, tasks)
+            await self._start(pipeline, session, tasks)
             await self._begin(pipeline, session)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         return session
 
-    def _start(self, pipeline: Pipeline, session: Session[Any], tasks: TaskGroup) -> None:
-        """Register what the bus has, attach plugins, and read from the transport."""
+    async def _start(self, pipeline: Pipeline, session: Session[Any], tasks: TaskGroup) -> None:
+        """Register what the bus has, and prepare and attach plugins."""
         pipeline.lifecycle.open(tasks)
         self._registry.enter(pipeline, session)
         for subscription in list(self._registry.subscriptions):
@@ -121,6 +130,10 @@ class SessionContext(Generic[StateT]):
                     pipeline.intercept_outgoing(declared.selection, declared.handler)
                 else:
                     pipeline.add(declared.subscription())
+            prepare: Callable[[Session[Any]], Awaitable[object]] | None
+            prepare = getattr(plugin, "prepare", None)
+            if prepare is not None:
+                await prepare(session)
             plugin.attach(session)
 
     async def _begin(self, pipeline: Pipeline, session: Session[Any]) -> None:
@@ -140,6 +153,8 @@ class SessionContext(Generic[StateT]):
         if self._settings:  # of the kind that the server says it is
             translates = self._kind == "translation"
             await (session.update_translation if translates else session.update)(**self._settings)
+        if self._reconnect is not None:
+            session.recover(self._reconnect, self._openers, self._protocol, restores=self._restores)
 
     async def _until(self, created: anyio.Event) -> None:
         try:

@@ -27,14 +27,14 @@ Bounds: the last 128 responses and the last 4096 items; what is active stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
 from realtime_bus import events as ev
 
-from ._settings import ActiveSettings
+from ._settings import ActiveSettings, usable_format
 
 _MAX_RESPONSES, _MAX_ITEMS = 128, 4096
 _T = TypeVar("_T")
@@ -138,6 +138,27 @@ class ConversationState:
         found = _find(self.responses, response_id)
         return self._settings.output_format if found is None else found.audio_format
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody speaks, answers, or is about to."""
+        return not (self.user_speaking or self.answer_due or self.active_response)
+
+    def connection_lost(self) -> bool:
+        """Give up on all that was under way; return whether an answer to speech was due."""
+        due = self.answer_due
+        self.user_speaking = self.answer_due = False
+        self.presume_over()
+        for response in self.responses.values():
+            response.over = True
+        return due
+
+    def restored(self, item_ids: Collection[str]) -> None:
+        """Note which items another connection has: those alone are in the conversation."""
+        for item in self.items.values():
+            item.deleted = item.id not in item_ids
+        for item_id in item_ids:
+            self._item(item_id).confirmed = True
+
     def see(self, event: ev.Event) -> None:
         """Take note of one of the events in `SEEN`."""
         self.SEEN[type(event)](self, event)
@@ -170,7 +191,7 @@ class ConversationState:
             self._include(state)
         own = getattr(getattr(getattr(response, "audio", None), "output", None), "format", None)
         if isinstance(own, ev.AudioFormat):
-            state.audio_format = own
+            state.audio_format = usable_format(own)
         return state
 
     def presume_active(self, response_id: str) -> None:

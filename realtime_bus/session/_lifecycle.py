@@ -21,23 +21,21 @@ import anyio
 from anyio.abc import TaskGroup
 
 from realtime_bus.errors import CloseInfo, SessionClosed
-from realtime_bus.log import text_of
 from realtime_bus.routing import OnEnd, failure_of, handler_name, is_cancelled, reported, set_free
-from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import asyncio_in_callbacks, on_asyncio
 from realtime_bus.transport._transport import check_close_code
 
+from ._link import ABANDONED, Link, broken
+
 CUT_S = 1.0
 """Seconds that an owner who was cancelled is kept, to close the connection."""
-
-_ABANDONED = CloseInfo(code=1006, reason="the session was left", clean=False)
 
 
 class Lifecycle:
     """Tasks and end of one session.
 
     Args:
-        transport: What is read and closed.
+        link: What is read and closed.
         report: Reports what raised: its name and the exception.
         on_closed: Called once, when the end is known and all who wait for it have been told.
 
@@ -47,13 +45,13 @@ class Lifecycle:
 
     def __init__(
         self,
-        transport: Transport,
+        link: Link,
         *,
         report: Callable[[str, BaseException], None],
         on_closed: Callable[[CloseInfo], None],
     ) -> None:
         self.close_info: CloseInfo | None = None
-        self._transport = transport
+        self._link = link
         self._report = report
         self._on_closed = on_closed
         self._tasks: TaskGroup | None = None
@@ -136,11 +134,9 @@ class Lifecycle:
     # --- the end -----------------------------------------------------------------------------
 
     async def _read(self, deliver: Callable[[bytes], None]) -> None:
-        close = _ABANDONED
+        close = ABANDONED
         try:
-            close = _checked(await self._transport.run(deliver))
-        except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
-            close = _broken(error)
+            close = await self._link.run(deliver)
         finally:
             self.has_closed(close)
 
@@ -184,14 +180,14 @@ class Lifecycle:
     async def _close_transport(self, code: int, reason: str) -> None:
         self._closing = True
         try:
-            await self._transport.aclose(code, reason)
+            await self._link.aclose(code, reason)
         except BaseException as error:
             if isinstance(error, anyio.get_cancelled_exc_class()) and is_cancelled():
                 raise
             failure = failure_of(error)  # a transport of the user's own may raise anything
             if failure is None:
                 raise
-            self.has_closed(_broken(failure))
+            self.has_closed(broken(failure))
         if not self._reading:  # a plugin would not be attached, so nobody waits for the end
             self.has_closed(CloseInfo(code=code, reason=reason))
 
@@ -216,17 +212,5 @@ class Lifecycle:
 
     def abandon(self) -> None:
         """Stop at once."""
-        self.has_closed(_ABANDONED)
+        self.has_closed(ABANDONED)
         self._tasks = None
-
-
-def _broken(error: Exception) -> CloseInfo:
-    return CloseInfo(code=1006, reason=text_of(error), clean=False, error=error)
-
-
-def _checked(close: object) -> CloseInfo:
-    """Return what a transport says of its end, also if it says nothing."""
-    if isinstance(close, CloseInfo):
-        return close
-    reason = f"the transport's run() returned {close!r:.40} in place of a CloseInfo"
-    return CloseInfo(code=1006, reason=reason, clean=False)

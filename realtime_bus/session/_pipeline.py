@@ -44,6 +44,8 @@ from realtime_bus.transport import Transport
 from realtime_bus.transport._asyncio import on_asyncio
 
 from ._lifecycle import Lifecycle
+from ._link import Link
+from ._restore import ItemNames
 
 _HEAD_BYTES = len(HEAD)
 _Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
@@ -58,6 +60,8 @@ class Pipeline:
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
+        link: The connection, whichever it is at the moment.
+        names: What the server calls items that it was given back; None if it took our ids.
         log: Every line carries the session's id, once it is known.
         errors: Which of the server's complaints are written to the log.
         first_error: What a handler raised first, if the bus was told to raise it.
@@ -75,13 +79,14 @@ class Pipeline:
         self.log: Logger = get_logger()
         self.errors: Repeats = Repeats(burst=5)
         self.first_error: BaseException | None = None
+        self.link: Link = Link(transport)
+        self.names: ItemNames | None = None
         self._failures = Repeats()
         self._drifts = Repeats(burst=20)
         self.lifecycle: Lifecycle = Lifecycle(
-            transport, report=self._report_task, on_closed=self._emit_closed
+            self.link, report=self._report_task, on_closed=self._emit_closed
         )
         self.router: Router = Router(self, eager=on_asyncio())
-        self._transport = transport
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
@@ -173,14 +178,14 @@ class Pipeline:
             raise UsageError(f"{sent!r:.80} is not an event that a client sends")
         if sent is not event and type(sent) in self._restore:
             sent = self._restore[type(sent)](event, sent)
-        frame = encode(sent)
+        frame = self.encode(sent)
         if self.lifecycle.close_info is not None:
             raise self.lifecycle.closed_error("send")
         notes = self._on_sent.get(type(sent), ())  # pyright: ignore[reportUnknownArgumentType]  # any class
         for note, _ in notes:
             note(event, sent)  # before it is sent: the answer may come at once
         try:
-            self._transport.send(frame)
+            self.link.send(frame, sent)
         except BaseException:
             for _, forget in notes:
                 forget(sent)
@@ -192,12 +197,31 @@ class Pipeline:
     async def send(self, event: ev.ClientEvent) -> bool:
         """Send a command, and wait while too much is still unsent; see `send_nowait`."""
         sent = self.send_nowait(event)
-        await self._transport.drain()
+        await self.link.drain()
         return sent
 
     async def drain(self) -> None:
         """Wait while too much is still unsent."""
-        await self._transport.drain()
+        await self.link.drain()
+
+    def encode(self, event: ev.ClientEvent) -> bytes:
+        """Return a command as its server wants it.
+
+        Raises:
+            InvalidEvent: The server would refuse it.
+        """
+        return encode(event if self.names is None else self.names.outward(event))
+
+    def send_again(self, event: ev.ClientEvent) -> None:
+        """Send a command that was noted already, over another connection."""
+        self.link.send(self.encode(event), event)
+
+    def route_through(
+        self, wrap: Callable[[Callable[[Any], None]], Callable[[Any], None] | None]
+    ) -> None:
+        """Let a part of the session stand between frames and all who see their events."""
+        if self._route is not _drop:
+            self._route = wrap(self.router.route) or self.router.route
 
     def on_sent(
         self,
@@ -224,6 +248,11 @@ class Pipeline:
         check_interceptor(interceptor)
         for cls in select([selector], OUTGOING).classes:
             self._outgoing[cls] = (*self._outgoing.get(cls, ()), interceptor)
+
+    def intercept_outgoing_once(self, cls: type[ev.ClientEvent], interceptor: Interceptor) -> None:
+        """Let a part of the session intercept commands; behind all others, and once."""
+        others = tuple(each for each in self._outgoing.get(cls, ()) if each != interceptor)
+        self._outgoing[cls] = (*others, interceptor)
 
     # --- who takes part ----------------------------------------------------------------------
 
@@ -324,7 +353,7 @@ class Pipeline:
     def hold(self, holder: object) -> None:
         """Stop reading from the transport until the same holder releases it."""
         if not self._holders:
-            self._transport.pause()
+            self.link.pause()
         self._holders.add(holder)
 
     def release(self, holder: object) -> None:
@@ -332,7 +361,7 @@ class Pipeline:
         if holder in self._holders:
             self._holders.discard(holder)
             if not self._holders:
-                self._transport.resume()
+                self.link.resume()
 
     def mailbox_empty(self) -> None:
         """Note that a mailbox has nothing left to do."""

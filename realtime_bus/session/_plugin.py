@@ -15,6 +15,9 @@ from ._session import Session
 class Plugin(Protocol):
     """What the bus asks of a plugin: one method.
 
+    A plugin that has something to open which takes time may have an ``async def prepare(session)``
+    besides: it is awaited right before `attach`, and what it raises comes out of `Bus.connect`.
+
     A class that derives from it may declare handlers and interceptors where they stand, with
     `on`, `once`, `intercept` and `intercept_outgoing` of `realtime_bus`, and needs no `attach`.
     """

@@ -15,7 +15,8 @@ Rules (Realtime protocol, "general rules" and "errors"):
 5. An item that is in progress, or holds audio of the user, was made by the server and
    answers nobody; nor does a commit of what turn detection ended.
 6. A request that nobody awaits any more keeps its place: its late answer is not another's.
-7. When the session ends, every request fails with the reason.
+7. When the session ends, every request fails with the reason. When a connection is lost and the
+   session goes on, those that may be repeated wait on, and are sent again; the others fail.
 
 Bound: the last 256 commands that nobody awaits.
 """
@@ -29,7 +30,10 @@ from typing import Any
 import msgspec
 
 from realtime_bus import events as ev
-from realtime_bus.errors import CloseInfo, RequestRejected, SessionClosed
+from realtime_bus._secrets import redact
+from realtime_bus.errors import CloseInfo, ConnectionLost, RequestRejected, SessionClosed
+
+from ._settings import merge_settings
 
 _MAX_UNAWAITED = 256
 
@@ -60,9 +64,14 @@ class Pending:
 
 
 class Requests:
-    """All commands of one session that have an answer and wait for it, oldest first."""
+    """All commands of one session that have an answer and wait for it, oldest first.
+
+    Attributes:
+        settings: All the settings that the server has confirmed, as one request; None before.
+    """
 
     def __init__(self) -> None:
+        self.settings: Any = None
         self._expected: dict[str, Pending] = {}  # about to be sent, by event_id
         self._sent: list[Pending] = []
         self._ended_by_vad: deque[str] = deque(maxlen=16)  # items
@@ -119,6 +128,8 @@ class Requests:
 
     def _settle(self, pending: Pending, **outcome: Any) -> None:
         self._sent.remove(pending)
+        if isinstance(pending.event, _UPDATES) and "answer" in outcome:
+            self.settings = merge_settings(self.settings, pending.event.session)
         pending.settle(**outcome)
 
     def _blamed(self, error: ev.ErrorDetails) -> Pending | None:
@@ -126,6 +137,36 @@ class Requests:
             return next((p for p in self._sent if p.event.event_id == error.event_id), None)
         kind = blamed_type(error)
         return next((p for p in self._sent if p.event.type == kind), None)
+
+    def connection_lost(
+        self,
+        close: CloseInfo,
+        is_waiting: Callable[[ev.ClientEvent], bool],
+        confirmed: Callable[[ev.ClientEvent], ev.Event | None],
+    ) -> tuple[list[ev.ClientEvent], list[ev.ClientEvent]]:
+        """Decide about every command that a connection has not answered (rule 7).
+
+        Args:
+            close: How the connection ended.
+            is_waiting: Tells whether a command was not sent at all, but waits for the next one.
+            confirmed: Returns what confirms a command although nothing has answered it.
+
+        Returns:
+            The commands to send again, in order, and those that have failed.
+        """
+        again: list[ev.ClientEvent] = []
+        failed: list[ev.ClientEvent] = []
+        for pending in list(self._sent):
+            event = pending.event
+            if (answer := confirmed(event)) is not None:
+                self._settle(pending, answer=answer)
+            elif isinstance(event, _REPEATABLE) and not is_waiting(event):
+                again.append(event)
+            elif not is_waiting(event):
+                failed.append(event)
+                self._settle(pending, error=lost_with(event, close))
+        self._ended_by_vad.clear()
+        return again, failed
 
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""
@@ -136,14 +177,31 @@ class Requests:
             pending.settle(error=SessionClosed(message, close=close))
 
 
+_UPDATES = (ev.SessionUpdate, ev.translation.SessionUpdate)
+_REPEATABLE = (*_UPDATES, ev.ConversationItemCreate, ev.ConversationItemDelete)
+
+
+def lost_with(event: ev.ClientEvent, close: CloseInfo) -> ConnectionLost:
+    """Make the exception for a request that a lost connection has cost."""
+    return ConnectionLost(
+        f"the connection was lost ({close}) before {event.type} was answered; the session goes on",
+        event_type=event.type,
+        event_id=event.event_id or "",
+        close=close,
+    )
+
+
 def error_details(event: ev.Error) -> ev.ErrorDetails:
-    """Return what the server complains about, even where it says so in a shape of its own."""
+    """Return what the server complains about, even where it says so in a shape of its own.
+
+    Keys are taken out: what comes of this goes to logs and exceptions.
+    """
     error: Any = event.error  # raw data, where it did not fit; and so may be its fields
     if not isinstance(error, ev.ErrorDetails):
-        return ev.ErrorDetails(type="", message=str(error))
+        return ev.ErrorDetails(type="", message=redact(str(error)))
     fields = {name: getattr(error, name) for name in error.__struct_fields__}
-    odd = {name: str(raw) for name, raw in fields.items() if not isinstance(raw, str | None)}
-    return msgspec.structs.replace(error, **odd) if odd else error
+    texts = {name: redact(str(raw)) for name, raw in fields.items() if raw is not None}
+    return msgspec.structs.replace(error, **texts) if texts != fields else error
 
 
 def rejection(event: ev.ClientEvent, error: ev.ErrorDetails) -> RequestRejected:

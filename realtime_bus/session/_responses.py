@@ -10,7 +10,10 @@ Rules:
    those that nobody listens to are skipped.
 5. Where it is not known yet whose a response is, what comes of it is kept for the one who may have
    asked for it, and handed out once that is sure.
-6. A slow reader loses the oldest deltas beyond the bounds of a `Backlog`: counted, and told once.
+6. Words and audio that a session's end has cut off do not end as if they were finished: behind
+   what has come, the reader gets `SessionClosed`, unless the session ended in order. A lost
+   connection does the same with `ConnectionLost`, whatever comes after.
+7. A slow reader loses the oldest deltas beyond the bounds of a `Backlog`: counted, and told once.
 """
 
 from __future__ import annotations
@@ -24,7 +27,13 @@ import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.codec import encode
-from realtime_bus.errors import CloseInfo, RequestError, RequestTimeout, SessionClosed
+from realtime_bus.errors import (
+    CloseInfo,
+    ConnectionLost,
+    RequestError,
+    RequestTimeout,
+    SessionClosed,
+)
 from realtime_bus.events import REALTIME
 from realtime_bus.routing import (
     Backlog,
@@ -37,7 +46,7 @@ from realtime_bus.routing import (
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import ConversationState
-from ._requests import error_details, rejection
+from ._requests import error_details, lost_with, rejection
 
 RESPONSE_TIMEOUT_S = 120.0
 """Seconds that a reply may take if nothing else is said: longer than any spoken answer."""
@@ -217,6 +226,32 @@ class Responses:
         response_id = found if isinstance(found, str) and found else None
         self._arbiter.signs_of_life(response_id, anyio.current_time())
 
+    @property
+    def idle(self) -> bool:
+        """Whether no response is asked for."""
+        return self._arbiter.idle
+
+    def connection_lost(self, close: CloseInfo) -> list[ev.ResponseCreate]:
+        """Fail what had begun; return the requests that will be sent again."""
+
+        def fail(request: ResponseRequest) -> Exception:
+            return lost_with(request.event, close)
+
+        again = self._arbiter.connection_lost(fail)
+        self._listen()
+        return [request.event for request in again]
+
+    def connection_restored(self, *, answer_due: bool) -> None:
+        """Send what waits, over another connection.
+
+        Args:
+            answer_due: Whether to ask for the answer to speech that the last one owed.
+        """
+        if answer_due:
+            self._arbiter.submit(self.prepare(ev.ResponseCreate()), anyio.current_time())
+        self._arbiter.connection_restored(anyio.current_time())
+        self._guard()
+
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""
         message = f"the session closed with {close} before the response was done"
@@ -261,7 +296,7 @@ class Responses:
         sound = Deltas[bytes]()
         deltas = self._deltas.get(request)
         if deltas is None:
-            sound.end()
+            sound.end(_cut_off(request))
         else:
             deltas.sounds.append(sound)
             self._with_sound.add(request)
@@ -273,7 +308,7 @@ class Responses:
         deltas = self._deltas.pop(request, None)
         self._with_sound.discard(request)
         if deltas is not None:
-            deltas.end(request.response_id)
+            deltas.end(request.response_id, _cut_off(request))
             self._listen()
 
     def _listen(self) -> None:
@@ -320,6 +355,7 @@ class Deltas(Generic[_T]):
         self._queue = Backlog[_T]()
         self._changed = anyio.Event()
         self._ended = False
+        self._error: Exception | None = None
 
     @property
     def dropped(self) -> int:
@@ -331,16 +367,16 @@ class Deltas(Generic[_T]):
         self._queue.put(delta, length)
         self._changed.set()
 
-    def end(self) -> None:
-        """End the iteration behind what has come."""
-        self._ended = True
+    def end(self, error: Exception | None) -> None:
+        """End the iteration behind what has come, with an error if something is missing."""
+        self._ended, self._error = True, error
         self._changed.set()
 
     async def next(self) -> _T:
         """Wait for the next delta, and take it out."""
         while not self._queue:
             if self._ended:
-                raise StopAsyncIteration
+                raise self._error or StopAsyncIteration
             if self._changed.is_set():
                 self._changed = anyio.Event()
             with reading_goes_on():
@@ -384,12 +420,12 @@ class ReplyDeltas:
             if event.response_id == response_id:
                 self.put(event)
 
-    def end(self, response_id: str | None) -> None:
+    def end(self, response_id: str | None, error: Exception | None) -> None:
         """End every iteration; the response is known by now."""
         self._put_kept(response_id)
-        self.words.end()
+        self.words.end(error)
         for sound in self.sounds:
-            sound.end()
+            sound.end(error)
 
 
 class _Reading(Generic[_T]):
@@ -411,7 +447,8 @@ class Reply:
 
     ``await reply`` gives the finished `events.Response`, whatever its status. Text and audio can
     be read while they come; what came before reading began is not lost, except audio, which is
-    kept only from the call of `audio` on.
+    kept only from the call of `audio` on. Reading raises `SessionClosed` where a connection that
+    broke, or closed with an error's code, has cut the answer off.
 
     If whoever awaits it is cancelled, or runs out of time, while the request still waits for
     its turn, the request is taken back.
@@ -500,6 +537,14 @@ class Reply:
     def __repr__(self) -> str:
         state = "done" if self.done else "active" if self.id else "waiting"
         return f"<Reply {self.id or self._request.request_id} {state}>"
+
+
+def _cut_off(request: ResponseRequest) -> SessionClosed | ConnectionLost | None:
+    """Return what a reader of the request's response gets at the end, if that cut it off."""
+    error = request.error
+    if isinstance(error, ConnectionLost):
+        return error
+    return error if isinstance(error, SessionClosed) and not error.close.in_order else None
 
 
 def not_sent(event: ev.ClientEvent) -> RequestError:

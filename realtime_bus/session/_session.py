@@ -2,16 +2,16 @@
 
 A facade: its parts are `Pipeline` (frames in, events to handlers, commands out), `Lifecycle` (tasks
 and the end), `Requests` (who waits for which answer), `Responses` (the arbiter of
-``response.create``), `ConversationState` and `ActiveSettings` (what is known). The conversation
-sees an event first of all; settings, requests and responses see it behind the interceptors, before
-any handler.
+``response.create``), `ConversationState`, `HistoryState` and `ActiveSettings` (what is known), and
+`Recovery` (the next connection). The conversation and its history see an event first of all;
+settings, requests and responses see it behind the interceptors, before any handler.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
@@ -28,7 +28,8 @@ from realtime_bus.errors import (
     RequestTimeout,
     UsageError,
 )
-from realtime_bus.events import translation
+from realtime_bus.events import WireProtocol, translation
+from realtime_bus.history import HistoryState
 from realtime_bus.routing import (
     EventStream,
     HandlerStatistics,
@@ -45,6 +46,7 @@ from realtime_bus.routing import (
 
 from ._conversation import ConversationState
 from ._pipeline import Pipeline
+from ._recovery import FATAL_CODES, Opener, Parts, Reconnect, Recovery
 from ._requests import ANSWERED, ITEM_ID_PREFIX, Pending, Requests, error_details
 from ._requests import SEEN as ANSWERS
 from ._responses import RESPONSE_TIMEOUT_S, Reply, Responses, not_sent
@@ -63,9 +65,7 @@ _PIECE_BYTES = 240_000  # five seconds of PCM16: a larger append only delays wha
 REQUEST_TIMEOUT_S = 10.0
 """Seconds that a server may take to answer a request, if nothing else is said."""
 
-_FATAL_CODES = frozenset(
-    {"session_expired", "insufficient_quota", "billing_hard_limit_reached", "account_deactivated"}
-)  # errors after which a session is of no more use (Realtime protocol, "errors")
+_SEVERE_CODES = FATAL_CODES | {"session_expired"}
 _EXPECTED_CODES = frozenset({"response_cancel_not_active"})  # what normal races bring
 
 assert _PIECE_BYTES <= MAX_APPEND_BYTES  # noqa: S101  # a relation of constants, not of input
@@ -105,6 +105,7 @@ class Session(Generic[StateT]):
         settings: The same through typed accessors.
         conversation: What belongs to the conversation, what is active, who speaks.
         last_error: What the server last complained about, or None.
+        history: What was said, item by item; None unless it is kept: see `keep_history`.
     """
 
     def __init__(self, pipeline: Pipeline, *, kind: SessionKind, state: StateT) -> None:
@@ -114,6 +115,9 @@ class Session(Generic[StateT]):
         self.settings: ActiveSettings = ActiveSettings()
         self.conversation: ConversationState = ConversationState(self._asked_out_of_band)
         self.last_error: ev.ErrorDetails | None = None
+        self.history: HistoryState | None = None
+        self._busy: list[Callable[[], bool]] = []
+        self._recovery: Recovery | None = None
         self._kind: SessionKind = kind
         # others may talk in the same conversation (a call's sideband), or it may be restored
         self._token = secrets.token_hex(4)
@@ -156,6 +160,36 @@ class Session(Generic[StateT]):
             self.id = getattr(self.settings.echo, "id", None)
             self._pipeline.log = self._pipeline.log.bind(session_id=self.id)
 
+    def _accept(self, event: Any) -> None:
+        """Take what another connection's server says of itself."""
+        self.conversation.see(event)
+        if self.history is not None:
+            self.history.see(event)
+        self._see_settings(event)
+
+    def recover(
+        self,
+        policy: Reconnect,
+        openers: Sequence[Opener],
+        protocol: WireProtocol,
+        *,
+        restores: bool,
+    ) -> None:
+        """Outlive the connection from now on. Called by the bus."""
+        parts = Parts(
+            pipeline=self._pipeline,
+            conversation=self.conversation,
+            requests=self._requests,
+            responses=self._responses,
+            history=self.history,
+            busy=self._busy,
+            config=lambda: self.config,
+            accept=self._accept,
+            next_event_id=self._next_event_id,
+            next_item_id=self._next_item_id,
+        )
+        self._recovery = Recovery(policy, openers, protocol, parts, restores=restores)
+
     def _see_error(self, event: ev.Error) -> None:
         error = self.last_error = error_details(event)
         if not self._pipeline.options.log_errors:
@@ -163,7 +197,7 @@ class Session(Generic[StateT]):
         write = self._pipeline.log.warning
         if error.code in _EXPECTED_CODES:
             write = self._pipeline.log.debug
-        elif error.code in _FATAL_CODES or error.type in _FATAL_CODES:
+        elif {error.code, error.type} & _SEVERE_CODES:
             write = self._pipeline.log.error
         suppressed = self._pipeline.errors.due(str(error.code), str(error.type))
         if suppressed is None:
@@ -278,6 +312,33 @@ class Session(Generic[StateT]):
             )
         self._pipeline.emit(event)
 
+    def keep_history(self) -> HistoryState:
+        """Keep what is said from now on, unless that is kept already, and return it.
+
+        A conversation that can reconnect keeps it: it is what the next connection is told.
+        """
+        if self.history is None:
+            self.history = HistoryState()
+            self._pipeline.observe(HistoryState.SEEN, self.history.see)
+        return self.history
+
+    def note_heard(
+        self, item_id: str, *, content_index: int = 0, heard_ms: int, generated_ms: int
+    ) -> None:
+        """Note how much of an item's audio was heard when it was cut off, as its sink says."""
+        if self.history is not None:
+            self.history.heard(
+                item_id, content_index=content_index, heard_ms=heard_ms, generated_ms=generated_ms
+            )
+
+    def busy_while(self, is_busy: Callable[[], bool]) -> None:
+        """Replace the connection before its limit at a moment when this is false, if there is one.
+
+        Args:
+            is_busy: Tells whether somebody would notice, such as while something plays.
+        """
+        self._busy.append(is_busy)
+
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run an async function in the session's task group; it is cancelled at its end.
 
@@ -337,6 +398,9 @@ class Session(Generic[StateT]):
     def _next_event_id(self) -> str:
         """Return an id for a client event that no other one has."""
         return f"rb_{self._token}_{next(self._numbers)}"
+
+    def _next_item_id(self) -> str:
+        return f"{ITEM_ID_PREFIX}{self._token}_{next(self._numbers)}"
 
     async def request(
         self, event: ev.ClientEvent, *, timeout_s: float | None = REQUEST_TIMEOUT_S
@@ -470,8 +534,7 @@ class Session(Generic[StateT]):
         """
         self._refuse("create_item", "transcription", "translation")
         if isinstance(item, msgspec.Struct) and getattr(item, "id", "") is None:
-            item_id = f"{ITEM_ID_PREFIX}{self._token}_{next(self._numbers)}"
-            item = msgspec.structs.replace(item, id=item_id)
+            item = msgspec.structs.replace(item, id=self._next_item_id())
         event = ev.ConversationItemCreate(item=item, previous_item_id=previous_item_id)
         return await self._ask(event, ev.ConversationItemAdded)
 
@@ -572,6 +635,11 @@ class Session(Generic[StateT]):
     def close_info(self) -> CloseInfo | None:
         """How the session ended, or None while it is open."""
         return self._lifecycle.close_info
+
+    @property
+    def reconnecting(self) -> bool:
+        """Whether there is no connection at the moment; what is sent waits for the next one."""
+        return self._recovery is not None and self._recovery.active
 
     async def wait_closed(self) -> CloseInfo:
         """Wait until the session has ended, and return how."""

@@ -168,6 +168,21 @@ def _normal(name: str, value: Any) -> Any:
     return _FORMATS[value]
 
 
+def merge_settings(known: Any, fresh: Any) -> Any:
+    """Return a settings request with what a later one changes."""
+    if known is None or type(known) is not type(fresh):
+        return fresh
+    changes = {
+        name: merge_settings(getattr(known, name), value) if name in _NESTED else value
+        for name in fresh.__struct_fields__
+        if (value := getattr(fresh, name)) is not UNSET
+    }
+    return msgspec.structs.replace(known, **changes)
+
+
+_NESTED = frozenset({"audio", "input", "output"})  # whose members are settings of their own
+
+
 class ActiveSettings(msgspec.Struct, frozen=True):
     """What the server's echo says is in force; an echo is read leniently, so any of it may be odd.
 
@@ -207,12 +222,12 @@ class ActiveSettings(msgspec.Struct, frozen=True):
     @property
     def input_format(self) -> ev.AudioFormat:
         """How input audio is encoded; PCM16 where the server does not say."""
-        return _format(self._find("audio", "input", "format"))
+        return usable_format(self._find("audio", "input", "format"))
 
     @property
     def output_format(self) -> ev.AudioFormat:
         """How output audio is encoded; PCM16 where the server does not say."""
-        return _format(self._find("audio", "output", "format"))
+        return usable_format(self._find("audio", "output", "format"))
 
     @property
     def turn_detection(self) -> ev.TurnDetection | None:
@@ -243,7 +258,10 @@ class ActiveSettings(msgspec.Struct, frozen=True):
         return getattr(detection, name, None) is not False
 
 
-def _format(found: object) -> ev.AudioFormat:
+def usable_format(found: object) -> ev.AudioFormat:
+    """Return an audio format that can be played, whatever was read."""
+    if isinstance(found, ev.AudioPCM) and not 1000 <= found.rate <= 384_000:
+        return ev.AudioPCM()  # no rate that anything could be played at
     if isinstance(found, ev.AudioPCM | ev.AudioPCMU | ev.AudioPCMA):
         return found
     return ev.AudioPCM()

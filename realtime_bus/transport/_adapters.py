@@ -24,7 +24,7 @@ from anyio import CancelScope, EndOfStream, create_task_group, move_on_after
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 
 from ._buffers import DeliveryQueue, Signal, WriteBuffer
-from ._transport import CLOSE_TIMEOUT_S, close_or_cut
+from ._transport import CLOSE_TIMEOUT_S, check_close_code, close_or_cut
 
 if TYPE_CHECKING:
     from ._transport import Transport
@@ -113,10 +113,13 @@ class AdaptedTransport:
         Raises:
             TransportClosed: The connection has ended, or the peer stopped reading.
         """
-        if self._info is None and self._unsent.overfull:
-            self._end(CloseInfo(code=1008, reason="the peer does not read", clean=False))
         if self._info is not None:
             raise TransportClosed("the connection has ended", close=self._info)
+        if self._unsent.overfull:
+            unsent = self._unsent.unsent_bytes
+            info = CloseInfo(code=1008, reason="the peer does not read", clean=False)
+            self._end(info)
+            raise TransportClosed(f"{unsent} bytes are unsent: {info.reason}", close=info)
         self._unsent.add([frame])
 
     async def drain(self) -> None:
@@ -130,7 +133,12 @@ class AdaptedTransport:
             raise TransportClosed("the connection has ended", close=self._info)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Send what is queued, then close the connection, both within ``close_timeout_s``."""
+        """Send what is queued, then close the connection, both within ``close_timeout_s``.
+
+        Raises:
+            UsageError: The code may not be sent.
+        """
+        check_close_code(code)
         if self._closed:
             return
         self._closed = True

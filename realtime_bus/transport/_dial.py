@@ -2,7 +2,8 @@
 
 The connection is made directly: proxy settings of the environment are not honoured, so that the
 key goes nowhere but to the host that was named. Redirects are not followed, for the same reason.
-TLS certificates and host names are verified. Nothing is logged.
+TLS certificates and host names are verified. Nothing is logged, and no frame has a key in a local
+variable: what is asked of the server is carried by an `Upgrade`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from realtime_bus.errors import (
 )
 
 from ._asyncio import AsyncioTransport, on_asyncio
-from ._handshake import ConnectionOptions, Secrets, client_connection, refused
+from ._handshake import ConnectionOptions, Upgrade, refused
 from ._stream import StreamTransport
 from ._transport import (
     CLOSE_TIMEOUT_S,
@@ -36,11 +37,9 @@ from ._transport import (
     PING_INTERVAL_S,
     PING_TIMEOUT_S,
 )
-from ._url import parse_url, show_url
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
-    from websockets.uri import WebSocketURI
 
     from ._transport import Transport
 
@@ -80,11 +79,11 @@ async def dial(  # noqa: PLR0913 - each is an option that somebody needs
         UpgradeRefused: The server answered something else than a WebSocket.
         UsageError: A header or subprotocol cannot be sent.
     """
+    upgrade = Upgrade(url, headers, subprotocols)
+    del url, headers, subprotocols  # no local variable of ours shows a key
     return await _dial(
-        url,
+        upgrade,
         AsyncioTransport,
-        headers=headers or {},
-        subprotocols=subprotocols,
         ssl_context=ssl_context,
         open_timeout_s=open_timeout_s,
         close_timeout_s=close_timeout_s,
@@ -122,6 +121,8 @@ async def dial_picows(  # noqa: PLR0913 - the same options as `dial`
         AuthenticationError: The server answered 401 or 403.
         UpgradeRefused: The server answered something else than a WebSocket.
     """
+    upgrade = Upgrade(url, headers, subprotocols)
+    del url, headers, subprotocols  # no local variable of ours shows a key
     if not on_asyncio():
         raise UsageError("dial_picows runs on asyncio only; on trio use dial")
     if find_spec("picows") is None:
@@ -129,10 +130,8 @@ async def dial_picows(  # noqa: PLR0913 - the same options as `dial`
     from ._picows import PicowsTransport  # noqa: PLC0415 - it needs picows
 
     return await _dial(
-        url,
+        upgrade,
         PicowsTransport,
-        headers=headers or {},
-        subprotocols=subprotocols,
         ssl_context=ssl_context,
         open_timeout_s=open_timeout_s,
         close_timeout_s=close_timeout_s,
@@ -145,48 +144,47 @@ async def dial_picows(  # noqa: PLR0913 - the same options as `dial`
 
 
 async def _dial(
-    url: str,
+    upgrade: Upgrade,
     asyncio_transport: type[AsyncioTransport],
     *,
-    headers: Mapping[str, str],
-    subprotocols: Sequence[str],
     ssl_context: ssl.SSLContext | None,
     open_timeout_s: float,
     close_timeout_s: float,
     options: ConnectionOptions,
 ) -> Transport:
-    uri = parse_url(url)
-    shown = show_url(uri)
-    connection = client_connection(uri, headers=headers, subprotocols=subprotocols, options=options)
+    upgrade.read()
+    connection = upgrade.connection(options)
     transport: AsyncioTransport | StreamTransport | None = None
     with anyio.move_on_after(open_timeout_s):
-        if uri.secure and ssl_context is None:
+        if upgrade.secure and ssl_context is None:
             # Reads the authorities' certificates from disk: tens of milliseconds.
             ssl_context = await to_thread.run_sync(ssl.create_default_context)
-        tls = ssl_context if uri.secure else None
+        tls = ssl_context if upgrade.secure else None
         try:
             # TCP_NODELAY: asyncio and anyio set it on every TCP connection.
             if on_asyncio():
-                sock = await _connect_socket(uri.host, uri.port)
+                sock = await _connect_socket(upgrade.host, upgrade.port)
                 transport = asyncio_transport(connection, close_timeout_s=close_timeout_s)
-                await transport.connect(sock, tls, uri.host)
+                await transport.connect(sock, tls, upgrade.host)
             else:
-                stream = await _connect_stream(uri, tls)
+                stream = await _connect_stream(upgrade, tls)
                 transport = StreamTransport(stream, connection, close_timeout_s=close_timeout_s)
         except (OSError, UnicodeError, anyio.BrokenResourceError, anyio.EndOfStream) as exc:
-            raise _unreachable(uri, exc) from exc
+            raise _unreachable(upgrade, exc) from exc
         try:
             opened = await transport.open()
-        except BaseException:
+        except BaseException as exc:  # noqa: BLE001 - it is raised again
             with anyio.CancelScope(shield=True):
                 await transport.abort()
-            raise
+            raise exc.with_traceback(None)  # noqa: B904 - itself; frames below it hold the request
         if opened:
             return transport
         with anyio.CancelScope(shield=True):
             await transport.abort()
-        raise refused(connection, url=shown, secrets=Secrets(headers, subprotocols))
-    raise HostUnreachable(f"{shown}: no answer within {open_timeout_s:g} s", url=shown)
+        raise refused(connection, url=upgrade.shown, secrets=upgrade.secrets)
+    raise HostUnreachable(
+        f"{upgrade.shown}: no answer within {open_timeout_s:g} s", url=upgrade.shown
+    )
 
 
 async def _connect_socket(host: str, port: int) -> socket.socket:
@@ -236,26 +234,26 @@ async def _connect_socket(host: str, port: int) -> socket.socket:
     return winner
 
 
-async def _connect_stream(uri: WebSocketURI, tls: ssl.SSLContext | None) -> ByteStream:
+async def _connect_stream(upgrade: Upgrade, tls: ssl.SSLContext | None) -> ByteStream:
     if tls is None:
-        return await anyio.connect_tcp(uri.host, uri.port)
+        return await anyio.connect_tcp(upgrade.host, upgrade.port)
     # Not standard-compatible: a WebSocket has its own closing handshake.
     return await anyio.connect_tcp(
-        uri.host,
-        uri.port,
+        upgrade.host,
+        upgrade.port,
         ssl_context=tls,
-        tls_hostname=uri.host,
+        tls_hostname=upgrade.host,
         tls_standard_compatible=False,
     )
 
 
-def _unreachable(uri: WebSocketURI, exc: Exception) -> ConnectError:
+def _unreachable(upgrade: Upgrade, exc: Exception) -> ConnectError:
     """Say in one sentence what went wrong below the WebSocket."""
-    shown = show_url(uri)
+    shown = upgrade.shown
     if isinstance(exc, UnicodeError):
         return InvalidURL(f"{shown!r} holds no valid host name", url=shown)
     if isinstance(exc, socket.gaierror):
-        return HostUnreachable(f"{shown}: there is no host {uri.host!r}", url=shown)
+        return HostUnreachable(f"{shown}: there is no host {upgrade.host!r}", url=shown)
     if isinstance(exc, ssl.SSLCertVerificationError):
         text = f"{shown}: the server's certificate is not trusted: {exc.verify_message}"
         return HostUnreachable(f"{text} (pass an ssl_context if it should be)", url=shown)
@@ -263,7 +261,7 @@ def _unreachable(uri: WebSocketURI, exc: Exception) -> ConnectError:
         text = f"{shown}: TLS failed: {exc.reason}; does the server speak TLS on this port?"
         return HostUnreachable(text, url=shown)
     if isinstance(exc, OSError) and not isinstance(exc, ConnectionResetError):
-        text = f"{shown}: nobody answers at {uri.host}:{uri.port} ({exc.__cause__ or exc})"
+        text = f"{shown}: nobody answers at {upgrade.host}:{upgrade.port} ({exc.__cause__ or exc})"
         return HostUnreachable(text, url=shown)
     return HostUnreachable(
         f"{shown}: the server hung up while connecting; does it speak TLS?", url=shown

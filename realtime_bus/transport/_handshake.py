@@ -1,15 +1,16 @@
 """The upgrade from HTTP: the client's request, the server's answer, and what a refusal means.
 
-Secrets: the client's headers and subprotocols may hold a key. They go into the request's bytes
-and nowhere else; no attribute keeps them readable, no log sees them (`SILENT`). What a server
-says may repeat the key, so that every word of it is cleaned before it is cut or shown, and no
-exception of a lower layer is chained (their texts hold what the server said, too).
+Secrets: the client's headers, subprotocols and query may hold a key. An `Upgrade` carries them
+unseen; they go into the request's bytes and nowhere else, no log sees them (`SILENT`), and no
+local variable that an exception may show has them. What a server says may repeat the key, so that
+every word of it is cleaned before it is cut or shown, and no exception of a lower layer is chained
+(their texts hold what the server said, too).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from websockets.client import ClientProtocol
 from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
+from realtime_bus._secrets import Secrets, unseen
 from realtime_bus.errors import (
     AuthenticationError,
     ConnectError,
@@ -26,7 +28,8 @@ from realtime_bus.errors import (
 )
 
 from ._connection import SILENT, Connection, Keepalive
-from ._transport import MAX_FRAME_BYTES, PING_INTERVAL_S, PING_TIMEOUT_S
+from ._transport import MAX_FRAME_BYTES, SERVER_PING_INTERVAL_S, SERVER_PING_TIMEOUT_S
+from ._url import parse_url, show_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS: Final = re.compile(r"(?i)(sec-websocket-.*|upgrade|connection)")
-_SECRET_HEADER: Final = re.compile(r"(?i).*(authorization|key|token|secret|cookie).*")
 _BODY_CHARS: Final = 300
 
 _HINTS: Final[Mapping[int, str]] = {
@@ -55,7 +57,7 @@ _HINTS: Final[Mapping[int, str]] = {
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What both sides of a connection can set.
+    """What both sides of a connection can set; the defaults for pings are a server's.
 
     Attributes:
         max_frame_bytes: Largest message that is read; a larger one closes with 1009. None: any.
@@ -64,8 +66,8 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     max_frame_bytes: int | None = MAX_FRAME_BYTES
-    ping_interval_s: float | None = PING_INTERVAL_S
-    ping_timeout_s: float | None = PING_TIMEOUT_S
+    ping_interval_s: float | None = SERVER_PING_INTERVAL_S
+    ping_timeout_s: float | None = SERVER_PING_TIMEOUT_S
 
     def keepalive(self) -> Keepalive:
         """Make the keepalive of one connection."""
@@ -75,6 +77,67 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
 # The client's side
 
 
+class Upgrade:
+    """What a client asks for; of what may be secret it shows nothing.
+
+    Args:
+        url: ``wss://`` or ``ws://``.
+        headers: Sent with the request.
+        subprotocols: Offered to the server, best first.
+
+    Attributes:
+        shown: The address without its query, once it was read.
+        host: Where to connect to.
+        port: At which port.
+        secure: Whether over TLS.
+        secrets: What must be in no text.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_subprotocols",
+        "_uri",
+        "_url",
+        "host",
+        "port",
+        "secrets",
+        "secure",
+        "shown",
+    )
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str] | None, subprotocols: Sequence[str]
+    ) -> None:
+        self._url = url
+        self._headers = headers or {}
+        self._subprotocols = subprotocols
+
+    @unseen
+    def read(self) -> None:
+        """Read the address.
+
+        Raises:
+            InvalidURL: It is none.
+        """
+        uri = self._uri = parse_url(self._url)
+        self.shown: str = show_url(uri)
+        self.host: str = uri.host
+        self.port: int = uri.port
+        self.secure: bool = uri.secure
+        self.secrets: Secrets = Secrets(self._headers, self._subprotocols, uri.query or "")
+
+    def connection(self, options: ConnectionOptions) -> Connection:
+        """Make the client's side of the connection.
+
+        Raises:
+            UsageError: A header or subprotocol cannot be sent.
+        """
+        return client_connection(
+            self._uri, headers=self._headers, subprotocols=self._subprotocols, options=options
+        )
+
+
+@unseen
 def client_connection(
     uri: WebSocketURI,
     *,
@@ -107,8 +170,10 @@ def client_connection(
 
 
 def _check_header(name: str, value: str) -> None:
-    if not _TOKEN.fullmatch(name) or _OURS.fullmatch(name):
+    if not _TOKEN.fullmatch(str(name)) or _OURS.fullmatch(name):
         raise UsageError(f"header {name!r} cannot be set on a WebSocket request")
+    if not isinstance(value, str):
+        raise UsageError(f"the value of header {name!r} is no text: {type(value).__name__}")
     if not _VALUE.fullmatch(value):
         raise UsageError(
             f"the value of header {name!r} holds a line break or another character that HTTP "
@@ -208,34 +273,6 @@ def _upgrade_request(request: Request) -> UpgradeRequest:
 
 
 # A refusal, as the client's one exception that says what to do
-
-
-class Secrets:
-    """What must not be seen in any text; its own repr shows nothing.
-
-    Args:
-        headers: Values of those whose name sounds secret count, with and without their scheme.
-        subprotocols: ``name.value`` pairs count with and without the name.
-    """
-
-    __slots__ = ("_words",)
-
-    def __init__(self, headers: Mapping[str, str], subprotocols: Iterable[str]) -> None:
-        words: set[str] = set()
-        for name, value in headers.items():
-            if _SECRET_HEADER.fullmatch(name):
-                words |= {value.strip(), value.strip().rpartition(" ")[2]}
-        for name in subprotocols:
-            if "key" in name.lower() and "." in name:
-                words |= {name, name.partition(".")[2]}
-        # Longest first, so that no part of a longer one stays. Very short ones would hide all.
-        self._words = sorted((word for word in words if len(word) > 3), key=len, reverse=True)
-
-    def clean(self, text: str) -> str:
-        """Return the text with every secret replaced."""
-        for word in self._words:
-            text = text.replace(word, "***")
-        return text
 
 
 def refused(connection: Connection, *, url: str, secrets: Secrets) -> ConnectError:

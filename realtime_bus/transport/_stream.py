@@ -16,6 +16,9 @@ Rules:
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -29,7 +32,7 @@ from anyio import (
     current_time,
     move_on_after,
 )
-from anyio.abc import SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 
 from realtime_bus.errors import TransportClosed
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 64 * 1024
 _LAST_WORDS_S = 0.1  # for a close frame to a peer that has fallen silent
+_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # do not linger
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
@@ -95,6 +99,8 @@ class StreamTransport:
         """
         while self._running:  # `aclose` came first and says goodbye
             await self._left.wait()
+        if self._unsent.writing:  # `aclose` was cancelled in the middle of a frame
+            await self.abort()
         if self._ended:
             return self._connection.close_info()
         self._frames.start(deliver)
@@ -131,8 +137,8 @@ class StreamTransport:
         if self._ended:
             raise TransportClosed("the connection has ended", close=self._connection.close_info())
 
-    async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Close with a handshake and wait for it, at most ``close_timeout_s``."""
+    async def aclose(self, code: int | None = 1000, reason: str = "") -> None:
+        """Close with a handshake and wait for it, at most ``close_timeout_s``; see `Connection`."""
         self._connection.close(code, reason)
         self._frames.abandon()
         self._flush()
@@ -147,9 +153,22 @@ class StreamTransport:
         if self._connection.closing and not self._unsent.writing and not self._ended:
             await self.run(discard)  # nobody else does (any more)
 
-    async def abort(self) -> None:
-        """Cut the connection without a word."""
+    async def abort(self, *, reset: bool = False, last_words_s: float = 0.0) -> None:
+        """Cut the connection without a word; what is held back is dropped.
+
+        Args:
+            reset: By a TCP reset, in place of the stream's end.
+            last_words_s: How long what was sent before may take to get out.
+        """
+        self._frames.abandon()
+        with move_on_after(last_words_s):
+            await self._unsent.drain(below_bytes=0)
+        raw = self._stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610  # not Django's
+        if reset and raw is not None:
+            with suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         await self._finish()
+        self._resumed.notify()
 
     def pause(self) -> None:
         """Stop reading; what is parsed already is held."""

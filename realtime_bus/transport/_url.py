@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from websockets.uri import WebSocketURI
 
+from realtime_bus._secrets import unseen
 from realtime_bus.errors import InvalidURL
 
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
@@ -15,6 +16,7 @@ _QUERY_SAFE: Final = _PATH_SAFE + "?[]"
 _HTTP: Final = {"http": "ws", "https": "wss"}
 
 
+@unseen
 def parse_url(url: str) -> WebSocketURI:
     """Parse a ws or wss URL.
 

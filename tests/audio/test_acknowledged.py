@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from realtime_bus.audio import AcknowledgedSink, AudioPiece, AudioSink
@@ -73,6 +77,27 @@ def test_an_acknowledgement_holds_for_what_was_sent_before() -> None:
     line.write("b", 200)
     line.sink.on_played("b", 100)
     assert line.positions == [("b", 100, 200)]
+
+
+def test_acknowledgements_do_not_walk_through_what_is_queued() -> None:
+    """Each of many marks takes a step or two, however much still waits to be played."""
+    line = Line(piece_ms=20)
+    line.write("a", 60_000)
+    looked_at = 0
+
+    class Counted(deque[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal looked_at
+            for each in super().__iter__():
+                looked_at += 1
+                yield each
+
+    line.sink._sent = Counted(line.sink._sent)
+    for ms in range(20, 20_001, 20):
+        line.sink.on_played("a", ms)
+        line.sink.on_played("a", ms)  # twice
+    assert line.positions[0][1] == 20_000
+    assert looked_at < 2 * 1000 + len(line.sink._sent) + 1
 
 
 def test_items_that_take_turns_and_parts_have_their_own_marks() -> None:

@@ -47,7 +47,7 @@ def _set(name: str, value: object) -> Callable[[Record], None]:
     return lambda record: setattr(record, name, value)
 
 
-_SLOW = PlaybackInterrupted(items=[_CUT], latency_s=0.006)
+_SLOW = PlaybackInterrupted(items=[_CUT], latency_s=0.021)
 _LATE = ev.ConversationItemTruncated(item_id="one", content_index=0, audio_end_ms=1001)
 _LEFT = PlayedItem(item_id="two", played_ms=400, written_ms=500)
 _ERROR = ev.ErrorDetails(type="server_error", message="oh")
@@ -59,7 +59,7 @@ _FAILURE = ev.HandlerFailed(handler="h", event_type="t", error=ValueError())
     [
         (_set("turns", 1), "the person's two turns were detected"),
         (_set("interruptions", []), "speech interrupted playback once"),
-        (_set("interruptions", [_SLOW]), "the sink was silent within 5 ms"),
+        (_set("interruptions", [_SLOW]), "the sink was silent within 20 ms"),
         (_set("truncated", [_LATE]), "the server confirmed the cut at what was heard"),
         (_set("truncated", []), "the server confirmed the cut at what was heard"),
         (

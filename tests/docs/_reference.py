@@ -29,6 +29,7 @@ _CORE = (
     "realtime_bus.codec",
     "realtime_bus.transport",
     "realtime_bus.server",
+    "realtime_bus.server.faults",
 )
 
 _HEAD = """\

@@ -23,7 +23,7 @@ def table(marked: str, *rows: str) -> str:
     "row",
     [
         "| `open_timeout_s` | 10 |",
-        "| `ping_interval_s`, `ping_timeout_s` | 20, 20 |",
+        "| `ping_interval_s`, `ping_timeout_s` | 5, 8 |",
         "| `max_frame_bytes` | 64 MiB |",
         "| `api_key` | from the environment |",
         "| `call_id` | |",
@@ -43,7 +43,7 @@ def test_a_row_that_is_right(row: str) -> None:
         ("| `open_timeout_s` | 12 |", "open_timeout_s=10.0) is the default, not '12'"),
         ("| `open_timeout_s` | short |", "open_timeout_s=10.0) is the default, not 'short'"),
         ("| `max_frame_bytes` | 64 KiB |", "max_frame_bytes=67108864) is the default"),
-        ("| `ping_interval_s`, `ping_timeout_s` | 20, 30 |", "ping_timeout_s=20.0)"),
+        ("| `ping_interval_s`, `ping_timeout_s` | 5, 30 |", "ping_timeout_s=8.0)"),
         ("| `api_key` | 5 |", "api_key=None) is the default, not '5'"),
     ],
 )

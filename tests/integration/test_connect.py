@@ -132,13 +132,14 @@ async def test_a_wrong_key_is_an_authentication_error(how: str) -> None:
 
 
 async def test_the_right_key_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key is taken from the argument, or else from OPENAI_API_KEY."""
+    """The key is taken from the argument; the environment's is for OpenAI alone."""
     async with make_server(api_key=KEY).serve() as bound:
         async with Bus().connect(bound.url_for("m"), api_key=KEY) as session:
             assert session.id
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        async with Bus().connect(bound.url_for("m")) as session:
-            assert session.id
+        with pytest.raises(AuthenticationError):
+            async with Bus(log_errors=False).connect(bound.url_for("m")):
+                pytest.fail("the block must not begin")
 
 
 async def test_no_key_for_openai_is_said_before_anything_is_sent(
@@ -266,7 +267,7 @@ async def test_an_expired_session_says_so_before_it_closes() -> None:
     bus = Bus(log_errors=False)
     bus.on(ev.Error)(lambda event: errors.append(event.error.code))
     async with make_server(session_life_s=0.05).serve() as bound:
-        async with bus.connect(bound.url_for("m")) as session:
+        async with bus.connect(bound.url_for("m"), reconnect=False) as session:
             close = await session.wait_closed()
     assert errors == ["session_expired"]
     assert close.code == 1001

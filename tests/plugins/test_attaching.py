@@ -26,17 +26,8 @@ def acknowledged() -> AcknowledgedSink:
 
 
 @pytest.fixture(autouse=True)
-def no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_devices(streams: object) -> None:
     """Open no sound device."""
-
-    class Silent:
-        def abort(self) -> None:
-            """Stop."""
-
-        def close(self) -> None:
-            """Close."""
-
-    monkeypatch.setattr("realtime_bus_plugins.devices._open_stream", lambda *_: Silent())
 
 
 @pytest.mark.parametrize(

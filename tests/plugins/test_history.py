@@ -18,7 +18,6 @@ from realtime_bus_plugins.history import (
     Prices,
     TokenCounts,
 )
-from realtime_bus_plugins.interruption import InterruptedItem, PlaybackInterrupted
 
 from ._wire import session_on
 
@@ -38,11 +37,14 @@ def text(item_id: str, words: str, after: Any = None) -> ev.ConversationItemAdde
     return added(message(item_id, "user", ev.InputText(text=words)), after)
 
 
-def state_of(*events: ev.Event) -> HistoryState:
-    """Return the state after these events."""
+def state_of(*events: Any) -> HistoryState:
+    """Return the state after these events, and what a sink says was heard."""
     state = HistoryState()
     for event in events:
-        state.see(event)
+        if isinstance(event, dict):
+            state.heard(**event)
+        else:
+            state.see(event)
     return state
 
 
@@ -226,12 +228,9 @@ def test_parts_of_all_kinds() -> None:
 # what was heard
 
 
-def interrupted(action: Any = "truncated", **fields: Any) -> PlaybackInterrupted:
-    """Return the interruption of item a, of which half was heard."""
-    cut = {"played_ms": 1000, "received_ms": 2000, "discarded_ms": 1000, **fields}
-    return PlaybackInterrupted(
-        items=[InterruptedItem(item_id="a", action=action, **cut)], latency_s=0.001
-    )
+def interrupted(heard_ms: int = 1000, generated_ms: int = 2000) -> dict[str, Any]:
+    """Return what a sink says of item a, of which half was heard."""
+    return {"item_id": "a", "heard_ms": heard_ms, "generated_ms": generated_ms}
 
 
 TRUNCATED = ev.ConversationItemTruncated(item_id="a", content_index=0, audio_end_ms=950)
@@ -264,7 +263,7 @@ def test_a_truncation_alone_tells_the_time_but_not_the_share() -> None:
 
 def test_heard_to_the_end_is_not_cut_off() -> None:
     """An item that the interruption left alone, and that was heard, is whole."""
-    left = interrupted("left", played_ms=2000, discarded_ms=0)
+    left = interrupted(2000)
     state = state_of(*SPOKEN_TURN, *SPOKEN_END, left)
     answer = state.get("a")
     assert answer is not None
@@ -274,7 +273,7 @@ def test_heard_to_the_end_is_not_cut_off() -> None:
 
 def test_left_alone_and_not_heard_stays_in_context() -> None:
     """Where no truncation was possible, the model believes what was never heard."""
-    state = state_of(*SPOKEN_TURN, interrupted("left", played_ms=0, discarded_ms=2000))
+    state = state_of(*SPOKEN_TURN, interrupted(0))
     answer = state.get("a")
     assert answer is not None
     assert answer.parts[0].in_context
@@ -300,7 +299,7 @@ def test_heard_words_are_whole(words: str, heard_ms: int, heard: str) -> None:
 
 def test_sounds_that_are_no_items_are_ignored() -> None:
     """An application's own sound that was cut off is not part of the conversation."""
-    assert ids(state_of(interrupted("left"))) == []
+    assert ids(state_of(interrupted())) == []
 
 
 # calls
@@ -453,7 +452,8 @@ def test_a_snapshot_goes_to_json_and_back() -> None:
     events = [session(), *SPOKEN_TURN, interrupted(), *SPOKEN_END, TRUNCATED, response_done()]
     state = state_of(*events, ev.ConversationItemDeleted(item_id="u"), text("late", "?", "lost"))
     data = msgspec.json.encode(state.snapshot())
-    restored = HistoryState.restore(msgspec.json.decode(data, type=HistorySnapshot))
+    restored = HistoryState()
+    restored.load(msgspec.json.decode(data, type=HistorySnapshot))
     assert restored.snapshot() == state.snapshot()
     for each in (state, restored):
         each.see(text("lost", "!", "u"))
@@ -501,8 +501,9 @@ async def test_a_saved_history_is_restored_into_a_session() -> None:
         assert history.of(session).render() == "user: Hello\nuser: again"
         with pytest.raises(msgspec.DecodeError):
             history.restore(session, b"{}")
-    with pytest.raises(UsageError, match=r"this session has no history"):
-        History().restore(session, saved)
+    async with session_on() as (session, _):
+        with pytest.raises(UsageError, match=r"this session has no history"):
+            history.restore(session, saved)
 
 
 @pytest.mark.breaks_rules("*")

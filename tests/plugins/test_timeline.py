@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime_bus_plugins._playback import Timeline
+from realtime_bus_plugins._playback._timeline import Timeline
 
 MS = 24  # samples per millisecond
 

@@ -16,6 +16,7 @@ from realtime_bus import Bus, RequestRejected, Session
 from realtime_bus import events as ev
 from realtime_bus.server import (
     EnergyDetector,
+    FaultPlan,
     Output,
     RealtimeServer,
     ResponderRequest,
@@ -37,7 +38,7 @@ EXPECTED_ERRORS = {
     "item_delete_invalid_item_id",  # the item went while the request was on its way
     "item_retrieve_invalid_item_id",
 }
-_LIMIT_S = 600.0  # virtual seconds in which everything must have come to rest
+LIMIT_S = 600.0  # virtual seconds in which everything must have come to rest
 
 
 def _noise(duration_ms: int) -> bytes:
@@ -112,7 +113,12 @@ class Quiet:
         return await self._transport.run(lambda frame: deliver(self._quieted(frame)))
 
     def _quieted(self, frame: bytes) -> bytes:
-        said = msgspec.json.decode(frame)
+        try:
+            said = msgspec.json.decode(frame)
+        except (ValueError, RecursionError):
+            return frame
+        if not isinstance(said, dict) or "type" not in said:
+            return frame
         if said["type"] in {"response.created", "response.done"}:
             del said["response"]["conversation_id"]
             said["response"]["metadata"] = None
@@ -128,11 +134,19 @@ class Quiet:
 class SpiedServer(RealtimeServer):
     """The local server, and a look inside it at the end."""
 
-    machine: Any = None
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.machine: Any = None
+        self._machines: dict[str, Any] = {}
 
     def _protocol(self, accepted: Any) -> Any:
         self.machine = super()._protocol(accepted)
+        self._machines[self.machine.session_id] = self.machine
         return self.machine
+
+    def look_at(self, session_id: str | None) -> None:
+        """Look inside this session from now on, not the last one that began."""
+        self.machine = self._machines.get(str(session_id), self.machine)
 
     def items(self) -> list[str]:
         """Return the ids of the conversation's items, in order."""
@@ -165,9 +179,9 @@ class World:
         seen: How often what was meant to be tried came about.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, plan: FaultPlan | None = None) -> None:
         self.server = SpiedServer(
-            Whimsical(seed), options=_manners(seed), detector_factory=EnergyDetector
+            Whimsical(seed), options=_manners(seed), detector_factory=EnergyDetector, faults=plan
         )
         self.sink = NullSink(clock=trio.current_time)
         self.history = History()
@@ -214,11 +228,16 @@ class World:
 
     def _interrupted(self, event: PlaybackInterrupted) -> None:
         self._cut |= {item.item_id for item in event.items}
+        self._deleted |= {item.item_id for item in event.items if item.action == "deleted"}
         self.seen["interruptions"] += 1
 
     def _heard(self, event: ev.ResponseOutputAudioDelta) -> None:
         if event.item_id in self._cut:
             self.late.append(event.item_id)
+
+    def lost(self) -> set[str]:
+        """Return the items that the server was not given again when it was changed for another."""
+        return set()
 
     def _failed(self, event: ev.HandlerFailed) -> None:
         if "broken" not in event.handler and "broken" not in str(event.error):
@@ -226,25 +245,28 @@ class World:
 
     async def run(self, schedule: list[tuple[str, int]]) -> None:
         """Take every step of a schedule, and wait until all has come to rest."""
-        async with (
-            self.server.connect_memory() as transport,
-            self.bus.session(
-                transport if self.quiet is None else Quiet(transport, self.quiet)
-            ) as session,
-        ):
-            async with trio.open_nursery() as nursery:
-                for name, number in schedule:
-                    await STEPS[name](self, session, nursery, number)
-                    self.steps += 1
-                with trio.move_on_after(_LIMIT_S) as limit:
-                    await self._rest(session, nursery)
-                self.hanging = len(nursery.child_tasks) if limit.cancelled_caught else 0
-                nursery.cancel_scope.cancel()
-            self.order = [item.id for item in self.history.of(session)]
-            self.server_order = self.server.items()
-            self.calls = self.server.calls()
-            self.answers = self.server.answers()
-            self.seen["answered calls"] += len(self.answers)
+        async with self.server.connect_memory() as transport:
+            quieted = transport if self.quiet is None else Quiet(transport, self.quiet)
+            async with self.bus.session(quieted) as session:
+                await self._live(session, schedule)
+                self._compare(session)
+
+    async def _live(self, session: Session, schedule: list[tuple[str, int]]) -> None:
+        async with trio.open_nursery() as nursery:
+            for name, number in schedule:
+                await STEPS[name](self, session, nursery, number)
+                self.steps += 1
+            with trio.move_on_after(LIMIT_S) as limit:
+                await self._rest(session, nursery)
+            self.hanging = len(nursery.child_tasks) if limit.cancelled_caught else 0
+            nursery.cancel_scope.cancel()
+
+    def _compare(self, session: Session) -> None:
+        self.order = [item.id for item in self.history.of(session)]
+        self.server_order = self.server.items()
+        self.calls = self.server.calls()
+        self.answers = self.server.answers()
+        self.seen["answered calls"] += len(self.answers)
 
     async def _rest(self, session: Session, nursery: trio.Nursery) -> None:
         """Be silent until nothing is left to do."""
@@ -256,6 +278,19 @@ class World:
         while nursery.child_tasks:  # noqa: ASYNC110  # a virtual clock: it costs nothing
             await trio.sleep(1.0)
         await trio.sleep(30.0)
+
+    async def awaited(self, reply: Any) -> None:
+        """Await a response behind the scenes."""
+        response = await reply
+        assert response.status in {"completed", "cancelled", "failed", "incomplete"}
+
+    async def tolerant(self, function: Any, *arguments: Any) -> None:
+        """Send a request; a refusal that the schedule explains is an answer like any other."""
+        try:
+            await function(*arguments)
+        except RequestRejected as error:
+            if error.code not in EXPECTED_ERRORS:
+                raise
 
     # --- what a step may be ------------------------------------------------------------------
 
@@ -280,31 +315,31 @@ class World:
         options: dict[str, Any] = _WAYS[number % len(_WAYS)]
         if self.quiet is not None and "conversation" in options:
             options = {}  # no such server knows responses out of band
-        nursery.start_soon(_awaited, session.respond(**options, while_speaking=number % 3 > 0))
+        nursery.start_soon(self.awaited, session.respond(**options, while_speaking=number % 3 > 0))
 
     async def cancel(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
         """Cancel whatever is active."""
-        nursery.start_soon(_tolerant, session.cancel_response)
+        nursery.start_soon(self.tolerant, session.cancel_response)
 
     async def text(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Write a message."""
-        nursery.start_soon(_tolerant, session.send_text, f"message {number}")
+        nursery.start_soon(self.tolerant, session.send_text, f"message {number}")
 
     async def commit(self, session: Session, nursery: trio.Nursery, _number: int) -> None:
         """Commit by hand, though the detector would."""
-        nursery.start_soon(_tolerant, session.commit_input)
+        nursery.start_soon(self.tolerant, session.commit_input)
 
     async def update(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Change the instructions."""
-        nursery.start_soon(_tolerant, _update, session, number)
+        nursery.start_soon(self.tolerant, _update, session, number)
 
     async def delete(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Take a message of the person's out of the conversation."""
         items = (item.id for item in self.history.of(session) if item.role == "user")
-        found = [item_id for item_id in items if item_id not in self._deleted]
+        found = [item_id for item_id in items if item_id not in self._deleted | self.lost()]
         if found:
             self._deleted.add(found[number % len(found)])
-            nursery.start_soon(_tolerant, session.delete_item, found[number % len(found)])
+            nursery.start_soon(self.tolerant, session.delete_item, found[number % len(found)])
 
 
 _WAYS: tuple[dict[str, Any], ...] = (
@@ -329,20 +364,6 @@ STEPS: dict[str, Any] = {
         "delete",
     )
 }
-
-
-async def _awaited(reply: Any) -> None:
-    response = await reply
-    assert response.status in {"completed", "cancelled", "failed", "incomplete"}
-
-
-async def _tolerant(function: Any, *arguments: Any) -> None:
-    """Send a request; a refusal that the schedule explains is an answer like any other."""
-    try:
-        await function(*arguments)
-    except RequestRejected as error:
-        if error.code not in EXPECTED_ERRORS:
-            raise
 
 
 async def _update(session: Session, number: int) -> None:

@@ -4,17 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime_bus import UsageError
 from realtime_bus import events as ev
 from realtime_bus.server import _audio as pcm
 
-from ._sounds import difference_db, loudness, noise, samples, sine
+from ._sounds import difference_db, noise, samples, sine
 
 PCM, ULAW, ALAW = ev.AudioPCM(), ev.AudioPCMU(), ev.AudioPCMA()
-RATES = [
-    (24_000, 16_000), (24_000, 8_000), (22_050, 24_000), (8_000, 16_000), (8_000, 24_000),
-    (16_000, 24_000), (22_050, 16_000),
-]  # fmt: skip  # a table
 
 
 def cut(data: bytes, lengths: list[int]) -> list[bytes]:
@@ -25,51 +20,6 @@ def cut(data: bytes, lengths: list[int]) -> list[bytes]:
         pieces.append(data[at : at + length])
         at, turn = at + length, turn + 1
     return pieces
-
-
-@pytest.mark.parametrize(("from_hz", "to_hz"), RATES)
-def test_a_tone_survives_a_change_of_rate(from_hz: int, to_hz: int) -> None:
-    """A 1 kHz sine comes out as the same sine, in time and level, within -55 dB."""
-    resampler = pcm.Resampler(from_hz, to_hz)
-    given_back = resampler.feed(sine(1000, rate_hz=from_hz)) + resampler.flush()
-    wanted = sine(1000, rate_hz=to_hz)
-    assert len(given_back) == len(wanted)
-    assert difference_db(given_back, wanted) < -55
-
-
-@pytest.mark.parametrize("hz", [4_600, 6_000, 10_000])
-def test_what_a_lower_rate_cannot_carry_does_not_come_back_as_a_ghost(hz: int) -> None:
-    """Tones above 4 kHz are at least 50 dB down at 8 kHz instead of folding into speech."""
-    tone = sine(hz)
-    ghost = pcm.Resampler(24_000, 8_000).feed(tone)[200:]  # its sudden start may be heard
-    assert loudness(ghost) < loudness(tone) / 300
-
-
-def test_a_full_scale_square_does_not_wrap_around() -> None:
-    """Overshoot of the filter is clipped: a loud plateau never turns into its opposite."""
-    square = samples([32_767] * 600 + [-32_768] * 600)
-    values = memoryview(pcm.Resampler(24_000, 16_000).feed(square)).cast("h")
-    assert min(values[20:380]) > 28_000
-    assert max(values[420:780]) < -28_000
-
-
-def test_the_same_rate_changes_nothing() -> None:
-    """A resampler between equal rates hands its bytes through."""
-    resampler = pcm.Resampler(24_000, 24_000)
-    assert resampler.feed(b"\1\2\3\4") + resampler.flush() == b"\1\2\3\4"
-
-
-def test_a_rate_of_zero_is_refused() -> None:
-    """Rates must be positive, and the error names them."""
-    with pytest.raises(UsageError, match="not 0 and 8000"):
-        pcm.Resampler(0, 8_000)
-
-
-def test_a_flushed_resampler_starts_anew() -> None:
-    """After a flush the same input gives the same output again."""
-    resampler, tone = pcm.Resampler(24_000, 16_000), sine(440, ms=50)
-    first = resampler.feed(tone) + resampler.flush()
-    assert resampler.feed(tone) + resampler.flush() == first
 
 
 @given(lengths=st.lists(st.integers(1, 3000), min_size=1, max_size=6))

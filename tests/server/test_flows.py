@@ -93,11 +93,13 @@ def test_text_turn() -> None:
         "response.output_text.delta",
         "response.output_text.done",
         "response.content_part.done",
-        "response.output_item.done",
         "conversation.item.done",
+        "response.output_item.done",
         *DONE,
     ]
     assert world.last(ev.ResponseOutputTextDone).text == "Good morning."
+    (limit,) = world.last(ev.RateLimitsUpdated).rate_limits
+    assert limit.name == "tokens"
 
 
 def test_function_call_round() -> None:

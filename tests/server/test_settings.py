@@ -62,6 +62,22 @@ def test_empty_values_clear() -> None:
         ),
         ({"instructions": "x"}, "missing_required_parameter", "session.type"),
         ({"type": "transcription"}, "invalid_value", "session.type"),
+        (
+            {
+                "type": "realtime",
+                "audio": {"input": {"format": {"type": "audio/pcm", "rate": 16000}}},
+            },
+            "integer_below_min_value",
+            "session.audio.input.format.rate",
+        ),
+        (
+            {
+                "type": "realtime",
+                "audio": {"output": {"format": {"type": "audio/pcm", "rate": 48000}}},
+            },
+            "invalid_value",
+            "session.audio.output.format.rate",
+        ),
         ({"type": "realtime", "model": "other"}, "invalid_value", "session.model"),
         (
             {"type": "realtime", "audio": {"output": {"speed": 9}}},

@@ -3,8 +3,14 @@
 import subprocess
 import sys
 import threading
+import time
+from itertools import groupby
 from pathlib import Path
 
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,18 +39,42 @@ def test_a_text_is_spoken_clause_by_clause() -> None:
     assert all(len(piece.pcm) % 2 == 0 for piece in spoken)
 
 
+def pauses_ms(pcm: bytes) -> list[int]:
+    """Return the stretches of near-silence from 80 ms on, as a listener has them."""
+    frames = [memoryview(pcm[at : at + 240]).cast("h") for at in range(0, len(pcm) - 240, 240)]
+    quiet = [max(*frame, -min(frame)) < 200 for frame in frames]  # 5 ms each
+    runs = [sum(1 for _ in run) * 5 for silent, run in groupby(quiet) if silent]
+    return [length_ms for length_ms in runs if length_ms >= 80]
+
+
+def test_the_voice_breathes_between_clauses() -> None:
+    """A short pause at a comma, a longer one at a full stop, none after the last word."""
+    pcm = spoken_by(Voice(), "First, warm the stock. Then add the rice.")
+    comma_ms, stop_ms = pauses_ms(pcm)
+    assert 100 <= comma_ms <= 200
+    assert 250 <= stop_ms <= 400
+    assert pauses_ms(spoken_by(Voice(), "Warm the stock")) == []
+    assert pauses_ms(spoken_by(Voice(), "Warm the stock.\n\n")) == []
+
+
+def test_a_clause_cut_for_its_length_has_no_pause() -> None:
+    """Where nobody would breathe, nobody does; where the line breaks, the voice does."""
+    assert pauses_ms(spoken_by(Voice(), "many yellow lemons in a bowl " * 6)) == []
+    assert len(pauses_ms(spoken_by(Voice(), "Warm stock\nSoft onion"))) == 1
+
+
 @pytest.mark.anyio
 async def test_speaking_leaves_the_event_loop_free() -> None:
     """The async voice synthesizes in a worker thread, and gives the same clauses."""
     used = set[int]()
 
     class Watched(Voice):
-        def _spoken(self, clause: str) -> Spoken:
+        def _spoken(self, clause: str, pauses: bool) -> Spoken:
             used.add(threading.get_ident())
-            return super()._spoken(clause)
+            return super()._spoken(clause, pauses)
 
     pieces = [piece.text async for piece in Watched().speak(TEXT)]
-    assert pieces == split_text(TEXT)
+    assert pieces == list(split_text(TEXT))
     assert threading.get_ident() not in used
 
 
@@ -53,7 +83,7 @@ async def test_speaking_leaves_the_event_loop_free() -> None:
 )
 def test_clauses_join_to_the_text(text: str) -> None:
     """Nothing is lost or added by splitting, and no clause is too long to wait for."""
-    clauses = split_text(text)
+    clauses = list(split_text(text))
     assert "".join(clauses) == text
     assert all(clauses)
     assert all(len(clause.strip()) <= 120 for clause in clauses)
@@ -61,15 +91,56 @@ def test_clauses_join_to_the_text(text: str) -> None:
 
 def test_a_number_is_not_split() -> None:
     """A stop within a word ends no clause; a full-width one needs no space after it."""
-    assert split_text("It costs 3.50, not 4.") == ["It costs 3.50, ", "not 4."]
-    assert split_text("\u4f60\u597d\u3002\u518d\u89c1") == ["\u4f60\u597d\u3002", "\u518d\u89c1"]
+    assert list(split_text("It costs 3.50, not 4.")) == ["It costs 3.50, ", "not 4."]
+    assert list(split_text("\u4f60\u597d\u3002\u518d\u89c1")) == [
+        "\u4f60\u597d\u3002",
+        "\u518d\u89c1",
+    ]
 
 
 def test_a_long_sentence_is_split_between_words() -> None:
     """A sentence without stops is cut at a space."""
-    clauses = split_text("word " * 100)
+    clauses = list(split_text("word " * 100))
     assert len(clauses) > 1
     assert all(clause.endswith("word ") for clause in clauses)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["." * 24_000 + "x", ".'" * 12_000 + "x", "\u3002" * 24_000, " " * 24_000, "\n" * 24_000],
+    ids=["stops", "quoted stops", "full-width stops", "spaces", "lines"],
+)
+def test_no_text_is_expensive_to_split(text: str) -> None:
+    """Each piece is found in the next 120 characters: no text of 24 kB takes 37 s, as one did."""
+    begun_s = time.process_time()
+    clauses = list(split_text(text))
+    assert time.process_time() - begun_s < 0.5
+    assert "".join(clauses) == text
+    assert max(map(len, clauses)) <= 120
+
+
+@pytest.mark.anyio
+async def test_voices_that_wait_for_their_turn_hold_no_worker_threads() -> None:
+    """One speaks at a time: the others wait outside the application's threads."""
+    going, speaking = threading.Event(), anyio.Event()
+
+    class Slow(Voice):
+        def _spoken(self, clause: str, pauses: bool) -> Spoken:
+            anyio.from_thread.run_sync(speaking.set)
+            assert going.wait(20)
+            return Spoken(clause, b"")
+
+    async def speak() -> None:
+        async for _ in Slow().speak("Hello."):
+            pass
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(speak)
+        await speaking.wait()
+        await anyio.lowlevel.checkpoint()
+        assert anyio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+        going.set()
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n", "\x00\x01"])

@@ -262,6 +262,7 @@ def every_error() -> list[RealtimeBusError]:
         errors.RequestError("x", **asked),
         errors.RequestRejected("x", error=details, **asked),
         errors.RequestTimeout("x", timeout_s=1.0, **asked),
+        errors.ConnectionLost("x", close=close, **asked),
         errors.MissingExtra("numpy", extra="devices"),
     ]
 

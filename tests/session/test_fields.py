@@ -9,7 +9,8 @@ import pytest
 
 from realtime_bus import AuthenticationError, InvalidURL, SessionSettings, UsageError
 from realtime_bus import events as ev
-from realtime_bus.connect import Secret, Target, target
+from realtime_bus._secrets import Secret
+from realtime_bus.connect import Target, target
 from realtime_bus.session._settings import settings_request
 
 FIELDS: list[tuple[SessionSettings, dict[str, Any]]] = [
@@ -98,17 +99,26 @@ def test_the_protocol_follows_from_the_address() -> None:
     assert (conversing.protocol.name, conversing.kind) == ("realtime", "realtime")
     transcribing = find(None, intent="transcription")
     assert (transcribing.protocol.name, transcribing.kind) == ("realtime", "transcription")
+    with pytest.raises(UsageError, match=r"transcription=Transcription\(model='whisper-1'\)"):
+        find("whisper-1", intent="transcription")
 
 
 OPENAI = "wss://api.openai.com/v1/realtime"
 KEYS: list[tuple[str | None, str, dict[str, str], str | None]] = [
     ("given", "ws://far.example/x", {}, "given"),
     (None, OPENAI, {}, "from the environment"),
-    (None, "ws://127.0.0.1:8000/x", {}, "from the environment"),
-    (None, "ws://localhost:8000/x", {}, "from the environment"),
+    (None, "wss://eu.api.openai.com./v1/realtime", {}, "from the environment"),
+    (None, "wss://API.OpenAI.com:443/v1/realtime", {}, "from the environment"),
+    (None, "ws://127.0.0.1:8000/x", {}, None),
+    (None, "ws://localhost:8000/x", {}, None),
+    (None, "ws://[::1]:8000/x", {}, None),
     (None, "ws://far.example/x", {}, None),
     (None, "ws://127.evil.example/x", {}, None),
-    (None, "ws://[::1]:8000/x", {}, "from the environment"),
+    (None, "wss://far.example/x", {}, None),
+    (None, "wss://evilopenai.com/x", {}, None),
+    (None, "wss://api.openai.com.evil.example/x", {}, None),
+    (None, "wss://evil.example/api.openai.com", {}, None),
+    (None, "wss://my.openai.azure.com/openai/v1/realtime", {}, None),
     (None, OPENAI, {"Authorization": "Bearer other"}, None),
     (None, "wss://azure.example/x?api-key=k", {}, None),
     (None, "wss://azure.example/x", {"API-Key": "k"}, None),
@@ -123,7 +133,7 @@ def test_keys(
     expected: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The environment's key is not sent unencrypted to other machines, nor beside another."""
+    """The environment's key goes to OpenAI alone, and not beside another; a given one anywhere."""
     monkeypatch.setenv("OPENAI_API_KEY", "from the environment")
     found = find(url, api_key=api_key, headers=headers).key
     assert (found.reveal() if found else None) == expected
@@ -135,6 +145,27 @@ def test_a_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AuthenticationError, match=r"pass api_key=\.\.\., or set OPENAI_API_KEY"):
         find(OPENAI, api_key=None)
     assert find("wss://elsewhere.example/x", api_key=None).key is None
+
+
+def test_openai_is_not_spoken_to_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's key is not sent unencrypted, and the error says what to do."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
+    with pytest.raises(AuthenticationError, match="use wss://"):
+        find(OPENAI.replace("wss", "ws"), api_key=None)
+
+
+@pytest.mark.parametrize("api_key", ["", " ", b"sk-bytes", 5])
+def test_a_key_that_is_none(api_key: Any) -> None:
+    """An unset variable, or something else than text, is told at the call, and not shown."""
+    with pytest.raises(UsageError, match="api_key is empty, or no text") as caught:
+        find(OPENAI, api_key=api_key)
+    assert "sk-" not in str(caught.value)
+
+
+def test_an_unknown_intent_lists_the_known() -> None:
+    """There are two intents."""
+    with pytest.raises(UsageError, match=r"intent='nope' is not known.*'transcription', 'transl"):
+        find("gpt-realtime", intent="nope")
 
 
 def test_a_secret_does_not_show_itself() -> None:

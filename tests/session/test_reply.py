@@ -147,6 +147,38 @@ async def test_a_reply_may_be_read_without_being_held(kind: str) -> None:
         assert [piece async for piece in reading] == ["one" if kind == "text" else b"one"]
 
 
+@pytest.mark.parametrize("kind", ["text", "audio"])
+@pytest.mark.parametrize("code", [1006, 1011])
+async def test_an_answer_that_is_cut_off_says_so(kind: str, code: int) -> None:
+    """A connection that breaks in mid-answer gives a reader what has come, and then raises."""
+    async with joined() as (session, peer):
+        reply = session.respond()
+        reading = getattr(reply, kind)()
+        speak(peer)
+        peer.say(word("one"), sound(b"one"))
+        peer.hang_up(code)
+        assert await anext(reading) == ("one" if kind == "text" else b"one")
+        with pytest.raises(SessionClosed, match=f"closed with {code} .* before the response was"):
+            await anext(reading)
+        with pytest.raises(SessionClosed):  # whoever begins to read only now
+            await anext(getattr(reply, kind)())
+
+
+@pytest.mark.parametrize("ends", ["in mid-answer", "behind the answer"])
+async def test_reading_ends_where_the_session_ends_in_order(ends: str) -> None:
+    """A clean close ends a reader quietly, and so does any end behind ``response.done``."""
+    async with joined() as (session, peer):
+        words = session.respond().text()
+        speak(peer)
+        peer.say(word("one"))
+        if ends == "in mid-answer":
+            peer.hang_up(1001, "60 minutes")
+        else:
+            peer.say(done("resp_1"))
+            peer.hang_up(1006)
+        assert [piece async for piece in words] == ["one"]
+
+
 @pytest.mark.breaks_rules("*")
 async def test_reading_can_be_left() -> None:
     """A reader may stop in the middle; nothing listens after the response's end."""

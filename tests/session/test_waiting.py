@@ -92,12 +92,29 @@ async def test_a_stream_gives_events_as_they_come() -> None:
 
 
 async def test_a_stream_ends_with_the_session() -> None:
-    """When the session ends, a stream gives what has come and stops."""
+    """When the session ends in order, a stream gives what has come and stops."""
     async with joined() as (session, peer):
         stream = session.stream(Started)
         peer.say(speech(1))
-        peer.hang_up()
+        peer.hang_up(1001)
         assert [event.audio_start_ms async for event in stream] == [1]
+
+
+@pytest.mark.parametrize("code", [1006, 1011])
+async def test_a_stream_that_is_cut_off_says_so(code: int) -> None:
+    """When the connection breaks, or an error closes it, a stream ends with `SessionClosed`."""
+    async with joined() as (session, peer):
+        stream = session.stream(Started)
+        peer.say(speech(1))
+        peer.hang_up(code)
+        assert (await anext(stream)).audio_start_ms == 1  # what has come before
+        with pytest.raises(SessionClosed, match=f"closed with {code} .* in the middle of a stream"):
+            await anext(stream)
+        with pytest.raises(SessionClosed):  # whoever asks again
+            await anext(stream)
+        stream.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
 
 
 async def test_a_stream_that_is_closed_wakes_its_reader() -> None:
@@ -143,7 +160,7 @@ async def test_a_reader_that_is_far_behind(monkeypatch: pytest.MonkeyPatch) -> N
     async with joined() as (session, peer):
         stream = session.stream(Started)
         peer.say(*map(speech, range(5)))
-        peer.hang_up()
+        peer.hang_up(1000)
         assert stream.dropped == 3
         assert [event.audio_start_ms async for event in stream] == [3, 4]
 

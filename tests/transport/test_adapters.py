@@ -96,6 +96,17 @@ async def test_none_is_the_end(running: Any) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_close_code_that_may_not_be_sent_is_refused(running: Any) -> None:
+    """As over a socket, and nothing is closed."""
+    recv = Recv(Plain())
+    async with running(adapt(recv)) as run:
+        with pytest.raises(UsageError, match="99 may not be sent"):
+            await run.transport.aclose(99)
+        assert recv.how is None
+    recv.plain.dispose()
+
+
+@pytest.mark.anyio
 async def test_close_gets_code_and_reason_where_it_takes_them(running: Any) -> None:
     """A close function with room for code and reason is given both."""
     recv = Recv(Plain())

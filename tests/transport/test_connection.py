@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
 import pytest
@@ -11,6 +12,7 @@ from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
 from realtime_bus.errors import TransportClosed, UsageError
+from realtime_bus.transport import dial
 from realtime_bus.transport._connection import Connection
 from realtime_bus.transport._handshake import (
     ConnectionOptions,
@@ -416,6 +418,56 @@ class TestKeepalive:
         assert client.next_deadline() == 30
         client.tick(30)
         assert client.close_info().code == 1011
+
+    def test_who_looks_late_looks_again(self) -> None:
+        """Our own loop stood still: the peer is judged a moment later, when we have read."""
+        client, _ = pair(ping_interval_s=5, ping_timeout_s=8)
+        client.start_keepalive(0)
+        client.tick(5)
+        client.tick(10)
+        client.tick(20)  # 7 s late: what came meanwhile may wait in the socket
+        assert client.is_open
+        assert client.next_deadline() == 21
+        client.receive(raw(Opcode.PONG, b""))
+        client.tick(21)
+        assert client.is_open
+
+    def test_who_looks_late_forgives_once(self) -> None:
+        """A loop that is always late notices a dead peer, too."""
+        client, _ = pair(ping_interval_s=5, ping_timeout_s=8)
+        client.start_keepalive(0)
+        client.tick(5)
+        client.tick(20)
+        client.tick(40)
+        assert client.close_info().code == 1011
+
+    def test_a_peer_that_lives_gets_pings_after_a_late_look(self) -> None:
+        """The next ping has its own doubt."""
+        client, server = pair(ping_interval_s=5, ping_timeout_s=8)
+        client.start_keepalive(0)
+        for now in (5, 100, 200, 300):
+            client.tick(now)
+            client.tick(now + 30)
+            shuttle(client, server)
+            client.tick(now + 60)
+            shuttle(client, server)
+        assert client.is_open
+
+    def test_a_dead_link_is_noticed_within_13_s(self) -> None:
+        """By the defaults of `dial`, whenever it dies."""
+        options = {
+            name: inspect.signature(dial).parameters[name].default
+            for name in ("ping_interval_s", "ping_timeout_s")
+        }
+        client, server = pair(**options)
+        client.start_keepalive(0)
+        client.tick(5)
+        shuttle(client, server)  # the last sign of life, just behind the ping
+        now = 5.0
+        while client.is_open:
+            now = client.next_deadline() or 0
+            client.tick(now)
+        assert 8 <= now - 5 <= 13
 
     def test_starting_again_forgives(self) -> None:
         """After a pause in reading the clock starts anew."""

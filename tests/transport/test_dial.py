@@ -11,6 +11,7 @@ import pytest
 from anyio.abc import ByteStream
 from websockets.uri import parse_uri
 
+from realtime_bus._secrets import Secrets
 from realtime_bus.errors import (
     AuthenticationError,
     ConnectError,
@@ -21,7 +22,6 @@ from realtime_bus.errors import (
 from realtime_bus.transport import Dial
 from realtime_bus.transport._handshake import (
     HttpRefusal,
-    Secrets,
     client_connection,
     refused,
     server_connection,

@@ -11,7 +11,7 @@ import pytest
 
 from realtime_bus import Bus
 from realtime_bus import events as ev
-from realtime_bus.errors import TransportClosed
+from realtime_bus.errors import TransportClosed, UsageError
 from realtime_bus.routing import Mode
 from realtime_bus.transport import PushTransport, memory_transport_pair
 
@@ -151,6 +151,14 @@ async def test_the_session_closes_a_fed_transport(running: Any) -> None:
         await transport.aclose(4000, "bye")
         assert (await run.end()).code == 4000
     assert closes == [(4000, "bye")]
+
+
+@pytest.mark.parametrize("transport", [PushTransport(send=len), memory_transport_pair()[0]])
+async def test_a_close_code_that_may_not_be_sent_is_refused(transport: PushTransport) -> None:
+    """As over a socket, and nothing is closed."""
+    with pytest.raises(UsageError, match="99 may not be sent"):
+        await transport.aclose(99)
+    transport.send(b"still open")
 
 
 async def test_an_error_in_deliver_comes_out_of_run() -> None:

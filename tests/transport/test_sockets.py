@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ssl
+import threading
+import time
 from typing import Any
 
 import anyio
 import pytest
+import websockets.sync.server
 from anyio.abc import ByteStream
 from websockets.uri import parse_uri
 from websockets.utils import apply_mask
@@ -329,6 +332,81 @@ async def test_silence_after_a_ping_ends_the_connection(
     assert isinstance(info.error, TimeoutError)
 
 
+async def test_a_link_that_is_dead_over_tls_is_cut_at_once(
+    dial: Any, listen: Any, running: Any, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    """Neither a closing handshake nor TLS' own goodbye is waited for, though writes are stuck."""
+
+    async def handle(stream: ByteStream) -> None:
+        await _upgrade(stream)
+        await anyio.sleep_forever()
+
+    async with listen(handle, tls=server_tls) as port:
+        transport = await dial(
+            f"wss://localhost:{port}",
+            ssl_context=client_tls,
+            ping_interval_s=0.01,
+            ping_timeout_s=0.01,
+            close_timeout_s=3600,
+        )
+        async with running(transport) as run:
+            transport.send(b"x" * 20_000_000)
+            info = await run.end()
+    assert (info.code, info.reason) == (1011, "keepalive ping timeout")
+
+
+async def test_a_loop_that_stood_still_is_no_sign_of_death(dial: Any, running: Any) -> None:
+    """Pongs that wait in the socket while our own loop is blocked count as life."""
+
+    def handle(connection: Any) -> None:
+        for message in connection:
+            connection.send(message)
+
+    with websockets.sync.server.serve(handle, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+            transport = await dial(url, ping_interval_s=0.02, ping_timeout_s=0.2)
+            keepalive = transport._connection._keepalive  # type: ignore[attr-defined]  # the test looks inside
+            async with running(transport) as run:
+                for count in range(1, 3):
+                    while not keepalive._waiting or keepalive._heard:
+                        await anyio.lowlevel.checkpoint()
+                    time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still, on purpose
+                    run.transport.send(f"{count}".encode())
+                    await run.box.until(count)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("unsent_bytes", [0, 20_000_000])
+async def test_cutting_ends_a_run(
+    dial: Any, serve: Any, running: Any, paused: bool, unsent_bytes: int
+) -> None:
+    """When the connection is cut without a word, `run` returns, whatever it was waiting for."""
+    async with serve() as server:
+        for side in ("client", "server"):
+            transport = await dial(server.url)
+            with anyio.fail_after(5):
+                while len(server.transports) < 1 + (side == "server"):
+                    await anyio.lowlevel.checkpoint()
+            async with running(transport) as run:
+                other = run.transport if side == "client" else server.transports[-1]
+                await anyio.wait_all_tasks_blocked()
+                if paused:
+                    other.pause()
+                other.send(b"x" * unsent_bytes)
+                await anyio.lowlevel.checkpoint()
+                await other.abort()
+                assert (await run.end()).code == 1006
+            with anyio.fail_after(5):
+                while len(server.closes) < len(server.transports):
+                    await anyio.lowlevel.checkpoint()
+
+
 async def test_pings_keep_a_quiet_connection_open(dial: Any, serve: Any, running: Any) -> None:
     """Pings that are answered leave the connection as it is."""
     async with serve() as server:
@@ -480,8 +558,9 @@ async def test_pings_of_a_peer_that_never_reads_cost_no_memory(
     assert apply_mask(last[6:], last[2:6]) == b"%0125d" % 999
 
 
+@pytest.mark.parametrize("unsent_bytes", [0, 20_000_000])
 async def test_a_close_frame_gets_out_to_a_peer_that_half_closes_at_once(
-    dial: Any, serve: Any
+    dial: Any, serve: Any, unsent_bytes: int
 ) -> None:
     """The answer to a close is written although the end of the stream came right behind it."""
     async with serve() as server, await anyio.connect_tcp("127.0.0.1", server.port) as stream:
@@ -490,7 +569,7 @@ async def test_a_close_frame_gets_out_to_a_peer_that_half_closes_at_once(
         while client.opening:
             client.receive(await stream.receive())
         await server.connected.wait()
-        server.transports[0].send(b"x" * 20_000_000)  # so that its close frame has to wait
+        server.transports[0].send(b"x" * unsent_bytes)  # so that its close frame has to wait
         client.close(4000, "bye")
         await stream.send(b"".join(client.outgoing()))
         await stream.send_eof()

@@ -75,10 +75,26 @@ class Timeline:
         self._queue: deque[_Stretch] = deque()
         self._totals: dict[_Part, _Total] = {}
 
-    def write(self, now: int, samples: int, *, item_id: str, content_index: int = 0) -> int:
-        """Queue so many samples of an item's part; return where on the ribbon they start."""
+    def write(
+        self,
+        now: int,
+        samples: int,
+        *,
+        item_id: str,
+        content_index: int = 0,
+        not_before: int = 0,
+    ) -> int:
+        """Queue so many samples of an item's part; return where on the ribbon they start.
+
+        Args:
+            now: What time it is.
+            samples: How many.
+            item_id: Whose they are.
+            content_index: Which content part's.
+            not_before: Up to where silence is on its way already.
+        """
         self._advance(now)
-        start = max(self._now, self._end)
+        start = max(self._now, self._end, not_before)
         if samples <= 0:
             return start
         part = _Part(item_id, content_index)
@@ -112,6 +128,11 @@ class Timeline:
     def playing(self, now: int) -> bool:
         """Tell whether something is still to be heard."""
         return self.remaining(now) > 0
+
+    def sounding(self, now: int) -> bool:
+        """Tell whether something has begun to be heard, and is not over."""
+        self._advance(now)
+        return bool(self._queue) and self._queue[0].start < self._now
 
     def remaining(self, now: int) -> int:
         """Return how many samples are still to be heard."""

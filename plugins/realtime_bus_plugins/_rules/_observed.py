@@ -89,6 +89,18 @@ class Observed:
         self._formats = Recent[str, ev.AudioFormat](_MAX_KNOWN)  # what they are encoded in, by item
         self._undo = Recent[str, _Undo](_MAX_UNDO)
 
+    def successor(self, settings: ActiveSettings) -> Observed:
+        """Return what is to be observed of another connection, on which the session goes on."""
+        successor = Observed(self.conversation)
+        successor.started, successor.settings = True, settings
+        successor.answered = self.answered
+        # what was heard as audio may be truncated there, too: the session sees to how
+        successor._voiced, successor._truncated = self._voiced, self._truncated
+        successor._received, successor._formats = self._received, self._formats
+        for response_id in self.conversation.responses:
+            successor._answers[response_id] = None
+        return successor
+
     def see(self, event: ev.ServerEvent) -> None:
         """Take note of one of the events in `SEEN`; the conversation has seen it already."""
         self.started = True

@@ -161,6 +161,12 @@ class FollowUps:
             else:
                 self._put_off()
 
+    def connection_replaced(self) -> None:
+        """Take note that what a response was to pay for is not paid, and nothing else is due."""
+        self._take_back()
+        self._answer_due = False
+        self.changes += 1
+
     def _take_back(self) -> None:
         """Owe again what a response was to pay for: one that never ended has paid for nothing."""
         self.owed = (*self._paying[1], *self.owed)

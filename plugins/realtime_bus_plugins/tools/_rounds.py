@@ -25,6 +25,8 @@ The rules (Realtime protocol, function calls and parallel calls):
    a call of it was run. When it is asked for that response: see `FollowUps`.
 8. A new response of the default conversation ends an older one whose ``response.done`` never
    came, as if it had failed: the model goes on already.
+9. Another connection takes over with the calls that were written to their end: those go on, and are
+   answered there. What was cut off in writing is forgotten, for the server does not know of it.
 
 Memory is bounded: besides rounds with calls at work, the last 64 rounds are known, 128 calls of
 each, and the last 1024 call ids. Further calls of a round are answered as too many.
@@ -219,6 +221,17 @@ class Rounds:
         self.follow_ups.response_ended(key, well=ending != "failed")
         return [*actions, *self._end(key, ending)]
 
+    def _reconnected(self, event: ev.Reconnected) -> list[Action]:
+        if event.cause == "lost":
+            self.follow_ups.connection_replaced()
+        actions: list[Action] = []
+        for key, found in [*self._rounds.items()]:
+            if found.ending is None and self._conversation.active_response_id != key:
+                for call in found.in_state("held"):
+                    del found.calls[call.call_id], self._owners[call.call_id]
+                actions += self._end(key, "incomplete")
+        return actions
+
     def _round(self, key: str) -> _Round:
         found = self._rounds.setdefault(key, _Round())
         if len(self._rounds) > _MAX_ROUNDS:
@@ -334,6 +347,7 @@ class Rounds:
         ev.ConversationItemCreated: _item_added,
         ev.ResponseOutputItemDone: _item_done,
         ev.ResponseDone: _done,
+        ev.Reconnected: _reconnected,
     }
     SEEN: ClassVar[frozenset[type[ev.Event]]] = frozenset({*_NOTES, *FollowUps.SEEN})
     """The events that the machine wants to see."""

@@ -1,7 +1,8 @@
 """``realtime-bus demo``: real speech, a real socket, a real detector, and an interruption.
 
 The parts: `_conversation` what is said and by whom, `_record` what happened, `_judge` whether it
-should have, `_view` how it looks.
+should have, `_screen` how it looks while it happens, `_view` who draws that, `_summary` what is
+told at the end.
 """
 
 from __future__ import annotations
@@ -20,13 +21,24 @@ from realtime_bus import Bus, RealtimeBusError, Session
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink, PlayedItem
 from realtime_bus.server import RealtimeServer, ScriptResponder, ScriptTurn, Voice
+from realtime_bus_plugins.devices import Speaker
 from realtime_bus_plugins.interruption import Interruption
-from realtime_bus_plugins.sinks import Track, WavSink, write_stereo_wav
+from realtime_bus_plugins.sinks import Track, WavSink
 
-from ._conversation import FULL, SHORT, Lines, Person, Speech, hold_conversation
-from ._judge import figures, judge
+from ._conversation import (
+    FULL,
+    SHORT,
+    DemoFailed,
+    Lines,
+    Person,
+    Speech,
+    Utterance,
+    hold_conversation,
+)
 from ._record import Record
-from ._view import LiveView, PlainView, Scene, print_summary
+from ._screen import Scene
+from ._summary import Summary
+from ._view import LiveView, PlainView, Terminal, show
 
 __all__ = ["DemoOptions", "run_demo"]
 
@@ -60,38 +72,49 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 async def run_demo(options: DemoOptions) -> bool:
     """Hold the conversation, print the summary, and return whether all went well.
 
+    Where there was a conversation there is a summary: also when it was broken off, and on stderr
+    when stdout takes no more.
+
     Raises:
         ConnectError: There was no conversation: nobody answers at `DemoOptions.url`.
+        NoSoundDevice: There is nothing to play it on.
     """
-    console = Console()
+    console = Terminal()
     lines = SHORT if options.short else FULL
-    with console.status("synthesizing the person's speech …"):
-        speech = await anyio.to_thread.run_sync(_synthesize, lines)
+    speech = await anyio.to_thread.run_sync(_synthesize, lines)
     heard = WavSink()
-    sink = _BothSinks(heard) if options.speaker else heard
+    room = _Room(heard) if options.speaker else None
+    sink = room or heard
     bus = Bus(plugins=[sink, Interruption(sink)], log_errors=False)
-    record = Record(bus)
-    async with _connected(options, lines, bus) as session:
-        person = Person(session)
-        session.start_soon(person.run)
-        scene = Scene((options.url or "local server").partition("?")[0], record, person, sink)
-        session.start_soon(_view(options, console).run, scene)
-        broken_off = await _play(session, person, sink, lines, speech)
-        record.unheard = sink.positions()
-    written = _write_wav(options.wav, person, heard.track)
-    checks = judge(record)
-    print_summary(console, record, figures(record), checks, None if written else options.wav)
-    for trouble in (written, broken_off):
-        if trouble is not None:
-            console.print(f"[bold red]{trouble}[/]", highlight=False)
-    return written is broken_off is None and all(check.passed for check in checks)
+    told = Summary(Record(bus), wav=options.wav)
+    try:
+        async with _connected(options, lines, bus) as session:
+            person = Person(session, aloud=room.person if room else None)
+            session.start_soon(person.run)
+            title = (options.url or "local server").partition("?")[0]
+            scene = Scene(title, told.record, person, sink)
+            session.start_soon(show, _view(options, console), scene, told.notes)
+            try:
+                await _play(session, person, sink, lines, speech)
+            except RealtimeBusError as error:
+                told.broken_off = str(error)
+            else:
+                told.broken_off = None
+            finally:
+                told.record.unheard = sink.positions()
+                told.begun = True
+                told.person = Track(pcm=bytes(person.said), start_s=person.started_s)
+                told.assistant = heard.track
+    finally:
+        passed = told.begun and told.tell(console)
+    return passed
 
 
 def _synthesize(lines: Lines) -> Speech:
-    def spoken(text: str) -> bytes:
-        return b"".join(piece.pcm for piece in _PERSON.synthesize(text))
-
-    return Speech(spoken(lines.question), spoken(lines.interruption))
+    return Speech(
+        Utterance(_PERSON.synthesize(lines.question)),
+        Utterance(_PERSON.synthesize(lines.interruption)),
+    )
 
 
 @asynccontextmanager
@@ -117,8 +140,9 @@ async def _connected(options: DemoOptions, lines: Lines, bus: Bus) -> AsyncGener
 
 def _settings(options: DemoOptions) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "turn_detection": ev.ServerVad(silence_duration_ms=400),
+        "turn_detection": ev.ServerVad(silence_duration_ms=500),
         "transcription": ev.Transcription(model="gpt-4o-mini-transcribe"),
+        "reconnect": False,  # one conversation, on one connection: a lost one is to be seen
     }
     if options.url is not None:
         fields["instructions"] = (
@@ -129,54 +153,60 @@ def _settings(options: DemoOptions) -> dict[str, Any]:
 
 
 def _view(options: DemoOptions, console: Console) -> LiveView | PlainView:
-    live = console.is_terminal if options.view == "auto" else options.view == "live"
+    able = console.is_terminal and not console.is_dumb_terminal
+    live = able if options.view == "auto" else options.view == "live"
     return LiveView(console) if live else PlainView(console)
 
 
 async def _play(
     session: Session, person: Person, sink: AudioSink, lines: Lines, speech: Speech
-) -> str | None:
-    """Hold the conversation; return what broke it off, if anything did."""
+) -> None:
+    """Hold the conversation.
+
+    Raises:
+        DemoFailed: Something broke it off.
+    """
     closed: list[str] = []
     try:
         with anyio.fail_after(_TIMEOUT_S) as scope:
 
             def stop(event: ev.Closed) -> None:
-                closed.append(f"The session was closed with {event.code} {event.reason}".strip())
+                closed.append(f"the session was closed with {event.code} {event.reason}".strip())
                 scope.cancel()
 
             session.once(ev.Closed)(stop)
             await hold_conversation(session, person, sink, lines, speech)
     except TimeoutError:
-        return f"The conversation broke off: it took longer than {_TIMEOUT_S:g} s"
-    except RealtimeBusError as error:
-        return f"The conversation broke off: {error}"
-    return closed[0] if closed else None
+        raise DemoFailed(f"it took longer than {_TIMEOUT_S:g} s") from None
+    if closed:
+        raise DemoFailed(closed[0])
 
 
-def _write_wav(path: Path, person: Person, heard: Track) -> str | None:
-    """Write both sides; return why not, if so."""
-    try:
-        path.open("wb").close()  # where this fails, `wave` would leave a warning behind
-        write_stereo_wav(path, Track(pcm=bytes(person.said), start_s=person.started_s), heard)
-    except OSError as error:
-        return f"{path} was not written: {error.strerror or error}"
-    return None
+class _Room:
+    """A sink in which both voices are heard: each has a stream of its own on the sound device.
 
+    What was heard of the assistant is what the device says; `record` keeps it for the file.
 
-class _BothSinks:
-    """Plays on the sound device and keeps a record; what was heard is what the device says."""
+    Attributes:
+        person: Where the person is played.
+    """
 
     def __init__(self, record: WavSink) -> None:
-        from realtime_bus_plugins.devices import Speaker  # noqa: PLC0415  # comes with an extra
-
         self._device = Speaker()
         self._record = record
+        self.person: Speaker = Speaker()
+
+    async def prepare(self, session: Session) -> None:
+        """Open both streams, without holding up the event loop."""
+        await self._device.prepare(session)
+        await anyio.to_thread.run_sync(self.person.open)
 
     def attach(self, session: Session) -> None:
-        """Let both take part; each is fed by the session itself."""
+        """Let all take part; each is fed by the session itself, the person's by the person."""
         self._device.attach(session)
         self._record.attach(session)
+        self.person.start(ev.AudioPCM())
+        session.on_close(self.person.close)
 
     def start(self, audio_format: ev.AudioFormat) -> None:
         """Pass the format on."""

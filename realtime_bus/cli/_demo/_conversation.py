@@ -5,9 +5,11 @@ A question, an answer, an interruption, and a short answer that is heard to its 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from bisect import bisect_right
+from collections.abc import Awaitable, Iterable
+from itertools import accumulate
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import anyio
 import msgspec
@@ -16,8 +18,10 @@ from anyio.lowlevel import checkpoint
 from realtime_bus import RealtimeBusError, Session, SessionClosed
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
+from realtime_bus.server import Spoken
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
+_E = TypeVar("_E")
 _PATIENCE_S = 20.0
 _PAUSE_S = 0.4
 _CHUNK_MS = 20
@@ -43,7 +47,7 @@ class Lines(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FULL = Lines(
-    question="Hello! How do I cook a risotto for four people?",
+    question="Hello. How do I cook a risotto for four people?",
     answer=(
         "With pleasure. First, warm one litre of stock in a small pot, and keep it hot. "
         "Then soften a chopped onion in butter, slowly, without any colour. "
@@ -57,7 +61,7 @@ FULL = Lines(
 )
 
 SHORT = Lines(
-    question="Hello! How do I cook a risotto?",
+    question="Hello. How do I cook a risotto?",
     answer=(
         "With pleasure. First, warm one litre of stock in a small pot, and keep it hot. "
         "Then soften a chopped onion in butter, slowly, without any colour."
@@ -68,29 +72,67 @@ SHORT = Lines(
 )
 
 
+class Utterance:
+    """What somebody says in one go, and how far they have come.
+
+    Attributes:
+        pcm: PCM16 at 24 kHz.
+    """
+
+    def __init__(self, pieces: Iterable[Spoken] = ()) -> None:
+        spoken = [piece for piece in pieces if piece.pcm]
+        self.pcm: bytes = b"".join(piece.pcm for piece in spoken)
+        self._texts = [piece.text for piece in spoken]
+        self._ends = list(accumulate(len(piece.pcm) for piece in spoken))
+
+    def words_until(self, at_bytes: int) -> str:
+        """Return what has been said when so much of the sound is out, in whole words."""
+        clause = bisect_right(self._ends, at_bytes)
+        said = "".join(self._texts[:clause])
+        if clause == len(self._ends):
+            return said
+        begin = self._ends[clause - 1] if clause else 0
+        words = self._texts[clause].split(" ")
+        share = (at_bytes - begin) / (self._ends[clause] - begin)
+        return said + " ".join(words[: round(share * len(words))])
+
+
 class Person:
     """Streams audio into a session in real time: silence, and what `say` was given.
 
+    Args:
+        session: The conversation.
+        aloud: Where the person is heard in the room, too, if anywhere.
+
     Attributes:
         speaking: Whether there is speech in what is being sent.
+        words: What has been said so far of what is being said, or was said last.
         said: Everything that was sent, PCM16 at 24 kHz.
         started_s: When its first sample was sent, on the clock of `time.perf_counter`.
         level: How loud the last chunk was, from 0 to 1.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, aloud: AudioSink | None = None) -> None:
         self._session = session
-        self._speech = bytearray()
+        self._aloud = aloud
+        self._utterance = Utterance()
+        self._at_bytes = 0
         self._finished = anyio.Event()
         self.speaking = False
         self.said = bytearray()
         self.started_s = 0.0
         self.level = 0.0
 
-    async def say(self, pcm: bytes) -> None:
+    @property
+    def words(self) -> str:
+        return self._utterance.words_until(self._at_bytes)
+
+    async def say(self, utterance: Utterance) -> None:
         """Speak, in real time, and return when the last word is out."""
         self._finished = anyio.Event()
-        self._speech += pcm
+        self._utterance, self._at_bytes = utterance, 0
+        if self._aloud is not None:  # it plays in real time by itself
+            self._aloud.write(utterance.pcm, item_id=f"person_{len(self.said)}")
         await self._finished.wait()
 
     async def run(self) -> None:
@@ -110,10 +152,10 @@ class Person:
 
     def _next_chunk(self) -> bytes:
         length = _CHUNK_MS * _BYTES_PER_MS
-        chunk = bytes(self._speech[:length])
-        del self._speech[:length]
+        chunk = self._utterance.pcm[self._at_bytes : self._at_bytes + length]
+        self._at_bytes += len(chunk)
         self.speaking, self.level = bool(chunk), _loudness(chunk)
-        if not self._speech:
+        if self._at_bytes == len(self._utterance.pcm):
             self._finished.set()
         return chunk.ljust(length, b"\0")
 
@@ -131,10 +173,10 @@ class DemoFailed(RealtimeBusError):  # noqa: N818  # it tells what happened, as 
 
 
 class Speech(NamedTuple):
-    """What the person says, synthesized: PCM16 at 24 kHz."""
+    """What the person says, synthesized."""
 
-    question: bytes
-    interruption: bytes
+    question: Utterance
+    interruption: Utterance
 
 
 async def hold_conversation(
@@ -148,23 +190,31 @@ async def hold_conversation(
     await anyio.sleep(_PAUSE_S)  # a person breathes before speaking
     started = session.wait_for(PlaybackStarted)
     await person.say(speech.question)
-    await _expect("the assistant to answer", started)
+    first = await _expect("the assistant to answer", started)
 
     await _listen(sink, lines.interrupt_after_s)
     interrupted = session.wait_for(PlaybackInterrupted)
+    # the first response may be done at any moment, before the interruption or because of it
+    answering = session.wait_for(
+        PlaybackStarted, where=lambda event: event.response_id != first.response_id
+    )
     answered = session.wait_for(
-        ev.ResponseDone, where=lambda event: event.response.status != "cancelled"
+        ev.ResponseDone,
+        where=lambda event: (
+            event.response.id != first.response_id and event.response.status != "cancelled"
+        ),
     )
     await person.say(speech.interruption)
     await _expect("the assistant to be interrupted", interrupted)
-    await _expect("the assistant to answer again", answered)
+    await _expect("the assistant to answer again", answering)
+    await _expect("the second answer to be complete", answered)
     await _hear_out(sink)
 
 
-async def _expect(what: str, event: Awaitable[object]) -> None:
+async def _expect(what: str, event: Awaitable[_E]) -> _E:
     try:
         with anyio.fail_after(_PATIENCE_S):
-            await event
+            return await event
     except TimeoutError:
         raise DemoFailed(f"waited {_PATIENCE_S:g} s for {what}, in vain") from None
 

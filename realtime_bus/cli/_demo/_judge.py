@@ -11,8 +11,11 @@ from realtime_bus import events as ev
 
 from ._record import Record
 
-MAX_LATENCY_MS = 5.0
-"""From the frame of ``speech_started`` to silence at the sink, on one machine."""
+MAX_LATENCY_MS = 20.0
+"""From the frame of ``speech_started`` to silence at the sink: what a device plays at a time.
+
+It takes a tenth of a millisecond; the rest is for a machine whose processors are busy elsewhere.
+"""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -85,11 +88,13 @@ def judge(record: Record) -> list[Check]:
 
 
 def _checks(record: Record, found: Figures) -> Iterator[Check]:
-    yield Check("the person's two turns were detected", record.turns == 2, f"{record.turns} turns")
+    yield Check(
+        "the person's two turns were detected", record.turns == 2, _count(record.turns, "turn")
+    )
     yield Check(
         "speech interrupted playback once",
         len(record.interruptions) == 1,
-        f"{len(record.interruptions)} interruptions",
+        _count(len(record.interruptions), "interruption"),
     )
     latency = "never" if found.latency_ms is None else f"{found.latency_ms:.2f} ms"
     fast = found.latency_ms is not None and found.latency_ms < MAX_LATENCY_MS
@@ -106,7 +111,11 @@ def _checks(record: Record, found: Figures) -> Iterator[Check]:
     )
     yield _last_reply(record)
     yield Check("the server reported no error", not record.errors, _messages(record.errors))
-    yield Check("no handler failed", not record.failures, f"{len(record.failures)} failures")
+    yield Check("no handler failed", not record.failures, _failures(record.failures))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _last_reply(record: Record) -> Check:
@@ -117,6 +126,10 @@ def _last_reply(record: Record) -> Check:
     found = f"{status}, {'all of it played' if heard else 'not all of it played'}"
     passed = heard and status == "completed" and len(record.responses) > 1
     return Check("the last answer was heard to its end", passed, found)
+
+
+def _failures(failures: list[ev.HandlerFailed]) -> str:
+    return "; ".join(f"{each.handler}: {each.error!r}" for each in failures) or "none"
 
 
 def _messages(errors: list[ev.ErrorDetails]) -> str:

@@ -12,6 +12,7 @@ from realtime_bus.audio import PlayedItem
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 _KEPT_LINES = 200
+_UNSHOWN = {"bus.input_level"}  # ten times a second, and the meter shows it
 
 
 class Line:
@@ -47,16 +48,18 @@ class Said:
         self.cut_ms: int | None = None
         self.heard_share = 1.0
 
-    @property
-    def heard_chars(self) -> int:
-        """Return about how many characters of the text were heard, to the end of a word."""
-        guess = round(len(self.text) * self.heard_share)
+    def heard_chars(self, share: float) -> int:
+        """Return about how many characters are in a part of it, to the end of a word."""
+        guess = round(len(self.text) * share)
         end = self.text.find(" ", guess)
-        return end if end >= 0 and self.cut_ms is not None else len(self.text)
+        return end if guess and end >= 0 else guess
 
 
 class Record:
     """Notes everything that the view shows and the judge needs.
+
+    Args:
+        bus: Whose events; those of the sessions that it opens from now on.
 
     Attributes:
         counts: How many events of each type came.
@@ -94,6 +97,7 @@ class Record:
         bus.on("*")(self._note)
         bus.on(ev.ResponseOutputAudioDelta)(self._audio)
         bus.on(ev.ResponseOutputAudioTranscriptDelta)(self._words)
+        bus.on(ev.ConversationItemInputAudioTranscriptionDelta)(self._hears_person)
         bus.on(ev.ConversationItemInputAudioTranscriptionCompleted)(self._heard_person)
         bus.on(ev.InputAudioBufferSpeechStarted, ev.InputAudioBufferSpeechStopped)(self._speech)
         bus.on(ev.InputAudioBufferCommitted)(self._turn)
@@ -109,6 +113,8 @@ class Record:
         return perf_counter() - self.started_s
 
     def _note(self, event: ev.Event) -> None:
+        if event.type in _UNSHOWN:
+            return
         self.counts[event.type] += 1
         last = self.lines[-1] if self.lines else None
         if last is not None and last.name == event.type and event.type.endswith(".delta"):
@@ -123,6 +129,9 @@ class Record:
 
     def _words(self, event: ev.ResponseOutputAudioTranscriptDelta) -> None:
         self._of("assistant", event.item_id).text += event.delta
+
+    def _hears_person(self, event: ev.ConversationItemInputAudioTranscriptionDelta) -> None:
+        self._of("person", event.item_id).text += event.delta
 
     def _heard_person(self, event: ev.ConversationItemInputAudioTranscriptionCompleted) -> None:
         self._of("person", event.item_id).text = event.transcript

@@ -1,4 +1,4 @@
-"""The conversation as a state machine: its order, its items, what it cost. No I/O."""
+"""What was said, item by item: its order, its words, what was heard, what it cost. No I/O."""
 
 from ._items import FunctionCall, HistoryItem, HistoryPart, SpeakerSegment
 from ._order import Order

@@ -7,7 +7,7 @@ from time import perf_counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime_bus_plugins._history import Order
+from realtime_bus.history import Order
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 99)), max_size=60))

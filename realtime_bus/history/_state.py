@@ -8,29 +8,30 @@ The rules (Realtime protocol, items, transcription, barge-in, ordering)
   responses cost is counted.
 * Words may come before their item does: transcripts of an item that is not there yet wait for
   it, the last 64 of them. ``completed`` and ``done`` replace what the deltas have brought.
-* What the sink says was heard (`PlaybackInterrupted`) is kept beside what was generated, and so
-  is what a truncation left. A truncation takes the transcript out of the model's context, not
-  out of the history. A deleted item is gone from both.
+* What the sink says was heard is kept beside what was generated, and so is what a truncation
+  left. A truncation takes the transcript out of the model's context, not out of the history. A
+  deleted item is gone from both.
 * Nothing here looks at audio: its lengths come with the interruption, when they matter.
+* Words are put together when somebody reads: noting a delta must cost next to nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from realtime_bus import ActiveSettings
 from realtime_bus import events as ev
-from realtime_bus_plugins._playback import PlaybackInterrupted
 
 from ._items import (
     FunctionCall,
     HistoryItem,
     HistoryPart,
+    PartKind,
     SpeakerSegment,
     View,
     change_part,
@@ -79,6 +80,7 @@ class HistoryState:
         self._order = Order()
         self._items: dict[str, HistoryItem] = {}
         self._early: dict[str, HistoryItem] = {}
+        self._growing: dict[tuple[str, int], list[_Delta]] = {}  # deltas of parts, by item
         self._usage: dict[str, TokenCounts] = {}
         self._model = self._transcriber = ""
 
@@ -87,7 +89,19 @@ class HistoryState:
         if type(event) in self.SEEN:
             self.SEEN[type(event)](self, event)
 
+    def heard(
+        self, item_id: str, *, content_index: int = 0, heard_ms: int, generated_ms: int
+    ) -> None:
+        """Note how much of an item's audio was heard, as its sink says; all of it is no cut."""
+        if item_id in self._items and heard_ms < generated_ms:
+            self._change(
+                item_id,
+                content_index,
+                lambda part: replace(part, heard_ms=heard_ms, generated_ms=generated_ms),
+            )
+
     def __iter__(self) -> Iterator[HistoryItem]:
+        self._grow()
         return iter([self._items[item_id] for item_id in self._order])
 
     def __len__(self) -> int:
@@ -95,6 +109,7 @@ class HistoryState:
 
     def get(self, item_id: str) -> HistoryItem | None:
         """Return an item of the conversation, or None."""
+        self._grow()
         return self._items.get(item_id)
 
     def calls(self) -> list[FunctionCall]:
@@ -114,6 +129,11 @@ class HistoryState:
                 )
                 found.append(call)
         return found
+
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether a function call has no output yet."""
+        return any(call.output is None for call in self.calls())
 
     @property
     def usage(self) -> dict[str, TokenCounts]:
@@ -143,15 +163,14 @@ class HistoryState:
             transcriber=self._transcriber,
         )
 
-    @classmethod
-    def restore(cls, snapshot: HistorySnapshot) -> HistoryState:
-        """Return the state that a snapshot was made of."""
-        state = cls()
-        state._items = {item.id: item for item in snapshot.items}
-        state._order = Order.restore(snapshot.links, alive=state._items)
-        state._usage = dict(snapshot.usage)
-        state._model, state._transcriber = snapshot.model, snapshot.transcriber
-        return state
+    def load(self, snapshot: HistorySnapshot) -> None:
+        """Become what a snapshot was made of."""
+        self._early.clear()
+        self._growing.clear()
+        self._items = {item.id: item for item in snapshot.items}
+        self._order = Order.restore(snapshot.links, alive=self._items)
+        self._usage = dict(snapshot.usage)
+        self._model, self._transcriber = snapshot.model, snapshot.transcriber
 
     # items
 
@@ -172,6 +191,7 @@ class HistoryState:
 
     def _place(self, fresh: HistoryItem, after: _Link) -> None:
         """Take an item into the conversation, or another reading of one that is there."""
+        self._grow()
         known = self._items.get(fresh.id) or self._early.pop(fresh.id, None)
         self._items[fresh.id] = fresh if known is None else merge_items(known, fresh)
         if after is not UNSET:
@@ -180,6 +200,7 @@ class HistoryState:
             self._order.append(fresh.id)
 
     def _deleted(self, event: ev.ConversationItemDeleted) -> None:
+        self._grow()
         self._order.delete(event.item_id)
         self._items.pop(event.item_id, None)
         self._early.pop(event.item_id, None)
@@ -190,6 +211,7 @@ class HistoryState:
         self, item_id: str, index: int, change: Callable[[HistoryPart], HistoryPart]
     ) -> None:
         """Change a part of an item, of one that is still to come if need be."""
+        self._grow()
         item = self._items.get(item_id)
         if item is not None:
             self._items[item_id] = change_part(item, index, change)
@@ -204,14 +226,17 @@ class HistoryState:
         self._change(event.item_id, event.content_index, lambda part: replace(part, **fields))
 
     def _delta(self, event: _Delta) -> None:
-        kind = "text" if isinstance(event, ev.ResponseOutputTextDelta) else "audio"
+        self._growing.setdefault((event.item_id, event.content_index), []).append(event)
 
-        def more(part: HistoryPart) -> HistoryPart:
-            if part.final:
-                return part
-            return replace(part, kind=kind, text=(part.text or "") + event.delta)
-
-        self._change(event.item_id, event.content_index, more)
+    def _grow(self) -> None:
+        """Put the words together that have come since somebody read."""
+        growing, self._growing = self._growing, {}
+        for (item_id, index), deltas in growing.items():
+            kind: PartKind = (
+                "text" if isinstance(deltas[0], ev.ResponseOutputTextDelta) else "audio"
+            )
+            words = "".join(delta.delta for delta in deltas)
+            self._change(item_id, index, partial(_more, kind=kind, words=words))
 
     def _transcribed(self, event: ev.ConversationItemInputAudioTranscriptionCompleted) -> None:
         self._set(event, final=True, text=event.transcript)
@@ -252,19 +277,19 @@ class HistoryState:
 
         self._change(event.item_id, event.content_index, cut)
 
-    def _interrupted(self, event: PlaybackInterrupted) -> None:
-        for item in event.items:
-            if item.item_id in self._items and (item.discarded_ms or item.action != "left"):
-                self._set(item, heard_ms=item.played_ms, generated_ms=item.received_ms)
-
     # models and what they use
 
     def _session(self, event: ev.SessionCreated | ev.SessionUpdated) -> None:
-        settings = ActiveSettings(event.session)
-        self._model = settings.model or self._model
-        self._transcriber = settings.transcription_model or self._transcriber
+        session: Any = event.session  # read leniently: any part of it may be raw data
+        listens = getattr(getattr(session, "audio", None), "input", None)
+        transcribes = getattr(listens, "transcription", None)
+        for model, name in ((session, "_model"), (transcribes, "_transcriber")):
+            found = getattr(model, "model", None)
+            if isinstance(found, str):
+                setattr(self, name, found)
 
     def _response_done(self, event: ev.ResponseDone) -> None:
+        self._grow()
         response: Any = event.response  # read leniently: any part of it may be raw data
         usage, output = getattr(response, "usage", None), getattr(response, "output", None)
         if usage is not None:
@@ -299,6 +324,10 @@ class HistoryState:
         ev.ResponseOutputTextDone: _written,
         ev.ResponseFunctionCallArgumentsDone: _arguments,
         ev.ResponseDone: _response_done,
-        PlaybackInterrupted: _interrupted,
     }
     """What each event changes."""
+
+
+def _more(part: HistoryPart, *, kind: PartKind, words: str) -> HistoryPart:
+    """Return a part with more words, unless all of them are there."""
+    return part if part.final else replace(part, kind=kind, text=(part.text or "") + words)

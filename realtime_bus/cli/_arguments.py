@@ -1,0 +1,90 @@
+"""What is wrong with an option's value is told before anything starts, in one line.
+
+Callbacks for typer: each returns the value, or raises what becomes exit code 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+
+def known_backend(name: str) -> str:
+    """Take the name of a backend that is installed."""
+    if name not in {"asyncio", "trio"}:
+        raise typer.BadParameter(f"{name!r} is neither asyncio nor trio")
+    if find_spec(name) is None:
+        raise typer.BadParameter(
+            f"{name} is not installed; install it with: pip install 'realtime-bus[{name}]'"
+        )
+    return name
+
+
+def not_empty(value: str | None) -> str | None:
+    """Take a text that is none, or not blank."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty; is the variable set that it comes from?")
+    return value
+
+
+def writable(path: Path | None) -> Path | None:
+    """Take a file that can be written, by trying; one that is not there is not left behind."""
+    if path is None:
+        return None
+    try:
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder")
+        if not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {path.parent}")
+        is_new = not path.exists()
+        if is_new or path.is_file():  # to open a pipe means something
+            path.open("ab").close()
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{path} cannot be written ({error.strerror or error}); name another place"
+        ) from error
+    return path
+
+
+def readable(path: Path | None) -> Path | None:
+    """Take a file that can be read."""
+    if path is None:
+        return None
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be read ({error.strerror or error})") from error
+    return path
+
+
+def folder(path: Path | None) -> Path | None:
+    """Take a folder that is there, or can be made, and can be written into."""
+    if path is None:
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{path} is no folder ({error.strerror or error})") from error
+    if not os.access(path, os.W_OK):
+        raise typer.BadParameter(f"nothing can be written into {path}")
+    return path
+
+
+def positive(value: float) -> float:
+    """Take a number above 0."""
+    if not value > 0:
+        raise typer.BadParameter(f"{value:g} is not above 0")
+    return value
+
+
+def needs_terminal(view: str) -> str:
+    """Take a view; the live one where there is a terminal to draw on."""
+    if view == "live" and not sys.stdout.isatty():
+        raise typer.BadParameter("the live view needs a terminal; leave it to auto, or take plain")
+    return view

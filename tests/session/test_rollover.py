@@ -1,0 +1,188 @@
+"""The next connection takes over before the server's limit, on a virtual clock."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from realtime_bus import HostUnreachable, Reconnect
+from realtime_bus import events as ev
+
+from ..bus._peer import quiet  # noqa: TID252  # tests are no package with a name of its own
+from ._doubles import Double, calling
+
+pytestmark = pytest.mark.anyio
+
+HOUR = Reconnect(session_limit_s=3600.0)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Let an hour pass in no time."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+CALL = ev.FunctionCallItem(id="c", call_id="call", name="f", arguments="{}", status="completed")
+RESPONSE = ev.Response(id="r", conversation_id="conv_1")
+
+
+@pytest.mark.breaks_rules("retrieve-known-item")
+@pytest.mark.parametrize("what", ["speech", "playing", "response", "call", "request"])
+async def test_a_quiet_moment_is_waited_for(what: str) -> None:
+    """Nobody speaks, nothing plays, nothing is awaited, no response and no tool call is open."""
+    one, two = Double(1), Double(2)
+    playing = what == "playing"
+    begin: dict[str, list[ev.ServerEvent]] = {
+        "speech": [ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="u")],
+        "response": [ev.ResponseCreated(response=RESPONSE)],
+        "call": one.add(CALL),
+    }
+    end: dict[str, list[ev.ServerEvent]] = {
+        "speech": [ev.InputAudioBufferCleared()],
+        "response": [ev.ResponseDone(response=RESPONSE)],
+        "call": one.add(ev.FunctionCallOutputItem(id="o", call_id="call", output="")),
+        "request": [ev.ConversationItemRetrieved(item=CALL)],
+    }
+    async with calling(one, two, reconnect=HOUR) as (session, told):
+        session.busy_while(lambda: playing)
+        one.say(*begin.get(what, []))
+        async with anyio.create_task_group() as tasks:
+            if what == "request":
+                ask = ev.ConversationItemRetrieve(item_id="c")
+                tasks.start_soon(lambda: session.request(ask, timeout_s=None))
+            await anyio.sleep(3450)
+            assert told == []
+            playing = False
+            one.say(*end.get(what, []))
+            event = await session.wait_for(ev.Reconnected, timeout_s=5)
+        assert (event.cause, event.gap_s, event.resent) == ("rollover", 0.0, [])
+        await quiet()
+        assert one.closed == (1000, "")
+
+
+@pytest.mark.parametrize("expires", [False, True])
+async def test_without_a_quiet_moment_the_last_one_is_taken(expires: bool) -> None:
+    """Twenty seconds before the limit, which the server may have named; what it cost is told."""
+    created = {"expires_at": int(time.time() + 3600)} if expires else {}
+    one, two = Double(1, **created), Double(2)
+    policy = Reconnect() if expires else HOUR
+    async with calling(one, two, reconnect=policy) as (session, _):
+        began_s = anyio.current_time()
+        one.say(ev.ResponseCreated(response=RESPONSE))
+        event = await session.wait_for(ev.Reconnected)
+        assert 3577 <= anyio.current_time() - began_s <= 3582
+        assert [(lost.what, lost.id) for lost in event.lost] == [("response", "r")]
+        assert session.active_response_id is None
+
+
+async def test_each_connection_has_a_limit_of_its_own() -> None:
+    """A session may go on for a day."""
+    doubles = [Double(number) for number in range(10)]
+    async with calling(*doubles, reconnect=HOUR) as (session, told):
+        await session.send_text("hello")
+        await anyio.sleep(8 * 3600)
+        assert [event.cause for event in told] == ["rollover"] * 8
+        assert doubles[8].texts() == ["hello"]
+        assert session.id == "sess_8"
+
+
+async def test_what_is_said_while_the_next_one_is_prepared_is_made_up_for() -> None:
+    """It takes over when it knows all of it, each item in its place."""
+
+    class Slow(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            said = super()._confirm(event)
+            if isinstance(event, ev.ConversationItemCreate) and len(self.items) == 1:
+                first = one.items[0]
+                one.say(*one.add(ev.MessageItem(id="new", role="user", content=[TEXT]), first.id))
+            return said
+
+    one, two = Double(1), Slow(2)
+    async with calling(one, two, reconnect=HOUR) as (session, _):
+        await session.send_text("first")
+        await session.send_text("last")
+        event = await session.wait_for(ev.Reconnected)
+        assert two.texts() == one.texts() == ["first", "in between", "last"]
+        assert set(event.restored) == {item.id for item in one.items}
+
+
+TEXT = ev.InputText(text="in between")
+
+
+async def test_what_is_deleted_meanwhile_is_deleted_there_too() -> None:
+    """The next server does not know more than this one."""
+
+    class Slow(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            said = super()._confirm(event)
+            if isinstance(event, ev.ConversationItemCreate) and len(self.items) == 2:
+                one.items.pop(0)
+                one.say(ev.ConversationItemDeleted(item_id=self.items[0].id))
+            return said
+
+    one, two = Double(1), Slow(2)
+    async with calling(one, two, reconnect=HOUR) as (session, _):
+        await session.send_text("first")
+        await session.send_text("last")
+        await session.wait_for(ev.Reconnected)
+        assert two.texts() == one.texts() == ["last"]
+
+
+async def test_a_next_connection_that_cannot_be_had_yet_is_tried_again() -> None:
+    """The session goes on over this one meanwhile."""
+    one, three = Double(1), Double(3)
+    async with calling(one, HostUnreachable("not yet"), three, reconnect=HOUR) as (session, told):
+        await session.wait_for(ev.Reconnected)
+        assert [event.cause for event in told] == ["rollover"]
+        assert session.id == "sess_1".replace("1", "3")
+
+
+async def test_a_connection_that_is_lost_during_the_rollover_is_replaced() -> None:
+    """By one mechanism: the session goes on, once."""
+
+    class Breaks(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            if isinstance(event, ev.ConversationItemCreate):
+                one.hang_up(1006)
+            return []  # and never says whether it took it
+
+    one, two, three = Double(1), Breaks(2), Double(3)
+    async with calling(one, two, three, reconnect=HOUR) as (session, told):
+        await session.send_text("hello")
+        await session.wait_for(ev.Reconnected)
+        await anyio.sleep(30)
+        assert [event.cause for event in told if isinstance(event, ev.Reconnected)] == ["lost"]
+        assert three.texts() == ["hello"]
+        assert two.closed is not None
+
+
+async def test_without_a_limit_there_is_no_rollover() -> None:
+    """A server that names none, and an application that knows of none."""
+    async with calling(Double(1), reconnect=Reconnect()) as (_, told):
+        await anyio.sleep(24 * 3600)
+        assert told == []
+
+
+async def test_late_transcripts_of_the_old_connection_are_heard() -> None:
+    """What was said just before is still in the history; nothing else comes from there."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two, reconnect=HOUR) as (session, _):
+        one.say(*one.add(ev.MessageItem(id="u", role="user", content=[ev.InputAudio()])))
+
+        @session.on(ev.Reconnected)
+        def late(_event: ev.Reconnected) -> None:
+            one.say(
+                ev.ConversationItemInputAudioTranscriptionCompleted(
+                    item_id="u", content_index=0, transcript="bye"
+                ),
+                ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="v"),
+            )
+
+        await session.wait_for(ev.Reconnected)
+        assert session.history is not None
+        assert session.history.render() == "user: bye"
+        assert not session.conversation.user_speaking
