@@ -178,6 +178,7 @@ class Recovery:
         self._names = ItemNames()
         self._texts: set[str] = set()  # items that the server was given back as text
         self._unfinished: set[str] = set()  # what the server calls items that it was given back
+        self._own_commands: set[str | None] = set()  # ids of what `_truncate` has sent
         self._leaving: set[str] = set()  # likewise, of those whose text is being replaced
         self._fatal: ev.ErrorDetails | None = None
         self._tries = 0
@@ -335,6 +336,8 @@ class Recovery:
     def _confirmed(self, command: ev.ClientEvent) -> ev.Event | None:
         """Return what confirms a command whose own confirmation was lost, or None."""
         history = self._parts.history
+        if command.event_id in self._own_commands:  # the next connection is told anew
+            return command
         if history is None or not isinstance(command, ev.ConversationItemCreate):
             return None
         item: Any = command.item
@@ -434,6 +437,8 @@ class Recovery:
         before.deliver = self._late
         parts.pipeline.start_soon(before.aclose)
         self._names, self._unfinished = restoration.names, restoration.unfinished
+        self._leaving.clear()
+        self._own_commands.clear()
         self._texts = set(restoration.restored)
         parts.pipeline.names = self._names or None
         if self._restores:
@@ -541,6 +546,7 @@ class Recovery:
             parts.pipeline.send_nowait(delete)
             return None
         self._leaving.add(self._names.there(item.id))
+        self._own_commands.add(delete.event_id)
         parts.pipeline.route_through(self._inward)
         parts.pipeline.send_nowait(delete)
         there = parts.next_item_id()
@@ -550,6 +556,7 @@ class Recovery:
             item=msgspec.structs.replace(made, id=there),
             previous_item_id=there_before[-1] if there_before else "root",
         )
+        self._own_commands.add(create.event_id)
         self._names.add(item.id, there)
         parts.pipeline.names = self._names
         parts.pipeline.route_through(self._inward)
