@@ -536,31 +536,27 @@ class Recovery:
         item = history.get(event.item_id)
         if self.active or item is None:  # it will be given back as far as it was heard
             return None
-        parts, ids = self._parts, [each.id for each in history]
-        there_before = [
-            each for each in ids[: ids.index(item.id)] if parts.conversation.has_item(each)
-        ]
+        parts = self._parts
         made: Any = as_item(item)
         delete = ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item.id)
         if isinstance(made, str):  # nothing of it was heard: it leaves the conversation
             parts.pipeline.send_nowait(delete)
             return None
-        self._leaving.add(self._names.there(item.id))
-        self._own_commands.add(delete.event_id)
-        parts.pipeline.route_through(self._inward)
-        parts.pipeline.send_nowait(delete)
         there = parts.next_item_id()
-        self._unfinished.add(there)
         create = ev.ConversationItemCreate(
             event_id=parts.next_event_id(),
             item=msgspec.structs.replace(made, id=there),
-            previous_item_id=there_before[-1] if there_before else "root",
+            previous_item_id=item.id,
         )
-        self._own_commands.add(create.event_id)
+        self._unfinished.add(there)
+        self._leaving.add(self._names.there(item.id))
+        self._own_commands |= {create.event_id, delete.event_id}
+        parts.pipeline.route_through(self._inward)
+        parts.pipeline.send_nowait(create)
+        parts.pipeline.send_nowait(delete)
         self._names.add(item.id, there)
         parts.pipeline.names = self._names
         parts.pipeline.route_through(self._inward)
-        parts.pipeline.send_nowait(create)
         parts.pipeline.emit(cut)
         return None
 
