@@ -17,7 +17,7 @@ The rules (Realtime protocol, items, transcription, barge-in, ordering)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
@@ -81,6 +81,7 @@ class HistoryState:
         self._items: dict[str, HistoryItem] = {}
         self._early: dict[str, HistoryItem] = {}
         self._growing: dict[tuple[str, int], list[_Delta]] = {}  # deltas of parts, by item
+        self._lost_behind: dict[str | None, str] = {}  # see `restored`
         self._usage: dict[str, TokenCounts] = {}
         self._model = self._transcriber = ""
 
@@ -99,6 +100,19 @@ class HistoryState:
                 content_index,
                 lambda part: replace(part, heard_ms=heard_ms, generated_ms=generated_ms),
             )
+
+    def restored(self, item_ids: Collection[str]) -> None:
+        """Note which items another connection has: it knows nothing of those that it lost.
+
+        What comes behind one of them, comes behind the lost ones that follow it.
+        """
+        self._lost_behind.clear()
+        before: str | None = None
+        for item_id in self._order:
+            if item_id in item_ids:
+                before = item_id
+            else:
+                self._lost_behind[before] = item_id
 
     def __iter__(self) -> Iterator[HistoryItem]:
         self._grow()
@@ -167,6 +181,7 @@ class HistoryState:
         """Become what a snapshot was made of."""
         self._early.clear()
         self._growing.clear()
+        self._lost_behind.clear()
         self._items = {item.id: item for item in snapshot.items}
         self._order = Order.restore(snapshot.links, alive=self._items)
         self._usage = dict(snapshot.usage)
@@ -195,7 +210,7 @@ class HistoryState:
         known = self._items.get(fresh.id) or self._early.pop(fresh.id, None)
         self._items[fresh.id] = fresh if known is None else merge_items(known, fresh)
         if after is not UNSET:
-            self._order.place(fresh.id, after)
+            self._order.place(fresh.id, self._lost_behind.get(after, after))
         elif fresh.id not in self._order:
             self._order.append(fresh.id)
 
@@ -302,6 +317,12 @@ class HistoryState:
                 if fresh.id in self._items:
                     self._items[fresh.id] = merge_items(self._items[fresh.id], fresh)
 
+    def _written_item(self, event: ev.ResponseOutputItemDone) -> None:
+        self._grow()  # a call is complete here, before its item in the conversation says so
+        fresh = read_item(event.item)
+        if fresh is not None and fresh.id in self._items:
+            self._items[fresh.id] = merge_items(self._items[fresh.id], fresh)
+
     def _count(self, model: str, counts: TokenCounts) -> None:
         self._usage[model] = self._usage.get(model, TokenCounts()) + counts
 
@@ -323,6 +344,7 @@ class HistoryState:
         ev.ResponseOutputTextDelta: _delta,
         ev.ResponseOutputTextDone: _written,
         ev.ResponseFunctionCallArgumentsDone: _arguments,
+        ev.ResponseOutputItemDone: _written_item,
         ev.ResponseDone: _response_done,
     }
     """What each event changes."""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, ConnectionLost, TransportClosed
@@ -45,6 +46,7 @@ class Connection:
         self.deliver: Deliver = _nowhere
         self.close: CloseInfo | None = None
         self.ended: anyio.Event = anyio.Event()
+        self._reading: anyio.CancelScope = anyio.CancelScope()
 
     async def run(self) -> None:
         """Read from the first frame to the end."""
@@ -61,7 +63,8 @@ class Connection:
         """Read from the first frame to the end, handing frames over as directly as can be."""
         close = ABANDONED
         try:
-            close = checked(await self.transport.run(deliver))
+            with self._reading:
+                close = checked(await self.transport.run(deliver))
         except Exception as error:  # noqa: BLE001  # a transport of the user's own may raise anything
             close = broken(error)
         finally:
@@ -76,6 +79,7 @@ class Connection:
                 await self.transport.aclose()
             except Exception:  # noqa: BLE001  # a transport of the user's own; it is not needed any more
                 self.deliver = _nowhere
+        self._reading.cancel()  # nobody waits for a transport that goes on all the same
 
 
 def _nowhere(_frame: bytes) -> None:
@@ -242,6 +246,7 @@ class Link:
     async def drain(self) -> None:
         """Wait while too much is still unsent."""
         if self.gap is not None:
+            await anyio.lowlevel.checkpoint()  # else a tight loop would keep it open
             return
         try:
             await self.connection.transport.drain()

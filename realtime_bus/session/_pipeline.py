@@ -222,6 +222,7 @@ class Pipeline:
         """Let a part of the session stand between frames and all who see their events."""
         if self._route is not _drop:
             self._route = wrap(self.router.route) or self.router.route
+            self._route_heavy = wrap(self.router.route_heavy) or self.router.route_heavy
 
     def on_sent(
         self,

@@ -15,14 +15,16 @@ Rules:
    takes over at a quiet moment, between two frames, or at the last moment when none comes. The old
    one may then still bring transcripts, and nothing else.
 5. A truncation of an item that the server was given back as text replaces that text by what was
-   heard of it, unseen by others: there is no audio to cut. It is confirmed all the same.
+   heard of it: there is no audio to cut.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import anyio
@@ -35,24 +37,26 @@ from realtime_bus.errors import (
     AuthenticationError,
     CloseInfo,
     ConnectError,
+    ConnectionLost,
     HostUnreachable,
     SessionClosed,
+    TransportClosed,
     UpgradeRefused,
     UsageError,
 )
 from realtime_bus.events import WireProtocol
 from realtime_bus.history import HistoryState
 from realtime_bus.log import text_of
-from realtime_bus.routing import Drifted
+from realtime_bus.routing import Drifted, handler_name
 from realtime_bus.transport import Transport
 
 from ._conversation import ConversationState
 from ._link import Connection, Gap, Link
 from ._pipeline import Pipeline
-from ._requests import SEEN as ANSWERS
 from ._requests import Requests
 from ._responses import Responses
 from ._restore import ItemNames, Restoration, as_item
+from ._settings import ActiveSettings
 
 RECOVERABLE = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1015})
 """Close codes after which another connection may be better (Realtime protocol, 1.5)."""
@@ -62,7 +66,12 @@ FATAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "ac
 
 _MAY_PASS = frozenset({408, 425, 429})  # HTTP refusals that are worth another try, besides 5xx
 _CHECK_S = 0.1  # between two looks whether the moment is quiet
+_FIRST_S = 1.0  # that the first item may take to show whether ids are taken
+_MAX_HELD_BYTES = 16 * 1024 * 1024  # of what a server says before it has taken over
+_NO_TIME_S = 1e11  # what is later than that is no time in seconds: the year 5138
+_BUFFER = (ev.InputAudioBufferAppend, ev.InputAudioBufferCommit, ev.InputAudioBufferClear)
 _ITEMS = (ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone)
+_ID = {True: "item_id", False: "id"}  # by "is a deletion"
 _LATE = (
     ev.ConversationItemInputAudioTranscriptionDelta,
     ev.ConversationItemInputAudioTranscriptionCompleted,
@@ -131,12 +140,28 @@ class Opener(NamedTuple):
     open: Callable[[], Awaitable[Transport]]
 
 
+class _Held:
+    """Frames of a connection that has not taken over yet."""
+
+    def __init__(self) -> None:
+        self.frames: deque[bytes] = deque()
+        self.size_bytes = 0
+
+    def put(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self.size_bytes += len(frame)
+
+    @property
+    def too_much(self) -> bool:
+        return self.size_bytes > _MAX_HELD_BYTES
+
+
 class _Standby(NamedTuple):
     """A connection that could take over."""
 
     connection: Connection
     restoration: Restoration
-    held: list[bytes]  # frames that came meanwhile
+    held: _Held
     url: str
 
 
@@ -176,12 +201,12 @@ class Recovery:
         self._restores = restores
         self._link: Link = parts.pipeline.link
         self._names = ItemNames()
-        self._texts: set[str] = set()  # items that the server was given back as text
-        self._unfinished: set[str] = set()  # what the server calls items that it was given back
-        self._own_commands: set[str | None] = set()  # ids of what `_truncate` has sent
-        self._leaving: set[str] = set()  # likewise, of those whose text is being replaced
+        self._given: dict[str, Any] = {}  # what the server was given back of each item, as text
+        self._hidden: dict[str, tuple[type, ...]] = {}  # what handlers do not see, by its id there
+        self._has_audio = False  # which was not committed
         self._fatal: ev.ErrorDetails | None = None
-        self._tries = 0
+        self._tries = 0  # of this outage, and of those that it followed soon
+        self._turn = 0  # whose it is among the addresses
         self._live_since_s = anyio.current_time()
         self._limit_s: float | None = None  # when the server will end the session
         self._life_s = 0.0  # how long that is from its beginning
@@ -192,6 +217,7 @@ class Recovery:
         )
         self._note_limit(parts.config())
         parts.pipeline.handle((ev.Error,), self._see_error)
+        parts.pipeline.on_sent(_BUFFER, self._see_audio)
         if policy.rollover_before_s is not None:
             parts.pipeline.start_soon(self._watch_limit)
 
@@ -203,6 +229,9 @@ class Recovery:
     def _see_error(self, event: Any) -> None:
         if {getattr(event.error, "code", None), getattr(event.error, "type", None)} & FATAL_CODES:
             self._fatal = event.error
+
+    def _see_audio(self, _given: object, sent: object) -> None:
+        self._has_audio = isinstance(sent, ev.InputAudioBufferAppend) and not self.active
 
     def _may_recover(self, close: CloseInfo) -> bool:
         return close.code in RECOVERABLE and self._fatal is None
@@ -231,7 +260,7 @@ class Recovery:
         gap = self._link.open_gap()
         loss = self._lose(close)
         if anyio.current_time() - self._live_since_s >= self._policy.max_delay_s:
-            self._tries = 0
+            self._tries = self._turn = 0
         first_try = self._tries
         standby: _Standby | None = None
         with anyio.CancelScope() as self._scope:
@@ -245,6 +274,9 @@ class Recovery:
                 self._give_up(close, error, self._tries - first_try, text_of(error))
         self._scope = None
         if standby is None:
+            return False
+        if self._link.closing:  # just when it was ready
+            await standby.connection.aclose()
             return False
         self._take_over(standby, loss, cause="lost", attempts=self._tries - first_try, gap=gap)
         return True
@@ -285,7 +317,7 @@ class Recovery:
         policy = self._policy
         delay_s = 0.0
         if self._tries:
-            longest_s = min(policy.max_delay_s, policy.first_delay_s * 2**self._tries)
+            longest_s = min(policy.max_delay_s, policy.first_delay_s * 2 ** min(self._tries, 32))
             delay_s = random.uniform(0, longest_s)  # noqa: S311  # jitter, no secret
         self._announce(close, delay_s, str(close))
         await anyio.sleep(delay_s)
@@ -309,7 +341,7 @@ class Recovery:
 
     @property
     def _next(self) -> Opener:
-        return self._openers[self._tries % len(self._openers)]
+        return self._openers[self._turn % len(self._openers)]
 
     def _lose(self, close: CloseInfo) -> _Loss:
         """Tell the parts that the connection is gone; return what that means for the next."""
@@ -317,6 +349,8 @@ class Recovery:
         lost: list[ev.Lost] = []
         if parts.conversation.user_speaking:
             lost.append(ev.Lost(what="audio", why="somebody was speaking"))
+        elif self._awaits_commit:
+            lost.append(ev.Lost(what="audio", why="it was not committed"))
         active = parts.conversation.active_response_id
         if active is not None:
             lost.append(ev.Lost(what="response", id=active, why="it was cut off"))
@@ -333,11 +367,14 @@ class Recovery:
         resent = [event.event_id or "" for event in (*again, *asked)]
         return _Loss(lost, again, resent, answer_due)
 
+    @property
+    def _awaits_commit(self) -> bool:
+        """Whether nobody but the application can know that somebody speaks."""
+        return self._has_audio and not self._parts.settings().detects_turns
+
     def _confirmed(self, command: ev.ClientEvent) -> ev.Event | None:
         """Return what confirms a command whose own confirmation was lost, or None."""
         history = self._parts.history
-        if command.event_id in self._own_commands:  # the next connection is told anew
-            return command
         if history is None or not isinstance(command, ev.ConversationItemCreate):
             return None
         item: Any = command.item
@@ -358,11 +395,12 @@ class Recovery:
         """
         opener = self._next
         self._tries += 1
+        self._turn += 1
         connection = Connection(await opener.open())
         parts = self._parts
         read_frame = Decoder(self._protocol).decode
         ready = anyio.Event()
-        held: list[bytes] = []
+        held = _Held()
 
         def send(command: ev.ClientEvent) -> None:
             connection.transport.send(parts.pipeline.encode(command))
@@ -374,9 +412,11 @@ class Recovery:
 
         def take(frame: bytes) -> None:
             if not restoration.see(narrow(read_frame(frame))):
-                held.append(frame)
-            if restoration.done:
+                held.put(frame)
+            if restoration.done or held.too_much:
                 ready.set()
+            if held.too_much:
+                connection.deliver = lambda _frame: None
 
         async def read() -> None:
             try:
@@ -385,12 +425,16 @@ class Recovery:
                 ready.set()
 
         connection.deliver = take
+        parts.pipeline.start_soon(read)
         standby = _Standby(connection, restoration, held, opener.url)
         taken = False
         try:
-            parts.pipeline.start_soon(read)  # which a session that was left meanwhile refuses
-            with anyio.move_on_after(self._policy.restore_timeout_s):
-                await ready.wait()
+            timeout_s = self._policy.restore_timeout_s
+            first_s = min(_FIRST_S, timeout_s / 2)
+            for within_s in (first_s, timeout_s - first_s):
+                with anyio.move_on_after(within_s):
+                    await ready.wait()
+                restoration.hurry()
             self._check(standby)
             restoration.give_up()
             taken = True
@@ -417,6 +461,10 @@ class Recovery:
             if close.code == 3000:  # the key was refused after an accepted upgrade
                 raise AuthenticationError(said, url=url, close_code=close.code)
             raise (HostUnreachable if close.code in RECOVERABLE else ConnectError)(said, url=url)
+        if standby.held.too_much:
+            raise HostUnreachable(
+                f"{url} sent more than {_MAX_HELD_BYTES} bytes before it could take over", url=url
+            )
         if standby.restoration.created is None:
             within = f"within {self._policy.restore_timeout_s:g} s"
             raise HostUnreachable(f"{url} did not send session.created {within}", url=url)
@@ -431,18 +479,21 @@ class Recovery:
         gap: Gap | None = None,
     ) -> None:
         """Go over to another connection, between two frames."""
-        parts, restoration = self._parts, standby.restoration
+        parts, restoration, held = self._parts, standby.restoration, standby.held
         waiting = [] if self._link.gap is None else self._link.gap.events()
+        standby.connection.deliver = held.put  # until the takeover is over
         before = self._link.replace(standby.connection)
-        before.deliver = self._late
+        before.deliver = partial(self._late, self._names)
         parts.pipeline.start_soon(before.aclose)
-        self._names, self._unfinished = restoration.names, restoration.unfinished
-        self._leaving.clear()
-        self._own_commands.clear()
-        self._texts = set(restoration.restored)
+        self._names = restoration.names
+        self._hidden = dict.fromkeys(restoration.unfinished, (ev.ConversationItemDone,))
+        self._given = {item_id: restoration.given[item_id] for item_id in restoration.restored}
+        self._has_audio = any(isinstance(event, ev.InputAudioBufferAppend) for event in waiting)
         parts.pipeline.names = self._names or None
         if self._restores:
-            parts.conversation.restored(self._texts)
+            parts.conversation.restored(self._given)
+            if parts.history is not None:
+                parts.history.restored(self._given)
         for event in (restoration.created, restoration.updated):
             if event is not None:
                 parts.accept(event)
@@ -450,9 +501,13 @@ class Recovery:
         parts.pipeline.route_through(self._inward)
         self._live_since_s = anyio.current_time()
         self._note_limit(parts.config())
+        for item_id in [*self._given]:
+            self._bring_up_to_date(item_id)
+        cuts = [event for event in waiting if getattr(event, "item_id", None) in self._given]
+        cuts = [event for event in cuts if isinstance(event, ev.ConversationItemTruncate)]
         for event in (*loss.again, *waiting):
-            if not isinstance(event, ev.ResponseCreate | ev.ResponseCancel):
-                parts.pipeline.send_again(event)
+            if event not in cuts and not isinstance(event, ev.ResponseCreate | ev.ResponseCancel):
+                self._send_again(event)
         dropped = 0 if gap is None else gap.dropped_audio
         if dropped:
             why = f"{dropped} pieces from the microphone came while there was no connection"
@@ -469,33 +524,41 @@ class Recovery:
                 resent=loss.resent,
             )
         )
+        for event in cuts:
+            self._cut(event)
+        while held.frames:
+            parts.pipeline.deliver(held.frames.popleft())
         standby.connection.deliver = parts.pipeline.deliver
-        for frame in standby.held:
-            parts.pipeline.deliver(frame)
         parts.responses.connection_restored(answer_due=loss.answer_due and self._can_answer)
         self._replaced.set()
         self._replaced = anyio.Event()
+
+    def _send_again(self, event: ev.ClientEvent) -> None:
+        try:
+            self._parts.pipeline.send_again(event)
+        except ConnectionLost as error:  # this one is lost already, and too much waits
+            self._parts.requests.fail(event, error)
+        except TransportClosed:
+            return  # the session is about to end, and to tell whoever waits
 
     @property
     def _can_answer(self) -> bool:
         """Whether the server knows what somebody said last."""
         spoken = [item.id for item in self._items() if item.role == "user"]
-        return bool(spoken) and spoken[-1] in self._texts
+        return bool(spoken) and spoken[-1] in self._given
 
     # --- what has changed for whoever knows the old connection -------------------------------
 
     def _inward(self, route: Callable[[Any], None]) -> Callable[[Any], None] | None:
         """Return what stands before routing; None if nothing needs to."""
-        names = self._names
-        if not (names or self._unfinished or self._leaving):
+        names, hidden = self._names, self._hidden
+        if not names and not hidden:
             return None
 
         def through(event: Any) -> None:
             narrowed: Any = event.narrowed if isinstance(event, Drifted) else event
-            if self._is_own(narrowed):
-                if isinstance(narrowed, ANSWERS):
-                    self._parts.requests.observe(narrowed)
-                if not (self._unfinished or self._leaving):
+            if hidden and self._is_hidden(narrowed):
+                if not hidden:
                     self._parts.pipeline.route_through(self._inward)
             elif isinstance(event, Drifted):
                 route(Drifted(*map(names.inward, event)))
@@ -504,61 +567,77 @@ class Recovery:
 
         return through
 
-    def _is_own(self, event: Any) -> bool:
-        """Tell what answers the recovery alone: an item that was given back, or whose text was."""
-        if isinstance(event, ev.ConversationItemDeleted):
-            own = event.item_id in self._leaving
-            self._leaving.discard(event.item_id)
-            return own
-        item_id = getattr(getattr(event, "item", None), "id", None)
-        own = isinstance(event, _ITEMS) and item_id in self._unfinished
-        if isinstance(event, ev.ConversationItemDone):
-            self._unfinished.discard(item_id or "")
-        return own
+    def _is_hidden(self, event: Any) -> bool:
+        """Tell whether an event only says what became of an item that was given back."""
+        deleted = isinstance(event, ev.ConversationItemDeleted)
+        item_id = getattr(event if deleted else getattr(event, "item", None), _ID[deleted], None)
+        if not isinstance(item_id, str):
+            return False
+        kinds = self._hidden.get(item_id, ())
+        if not isinstance(event, kinds):
+            return False
+        if isinstance(event, kinds[-1]):
+            del self._hidden[item_id]
+        return True
 
-    def _late(self, frame: bytes) -> None:
+    def _late(self, names: ItemNames, frame: bytes) -> None:
         """Take what a connection still brings that was replaced: transcripts alone."""
         event = narrow(decode(frame, protocol=self._protocol.name))
         if isinstance(event, _LATE):
-            self._parts.pipeline.emit(event)
+            self._parts.pipeline.emit(names.inward(event))
 
     def _truncate(self, event: ev.ConversationItemTruncate, _session: object) -> Any:
         """Cut an item that was given back as text, by giving back less of it (rule 5)."""
-        history = self._parts.history
-        if history is None or (event.item_id not in self._texts and not self.active):
+        if event.item_id not in self._given or self.active:
             return event
+        self._parts.requests.sent(event, event)
+        self._cut(event)
+        return None
+
+    def _cut(self, event: ev.ConversationItemTruncate) -> None:
+        """Confirm a truncation in the place of the server."""
         cut = ev.ConversationItemTruncated(
             item_id=event.item_id,
             content_index=event.content_index,
             audio_end_ms=event.audio_end_ms,
         )
-        history.see(cut)
-        item = history.get(event.item_id)
-        if self.active or item is None:  # it will be given back as far as it was heard
-            return None
-        parts = self._parts
-        made: Any = as_item(item)
-        delete = ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item.id)
-        if isinstance(made, str):  # nothing of it was heard: it leaves the conversation
-            parts.pipeline.send_nowait(delete)
-            return None
+        self._parts.pipeline.emit(cut)
+        self._bring_up_to_date(event.item_id)
+
+    def _bring_up_to_date(self, item_id: str) -> None:
+        """Replace an item that was given back, if it has changed since: it was cut off."""
+        history, parts = self._parts.history, self._parts
+        item = None if history is None else history.get(item_id)
+        made: Any = None if item is None else as_item(item)
+        if history is None or item is None or made == self._given[item_id]:
+            return
+        before = self._names.there(item_id)
+        self._hidden[before] = (*self._hidden.get(before, ()), ev.ConversationItemDeleted)
+        parts.pipeline.route_through(self._inward)
         there = parts.next_item_id()
-        create = ev.ConversationItemCreate(
-            event_id=parts.next_event_id(),
-            item=msgspec.structs.replace(made, id=there),
-            previous_item_id=item.id,
-        )
-        self._unfinished.add(there)
-        self._leaving.add(self._names.there(item.id))
-        self._own_commands |= {create.event_id, delete.event_id}
-        parts.pipeline.route_through(self._inward)
-        parts.pipeline.send_nowait(create)
-        parts.pipeline.send_nowait(delete)
-        self._names.add(item.id, there)
-        parts.pipeline.names = self._names
-        parts.pipeline.route_through(self._inward)
-        parts.pipeline.emit(cut)
-        return None
+        if not isinstance(made, str):  # behind the one that it replaces: that is surely there
+            self._hidden[there] = _ITEMS
+            self._tell(
+                ev.ConversationItemCreate(
+                    event_id=parts.next_event_id(),
+                    item=msgspec.structs.replace(made, id=there),
+                    previous_item_id=item_id,
+                )
+            )
+        self._tell(ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item_id))
+        del self._given[item_id]
+        if not isinstance(made, str):
+            self._given[item_id] = made
+            self._names.add(item_id, there)
+            parts.pipeline.names = self._names
+            parts.pipeline.route_through(self._inward)
+
+    def _tell(self, command: ev.ClientEvent) -> None:
+        """Send a command of nobody's; if the connection is lost, the next one is told anyway."""
+        try:
+            self._link.connection.transport.send(self._parts.pipeline.encode(command))
+        except TransportClosed:
+            return
 
     # --- before the limit --------------------------------------------------------------------
 
@@ -566,23 +645,25 @@ class Recovery:
         """Note when the server will end the session, on our clock."""
         expires_at = getattr(config, "expires_at", None)
         left_s = self._policy.session_limit_s
-        if left_s is None and isinstance(expires_at, int) and expires_at > 0:
+        if left_s is None and isinstance(expires_at, int) and 0 < expires_at < _NO_TIME_S:
             left_s = expires_at - time.time()
         self._limit_s = None if left_s is None else anyio.current_time() + left_s
         self._life_s = max(0.0, left_s or 0.0)
 
     async def _watch_limit(self) -> None:
-        """Replace each connection before its limit, at a quiet moment."""
-        while True:
-            replaced, limit_s = self._replaced, self._limit_s
-            before_s = min(self._policy.rollover_before_s or 0.0, self._life_s / 4)
-            at_s = float("inf") if limit_s is None else limit_s - before_s
-            with anyio.CancelScope(deadline=at_s):
-                await replaced.wait()
-            if not replaced.is_set() and limit_s is not None:
-                margin_s = min(self._policy.rollover_margin_s, before_s / 4)
-                await self._roll_over(replaced, limit_s, limit_s - margin_s)
-                await replaced.wait()
+        """Replace each connection before its limit, at a quiet moment, as long as there is one."""
+        with anyio.CancelScope() as scope:
+            self._parts.pipeline.lifecycle.on_end(lambda _close: scope.cancel())
+            while True:
+                replaced, limit_s = self._replaced, self._limit_s
+                before_s = min(self._policy.rollover_before_s or 0.0, self._life_s / 4)
+                at_s = float("inf") if limit_s is None else limit_s - before_s
+                with anyio.CancelScope(deadline=at_s):
+                    await replaced.wait()
+                if not replaced.is_set() and limit_s is not None:
+                    margin_s = min(self._policy.rollover_margin_s, before_s / 4)
+                    await self._roll_over(replaced, limit_s, limit_s - margin_s)
+                    await replaced.wait()
 
     async def _roll_over(self, replaced: anyio.Event, limit_s: float, forced_s: float) -> None:
         """Replace the connection at a quiet moment; leave it to `recover` if it is lost before."""
@@ -591,12 +672,13 @@ class Recovery:
         try:
             while not replaced.is_set() and anyio.current_time() < limit_s:
                 forced = anyio.current_time() >= forced_s
-                if self.active or not (forced or self._quiet):
+                if self._link.closing or self.active or not (forced or self._quiet):
                     await anyio.sleep(_CHECK_S)
                 elif standby is None:
                     standby = await self._stand_by(delay_s)
                     delay_s = min(2 * delay_s, self._policy.max_delay_s)
-                elif standby.connection.close is not None:
+                elif standby.connection.close is not None or standby.held.too_much:
+                    await standby.connection.aclose()
                     standby = None
                 elif not self._is_up_to_date(standby):
                     await anyio.sleep(_CHECK_S / 10)
@@ -644,9 +726,22 @@ class Recovery:
             parts.conversation.quiet
             and not len(parts.requests)
             and parts.responses.idle
-            and not any(is_busy() for is_busy in parts.busy)
+            and not self._awaits_commit
+            and not self._busy
             and not (parts.history is not None and parts.history.has_open_calls)
         )
+
+    @property
+    def _busy(self) -> bool:
+        """Whether somebody says so; one who raises is reported, and not asked again."""
+        for is_busy in [*self._parts.busy]:
+            try:
+                if is_busy():
+                    return True
+            except Exception as error:  # noqa: BLE001  # an application's own
+                self._parts.busy.remove(is_busy)
+                self._parts.pipeline.report_failure(handler_name(is_busy), None, error)
+        return False
 
 
 class Parts(NamedTuple):
@@ -660,6 +755,7 @@ class Parts(NamedTuple):
         history: What was said, or None if that is not kept.
         busy: Tell whether somebody is, such as a loudspeaker.
         config: Returns what the server says is in force.
+        settings: Returns the same through typed accessors.
         accept: Takes a connection's ``session.created`` and ``session.updated``.
         next_event_id: Makes ids for commands.
         next_item_id: Makes ids for items.
@@ -672,6 +768,7 @@ class Parts(NamedTuple):
     history: HistoryState | None
     busy: list[Callable[[], bool]]
     config: Callable[[], Any]
+    settings: Callable[[], ActiveSettings]
     accept: Callable[[Any], None]
     next_event_id: Callable[[], str]
     next_item_id: Callable[[], str]

@@ -114,10 +114,10 @@ class Requests:
         elif isinstance(event, ev.InputAudioBufferSpeechStopped):
             self._ended_by_vad.append(str(event.item_id))
         elif not self._is_of_vad(event):
-            of_kind = [p for p in self._sent if type(p.event) in _CONFIRMING[type(event)]]
+            confirmed = _CONFIRMING[type(event)]
             for matches in _MATCHES[type(event)]:
-                for pending in of_kind:
-                    if matches(pending.event, event):
+                for pending in self._sent:  # the oldest is meant, as a rule
+                    if type(pending.event) in confirmed and matches(pending.event, event):
                         self._settle(pending, answer=event)
                         return
 
@@ -167,6 +167,12 @@ class Requests:
                 self._settle(pending, error=lost_with(event, close))
         self._ended_by_vad.clear()
         return again, failed
+
+    def fail(self, event: ev.ClientEvent, error: Exception) -> None:
+        """Fail the request that a command is, if it is one."""
+        pending = next((p for p in self._sent if p.event is event), None)
+        if pending is not None:
+            self._settle(pending, error=error)
 
     def fail_all(self, close: CloseInfo) -> None:
         """Fail every request: the session has ended."""

@@ -45,7 +45,7 @@ def as_item(item: HistoryItem) -> ev.Item | str:
 def _message(item: HistoryItem) -> ev.Item | str:
     spoken = [part for part in item.parts if part.kind == "audio"]
     if item.role == "assistant":
-        words = " ".join(filter(None, (part.estimated_heard_text for part in item.parts)))
+        words = " ".join(filter(None, map(_heard, item.parts)))
         if not words:
             unheard = bool(item.text)
             return "nothing of it was heard" if unheard else "nothing of it was received"
@@ -56,6 +56,12 @@ def _message(item: HistoryItem) -> ev.Item | str:
     role: Any = item.role or "user"
     content: list[ev.ContentPart] = [ev.InputText(text=text) for text in texts]
     return ev.MessageItem(role=role, content=content)
+
+
+def _heard(part: HistoryPart) -> str | None:
+    """Return what was heard; all that was received, if it was cut and nobody knows its length."""
+    unknown = part.heard_ms and part.generated_ms is None
+    return part.text if unknown else part.estimated_heard_text
 
 
 def _call(item: HistoryItem) -> ev.Item | str:
@@ -125,10 +131,22 @@ def _renamed(event: Any, names: dict[str, str]) -> Any:
         if isinstance(found, str) and found in names:
             changes[field] = names[found]
     item = getattr(event, "item", None)
+    if item is not None and (named := _named(item, names)) is not item:
+        changes["item"] = named
+    if isinstance(event, ev.ResponseCreate) and event.response is not None:
+        given = event.response.input
+        if isinstance(given, list):
+            renamed = [_named(each, names) for each in given]
+            changes["response"] = msgspec.structs.replace(event.response, input=renamed)
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def _named(item: Any, names: dict[str, str]) -> Any:
+    """Return an item, as read in whatever state, under its other id if it has one."""
     item_id = getattr(item, "id", None)
     if isinstance(item, msgspec.Struct) and isinstance(item_id, str) and item_id in names:
-        changes["item"] = msgspec.structs.replace(item, id=names[item_id])
-    return msgspec.structs.replace(event, **changes) if changes else event
+        return msgspec.structs.replace(item, id=names[item_id])
+    return item
 
 
 class Restoration:
@@ -147,6 +165,7 @@ class Restoration:
         names: What it calls the items.
         restored: Ids of the items that it has, in the order of their confirmation.
         lost: What it could not be given.
+        given: What it was sent of each item, by our id; also where it was refused.
         unfinished: The server's ids of items whose ``conversation.item.done`` may still come.
     """
 
@@ -164,6 +183,7 @@ class Restoration:
         self.names: ItemNames = ItemNames()
         self.restored: list[str] = []
         self.lost: list[ev.Lost] = []
+        self.given: dict[str, ev.Item] = {}
         self.unfinished: set[str] = set()
         self._settings = settings
         self._items = list(items)
@@ -171,7 +191,6 @@ class Restoration:
         self._next_event_id = next_event_id
         self._requests = Requests()
         self._open: dict[Pending, str] = {}  # unanswered, by what they are about
-        self._given: set[str] = set()  # items that were sent, or refused for good
         self._waiting: list[tuple[str, Any, str | None]] = []  # to be sent behind the first one
         self._takes_ids: bool | None = None  # whether the server takes our ids; None: unknown
 
@@ -183,8 +202,9 @@ class Restoration:
     def see(self, event: Any) -> bool:
         """Look at what the connection's server says; return whether it concerns nobody else."""
         if isinstance(event, _CREATED):
-            self.created = event
-            self._begin()
+            if self.created is None:  # said again, it begins nothing
+                self.created = event
+                self._begin()
             return True
         if isinstance(event, ev.Error):
             self.error = error_details(event)
@@ -212,6 +232,12 @@ class Restoration:
             )
             self._ask(command, item_id, lambda _pending: None)
 
+    def hurry(self) -> None:
+        """Wait no more for the first item to show whether ids are taken: it may never do."""
+        if self._takes_ids is None and self._waiting:
+            self._takes_ids = True
+            self._send_items()
+
     def give_up(self) -> None:
         """Wait for no more answers: what is unanswered counts as lost."""
         open_, waiting = self._open, self._waiting
@@ -233,17 +259,19 @@ class Restoration:
 
     def _create(self, items: Iterable[HistoryItem], *, links: bool = False) -> None:
         """Create the items that the server has not; with links, each where it belongs."""
-        before = "root"
+        before, restored = "root", set(self.restored)
         for item in items:
-            if item.id not in self._given:
+            if item.id not in self.given:
                 self.lost = [lost for lost in self.lost if lost.id != item.id]
                 made = as_item(item)
                 if isinstance(made, str):
                     self.lost.append(ev.Lost(what="item", id=item.id, why=made))
                     continue
                 self.lost += missing_parts(item)
-                self._given.add(item.id)
+                self.given[item.id] = made
                 self._waiting.append((item.id, made, before if links else None))
+            elif item.id not in restored:
+                continue  # it was refused: nothing can stand behind it
             before = item.id
         self._send_items()
 

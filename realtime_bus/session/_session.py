@@ -184,6 +184,7 @@ class Session(Generic[StateT]):
             history=self.history,
             busy=self._busy,
             config=lambda: self.config,
+            settings=lambda: self.settings,
             accept=self._accept,
             next_event_id=self._next_event_id,
             next_item_id=self._next_item_id,
@@ -430,7 +431,7 @@ class Session(Generic[StateT]):
         self._requests.expect(pending)
         try:
             with anyio.move_on_after(timeout_s), reading_goes_on():
-                if not await self._pipeline.send(event):
+                if not (await self._pipeline.send(event) or settled.is_set()):
                     raise not_sent(event)
                 await settled.wait()
         finally:

@@ -186,3 +186,85 @@ async def test_late_transcripts_of_the_old_connection_are_heard() -> None:
         assert session.history is not None
         assert session.history.render() == "user: bye"
         assert not session.conversation.user_speaking
+
+
+async def test_a_session_that_has_closed_calls_nobody_any_more() -> None:
+    """Neither to prepare the next connection nor to go over to one that is ready."""
+    for ready in (False, True):
+        one, two = Double(1), Double(2)
+        async with calling(one, two, reconnect=HOUR) as (session, told):
+            if ready:
+
+                def speaks(_event: object, one: Double = one) -> list[ev.ServerEvent]:
+                    one.say(ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="u"))
+                    return []
+
+                two.answer = speaks
+                await session.send_text("hello")
+                await anyio.sleep(3350)
+            await session.aclose()
+            await anyio.sleep(7200)
+            assert (told, two.closed is not None) == ([], ready)
+            assert not ready or two.sent
+
+
+async def test_other_addresses_are_tried_for_the_rollover_too() -> None:
+    """Failover by the same mechanism."""
+    one, three = Double(1), Double(3)
+    policy = Reconnect(session_limit_s=3600.0, targets=("ws://127.0.0.2:9/v1/realtime?model=m",))
+    async with calling(one, HostUnreachable("gone"), three, reconnect=policy) as (session, _):
+        event = await session.wait_for(ev.Reconnected)
+        assert event.url.startswith("ws://127.0.0.2:9")
+
+
+async def test_audio_that_waits_for_its_commit_is_not_left_behind() -> None:
+    """Without turn detection, nobody but the application knows that somebody speaks."""
+    off = {"audio": ev.AudioConfig(input=ev.AudioInputConfig(turn_detection=None))}
+    one, two = Double(1, **off), Double(2, **off)
+    async with calling(one, two, reconnect=HOUR) as (session, told):
+        await anyio.sleep(3290)
+        await session.append_audio(bytes(9600))
+        await anyio.sleep(200)
+        assert told == []
+        session.send_nowait(ev.InputAudioBufferCommit())
+        one.say(ev.InputAudioBufferCommitted(item_id="u"))
+        event = await session.wait_for(ev.Reconnected, timeout_s=2)
+        assert event.lost[1:] == []
+
+
+async def test_what_cannot_tell_whether_it_is_busy_does_not_prevent_the_rollover() -> None:
+    """It is reported, and counts as idle."""
+    one, two = Double(1), Double(2)
+    failed: list[ev.HandlerFailed] = []
+    async with calling(one, two, reconnect=HOUR) as (session, _):
+        session.on(ev.HandlerFailed)(failed.append)
+        session.busy_while(lambda: [][0])
+        await session.wait_for(ev.Reconnected)
+    assert {type(event.error) for event in failed} == {IndexError}
+
+
+async def test_late_words_of_an_old_connection_with_ids_of_its_own_are_found() -> None:
+    """Its ids are translated as they were when it served."""
+    doubles = [
+        Double(number, ids=lambda item_id, n=number: f"{n}_{item_id}") for number in (1, 2, 3)
+    ]
+    one, two, three = doubles
+    spoken = ev.MessageItem(
+        id="u", role="user", content=[ev.InputText(text="hello"), ev.InputAudio()]
+    )
+    async with calling(one, two, three, reconnect=HOUR) as (session, _):
+        one.say(*one.add(spoken))
+        await session.wait_for(ev.Reconnected)
+        assert [item.id for item in two.items] == ["2_1_u"]
+
+        @session.on(ev.Reconnected)
+        def late(_event: ev.Reconnected) -> None:
+            two.say(
+                ev.ConversationItemInputAudioTranscriptionCompleted(
+                    item_id="2_1_u", content_index=1, transcript="bye"
+                ),
+            )
+
+        await session.wait_for(ev.Reconnected)
+        assert session.history is not None
+        assert session.history.render() == "user: hello bye"

@@ -1,0 +1,410 @@
+"""Where a session that outlives its connection could go wrong: races, odd servers, odd moments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from realtime_bus import Bus, Reconnect
+from realtime_bus import events as ev
+
+from ..bus._peer import quiet  # noqa: TID252  # tests are no package with a name of its own
+from ._doubles import AT_ONCE, URL, Double, Held, calling, gap, reconnected
+
+pytestmark = pytest.mark.anyio
+
+HEAVY = "x" * 100_000
+
+
+def said(item_id: str, text: str, role: Any = "user") -> ev.MessageItem:
+    """Make a message of text."""
+    part = ev.OutputText(text=text) if role == "assistant" else ev.InputText(text=text)
+    return ev.MessageItem(id=item_id, role=role, content=[part])
+
+
+# closing
+
+
+async def test_closing_just_when_the_next_connection_is_ready_closes_that_one_too() -> None:
+    """Nothing takes over in a session that is being closed; nobody waits for ever."""
+    one, two = Double(1), Double(2)
+    two.silent = True
+    async with calling(one, two) as (session, told):
+        await session.send_text("hello")
+        one.hang_up()
+        await quiet()
+        [create] = two.sent
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(session.aclose)
+                two.say(*two.add(create.item))
+        assert two.closed is not None
+        assert [type(event) for event in told] == [ev.Reconnecting]
+
+
+async def test_an_old_connection_that_does_not_end_hides_no_loss() -> None:
+    """A transport whose `run` goes on when it is closed: the next one is watched all the same."""
+
+    class Stuck(Double):
+        def _close(self, code: int, reason: str) -> None:
+            self.closed = (code, reason)
+
+    policy = Reconnect(first_delay_s=0.0, max_delay_s=0.0, session_limit_s=0.2, rollover_margin_s=0)
+    one, two, three = Stuck(1), Double(2), Double(3)
+    one.transport.aclose = _never_closes  # type: ignore[method-assign]  # a transport of somebody's
+    async with calling(one, two, three, reconnect=policy) as (session, _):
+        await session.send_text("hello")
+        await session.wait_for(ev.Reconnected, timeout_s=5)
+        event = await reconnected(session, two)
+        assert event.session_id == "sess_3"
+
+
+async def _never_closes(_code: int = 1000, _reason: str = "") -> None:
+    await anyio.sleep_forever()
+
+
+# what servers send
+
+
+async def test_large_frames_are_translated_too() -> None:
+    """An item with its audio comes in a frame that counts."""
+    one, two = Double(1), Double(2, ids=lambda item_id: f"own_{item_id}")
+    async with calling(one, two) as (session, _):
+        await session.create_item(said("a", "hello"))
+        await reconnected(session, one)
+        two.answer = lambda event: [
+            ev.ConversationItemRetrieved(item=said(event.item_id, HEAVY)),
+        ]
+        found = await session.retrieve_item("a")
+        assert found.item.id == "a"
+
+
+async def test_items_that_a_response_refers_to_are_translated() -> None:
+    """In the input of ``response.create``, wherever it names an item."""
+    one, two = Double(1), Double(2, ids=lambda item_id: f"own_{item_id}")
+    async with calling(one, two) as (session, _):
+        await session.create_item(said("a", "hello"))
+        await reconnected(session, one)
+        session.respond(conversation="none", input=[ev.ItemReference(id="a"), said("b", "new")])
+        await quiet()
+        assert [each.id for each in two.sent[-1].response.input] == ["own_a", "b"]
+
+
+async def test_settings_sent_again_are_confirmed_to_whoever_awaits_them() -> None:
+    """They follow what is restored, and have an answer of their own."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two) as (session, _):
+        one.silent = True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: session.update(voice="marin"))
+            await quiet()
+            await reconnected(session, one)
+        assert two.settings.audio.output.voice == "marin"
+
+
+async def test_what_comes_during_the_restoration_follows_the_takeover() -> None:
+    """In order, and behind it also what is said at the same time."""
+    one = Double(1)
+    seen: list[str] = []
+
+    class Greets(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            early = ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="v")
+            late = ev.InputAudioBufferSpeechStopped(audio_end_ms=9, item_id="v")
+            if isinstance(event, ev.InputAudioBufferAppend):
+                return [late]
+            return [early, *super()._confirm(event)]
+
+    async with calling(one, Greets(2)) as (session, _):
+        await session.send_text("hello")
+
+        @session.on(ev.Reconnected)
+        def greet(event: ev.Reconnected) -> None:
+            seen.append(event.type)
+            session.send_nowait(ev.InputAudioBufferAppend(audio=bytes(960)))
+
+        session.on("input_audio_buffer.*")(lambda event: seen.append(event.type))
+        await reconnected(session, one)
+    assert seen == [
+        "bus.reconnected",
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+    ]
+
+
+async def test_a_server_that_floods_during_the_restoration_is_left() -> None:
+    """What waits for the takeover has a bound; the next try is another connection's."""
+    one, three = Double(1), Double(3)
+
+    class Floods(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            if isinstance(event, ev.ConversationItemCreate):
+                for _ in range(400):
+                    self.say(ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id=HEAVY))
+            return []
+
+    two = Floods(2)
+    async with calling(one, two, three) as (session, told):
+        await session.send_text("hello")
+        event = await reconnected(session, one)
+        assert event.session_id == "sess_3"
+        assert two.closed is not None
+        assert [type(each) for each in told[:2]] == [ev.Reconnecting] * 2
+        assert "more than" in told[1].reason
+
+
+async def test_a_server_that_introduces_itself_twice_is_told_all_once() -> None:
+    """The first time counts."""
+    one, two = Double(1), Double(2)
+    two.say(ev.SessionCreated(session=ev.RealtimeSession(id="sess_2b")))
+    async with calling(one, two, instructions="brief") as (session, _):
+        await session.send_text("hello")
+        event = await reconnected(session, one)
+        assert event.session_id == session.id == "sess_2"
+        assert two.sent_types() == ["session.update", "conversation.item.create"]
+
+
+async def test_a_server_that_confirms_no_items_is_given_all_of_them() -> None:
+    """The first one is not waited for without end: it shows only whether ids are taken."""
+
+    class Mute(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            super()._confirm(event)
+            return []
+
+    one, two = Double(1), Mute(2)
+    policy = Reconnect(first_delay_s=0.0, max_delay_s=0.0, restore_timeout_s=0.2)
+    async with calling(one, two, reconnect=policy) as (session, _):
+        for text in ("a", "b", "c"):
+            await session.send_text(text)
+        event = await reconnected(session, one)
+    assert two.texts() == ["a", "b", "c"]
+    assert [lost.why for lost in event.lost] == ["the server did not confirm it"] * 3
+
+
+async def test_a_connection_that_breaks_at_the_takeover_is_replaced_by_the_next() -> None:
+    """What waited is sent there; nothing of it is lost."""
+    one, three = Double(1), Double(3)
+
+    class Breaks(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            if getattr(event, "item", None) is not None and event.item.content[0].text == "later":
+                self.hang_up()
+                return []
+            return super()._confirm(event)
+
+    lines = Held(one, Breaks(2), three)
+    async with Bus().connect(URL, dial=lines.dial, reconnect=AT_ONCE) as session:
+        await session.send_text("before")
+        one.hang_up()
+        await quiet()
+        async with anyio.create_task_group() as tasks:
+            for text in ("later", "last"):
+                tasks.start_soon(session.send_text, text)
+                await quiet()
+            lines.open.set()
+        assert three.texts() == ["before", "later", "last"]
+
+
+@pytest.mark.breaks_rules("delete-known-item")
+@pytest.mark.parametrize("code", [1000, 1006])
+async def test_a_connection_that_ends_at_the_takeover_ends_the_session_as_it_says(
+    code: int,
+) -> None:
+    """A close that is meant is no fault of ours."""
+    one = Double(1)
+    failed: list[ev.HandlerFailed] = []
+
+    class Ends(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            if isinstance(event, ev.ConversationItemDelete):
+                self.hang_up(code)
+            return super()._confirm(event)
+
+    lines = Held(one, Ends(2), OSError("no more"))
+    bus = Bus()
+    bus.on(ev.HandlerFailed)(failed.append)
+    async with bus.connect(URL, dial=lines.dial, reconnect=AT_ONCE) as session:
+        await session.send_text("before")
+        one.hang_up()
+        await quiet()
+        for _ in range(2):
+            session.send_nowait(ev.ConversationItemDelete(item_id=one.items[0].id))
+        lines.open.set()
+        close = await session.wait_closed()
+        assert close.code == code
+        assert failed == []
+
+
+# the conversation
+
+
+async def test_what_was_lost_keeps_its_place_in_the_history() -> None:
+    """New items come behind it, although the server does not know it."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two) as (session, _):
+        one.say(*one.add(ev.MessageItem(id="u0", role="user", content=[ev.InputAudio()])))
+        await session.create_item(said("a", "hello"))
+        one.say(*one.add(ev.MessageItem(id="u1", role="user", content=[ev.InputAudio()])))
+        one.say(*one.add(ev.MessageItem(id="u2", role="user", content=[ev.InputAudio()])))
+        await reconnected(session, one)
+        await session.create_item(said("b", "again"))
+        await session.create_item(said("c", "and again"))
+        await session.create_item(said("z", "first"), previous_item_id="root")
+        assert session.history is not None
+        assert [item.id for item in session.history][-5:] == ["a", "u1", "u2", "b", "c"]
+
+
+async def test_with_nothing_restored_new_items_come_behind_the_old() -> None:
+    """The server's conversation is empty, the history is not."""
+    one, two, three = Double(1), Double(2), Double(3)
+    async with calling(one, two, three) as (session, _):
+        one.say(*one.add(ev.MessageItem(id="u", role="user", content=[ev.InputAudio()])))
+        await reconnected(session, one)
+        await session.create_item(said("a", "hello"))
+        await reconnected(session, two)
+        await session.create_item(said("b", "again"))
+        assert session.history is not None
+        assert [item.id for item in session.history] == ["u", "a", "b"]
+
+
+async def test_a_call_whose_item_is_done_but_not_yet_in_the_conversation_is_restored() -> None:
+    """The model has written it to its end: its output will follow."""
+    one, two = Double(1), Double(2)
+    call = ev.FunctionCallItem(id="c", call_id="call", name="look", arguments="")
+    async with calling(one, two) as (session, _):
+        one.say(ev.ResponseCreated(response=ev.Response(id="r", conversation_id="conv")))
+        one.say(one.add(_call(call, "in_progress", ""))[0])
+        one.say(
+            ev.ResponseOutputItemDone(
+                response_id="r", output_index=0, item=_call(call, "completed", "{}")
+            )
+        )
+        await reconnected(session, one)
+        await session.create_item(ev.FunctionCallOutputItem(call_id="call", output="found"))
+    assert two.texts() == ["look", "found"]
+
+
+def _call(call: ev.FunctionCallItem, status: Any, arguments: str) -> ev.FunctionCallItem:
+    return ev.FunctionCallItem(
+        id=call.id, call_id=call.call_id, name=call.name, arguments=arguments, status=status
+    )
+
+
+async def test_an_item_that_is_there_is_not_created_again() -> None:
+    """Its confirmation was dropped by an interceptor: whoever asked for it did not hear of it."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two) as (session, told):
+        session.intercept(ev.ConversationItemAdded, lambda _event, _session: None)
+        session.send_nowait(ev.ConversationItemCreate(item=said("a", "hello")))
+        await reconnected(session, one)
+        assert two.texts() == ["hello"]
+        assert told[-1].resent == []
+
+
+SPOKEN = ev.MessageItem(
+    id="a", role="assistant", content=[ev.OutputAudio(transcript="one two three four")]
+)
+
+
+@pytest.mark.breaks_rules("truncate-assistant-audio-only")
+async def test_a_truncation_of_a_restored_item_is_confirmed() -> None:
+    """To whoever awaits it, and to handlers; what makes up for it is nobody's business."""
+    one, two = Double(1), Double(2)
+    seen: list[str] = []
+    async with calling(one, two) as (session, _):
+        one.say(*one.add(SPOKEN))
+        one.say(*one.add(ev.MessageItem(id="u", role="user", content=[ev.InputAudio()])))
+        await reconnected(session, one)
+        session.on("conversation.item.*")(lambda event: seen.append(event.type))
+        session.note_heard("a", heard_ms=1000, generated_ms=2000)
+        event = await session.truncate_item("a", audio_end_ms=1000)
+        await session.send_text("go on")
+        assert (event.item_id, event.audio_end_ms) == ("a", 1000)
+        assert two.texts() == ["one two", "go on"]
+        assert seen == [
+            "conversation.item.truncated",
+            "conversation.item.added",
+            "conversation.item.done",
+        ]
+        assert session.history is not None
+        [item, *_] = session.history
+        assert (item.text, item.estimated_heard_text) == ("one two three four", "one two")
+        await session.delete_item("a")
+        assert two.texts() == ["go on"]
+        assert two.sent_types().count("conversation.item.truncate") == 0
+
+
+@pytest.mark.breaks_rules("truncate-assistant-audio-only")
+async def test_a_truncation_that_waited_in_the_gap_is_confirmed() -> None:
+    """The item was given back as far as it was heard: there is nothing left to do."""
+    one, two = Double(1), Double(2)
+    lines = Held(one, two)
+    async with Bus().connect(URL, dial=lines.dial, reconnect=AT_ONCE) as session:
+        one.say(*one.add(SPOKEN))
+        one.hang_up()
+        await quiet()
+        session.note_heard("a", heard_ms=1000, generated_ms=2000)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: session.truncate_item("a", audio_end_ms=1000))
+            await quiet()
+            lines.open.set()
+        assert two.texts() == ["one two"]
+        assert two.sent_types() == ["conversation.item.create"]
+
+
+async def test_an_answer_cut_by_somebody_who_does_not_know_its_length_is_restored_whole() -> None:
+    """What was heard cannot be told; what was received can."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two) as (session, _):
+        one.say(*one.add(SPOKEN))
+        one.say(ev.ConversationItemTruncated(item_id="a", content_index=0, audio_end_ms=900))
+        await reconnected(session, one)
+    assert two.texts() == ["one two three four"]
+
+
+# sending
+
+
+async def test_sending_without_end_in_the_gap_leaves_room_for_the_next_connection() -> None:
+    """Whoever sends as fast as they may does not keep the loop from everything else."""
+    one, two = Double(1), Double(2)
+    with anyio.fail_after(5):
+        async with gap(one, two) as (session, go):
+            go.set()
+            for _ in range(100_000):
+                await session.append_audio(bytes(960))
+                if not session.reconnecting:
+                    break
+            assert not session.reconnecting
+
+
+@pytest.mark.breaks_rules("commit-100-ms")
+async def test_audio_that_was_not_committed_is_told() -> None:
+    """Without turn detection, nobody but the application knows that somebody speaks."""
+    one, two, three = Double(1), Double(2), Double(3)
+    off = ev.RealtimeSession(
+        id="s", audio=ev.AudioConfig(input=ev.AudioInputConfig(turn_detection=None))
+    )
+    async with calling(one, two, three) as (session, _):
+        one.say(ev.SessionUpdated(session=off))
+        await session.append_audio(bytes(960))
+        event = await reconnected(session, one)
+        assert [(lost.what, lost.why) for lost in event.lost] == [
+            ("audio", "it was not committed"),
+        ]
+        assert (await reconnected(session, two)).lost == []
+
+
+async def test_a_server_that_breaks_again_and_again_is_not_called_without_pause() -> None:
+    """However long that goes on: the pause grows to its bound, and there it stays."""
+    policy = Reconnect(first_delay_s=0.0001, max_delay_s=0.001)
+    doubles = [Double(number) for number in range(40)]
+    async with calling(*doubles, reconnect=policy) as (session, told):
+        recovery: Any = session._recovery  # what 1100 outages would take: an hour or two
+        recovery._live_since_s = float("inf")
+        recovery._tries = 5000
+        await reconnected(session, doubles[0])
+    assert [type(event) for event in told] == [ev.Reconnecting, ev.Reconnected]
