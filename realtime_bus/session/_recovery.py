@@ -70,7 +70,6 @@ _MAX_HELD_BYTES = 16 * 1024 * 1024  # of what a server says before it has taken 
 _NO_TIME_S = 1e11  # what is later than that is no time in seconds: the year 5138
 _BUFFER = (ev.InputAudioBufferAppend, ev.InputAudioBufferCommit, ev.InputAudioBufferClear)
 _ITEMS = (ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone)
-_ID = {True: "item_id", False: "id"}  # by "is a deletion"
 _LATE = (
     ev.ConversationItemInputAudioTranscriptionDelta,
     ev.ConversationItemInputAudioTranscriptionCompleted,
@@ -370,7 +369,7 @@ class Recovery:
 
     def _is_there(self, event: Any) -> bool:
         """Tell whether a new item is in the conversation, though nobody may have been told."""
-        item_id = getattr(getattr(event, "item", None), "id", None)
+        item_id: Any = getattr(getattr(event, "item", None), "id", None)
         history = self._parts.history
         return bool(item_id) and history is not None and history.get(item_id) is not None
 
@@ -490,13 +489,7 @@ class Recovery:
         parts.pipeline.route_through(self._inward)
         self._live_since_s = anyio.current_time()
         self._note_limit(parts.config())
-        for item_id in [*self._given]:
-            self._bring_up_to_date(item_id)
-        cuts = [event for event in waiting if getattr(event, "item_id", None) in self._given]
-        cuts = [event for event in cuts if isinstance(event, ev.ConversationItemTruncate)]
-        for event in (*loss.again, *waiting):
-            if event not in cuts and not isinstance(event, ev.ResponseCreate | ev.ResponseCancel):
-                self._send_again(event)
+        cuts = self._send_on(loss.again, waiting)
         dropped = 0 if gap is None else gap.dropped_audio
         if dropped:
             why = f"{dropped} pieces from the microphone came while there was no connection"
@@ -522,13 +515,22 @@ class Recovery:
         self._replaced.set()
         self._replaced = anyio.Event()
 
-    def _send_again(self, event: ev.ClientEvent) -> None:
-        try:
-            self._parts.pipeline.send_again(event)
-        except ConnectionLost as error:  # this one is lost already, and too much waits
-            self._parts.requests.fail(event, error)
-        except TransportClosed:
-            return  # the session is about to end, and to tell whoever waits
+    def _send_on(self, again: list[Any], waiting: list[Any]) -> list[Any]:
+        """Send what the last connection left; return the truncations of what was given back."""
+        for item_id in [*self._given]:
+            self._bring_up_to_date(item_id)
+        cuts: list[Any] = []
+        for event in (*again, *waiting):
+            if isinstance(event, ev.ConversationItemTruncate) and event.item_id in self._given:
+                cuts.append(event)
+            elif not isinstance(event, ev.ResponseCreate | ev.ResponseCancel):
+                try:
+                    self._parts.pipeline.send_again(event)
+                except ConnectionLost as error:  # this one is lost already, and too much waits
+                    self._parts.requests.fail(event, error)
+                except TransportClosed:
+                    break  # the session is about to end, and to tell whoever waits
+        return cuts
 
     @property
     def _can_answer(self) -> bool:
@@ -559,7 +561,8 @@ class Recovery:
     def _is_hidden(self, event: Any) -> bool:
         """Tell whether an event only says what became of an item that was given back."""
         deleted = isinstance(event, ev.ConversationItemDeleted)
-        item_id = getattr(event if deleted else getattr(event, "item", None), _ID[deleted], None)
+        named: Any = event if deleted else getattr(event, "item", None)
+        item_id: Any = getattr(named, "item_id" if deleted else "id", None)
         kinds = self._hidden.get(item_id, ()) if isinstance(item_id, str) else ()
         if not isinstance(event, kinds):
             return False
