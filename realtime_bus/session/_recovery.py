@@ -50,9 +50,9 @@ from realtime_bus.routing import Drifted, handler_name
 from realtime_bus.transport import Transport
 
 from ._conversation import ConversationState
-from ._link import Connection, Gap, Link
+from ._link import ABANDONED, Connection, Gap, Link
 from ._pipeline import Pipeline
-from ._requests import Requests
+from ._requests import Requests, lost_with
 from ._responses import Responses
 from ._restore import ItemNames, Restoration, as_item
 from ._settings import ActiveSettings
@@ -489,7 +489,7 @@ class Recovery:
         parts.pipeline.route_through(self._inward)
         self._live_since_s = anyio.current_time()
         self._note_limit(parts.config())
-        cuts = self._send_on(loss.again, waiting)
+        cuts = self._send_on(loss.again, waiting, before.close or ABANDONED)
         dropped = 0 if gap is None else gap.dropped_audio
         if dropped:
             why = f"{dropped} pieces from the microphone came while there was no connection"
@@ -515,7 +515,7 @@ class Recovery:
         self._replaced.set()
         self._replaced = anyio.Event()
 
-    def _send_on(self, again: list[Any], waiting: list[Any]) -> list[Any]:
+    def _send_on(self, again: list[Any], waiting: list[Any], close: CloseInfo) -> list[Any]:
         """Send what the last connection left; return the truncations of what was given back."""
         for item_id in [*self._given]:
             self._bring_up_to_date(item_id)
@@ -523,7 +523,9 @@ class Recovery:
         for event in (*again, *waiting):
             if isinstance(event, ev.ConversationItemTruncate) and event.item_id in self._given:
                 cuts.append(event)
-            elif not isinstance(event, ev.ResponseCreate | ev.ResponseCancel):
+            elif isinstance(event, ev.ResponseCancel):  # there is nothing left to cancel
+                self._parts.requests.fail(event, lost_with(event, close))
+            elif not isinstance(event, ev.ResponseCreate):
                 try:
                     self._parts.pipeline.send_again(event)
                 except ConnectionLost as error:  # this one is lost already, and too much waits
