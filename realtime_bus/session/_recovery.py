@@ -32,7 +32,7 @@ import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from realtime_bus import events as ev
-from realtime_bus.codec import Decoder, decode, narrow
+from realtime_bus.codec import Decoder, decode, encode, narrow
 from realtime_bus.errors import (
     AuthenticationError,
     CloseInfo,
@@ -359,7 +359,7 @@ class Recovery:
             for event in failed
         ]
         asked = parts.responses.connection_lost(close)
-        resent = [event.event_id or "" for event in (*again, *asked)]
+        resent = [event.event_id or event.type for event in (*again, *asked)]
         return _Loss(lost, again, resent, answer_due)
 
     @property
@@ -391,7 +391,7 @@ class Recovery:
         held = _Held()
 
         def send(command: ev.ClientEvent) -> None:
-            connection.transport.send(parts.pipeline.encode(command))
+            connection.transport.send(encode(command))  # the last one's names are not its own
 
         settings = parts.requests.settings if self._restores else None
         restoration = Restoration(

@@ -304,6 +304,16 @@ async def test_an_item_that_is_there_is_not_created_again() -> None:
         assert told[-1].resent == []
 
 
+async def test_a_command_without_an_id_is_told_by_its_type() -> None:
+    """What may have arrived twice is never unknown."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two) as (session, _):
+        one.silent = True
+        session.send_nowait(ev.ConversationItemCreate(item=said("a", "hello")))
+        event = await reconnected(session, one)
+        assert event.resent == ["conversation.item.create"]
+
+
 SPOKEN = ev.MessageItem(
     id="a", role="assistant", content=[ev.OutputAudio(transcript="one two three four")]
 )
