@@ -135,7 +135,8 @@ class Reconnected(BusEvent, tag="bus.reconnected"):
         gap_s: Seconds without a connection; 0 if one took over from the other.
         restored: Ids of the items that the server has again, in order.
         lost: What it has not: above all audio without a transcript, and answers that were cut.
-        resent: Ids of commands that were sent again, for they may not have arrived.
+        resent: Ids of commands that were sent again, for they may not have arrived; the type of
+            one that has no ``event_id``.
     """
 
     cause: Literal["lost", "rollover"]

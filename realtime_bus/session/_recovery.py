@@ -32,7 +32,7 @@ import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from realtime_bus import events as ev
-from realtime_bus.codec import Decoder, decode, narrow
+from realtime_bus.codec import Decoder, decode, encode, narrow
 from realtime_bus.errors import (
     AuthenticationError,
     CloseInfo,
@@ -51,9 +51,9 @@ from realtime_bus.routing import Drifted, handler_name
 from realtime_bus.transport import Transport
 
 from ._conversation import ConversationState
-from ._link import Connection, Gap, Link
+from ._link import ABANDONED, Connection, Gap, Link
 from ._pipeline import Pipeline
-from ._requests import Requests
+from ._requests import Requests, lost_with
 from ._responses import Responses
 from ._restore import ItemNames, Restoration, as_item
 from ._settings import ActiveSettings
@@ -71,7 +71,6 @@ _MAX_HELD_BYTES = 16 * 1024 * 1024  # of what a server says before it has taken 
 _NO_TIME_S = 1e11  # what is later than that is no time in seconds: the year 5138
 _BUFFER = (ev.InputAudioBufferAppend, ev.InputAudioBufferCommit, ev.InputAudioBufferClear)
 _ITEMS = (ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone)
-_ID = {True: "item_id", False: "id"}  # by "is a deletion"
 _LATE = (
     ev.ConversationItemInputAudioTranscriptionDelta,
     ev.ConversationItemInputAudioTranscriptionCompleted,
@@ -364,7 +363,7 @@ class Recovery:
             for event in failed
         ]
         asked = parts.responses.connection_lost(close)
-        resent = [event.event_id or "" for event in (*again, *asked)]
+        resent = [event.event_id or event.type for event in (*again, *asked)]
         return _Loss(lost, again, resent, answer_due)
 
     @property
@@ -403,7 +402,7 @@ class Recovery:
         held = _Held()
 
         def send(command: ev.ClientEvent) -> None:
-            connection.transport.send(parts.pipeline.encode(command))
+            connection.transport.send(encode(command))  # the last one's names are not its own
 
         settings = parts.requests.settings if self._restores else None
         restoration = Restoration(
@@ -501,13 +500,7 @@ class Recovery:
         parts.pipeline.route_through(self._inward)
         self._live_since_s = anyio.current_time()
         self._note_limit(parts.config())
-        for item_id in [*self._given]:
-            self._bring_up_to_date(item_id)
-        cuts = [event for event in waiting if getattr(event, "item_id", None) in self._given]
-        cuts = [event for event in cuts if isinstance(event, ev.ConversationItemTruncate)]
-        for event in (*loss.again, *waiting):
-            if event not in cuts and not isinstance(event, ev.ResponseCreate | ev.ResponseCancel):
-                self._send_again(event)
+        cuts = self._send_on(loss.again, waiting, before.close or ABANDONED)
         dropped = 0 if gap is None else gap.dropped_audio
         if dropped:
             why = f"{dropped} pieces from the microphone came while there was no connection"
@@ -533,13 +526,24 @@ class Recovery:
         self._replaced.set()
         self._replaced = anyio.Event()
 
-    def _send_again(self, event: ev.ClientEvent) -> None:
-        try:
-            self._parts.pipeline.send_again(event)
-        except ConnectionLost as error:  # this one is lost already, and too much waits
-            self._parts.requests.fail(event, error)
-        except TransportClosed:
-            return  # the session is about to end, and to tell whoever waits
+    def _send_on(self, again: list[Any], waiting: list[Any], close: CloseInfo) -> list[Any]:
+        """Send what the last connection left; return the truncations of what was given back."""
+        for item_id in [*self._given]:
+            self._bring_up_to_date(item_id)
+        cuts: list[Any] = []
+        for event in (*again, *waiting):
+            if isinstance(event, ev.ConversationItemTruncate) and event.item_id in self._given:
+                cuts.append(event)
+            elif isinstance(event, ev.ResponseCancel):  # there is nothing left to cancel
+                self._parts.requests.fail(event, lost_with(event, close))
+            elif not isinstance(event, ev.ResponseCreate):
+                try:
+                    self._parts.pipeline.send_again(event)
+                except ConnectionLost as error:  # this one is lost already, and too much waits
+                    self._parts.requests.fail(event, error)
+                except TransportClosed:
+                    break  # the session is about to end, and to tell whoever waits
+        return cuts
 
     @property
     def _can_answer(self) -> bool:
@@ -570,10 +574,9 @@ class Recovery:
     def _is_hidden(self, event: Any) -> bool:
         """Tell whether an event only says what became of an item that was given back."""
         deleted = isinstance(event, ev.ConversationItemDeleted)
-        item_id = getattr(event if deleted else getattr(event, "item", None), _ID[deleted], None)
-        if not isinstance(item_id, str):
-            return False
-        kinds = self._hidden.get(item_id, ())
+        named: Any = event if deleted else getattr(event, "item", None)
+        item_id: Any = getattr(named, "item_id" if deleted else "id", None)
+        kinds = self._hidden.get(item_id, ()) if isinstance(item_id, str) else ()
         if not isinstance(event, kinds):
             return False
         if isinstance(event, kinds[-1]):

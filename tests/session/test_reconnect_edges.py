@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from realtime_bus import Bus, Reconnect
+from realtime_bus import Bus, ConnectionLost, Reconnect
 from realtime_bus import events as ev
 
 from ..bus._peer import quiet  # noqa: TID252  # tests are no package with a name of its own
@@ -304,6 +304,16 @@ async def test_an_item_that_is_there_is_not_created_again() -> None:
         assert told[-1].resent == []
 
 
+async def test_a_command_without_an_id_is_told_by_its_type() -> None:
+    """What may have arrived twice is never unknown."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two) as (session, _):
+        one.silent = True
+        session.send_nowait(ev.ConversationItemCreate(item=said("a", "hello")))
+        event = await reconnected(session, one)
+        assert event.resent == ["conversation.item.create"]
+
+
 SPOKEN = ev.MessageItem(
     id="a", role="assistant", content=[ev.OutputAudio(transcript="one two three four")]
 )
@@ -363,6 +373,44 @@ async def test_an_answer_cut_by_somebody_who_does_not_know_its_length_is_restore
         one.say(ev.ConversationItemTruncated(item_id="a", content_index=0, audio_end_ms=900))
         await reconnected(session, one)
     assert two.texts() == ["one two three four"]
+
+
+async def test_two_outages_and_two_kinds_of_ids() -> None:
+    """Whatever each server calls an item, the application knows it by one name."""
+    one, two, three, four = (
+        Double(1),
+        Double(2, ids="2_{}".format),
+        Double(3, ids="3_{}".format),
+        Double(4),
+    )
+    async with calling(one, two, three, four) as (session, _):
+        await session.create_item(said("a", "hello"))
+        for broken in (one, two, three):
+            await reconnected(session, broken)
+            assert session.history is not None
+            assert [item.id for item in session.history][:1] == ["a"]
+            event = await session.create_item(said("b", "behind a"), previous_item_id="a")
+            await session.delete_item(str(event.item.id))
+        assert four.texts() == ["hello"]
+        assert [item.id for item in three.items] == ["3_a"]
+
+
+@pytest.mark.breaks_rules("cancel-active-response")
+async def test_a_cancel_in_the_gap_fails_at_once_when_the_next_connection_is_there() -> None:
+    """The response that it was for is gone with the last one."""
+    one, two = Double(1), Double(2)
+    with anyio.fail_after(5):
+        async with gap(one, two) as (session, go):
+            async with anyio.create_task_group() as tasks:
+
+                async def cancel() -> None:
+                    with pytest.raises(ConnectionLost, match=r"before response.cancel was"):
+                        await session.cancel_response("resp_1")
+
+                tasks.start_soon(cancel)
+                await quiet()
+                go.set()
+    assert "response.cancel" not in two.sent_types()
 
 
 # sending
