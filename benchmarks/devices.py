@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,11 @@ import soxr
 from realtime_bus import Bus
 from realtime_bus.audio import Resampler
 from realtime_bus.server import RealtimeServer, Voice
-from realtime_bus_plugins._playback._pcm import load_audioop
 from realtime_bus_plugins.devices import DeviceLost, DeviceReopened, Microphone, Speaker
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # until 3.13, where audioop-lts has it
+    import audioop
 
 _MONITOR_HZ = 48_000
 _LOUD = 4000
@@ -314,11 +318,10 @@ def _soxr(pcm: bytes, from_hz: int, to_hz: int) -> bytes:
 
 
 def _lines(pcm: bytes, from_hz: int, to_hz: int) -> bytes:
-    return bytes(load_audioop().ratecv(pcm, 2, 1, from_hz, to_hz, None)[0])
+    return bytes(audioop.ratecv(pcm, 2, 1, from_hz, to_hz, None)[0])
 
 
 def _through_codec(pcm: bytes) -> np.ndarray:
-    audioop = load_audioop()
     return _samples(audioop.ulaw2lin(audioop.lin2ulaw(pcm, 2), 2))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ async def _on_windows() -> AsyncGenerator[str, None]:
 
 
 @contextmanager
-def _unbuffered(descriptor: int) -> Iterator[None]:
+def _unbuffered(descriptor: int) -> Generator[None, None, None]:
     """Have a terminal give keys one by one, and not show them; Ctrl-C is a signal still."""
     if sys.platform == "win32":
         yield

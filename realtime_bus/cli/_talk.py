@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -217,7 +217,7 @@ async def _connected(options: TalkOptions, call: _Call) -> AsyncGenerator[Sessio
 
 
 @contextmanager
-def _quiet_libraries(*, wanted: bool) -> Iterator[None]:
+def _quiet_libraries(*, wanted: bool) -> Generator[None, None, None]:
     """Let only Python write to stderr: PortAudio and ALSA print what they try in vain."""
     if not wanted:
         yield

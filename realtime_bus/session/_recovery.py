@@ -178,6 +178,7 @@ class Recovery:
         self._names = ItemNames()
         self._texts: set[str] = set()  # items that the server was given back as text
         self._unfinished: set[str] = set()  # what the server calls items that it was given back
+        self._own_commands: set[str | None] = set()  # ids of what `_truncate` has sent
         self._leaving: set[str] = set()  # likewise, of those whose text is being replaced
         self._fatal: ev.ErrorDetails | None = None
         self._tries = 0
@@ -335,6 +336,8 @@ class Recovery:
     def _confirmed(self, command: ev.ClientEvent) -> ev.Event | None:
         """Return what confirms a command whose own confirmation was lost, or None."""
         history = self._parts.history
+        if command.event_id in self._own_commands:  # the next connection is told anew
+            return command
         if history is None or not isinstance(command, ev.ConversationItemCreate):
             return None
         item: Any = command.item
@@ -434,6 +437,8 @@ class Recovery:
         before.deliver = self._late
         parts.pipeline.start_soon(before.aclose)
         self._names, self._unfinished = restoration.names, restoration.unfinished
+        self._leaving.clear()
+        self._own_commands.clear()
         self._texts = set(restoration.restored)
         parts.pipeline.names = self._names or None
         if self._restores:
@@ -531,29 +536,27 @@ class Recovery:
         item = history.get(event.item_id)
         if self.active or item is None:  # it will be given back as far as it was heard
             return None
-        parts, ids = self._parts, [each.id for each in history]
-        there_before = [
-            each for each in ids[: ids.index(item.id)] if parts.conversation.has_item(each)
-        ]
+        parts = self._parts
         made: Any = as_item(item)
         delete = ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item.id)
         if isinstance(made, str):  # nothing of it was heard: it leaves the conversation
             parts.pipeline.send_nowait(delete)
             return None
-        self._leaving.add(self._names.there(item.id))
-        parts.pipeline.route_through(self._inward)
-        parts.pipeline.send_nowait(delete)
         there = parts.next_item_id()
-        self._unfinished.add(there)
         create = ev.ConversationItemCreate(
             event_id=parts.next_event_id(),
             item=msgspec.structs.replace(made, id=there),
-            previous_item_id=there_before[-1] if there_before else "root",
+            previous_item_id=item.id,
         )
+        self._unfinished.add(there)
+        self._leaving.add(self._names.there(item.id))
+        self._own_commands |= {create.event_id, delete.event_id}
+        parts.pipeline.route_through(self._inward)
+        parts.pipeline.send_nowait(create)
+        parts.pipeline.send_nowait(delete)
         self._names.add(item.id, there)
         parts.pipeline.names = self._names
         parts.pipeline.route_through(self._inward)
-        parts.pipeline.send_nowait(create)
         parts.pipeline.emit(cut)
         return None
 
