@@ -62,10 +62,10 @@ def test_bad_base64_in_the_first_frame_of_its_type_is_told_too() -> None:
 def test_audio_that_is_no_text_is_silence(value: object, padding: str) -> None:
     """Another JSON type in place of audio costs the audio only, and is reported."""
     for watched in (Watched(), Watched(AUDIO)):
-        event = watched.decode(AUDIO | {"delta": value, "item_id": "item_1" + padding})
+        event = watched.decode(AUDIO | {"delta": value, "event_id": "event_1" + padding})
         assert type(event) is ev.ResponseOutputAudioDelta
         assert event.delta == b""
-        assert event.item_id == "item_1" + padding
+        assert event.event_id == "event_1" + padding
         assert watched.counts == {(AUDIO["type"], "delta", "wrong_type"): 1}
 
 

@@ -134,3 +134,13 @@ def test_a_large_frame_that_is_no_event(frame: bytes, kind: type[ev.Event]) -> N
     event: Any = decode(frame)
     assert type(event) is kind
     assert event.frame is frame
+
+
+def test_an_id_that_is_too_long_is_none_where_narrowed() -> None:
+    """State machines key by ids, so the length of those is bounded; it is kept raw, and told."""
+    watched = Watched(DELETED)
+    event = watched.decode(DELETED | {"item_id": "i" * 513})
+    assert event.item_id == "i" * 513
+    assert narrow(event).item_id == ""
+    assert watched.counts == {(DELETED["type"], "item_id", "constraint"): 1}
+    assert Watched().decode(DELETED | {"item_id": "i" * 512}).item_id == "i" * 512
