@@ -94,7 +94,8 @@ def target(
     Raises:
         InvalidURL: Neither a model nor anything else says where to.
         AuthenticationError: There is no key, and OpenAI wants one.
-        UsageError: There is no such intent, or the key is no text, or empty.
+        UsageError: There is no such intent, the key is no text or empty, or a transcription
+            session was given a model's name, which is a setting there.
     """
     if intent not in _INTENTS:
         raise UsageError(
@@ -110,6 +111,12 @@ def target(
         raise InvalidURL(
             "connect() needs a model such as 'gpt-realtime', a wss:// address, a call_id "
             "or an intent"
+        )
+    elif model_or_url and intent == "transcription":  # refused by the server: `invalid_model`
+        raise UsageError(
+            f"a transcription session is opened without a model; {model_or_url!r} is a setting of "
+            f"it: connect(intent='transcription', transcription=Transcription(model="
+            f"{model_or_url!r}))"
         )
     else:
         query = {"model": model_or_url, **query}

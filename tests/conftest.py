@@ -4,8 +4,13 @@ import logging
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import structlog
+
+# a deadline of milliseconds would measure what else the machine does
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 MOST_WORKERS = 4
 """More would only fight over what a test that measures time needs."""

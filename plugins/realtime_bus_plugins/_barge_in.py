@@ -29,7 +29,8 @@ The rules (Realtime protocol, barge-in and cancel by client):
 7. Doing it again changes nothing until something new is generated or heard: an item is cut once
    and a response cancelled once.
 
-Memory is bounded: the last 128 items with audio are known.
+Memory is bounded: the last 128 items with audio are known, and 64 parts of each. Audio without an
+item's id is dropped when it is late, and else nobody's.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_to_ms
 
 from ._playback import InterruptedItem
+from ._recent import Recent
 
-_MAX_ITEMS = 128
+_MAX_ITEMS, _MAX_PARTS = 128, 64
 _Action: TypeAlias = Literal["truncated", "deleted", "left"]
 _ItemCut: TypeAlias = tuple[InterruptedItem, int]
 
@@ -108,7 +110,7 @@ class BargeIn:
         self.generation = 0
         self._conversation = conversation
         self._margin_ms = margin_ms
-        self._items: dict[str, _Audio] = {}
+        self._items = Recent[str, _Audio](_MAX_ITEMS)
         self._silenced: set[str] = set()
         self._cancelled_id: str | None = None
 
@@ -129,22 +131,23 @@ class BargeIn:
     def delivered(self, event: ev.ResponseOutputAudioDelta) -> bool:
         """Note that audio has reached the handlers; tell whether it is the first of its item."""
         item = self._item(event)
-        first = not item.delivered
+        first = not item.delivered and bool(event.item_id)
         _add(item.delivered, event)
         return first
 
     def ended(self, event: ev.ResponseOutputAudioDone) -> None:
         """Note that a part's audio is complete."""
-        if event.item_id in self._items:
-            self._items[event.item_id].ended.add(event.content_index)
+        item = self._items.get(event.item_id)
+        if item is not None and len(item.ended) < _MAX_PARTS:
+            item.ended.add(event.content_index)
 
     def _item(self, event: ev.ResponseOutputAudioDelta) -> _Audio:
         item = self._items.get(event.item_id)
         if item is None:
-            if len(self._items) >= _MAX_ITEMS:
-                del self._items[next(iter(self._items))]
             audio_format = self._conversation.audio_format_of(event.response_id)
-            item = self._items[event.item_id] = _Audio(event.response_id, audio_format)
+            item = _Audio(event.response_id, audio_format)
+            if event.item_id:
+                self._items[event.item_id] = item
         return item
 
     def _delete_unheard(self, item_id: str, item: _Audio) -> list[ev.ClientEvent]:
@@ -163,6 +166,7 @@ class BargeIn:
         self.generation += 1
         self._silenced = {*self._conversation.responses}
         self._silenced.update(item.response_id for item in self._items.values())
+        self._silenced.discard("")  # what does not say whose it is
 
     def cut(self, played: Iterable[PlayedItem] | None, *, server_cancels: bool) -> Cut:
         """Decide about everything of the old generation; the second step.
@@ -208,11 +212,9 @@ class BargeIn:
     def _cut_part(self, part: PlayedItem, reported: list[PlayedItem]) -> _ItemCut:
         """Return what becomes of a part, and at which ms it would be truncated."""
         item = self._items.get(part.item_id)
-        received_ms = part.written_ms
-        if item is not None and part.content_index in item.received:
-            received_ms = item.ms(item.received[part.content_index])
+        received_ms = self.received_ms(part)
         heard_ms = min(part.played_ms, received_ms)
-        end_ms = min(heard_ms, received_ms - self._margin_ms)
+        end_ms = self.end_ms(part)
         cut = InterruptedItem(
             item_id=part.item_id,
             content_index=part.content_index,
@@ -222,6 +224,17 @@ class BargeIn:
             action="left" if item is None else self._action(part, item, end_ms, reported),
         )
         return cut, end_ms
+
+    def end_ms(self, part: PlayedItem) -> int:
+        """Return where a part is to be truncated, by what was heard of it; rule 3."""
+        return min(part.played_ms, self.received_ms(part) - self._margin_ms)
+
+    def received_ms(self, part: PlayedItem) -> int:
+        """Return how much the server has sent of a part; what the sink got, if that is unknown."""
+        item = self._items.get(part.item_id)
+        if item is None or part.content_index not in item.received:
+            return part.written_ms
+        return item.ms(item.received[part.content_index])
 
     def _action(
         self, part: PlayedItem, item: _Audio, end_ms: int, reported: list[PlayedItem]
@@ -249,7 +262,8 @@ class BargeIn:
 
 
 def _add(lengths: dict[int, int], event: ev.ResponseOutputAudioDelta) -> None:
-    lengths[event.content_index] = lengths.get(event.content_index, 0) + len(event.delta)
+    if event.content_index in lengths or len(lengths) < _MAX_PARTS:
+        lengths[event.content_index] = lengths.get(event.content_index, 0) + len(event.delta)
 
 
 def _heard_elsewhere(part: PlayedItem, item: _Audio, reported: list[PlayedItem]) -> bool:
@@ -265,7 +279,9 @@ def _heard_elsewhere(part: PlayedItem, item: _Audio, reported: list[PlayedItem])
 def _truncations(cuts: list[_ItemCut]) -> list[ev.ClientEvent]:
     return [
         ev.ConversationItemTruncate(
-            item_id=item.item_id, content_index=item.content_index, audio_end_ms=end_ms
+            item_id=item.item_id,
+            content_index=max(0, item.content_index),  # a server may say -1, but takes none
+            audio_end_ms=end_ms,
         )
         for item, end_ms in cuts
         if item.action == "truncated"

@@ -12,7 +12,8 @@ The rules:
 4. A turn that got no response is forgotten.
 5. Audio that comes after an interruption counts for nothing.
 
-Bound: the last 32 turns that are not over; older ones are taken for over.
+Bounds: the last 32 turns that are not over; older ones are taken for over. 256 responses of each,
+and the last 4096 responses and items.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from typing import Literal, TypeVar, cast
 import msgspec
 
 from realtime_bus import events as ev
+from realtime_bus_plugins._recent import Recent
 
-_MOST_OPEN = 32
+_MOST_OPEN, _MOST_RESPONSES, _MOST_KNOWN = 32, 256, 4096
 _S = TypeVar("_S")
 
 TurnOrigin = Literal["speech", "commit", "text", "request", "idle"]
@@ -103,8 +105,9 @@ class _Turn:
     def begin(self, response_id: str) -> None:
         self.tool_round_trips += self.awaits_tools
         self.awaits_tools = False
-        self.response_ids.append(response_id)
-        self.active.add(response_id)
+        if len(self.response_ids) < _MOST_RESPONSES:
+            self.response_ids.append(response_id)
+            self.active.add(response_id)
 
     def end(self, response_id: str, response: ev.Response, at_s: float) -> None:
         self.active.discard(response_id)
@@ -157,8 +160,8 @@ class TurnLog:
 
     def __init__(self) -> None:
         self._open: list[_Turn] = []
-        self._by_response: dict[str, _Turn] = {}
-        self._by_item: dict[str, _Turn] = {}
+        self._by_response = Recent[str, _Turn](_MOST_KNOWN)
+        self._by_item = Recent[str, _Turn](_MOST_KNOWN)
 
     # --- what begins a turn ------------------------------------------------------------------
 
@@ -265,8 +268,9 @@ class TurnLog:
         if not over:
             return []
         self._open = [turn for turn in self._open if turn not in over]
-        self._by_response = {k: t for k, t in self._by_response.items() if t not in over}
-        self._by_item = {k: t for k, t in self._by_item.items() if t not in over}
+        for known in (self._by_response, self._by_item):
+            for key in [key for key, turn in known.items() if turn in over]:
+                del known[key]
         return [turn.completed() for turn in over]
 
 

@@ -54,7 +54,7 @@ __all__ = ["BACKCHANNELS", "Backchannel", "BackchannelHeard"]
 
 _LOOK_S = 0.02
 _GAP_MS = 40
-"""Who is silent for longer has paused; whoever closed the mouth for a p, t or k sounds soon again."""
+"""Who is silent for longer has paused; who closed the mouth for a p, t or k sounds soon again."""
 _MOST_OPEN = 32
 
 
@@ -115,11 +115,13 @@ class Backchannel:
     ) -> None:
         if hold_ms < 0 or words_ms < 0:
             raise UsageError(f"hold_ms={hold_ms} and words_ms={words_ms} must not be below 0")
-        self.sink = sink
+        self.sink: Plays = sink
         self.hold_s: float = hold_ms / 1000
         self.words_s: float = words_ms / 1000
-        self.words = Words(chain.from_iterable(BACKCHANNELS.values()) if words is None else words)
-        self.forget = forget
+        self.words: Words = Words(
+            chain.from_iterable(BACKCHANNELS.values()) if words is None else words
+        )
+        self.forget: bool = forget
 
     def attach(self, session: Session) -> None:
         """Listen to a session. Called by the bus."""
@@ -150,11 +152,11 @@ class _Attached:
         self._reported: set[str] = set()
 
     def subscribe(self) -> None:
-        self._session.intercept(ev.InputAudioBufferSpeechStarted, self._started)
-        self._session.intercept(ev.InputAudioBufferSpeechStopped, self._stopped)
+        self._session.intercept(ev.InputAudioBufferSpeechStarted, self._started, narrowed=True)
+        self._session.intercept(ev.InputAudioBufferSpeechStopped, self._stopped, narrowed=True)
         self._session.intercept_outgoing(ev.InputAudioBufferAppend, self._sent)
         for kind, handler in self._HANDLERS.items():
-            self._session.on(kind)(partial(handler, self))
+            self._session.on(kind, narrowed=True)(partial(handler, self))
 
     @property
     def _has_floor(self) -> bool:
@@ -187,10 +189,8 @@ class _Attached:
         if speech.meant:
             return event
         speech.patient_until_s = anyio.current_time() + self._options.words_s
-        if not self._has_floor:
-            self._was_meant(speech)
-        elif session.settings.transcription_model is None:
-            self._was_none(speech, transcript=None)
+        if session.settings.transcription_model is None or not self._has_floor:
+            self._judge_by_length(speech)
         return None
 
     async def _listen(self, speech: _Speech) -> None:
@@ -203,8 +203,7 @@ class _Attached:
                 await anyio.sleep(_LOOK_S)
         if speech.meant is None:
             await anyio.sleep_until(speech.patient_until_s)
-        if speech.meant is None:
-            self._was_none(speech, transcript=None)
+        self._judge_by_length(speech)
 
     def _sounds(self) -> bool:
         quiet_ms = self._loudness.quiet_ms
@@ -242,13 +241,13 @@ class _Attached:
 
     def _untranscribed(self, event: ev.ConversationItemInputAudioTranscriptionFailed) -> None:
         speech = self._speech.get(event.item_id)
-        if speech is not None and speech.meant is None:
-            self._was_none(speech, transcript=None)
+        if speech is not None:
+            self._judge_by_length(speech)
 
-    def _cleared(self, _event: ev.InputAudioBufferCleared) -> None:
+    def _forgotten(self, _event: ev.InputAudioBufferCleared | ev.Reconnecting) -> None:
         for speech in [*self._speech.values()]:
             if not speech.committed and speech.meant is None:
-                speech.meant = False  # what nobody will ever hear
+                speech.meant = False  # no item will come of it
                 del self._speech[speech.started.item_id]
 
     _HANDLERS: ClassVar[dict[type[ev.Event], Any]] = {
@@ -256,10 +255,20 @@ class _Attached:
         ev.ConversationItemInputAudioTranscriptionDelta: _words,
         ev.ConversationItemInputAudioTranscriptionCompleted: _transcribed,
         ev.ConversationItemInputAudioTranscriptionFailed: _untranscribed,
-        ev.InputAudioBufferCleared: _cleared,
+        ev.InputAudioBufferCleared: _forgotten,
+        ev.Reconnecting: _forgotten,
     }
 
     # --- verdicts ----------------------------------------------------------------------------
+
+    def _judge_by_length(self, speech: _Speech) -> None:
+        """Decide about what was short, and of which no words are known."""
+        if speech.meant is not None:
+            return
+        if self._has_floor:
+            self._was_none(speech, transcript=None)
+        else:
+            self._was_meant(speech)
 
     def _was_meant(self, speech: _Speech) -> None:
         speech.meant = True
@@ -289,10 +298,11 @@ class _Attached:
         settings = self._session.settings
         with suppress(SessionClosed):
             if speech.meant:
-                by_server = settings.server_responds or settings.kind != "realtime"
-                if speech.stopped is not None and not by_server:
+                has_model = settings.kind not in {"transcription", "translation"}
+                by_hand = speech.stopped is None
+                if has_model and not by_hand and not settings.server_responds:
                     self._session.respond()
-            elif speech.words is not None and self._options.forget:
+            elif speech.words is not None and self._options.forget and item_id:
                 self._session.send_nowait(ev.ConversationItemDelete(item_id=item_id))
 
     # --- what it takes -----------------------------------------------------------------------

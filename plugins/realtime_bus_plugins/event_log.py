@@ -98,8 +98,8 @@ _AUDIO: dict[str, str] = {
 _SECRET = re.compile(
     r"\b(?:sk|ek|pk|xai|gsk)[-_][\w*.-]+"
     r"|\b(?:Bearer|Basic)\s+[^\s\"',;]+"
-    r"|\beyJ[\w-]+\.[\w.-]+"
-    r"|\b[\w-]*(?:api[-_]?key|secret|token|password|passwd|authorization)"
+    r"|\beyJ[\w-]++\.[\w.-]+"
+    r"|(?<![\w-])[\w-]*(?:api[-_]?key|secret|token|password|passwd|authorization)"
     r"[\"']?\s*[:=]\s*(?:(?:Bearer|Basic)\s+)?(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;}]+)",
     re.IGNORECASE,
 )

@@ -17,16 +17,19 @@ from math import inf
 from typing import NamedTuple
 
 import anyio
+import msgspec
 
 from realtime_bus import Session, SessionClosed, UsageError
 from realtime_bus import events as ev
-from realtime_bus.audio import AudioSink, PlayedItem, SessionSlot
+from realtime_bus.audio import AudioSink, PlayedItem, SessionSlot, SettlingSink
 
 from ._barge_in import BargeIn
 from ._playback import InterruptedItem, PlaybackInterrupted, PlaybackStarted
 
 __all__ = ["InterruptedItem", "Interruption", "PlaybackInterrupted", "PlaybackStarted"]
 
+_SETTLE_S = 2.0  # a far end that has not answered by then may be gone
+_MAX_ANNOUNCED = 64  # items in the sink's queue whose beginning is waited for
 _WAY = "bus.connect(..., plugins=[sink := NullSink(), Interruption(sink)])"
 
 
@@ -39,9 +42,13 @@ class Interruption:
     (``interrupt_response`` false). Audio and audio transcripts of what was interrupted that
     arrive later reach no handler.
 
-    Emits `PlaybackStarted` when an item is first heard, and `PlaybackInterrupted` when something
-    was cut off: the latter before any handler sees ``speech_started``, so that whoever hears of
-    the speech can rely on the silence.
+    Emits `PlaybackStarted` when an item is first heard (of up to 64 that are queued at once), and
+    `PlaybackInterrupted` when something was cut off: the latter before any handler sees
+    ``speech_started``, so that whoever hears of the speech can rely on the silence.
+
+    Where the sink learns only later what had been heard (`SettlingSink`: it plays far away), the
+    silence is as prompt, and truncations wait for that, at most two seconds and not beyond the
+    next response: they never say less than `PlaybackInterrupted` did.
 
     A plugin that judges whether speech was meant for the assistant, and drops the event
     otherwise, belongs before this one.
@@ -103,6 +110,8 @@ class _Attached:
         self.session = session
         self._sink = sink
         self._machine = machine
+        self._unsettled: list[ev.ConversationItemTruncate] = []
+        self._announcing = 0  # items that are waited for
 
     def subscribe(self, *, on_speech_started: bool) -> None:
         session = self.session
@@ -113,6 +122,10 @@ class _Attached:
         if on_speech_started:
             # an interceptor: not even an inline handler of the application comes before it
             session.intercept(ev.InputAudioBufferSpeechStarted, self._speech, narrowed=True)
+        if isinstance(self._sink, SettlingSink):
+            # the model must not answer before it knows: what is known by then has to do
+            session.intercept(ev.InputAudioBufferSpeechStopped, self._settled_by_now)
+            session.intercept_outgoing(ev.ResponseCreate, self._settled_by_now)
 
     # --- interrupting ------------------------------------------------------------------------
 
@@ -142,7 +155,7 @@ class _Attached:
                 heard_ms=item.played_ms,
                 generated_ms=item.received_ms,
             )
-        self._send(cut.send, failures)
+        self._send(self._due_now(cut.send), failures)
         happening = None
         if cut.items:
             happening = PlaybackInterrupted(
@@ -172,6 +185,51 @@ class _Attached:
             except Exception as error:  # noqa: BLE001 - an interceptor's: raised when all is done
                 failures.append(error)
 
+    # --- a sink that plays far away ----------------------------------------------------------
+
+    def _due_now(self, events: list[ev.ClientEvent]) -> list[ev.ClientEvent]:
+        """Return what need not wait for the sink to know what was heard; see to the rest."""
+        if not isinstance(self._sink, SettlingSink):
+            return events
+        later = [event for event in events if isinstance(event, ev.ConversationItemTruncate)]
+        if later:
+            self._unsettled += later
+            self.session.start_soon(self._settle, self._sink, later)
+        return [event for event in events if event not in later]
+
+    async def _settle(self, sink: SettlingSink, later: list[ev.ConversationItemTruncate]) -> None:
+        """Truncate at what was heard, once it is known."""
+        played: list[PlayedItem] = []
+        try:
+            with anyio.move_on_after(_SETTLE_S):
+                played = await sink.settled()
+        finally:
+            heard = {(part.item_id, part.content_index): part for part in played}
+            for event in [each for each in later if each in self._unsettled]:
+                part = heard.get((event.item_id, event.content_index))
+                end_ms = event.audio_end_ms
+                if part is not None:
+                    end_ms = max(end_ms, self._machine.end_ms(part))
+                    self.session.note_heard(
+                        part.item_id,
+                        content_index=part.content_index,
+                        heard_ms=end_ms,
+                        generated_ms=self._machine.received_ms(part),
+                    )
+                self._truncate(event, end_ms)
+
+    def _settled_by_now(self, event: ev.Event, session: Session) -> ev.Event:  # noqa: ARG002 - an interceptor is called with it
+        for waiting in [*self._unsettled]:
+            self._truncate(waiting, waiting.audio_end_ms)
+        return event
+
+    def _truncate(self, event: ev.ConversationItemTruncate, end_ms: int) -> None:
+        self._unsettled.remove(event)
+        failures: list[BaseException] = []
+        self._send([msgspec.structs.replace(event, audio_end_ms=end_ms)], failures)
+        if failures:
+            self.session.start_soon(_fail, failures[0])
+
     # --- what comes --------------------------------------------------------------------------
 
     def _received(
@@ -194,10 +252,19 @@ class _Attached:
     # --- when it is heard --------------------------------------------------------------------
 
     def _delivered(self, event: ev.ResponseOutputAudioDelta) -> None:
-        if self._machine.delivered(event):
+        if self._machine.delivered(event) and self._announcing < _MAX_ANNOUNCED:
             place = self._place(event.item_id)
             over_s = inf if place is None else _over_s(place)
-            self.session.start_soon(self._announce, event, self._machine.generation, over_s)
+            self._announcing += 1
+            self.session.start_soon(self._announce_once, event, self._machine.generation, over_s)
+
+    async def _announce_once(
+        self, event: ev.ResponseOutputAudioDelta, generation: int, over_s: float
+    ) -> None:
+        try:
+            await self._announce(event, generation, over_s)
+        finally:
+            self._announcing -= 1
 
     async def _announce(
         self, event: ev.ResponseOutputAudioDelta, generation: int, over_s: float

@@ -20,14 +20,14 @@ what its messages come to is decided in ``_telephony/_line.py``, what it is sent
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, MutableMapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
+from math import inf
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Self
 
 import anyio
 
-from realtime_bus import RealtimeBusError, Session, SessionClosed, SessionSettings, UsageError
+from realtime_bus import Session, SessionClosed, SessionSettings, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import (
     AcknowledgedSink,
@@ -39,7 +39,7 @@ from realtime_bus.audio import (
 )
 from realtime_bus.events import AudioFormat, AudioPCM
 
-from ._playback import Recoder
+from ._playback import Recoding
 from ._telephony import (
     PLIVO,
     TELNYX,
@@ -49,14 +49,17 @@ from ._telephony import (
     CallInfo,
     CallStalled,
     CallStarted,
+    Connection,
     DtmfReceived,
+    Happening,
     Heard,
     Line,
     LineProblem,
+    NoCall,
     Playout,
     ProblemKind,
-    Stopped,
     StreamFormat,
+    WebSocketLike,
 )
 
 __all__ = [
@@ -77,36 +80,10 @@ __all__ = [
     "WebSocketLike",
 ]
 
-_TICK_S: Final = 0.25
 _PIECE_MS: Final = 100
-_CLOSE_S: Final = 1.0
 _CHANGE_S: Final = 2.0
 _KEPT_EVENTS: Final = 32
 _WAY = "async with PhoneCall(websocket) as call: ... plugins=[call, Interruption(call)]"
-
-
-class WebSocketLike(Protocol):
-    """A WebSocket that was accepted; Starlette's and FastAPI's are such."""
-
-    async def receive(self) -> MutableMapping[str, Any]:
-        """Return the next ASGI event: ``websocket.receive`` or ``websocket.disconnect``."""
-        ...
-
-    async def send_text(self, data: str) -> None:
-        """Send a text message."""
-        ...
-
-    async def send_bytes(self, data: bytes) -> None:
-        """Send a binary message."""
-        ...
-
-    async def close(self, code: int = 1000, reason: str | None = None) -> None:
-        """Close the connection."""
-        ...
-
-
-class NoCall(RealtimeBusError):  # noqa: N818 - named for what it tells, as the core's
-    """A stream has not begun: nothing came, it left, or it cannot be understood."""
 
 
 class PhoneCall:
@@ -148,30 +125,32 @@ class PhoneCall:
         stall_s: float = 5.0,
     ) -> None:
         self.dropped_bytes: int = 0
-        self._websocket = websocket
-        self._start_timeout_s = start_timeout_s
         self._input_limit_s = input_limit_s
         self._line = Line(stream_format, mark_ms=mark_ms, stall_s=stall_s)
+        self._connection = Connection(
+            websocket,
+            self._line,
+            start_timeout_s=start_timeout_s,
+            take=self._take,
+            tick=self._tick,
+        )
         self._sink = AcknowledgedSink(
             send=self._play, clear=self._clear, piece_ms=max(_PIECE_MS, mark_ms)
         )
         self._slot = SessionSlot(self, _WAY)
-        self._context: AbstractAsyncContextManager[Self] | None = None
+        self._context: AbstractAsyncContextManager[None] | None = None
         self._session: Session | None = None
         self._told: deque[ev.BusEvent] = deque(maxlen=_KEPT_EVENTS)  # before there was a session
         self._connected = False
-        self._ended: CallEnded | None = None
-        self._over = anyio.Event()
-        self._begun = anyio.Event()
-        self._to_send = anyio.Event()
         self._quiet = anyio.Event()
         self._input: deque[bytes] = deque()
         self._input_bytes = 0
+        self._input_limit_bytes: float = inf  # until the encoding is known
         self._to_append = anyio.Event()
         self._settled = anyio.Event()  # no change of settings is under way
         self._settled.set()
-        self._recoded = Recoder(AudioPCM(), AudioPCM())  # what we play, if it must be
-        self._last_piece: AudioPiece | None = None
+        self._recoding = Recoding(AudioPCM(), AudioPCM())  # of what we play, if it must be
+        self._unfinished: AudioPiece | None = None
 
     # --- the call ----------------------------------------------------------------------------
 
@@ -207,20 +186,20 @@ class PhoneCall:
     @property
     def ended(self) -> CallEnded | None:
         """How the caller's side ended the call, or None."""
-        return self._ended
+        return self._connection.ended
 
     async def wait_ended(self) -> CallEnded:
         """Wait until the caller is gone, and return how."""
-        await self._over.wait()
-        assert self._ended is not None  # noqa: S101  # set before the event is
-        return self._ended
+        await self._connection.over.wait()
+        assert self.ended is not None  # noqa: S101  # set before the event is
+        return self.ended
 
     async def wait_played(self) -> None:
         """Wait until all that was written was heard, or nobody is there to hear it.
 
         For a farewell: ``await call.wait_played()``, then leave the session and the call.
         """
-        while self._sink.playing and self._ended is None:
+        while self._sink.playing and self.ended is None:
             if self._quiet.is_set():  # several may wait for the same
                 self._quiet = anyio.Event()
             await self._quiet.wait()
@@ -228,8 +207,11 @@ class PhoneCall:
     async def __aenter__(self) -> Self:
         if self._context is not None:
             raise UsageError("a PhoneCall can be entered once; make one for each connection")
-        self._context = self._run()
-        return await self._context.__aenter__()
+        self._context = self._connection.hold()
+        await self._context.__aenter__()
+        per_s = 1000 * bytes_per_ms(self.info.input_format)
+        self._input_limit_bytes = self._input_limit_s * per_s
+        return self
 
     async def __aexit__(
         self,
@@ -240,112 +222,27 @@ class PhoneCall:
         assert self._context is not None  # noqa: S101  # entered
         return await self._context.__aexit__(exc_type, exc, traceback)
 
-    @asynccontextmanager
-    async def _run(self) -> AsyncGenerator[Self]:
-        failure: Exception | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                try:
-                    tasks.start_soon(self._read)
-                    await self._until_begun()
-                    tasks.start_soon(self._write)
-                    tasks.start_soon(self._watch)
-                    yield self
-                except Exception as error:  # noqa: BLE001 - raised below, out of the group
-                    failure = error
-                tasks.cancel_scope.cancel()
-        finally:
-            await self._hang_up()
-        hung_up = self._ended is not None and isinstance(failure, SessionClosed)
-        if failure is not None and not hung_up:
-            raise failure
+    # --- what comes of the line --------------------------------------------------------------
 
-    async def _until_begun(self) -> None:
-        with anyio.move_on_after(self._start_timeout_s):
-            await self._begun.wait()
-        if self._line.call is None:
-            why = self._line.refused or (
-                f"nothing said that it has begun within {self._start_timeout_s:g} s"
-                if self._ended is None
-                else "the connection was closed before it had begun"
-            )
-            raise NoCall(f"there is no call on this connection: {why}")
-
-    async def _hang_up(self) -> None:
-        """Close the connection, which may be closed already."""
-        with anyio.move_on_after(_CLOSE_S, shield=True):
-            with suppress(Exception):  # each server has its own for "closed already"
-                await self._websocket.close()
-
-    # --- the connection ----------------------------------------------------------------------
-
-    async def _read(self) -> None:
-        while self._ended is None:
-            try:
-                message = await self._websocket.receive()
-            except Exception:  # noqa: BLE001 - each server has its own for "closed"
-                self._end(CallEnded(reason="disconnected"))
-                return
-            if message["type"] == "websocket.disconnect":
-                self._end(CallEnded(reason="disconnected", code=message.get("code")))
-                return
-            text = message.get("text")
-            self._received(message.get("bytes") or b"" if text is None else text)
-
-    def _received(self, message: str | bytes) -> None:
-        for happening in self._line.receive(message):
-            self._take(happening)
-        if self._line.call is not None or self._line.refused is not None:
-            self._begun.set()
-
-    def _take(self, happening: object) -> None:
+    def _take(self, happening: Happening) -> None:
         match happening:
             case bytes():
                 self._said(happening)
             case Heard(positions):
                 for item_id, content_index, ms in positions:
                     self._sink.on_played(item_id, ms, content_index=content_index)
-                self._to_send.set()  # there may be room for more
+                self._connection.wake()  # there may be room for more
                 if not self._sink.playing:
                     self._quiet.set()
-            case Stopped():
-                self._end(CallEnded(reason="stopped"))
+            case CallEnded():
+                self._quiet.set()
+                self._tell(happening)
+                if self._session is not None and self._connected:
+                    self._session.start_soon(self._session.aclose)
             case ev.BusEvent():
                 self._tell(happening)
             case _:
                 pass
-
-    async def _write(self) -> None:
-        while self._ended is None:
-            self._to_send = anyio.Event()
-            while (message := self._playout.next_message()) is not None:
-                try:
-                    if isinstance(message, str):
-                        await self._websocket.send_text(message)
-                    else:
-                        await self._websocket.send_bytes(message)
-                except Exception:  # noqa: BLE001 - each server has its own for "closed"
-                    self._end(CallEnded(reason="disconnected"))
-                    return
-            await self._to_send.wait()
-
-    async def _watch(self) -> None:
-        while self._ended is None:
-            await anyio.sleep(_TICK_S)
-            for happening in self._line.tick():
-                self._take(happening)
-            self._to_send.set()
-
-    def _end(self, ended: CallEnded) -> None:
-        """Note that the caller is gone, and have the session closed."""
-        if self._ended is not None:
-            return
-        self._ended = ended
-        for event in (self._begun, self._over, self._quiet, self._to_send):
-            event.set()
-        self._tell(ended)
-        if self._session is not None and self._connected:
-            self._session.start_soon(self._session.aclose)
 
     def _tell(self, event: ev.BusEvent) -> None:
         """Emit an event in the session, or keep it until there is one."""
@@ -355,6 +252,10 @@ class PhoneCall:
             self._session.emit(event)
         else:
             self._told.append(event)
+
+    def _tick(self) -> None:
+        if self._playout.is_dry:
+            self._finish()
 
     # --- the session -------------------------------------------------------------------------
 
@@ -386,7 +287,7 @@ class PhoneCall:
         while self._told:
             session.emit(self._told.popleft())
         self._to_append.set()
-        if self._ended is not None:
+        if self.ended is not None:
             session.start_soon(session.aclose)
 
     # --- what the caller says ----------------------------------------------------------------
@@ -395,19 +296,21 @@ class PhoneCall:
         """Queue the caller's audio for the session."""
         self._input.append(audio)
         self._input_bytes += len(audio)
-        limit = self._input_limit_s * 1000 * bytes_per_ms(self.info.input_format)
-        before = self.dropped_bytes
-        while self._input_bytes > limit and len(self._input) > 1:
-            self._input_bytes -= len(self._input[0])
-            self.dropped_bytes += len(self._input.popleft())
-        if self.dropped_bytes > before and self._connected:  # before, nobody could take it
-            late = "the session takes audio too slowly"
-            self._tell(self._line.problem("dropped", late))
+        if self._input_bytes > self._input_limit_bytes:
+            self._drop_oldest()
         self._to_append.set()
+
+    def _drop_oldest(self) -> None:
+        while self._input_bytes > self._input_limit_bytes and len(self._input) > 1:
+            oldest = len(self._input.popleft())
+            self._input_bytes -= oldest
+            self.dropped_bytes += oldest
+        if self._connected:  # before, nobody could take it
+            self._tell(self._line.problem("dropped", "the session takes audio too slowly"))
 
     async def _append(self, session: Session) -> None:
         """Hand the caller's audio to the session, in the format that is in force."""
-        recoding: Recoder | None = None
+        recoding: Recoding | None = None
         while True:
             self._to_append = anyio.Event()
             if not self._settled.is_set():
@@ -420,7 +323,7 @@ class PhoneCall:
                 self._input_bytes = 0
                 wanted = session.settings.input_format
                 if recoding is None or recoding.target != wanted:
-                    recoding = Recoder(self.info.input_format, wanted)
+                    recoding = Recoding(self.info.input_format, wanted)
                 try:
                     await session.append_audio(recoding.convert(audio))
                 except SessionClosed:
@@ -461,28 +364,33 @@ class PhoneCall:
 
     def _play(self, piece: AudioPiece) -> None:
         wire_format = self.info.output_format
-        if self._recoded.source != piece.audio_format or self._recoded.target != wire_format:
-            self._recoded = Recoder(piece.audio_format, wire_format)
-        audio = self._recoded.convert(piece.audio)
-        self._last_piece = piece
-        end_ms = piece.end_ms - self._recoded.held_ms
+        recoding = self._recoding
+        if (recoding.source, recoding.target) != (piece.audio_format, wire_format):
+            recoding = self._recoding = Recoding(piece.audio_format, wire_format)
+        audio = recoding.convert(piece.audio)
+        self._unfinished = piece
+        end_ms = max(0, piece.end_ms - recoding.lag_ms)
         self._playout.play(audio, piece.item_id, piece.content_index, end_ms)
-        self._to_send.set()
+        self._connection.wake()
+
+    def _finish(self) -> None:
+        """Send what is still held back: whoever says so, nothing more comes for now."""
+        piece, self._unfinished = self._unfinished, None
+        if piece is not None:
+            rest = self._recoding.flush()
+            self._playout.play(rest, piece.item_id, piece.content_index, piece.end_ms)
+            self._playout.finish()
+            self._connection.wake()
 
     def _clear(self) -> None:
+        self._unfinished = None
+        self._recoding.flush()
         self._playout.clear()
-        self._recoded.flush()
-        self._last_piece = None
-        self._to_send.set()
+        self._connection.wake()
         self._quiet.set()
 
     def _audio_done(self, event: ev.ResponseOutputAudioDone) -> None:  # noqa: ARG002 - a handler
-        last = self._last_piece
-        if last is not None:  # what the resampler still holds
-            tail = self._recoded.flush()
-            self._playout.play(tail, last.item_id, last.content_index, last.end_ms)
-        self._playout.finish()
-        self._to_send.set()
+        self._finish()
 
 
 def _session_format(wire_format: AudioFormat) -> AudioFormat:

@@ -186,6 +186,8 @@ class _Attached:
 
 _MAY_END = (
     ev.ResponseDone,
+    ev.InputAudioBufferSpeechStopped,  # a new turn, for which an old one may have to go
+    ev.InputAudioBufferTimeoutTriggered,
     PlaybackInterrupted,
     ev.OutputAudioBufferStopped,
     ev.OutputAudioBufferCleared,

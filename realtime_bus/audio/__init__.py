@@ -14,7 +14,15 @@ from ._acknowledged import AcknowledgedSink, AudioPiece
 from ._check import check_sink
 from ._formats import bytes_per_ms, bytes_to_ms, ms_to_bytes, sample_width
 from ._resampler import Resampler
-from ._sink import AudioSession, AudioSink, AudioSource, PlayedItem, SessionSlot, feed_sink
+from ._sink import (
+    AudioSession,
+    AudioSink,
+    AudioSource,
+    PlayedItem,
+    SessionSlot,
+    SettlingSink,
+    feed_sink,
+)
 
 __all__ = [
     "AcknowledgedSink",
@@ -25,6 +33,7 @@ __all__ = [
     "PlayedItem",
     "Resampler",
     "SessionSlot",
+    "SettlingSink",
     "bytes_per_ms",
     "bytes_to_ms",
     "check_sink",

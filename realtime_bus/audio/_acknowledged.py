@@ -6,7 +6,9 @@ The rules:
    piece says where in its item it ends, which is what its acknowledgement has to say.
 2. What was acknowledged was heard; nothing else was. A line plays in order: an acknowledgement
    holds for everything sent before the piece it names, too, in case that one of them was lost.
-3. An acknowledgement of what was flushed, or was never sent, changes nothing: lines acknowledge
+3. A line that does not acknowledge 20 000 pieces is taken to have lost the oldest: nobody heard
+   them.
+4. An acknowledgement of what was flushed, or was never sent, changes nothing: lines acknowledge
    what they have thrown away.
 """
 
@@ -23,7 +25,7 @@ from realtime_bus.events import AudioFormat, AudioPCM
 from ._formats import bytes_to_ms, ms_to_bytes, sample_width
 from ._sink import AudioSession, PlayedItem, SessionSlot, feed_sink
 
-_REMEMBERED_PARTS = 64
+_REMEMBERED_PARTS, _MAX_SENT = 64, 20_000
 _WAY = "bus.connect(..., plugins=[sink := AcknowledgedSink(...), Interruption(sink)])"
 
 
@@ -145,6 +147,8 @@ class AcknowledgedSink:
             )
             account.length += len(piece)  # now: what could not be sent is not awaited
             self._sent.append((part, end_ms))
+            if len(self._sent) > _MAX_SENT:
+                self._sent.popleft()
 
     def on_played(self, item_id: str, ms: int, *, content_index: int = 0) -> None:
         """Take an acknowledgement: so many milliseconds of an item have been heard in all.

@@ -82,6 +82,24 @@ class AudioSink(Protocol):
         ...
 
 
+@runtime_checkable
+class SettlingSink(AudioSink, Protocol):
+    """A sink that plays far away, and learns a moment after a flush what had been heard by then.
+
+    Between the last acknowledgement and the flush's arrival the far end plays on: `flush` can
+    only report what it knows, which is less. `Interruption` waits for `settled` before it
+    truncates.
+    """
+
+    async def settled(self) -> list[PlayedItem]:
+        """Wait until it is known what was heard of what the last flush cut off; return it.
+
+        Same items as the flush returned, heard as far or further. At once, with what is known,
+        when nothing more can be learned; whoever waits sets the limit.
+        """
+        ...
+
+
 class AudioSource(Protocol):
     """Where input audio comes from."""
 

@@ -141,7 +141,7 @@ class Answer(StrEnum):
 
 
 @app.command()
-def demo(
+def demo(  # noqa: PLR0913  # each is an option of the command
     *,
     short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
     wav: Annotated[
@@ -177,6 +177,20 @@ def demo(
     backend: Annotated[
         str, typer.Option(help="asyncio or trio.", callback=known_backend)
     ] = "asyncio",
+    web: Annotated[
+        bool, typer.Option("--web", help="Talk yourself, in a web page on this machine.")
+    ] = False,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="With --web: do not open the browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="With --web: the port; 0 for any free one.", min=0, max=65535)
+    ] = 0,
+    host: Annotated[str, typer.Option(help="With --web: the address to listen on.")] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="With --web: a name by which other machines call this one; repeatable."),
+    ] = None,
 ) -> None:
     """Hold a conversation in which the person interrupts the assistant, and show it live.
 
@@ -186,6 +200,9 @@ def demo(
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
     key = _key(api_key, api_key_from)
+    if web:
+        _talk_in_page(host, port, tuple(name or ()), url, key, open_browser=not no_open)
+        return
     options = DemoOptions(
         short=short, wav=wav, speaker=speaker, view=view.value, url=url, api_key=key
     )
@@ -194,6 +211,26 @@ def demo(
     except Ended as ended:
         raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
     raise typer.Exit(0 if passed else 1)
+
+
+def _talk_in_page(  # each is an option of the command
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    url: str | None,
+    api_key: str | None,
+    *,
+    open_browser: bool,
+) -> None:
+    from ._demo._web import WebOptions, run_web  # noqa: PLC0415  # comes with an extra
+
+    options = WebOptions(
+        host=host, port=port, names=names, open_browser=open_browser, url=url, api_key=api_key
+    )
+    try:
+        run_until_signalled(functools.partial(run_web, options, typer.echo), backend="asyncio")
+    except Ended:
+        raise typer.Exit(0) from None
 
 
 def _key(given: str | None, variable: str | None) -> str | None:

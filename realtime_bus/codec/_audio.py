@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Struct, inspect
 
 from realtime_bus.events._audio import AudioSlot, LazyBase64
+
+_MAX_PARTS = 5000
 
 # What an event is made of
 
@@ -164,7 +167,7 @@ class NestedAudio(NamedTuple):
     def defer(self, event: Any, frame: bytes) -> Any:
         """Leave all audio in the event for its reader to decode."""
         if b'"audio":' in frame:
-            for path, part in parts(event):
+            for path, part in islice(parts(event), _MAX_PARTS):  # others are decoded when read, too
                 for slot in audio_slots(type(part)):
                     _defer(slot, partial(self.on_bad, join(path, slot.name)), part)
         return event

@@ -7,10 +7,14 @@ Rules:
    event remembers where in the frame its audio is.
 3. What msgspec refuses is tried by its GA name, if it has a beta name; else it is parsed and
    walked field by field, so that drift costs one field.
-4. The first frame of each type is walked whole, to notice fields that nobody knows yet.
+4. The first frame of each type is walked whole, to notice fields that nobody knows yet; the first
+   of up to 64 KiB, that is.
 5. Nothing raises. What is no event becomes an `InvalidFrame`, an unknown one an `UnknownEvent`.
 6. Whoever wants events whose fields are all of their types asks for those that drift to be narrowed
    (`_narrow`); those that msgspec has taken are.
+7. No frame holds up its reader for long: `_MAX_VALUES` are walked, and of one over 1 MiB no more
+   is parsed than the fields of its event, each by itself (`_large`). What is too much for that
+   stays raw, or counts as missing, and is told as drift.
 """
 
 from __future__ import annotations
@@ -35,16 +39,22 @@ from realtime_bus.events import (
 from realtime_bus.events._audio import AudioSlot
 
 from ._audio import NestedAudio, OwnAudio, audio_slots, holds_audio
-from ._frame import HEAD, MAX_HEAD_BYTES, NotAnObject, parse_object, wire_name
+from ._frame import HEAD, MAX_HEAD_BYTES, NotAnObject, parse_object, type_of, wire_name
+from ._large import read_large
 from ._narrow import narrow
 from ._scalars import Problem
 from ._walk import walk
 
 Side = Literal["server", "client"]
 
+_LARGE_BYTES = 1024 * 1024  # from here on, nothing is made of what no field wants
+_MAX_FIRST_BYTES = 64 * 1024
+_MAX_VALUES = 3000  # that are walked: 10 to 50 ms
 _CUT_FROM_BYTES = 2048  # from here on, cutting audio out costs less than parsing it
 _MAX_KINDS = 1000  # a server that makes up field names must not fill the memory
 _TOO_MANY = Problem("", "unknown_field", f"over {_MAX_KINDS} kinds of drift: no more are reported")
+
+_INDEX = re.compile(r"\[\d+\]")
 
 _Finish = Callable[[Any, bytes], Event]
 """What is left to do with an event of some class, given its frame as well."""
@@ -162,8 +172,11 @@ class Decoder:
     def _first(self, event: Event, frame: bytes) -> Event:
         """Take the long way with the first event of a class, and plan for those that follow."""
         name = event.type.encode()
-        self._finish[type(event)] = self._plan(name, self._types[name])
-        return self._walk_frame(frame)
+        finish = self._plan(name, self._types[name])
+        if len(frame) > _MAX_FIRST_BYTES:
+            return event if finish is None else finish(event, frame)
+        self._finish[type(event)] = finish
+        return self._walk_frame(frame, max_values=None)
 
     def _plan(self, name: bytes, codec: TypeCodec) -> _Finish | None:
         bad_audio = partial(self._bad_audio, name.decode())
@@ -201,7 +214,9 @@ class Decoder:
 
     # Field by field
 
-    def _walk_frame(self, frame: bytes) -> Event:
+    def _walk_frame(self, frame: bytes, max_values: int | None = _MAX_VALUES) -> Event:
+        if len(frame) > _LARGE_BYTES:
+            return self._large(frame)
         try:
             plain = parse_object(frame)
         except NotAnObject as error:
@@ -215,7 +230,21 @@ class Decoder:
         if codec is None:
             self._count(kind, Problem("type", "unknown_variant", "no such event is known"))
             return UnknownEvent(event_type=kind, frame=frame)
-        event, problems = walk(plain, codec.cls)
+        return self._drifted(*walk(plain, codec.cls, max_values=max_values))
+
+    def _large(self, frame: bytes) -> Event:
+        """Decode a large frame that msgspec has refused."""
+        try:
+            kind = type_of(frame)
+            codec = self._types.get(self._renamed.get(kind.encode(), kind.encode()))
+            if codec is None:
+                self._count(kind, Problem("type", "unknown_variant", "no such event is known"))
+                return UnknownEvent(event_type=kind, frame=frame)
+            return self._drifted(*read_large(frame, codec.cls, _LARGE_BYTES, _MAX_VALUES))
+        except (ValueError, RecursionError) as error:
+            return self._invalid(frame, f"it is not JSON, or has no type: {error}")
+
+    def _drifted(self, event: Event, problems: list[Problem]) -> Event:
         for problem in problems:
             self._count(event.type, problem)
         if self._both is None or all(problem.kind == "unknown_field" for problem in problems):
@@ -233,7 +262,7 @@ class Decoder:
         self._count(event_type, Problem(path, "wrong_type", "the text is not valid base64"))
 
     def _count(self, event_type: str, problem: Problem) -> None:
-        path = re.sub(r"\[\d+\]", "[]", problem.path)  # one kind for all elements of an array
+        path = _INDEX.sub("[]", problem.path)  # one kind for all elements of an array
         key: tuple[str, str, str] = (event_type[:128], path[:256], problem.kind)
         if key not in self.drift_counts and len(self.drift_counts) >= _MAX_KINDS:
             key, problem = ("", "", "too many kinds"), _TOO_MANY

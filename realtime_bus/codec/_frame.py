@@ -16,6 +16,8 @@ HEAD = b'{"type":"'
 MAX_HEAD_BYTES = 140
 """Where to stop looking for the name's end, so that a frame of 20 MB without one costs nothing."""
 
+_LENIENT_BYTES = 256 * 1024  # Python's parser, and what mends its texts, take a second for 2 MiB
+
 _BEGINNING = re.compile(
     rb'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([^"\\]{0,128})"'
 )
@@ -57,6 +59,16 @@ def _name_further_on(frame: bytes) -> bytes | None:
         return None
 
 
+def type_of(frame: bytes) -> str:
+    """Return the type of a frame, which is parsed to its end; nothing is made of the rest.
+
+    Raises:
+        ValueError: It is no JSON object, or has no type.
+        RecursionError: It is nested too deeply.
+    """
+    return _TYPE.decode(frame).type.strip()
+
+
 class NotAnObject(Exception):  # noqa: N818  # internal: its text is the reason given
     """The frame holds no JSON object; the message says what it holds."""
 
@@ -76,18 +88,26 @@ def parse_object(frame: bytes) -> dict[str, Any]:
     """
     if not frame.strip():
         raise NotJson("the frame is empty")
-    plain = _parse(frame)
+    plain = parse(frame)
     if type(plain) is not dict:
         raise NotAnObject("it is JSON, but not an object")
     return cast("dict[str, Any]", plain)
 
 
-def _parse(frame: bytes) -> Any:
+def parse(frame: bytes) -> Any:
+    """Parse a frame or a part of one, leniently if it is not too large for that.
+
+    Raises:
+        NotAnObject: It is no JSON.
+    """
     try:
         return msgspec.json.decode(frame)
     except RecursionError:
         raise NotAnObject("it is nested too deeply") from None
-    except ValueError:  # msgspec's errors, and bytes that are no UTF-8
+    except ValueError as error:  # msgspec's errors, and bytes that are no UTF-8
+        if len(frame) > _LENIENT_BYTES:
+            reason = f"it is not JSON: {error}"
+            raise NotAnObject(reason) from None
         return _parse_leniently(frame)
 
 
@@ -102,6 +122,8 @@ def _parse_leniently(frame: bytes) -> Any:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
+        if value.isascii():
+            return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_without_surrogates(element) for element in cast("list[object]", value)]

@@ -104,10 +104,11 @@ class _Narrowing:
     def list(self, value: Any, node: inspect.ListType) -> Any:
         if type(value) is not list:
             return _MISFIT
-        elements = cast("list[object]", value)[: max(self._left, 0)]
+        every = cast("list[object]", value)
+        elements = every[: max(self._left, 0)]
         found = [self.fit(element, node.item_type) for element in elements]
-        if len(elements) == len(value) and all(map(_is, found, elements)):
-            return value
+        if len(elements) == len(every) and all(map(_is, found, elements)):
+            return every
         if _several(node.item_type):
             return [UnknownObject({}) if each is _MISFIT else each for each in found]
         return [each for each in found if each is not _MISFIT]
@@ -120,7 +121,7 @@ class _Narrowing:
             return _MISFIT
         found = {key: self.fit(entry, node.value_type) for key, entry in entries.items()}
         if all(map(_is, found.values(), entries.values())):
-            return value
+            return entries
         return {key: each for key, each in found.items() if each is not _MISFIT}
 
     def text(self, value: Any, node: inspect.StrType) -> Any:

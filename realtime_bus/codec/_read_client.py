@@ -13,6 +13,8 @@ from ._frame import NotAnObject, parse_object, wire_name
 from ._scalars import Problem, shown
 from ._walk import walk
 
+_MAX_VALUES = 20_000  # of an event; more than any client means to send
+
 
 def read_client(
     frame: bytes, protocol: WireProtocol = REALTIME
@@ -40,7 +42,7 @@ def read_client(
     codec = types.get(kind.encode()) if type(kind) is str else None
     if codec is None:
         return None, [_type_problem(plain, protocol)], plain
-    event, problems = walk(plain, codec.cls)
+    event, problems = walk(plain, codec.cls, max_values=_MAX_VALUES)
     return event, problems, plain  # type: ignore[return-value]  # the table holds client events
 
 

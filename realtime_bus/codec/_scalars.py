@@ -37,7 +37,19 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
 
 
-def wrong(value: object, expected: str, path: str, problems: list[Problem]) -> Any:
+class Problems(list[Problem]):
+    """What was found, and how much may still be looked at.
+
+    Attributes:
+        left: So many values; None for as many as there are.
+    """
+
+    def __init__(self, left: int | None = None) -> None:
+        super().__init__()
+        self.left = left
+
+
+def wrong(value: object, expected: str, path: str, problems: Problems) -> Any:
     """Note a value of the wrong type, and return it as it is."""
     found = _JSON_NAMES.get(type(value), "something else")
     problems.append(Problem(path, "wrong_type", f"expected {expected}, got {found}"))
@@ -77,7 +89,7 @@ def check_length(
     value: Sized,
     node: inspect.StrType | inspect.ListType | inspect.DictType,
     path: str,
-    problems: list[Problem],
+    problems: Problems,
     *,
     unit: str,
 ) -> None:
@@ -96,7 +108,7 @@ def _range(low: float | None, high: float | None) -> str:
     return f"exactly {low}" if low == high else f"{low} to {high}"
 
 
-def _str(value: Any, node: inspect.StrType, path: str, problems: list[Problem]) -> Any:
+def _str(value: Any, node: inspect.StrType, path: str, problems: Problems) -> Any:
     if type(value) is not str:
         return wrong(value, "a string", path, problems)
     check_length(value, node, path, problems, unit="characters")
@@ -106,7 +118,7 @@ def _str(value: Any, node: inspect.StrType, path: str, problems: list[Problem]) 
     return value
 
 
-def _int(value: Any, node: inspect.IntType, path: str, problems: list[Problem]) -> Any:
+def _int(value: Any, node: inspect.IntType, path: str, problems: Problems) -> Any:
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:
@@ -114,7 +126,7 @@ def _int(value: Any, node: inspect.IntType, path: str, problems: list[Problem]) 
     return _in_range(value, node, path, problems)
 
 
-def _float(value: Any, node: inspect.FloatType, path: str, problems: list[Problem]) -> Any:
+def _float(value: Any, node: inspect.FloatType, path: str, problems: Problems) -> Any:
     if type(value) is int and abs(value) < 2**1023:  # what is larger has no float
         value = float(value)
     if type(value) is not float:
@@ -123,7 +135,7 @@ def _float(value: Any, node: inspect.FloatType, path: str, problems: list[Proble
 
 
 def _in_range(
-    value: float, node: inspect.IntType | inspect.FloatType, path: str, problems: list[Problem]
+    value: float, node: inspect.IntType | inspect.FloatType, path: str, problems: Problems
 ) -> float:
     low = node.ge if node.ge is not None else node.gt
     high = node.le if node.le is not None else node.lt
@@ -135,15 +147,15 @@ def _in_range(
     return value
 
 
-def _bool(value: Any, _node: object, path: str, problems: list[Problem]) -> Any:
+def _bool(value: Any, _node: object, path: str, problems: Problems) -> Any:
     return value if type(value) is bool else wrong(value, "true or false", path, problems)
 
 
-def _none(value: Any, _node: object, path: str, problems: list[Problem]) -> Any:
+def _none(value: Any, _node: object, path: str, problems: Problems) -> Any:
     return value if value is None else wrong(value, "null", path, problems)
 
 
-def _literal(value: Any, node: inspect.LiteralType, path: str, problems: list[Problem]) -> Any:
+def _literal(value: Any, node: inspect.LiteralType, path: str, problems: Problems) -> Any:
     if value in node.values:
         return value
     if type(value) not in {type(known) for known in node.values}:
@@ -153,7 +165,7 @@ def _literal(value: Any, node: inspect.LiteralType, path: str, problems: list[Pr
     return value
 
 
-def _audio(value: Any, _node: object, path: str, problems: list[Problem]) -> bytes:
+def _audio(value: Any, _node: object, path: str, problems: Problems) -> bytes:
     """Read a `Raw` field, which is audio: base64 text that becomes bytes."""
     if type(value) is not str:
         wrong(value, "base64 text", path, problems)
@@ -165,7 +177,7 @@ def _audio(value: Any, _node: object, path: str, problems: list[Problem]) -> byt
         return b""
 
 
-SCALARS: dict[type[inspect.Type], Callable[[Any, Any, str, list[Problem]], Any]] = {
+SCALARS: dict[type[inspect.Type], Callable[[Any, Any, str, Problems], Any]] = {
     inspect.StrType: _str,
     inspect.IntType: _int,
     inspect.FloatType: _float,

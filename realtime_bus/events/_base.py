@@ -25,6 +25,11 @@ def _encode_hook(value: object) -> object:
 ENCODER = msgspec.json.Encoder(enc_hook=_encode_hook)
 
 
+Id = Annotated[str, Meta(max_length=512)]
+"""What names an item, a response or a call. State machines key by it, and bound how many they keep:
+a longer one is drift, and reads as none where it is narrowed."""
+
+
 class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
     """One event of a protocol, or of the bus itself."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from ._audio import OptionalAudio, lazy_audio
-from ._base import UnknownObject, Variant
+from ._base import Id, UnknownObject, Variant
 from ._common import Status
 
 # Parts of messages
@@ -114,7 +114,7 @@ else:
 class _ConversationItem(Variant, frozen=True, kw_only=True, omit_defaults=True):
     """What messages and function items share."""
 
-    id: str | None = None
+    id: Id | None = None
     """Unique in the conversation; a client may choose its own."""
     object: Literal["realtime.item"] | None = None
     """Always the same, and often left out."""
@@ -150,7 +150,7 @@ class FunctionCallItem(
 
     name: str
     arguments: str
-    call_id: str | None = None
+    call_id: Id | None = None
 
 
 class FunctionCallOutputItem(
@@ -163,7 +163,7 @@ class FunctionCallOutputItem(
         output: Free text, usually JSON; may be empty.
     """
 
-    call_id: str
+    call_id: Id
     output: str
 
 
@@ -199,7 +199,7 @@ class McpListToolsItem(
 
     server_label: str
     tools: list[McpListedTool]
-    id: str | None = None
+    id: Id | None = None
 
 
 class McpProtocolError(Variant, frozen=True, kw_only=True, tag="protocol_error"):
@@ -257,11 +257,11 @@ class McpCallItem(Variant, frozen=True, kw_only=True, omit_defaults=True, tag="m
         error: Why there is no output.
     """
 
-    id: str
+    id: Id
     server_label: str
     name: str
     arguments: str
-    approval_request_id: str | None = None
+    approval_request_id: Id | None = None
     output: str | None = None
     error: McpCallError | None = None
 
@@ -276,7 +276,7 @@ class McpApprovalRequestItem(Variant, frozen=True, kw_only=True, tag="mcp_approv
         arguments: JSON text.
     """
 
-    id: str
+    id: Id
     server_label: str
     name: str
     arguments: str
@@ -294,8 +294,8 @@ class McpApprovalResponseItem(
         reason: Why, in words.
     """
 
-    id: str
-    approval_request_id: str
+    id: Id
+    approval_request_id: Id
     approve: bool
     reason: str | None = None
 
@@ -307,7 +307,7 @@ class ItemReference(Variant, frozen=True, kw_only=True, tag="item_reference"):
         id: Which item.
     """
 
-    id: str
+    id: Id
 
 
 _KnownItem = (

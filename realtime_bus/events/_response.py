@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ._base import UnknownObject, Variant
+from ._base import Id, UnknownObject, Variant
 from ._common import AudioFormat, MaxOutputTokens, Metadata, Modality, OneModality
 from ._items import Item, ResponseInput
 from ._session import CustomVoice, Prompt, Reasoning
@@ -149,12 +149,12 @@ class Response(Struct, frozen=True, kw_only=True):
         usage: What it cost; None until it is done.
     """
 
-    id: str | None = None
+    id: Id | None = None
     object: Literal["realtime.response"] | None = None
     status: Literal["completed", "cancelled", "failed", "incomplete", "in_progress"] | None = None
     status_details: StatusDetails | None = None
     output: list[Item] = []
-    conversation_id: str | UnsetType | None = UNSET
+    conversation_id: Id | UnsetType | None = UNSET
     output_modalities: list[Modality] | None = None
     audio: ResponseAudio | None = None
     max_output_tokens: int | Literal["inf"] | None = None
@@ -351,5 +351,5 @@ class Conversation(Struct, frozen=True, kw_only=True):
         object: ``"realtime.conversation"``.
     """
 
-    id: str | None = None
+    id: Id | None = None
     object: str | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import UNSET, UnsetType, field
 
 from ._audio import Audio, lazy_audio
-from ._base import ServerEvent
+from ._base import Id, ServerEvent
 from ._items import ContentPart, Item
 from ._response import (
     Conversation,
@@ -89,7 +89,7 @@ class ConversationItemAdded(ServerEvent, frozen=True, kw_only=True, tag="convers
     """
 
     item: Item
-    previous_item_id: str | UnsetType | None = UNSET
+    previous_item_id: Id | UnsetType | None = UNSET
 
 
 class ConversationItemDone(ServerEvent, frozen=True, kw_only=True, tag="conversation.item.done"):
@@ -102,7 +102,7 @@ class ConversationItemDone(ServerEvent, frozen=True, kw_only=True, tag="conversa
     """
 
     item: Item
-    previous_item_id: str | UnsetType | None = UNSET
+    previous_item_id: Id | UnsetType | None = UNSET
 
 
 class ConversationItemCreated(
@@ -117,7 +117,7 @@ class ConversationItemCreated(
     """
 
     item: Item
-    previous_item_id: str | UnsetType | None = UNSET
+    previous_item_id: Id | UnsetType | None = UNSET
 
 
 class ConversationItemRetrieved(
@@ -145,7 +145,7 @@ class ConversationItemTruncated(
         audio_end_ms: What is left of its audio, in milliseconds from its start.
     """
 
-    item_id: str
+    item_id: Id
     content_index: int = 0
     audio_end_ms: int
 
@@ -159,7 +159,7 @@ class ConversationItemDeleted(
         item_id: Which item.
     """
 
-    item_id: str
+    item_id: Id
 
 
 # Input audio
@@ -177,7 +177,7 @@ class InputAudioBufferSpeechStarted(
     """
 
     audio_start_ms: int
-    item_id: str
+    item_id: Id
 
 
 class InputAudioBufferSpeechStopped(
@@ -192,7 +192,7 @@ class InputAudioBufferSpeechStopped(
     """
 
     audio_end_ms: int
-    item_id: str
+    item_id: Id
 
 
 class InputAudioBufferCommitted(
@@ -206,8 +206,8 @@ class InputAudioBufferCommitted(
             say.
     """
 
-    item_id: str
-    previous_item_id: str | UnsetType | None = UNSET
+    item_id: Id
+    previous_item_id: Id | UnsetType | None = UNSET
 
 
 class InputAudioBufferCleared(
@@ -230,7 +230,7 @@ class InputAudioBufferTimeoutTriggered(
 
     audio_start_ms: int
     audio_end_ms: int
-    item_id: str
+    item_id: Id
 
 
 class InputAudioBufferDtmfEventReceived(
@@ -253,7 +253,7 @@ class InputAudioBufferDtmfEventReceived(
 class _InputTranscription(ServerEvent, frozen=True, kw_only=True):
     """What these have in common."""
 
-    item_id: str
+    item_id: Id
     """The user message that is transcribed."""
     content_index: int = 0
     """Which content part of it."""
@@ -314,7 +314,7 @@ class ConversationItemInputAudioTranscriptionSegment(
         end: Where it ends, likewise.
     """
 
-    id: str
+    id: Id
     text: str
     speaker: str
     start: float
@@ -342,14 +342,14 @@ class ConversationItemInputAudioTranscriptionFailed(
 class _InResponse(ServerEvent, frozen=True, kw_only=True):
     """What is part of a response."""
 
-    response_id: str
+    response_id: Id
     """Which response."""
 
 
 class _OfOutputItem(_InResponse, frozen=True, kw_only=True):
     """What is part of an item of a response."""
 
-    item_id: str
+    item_id: Id
     """Which item."""
     output_index: int = 0
     """Where in the response's output the item is."""
@@ -516,7 +516,7 @@ class ResponseFunctionCallArgumentsDelta(
         delta: Text to append.
     """
 
-    call_id: str
+    call_id: Id
     delta: str
 
 
@@ -531,7 +531,7 @@ class ResponseFunctionCallArgumentsDone(
         name: Which function. Some servers leave it out: the item has it.
     """
 
-    call_id: str
+    call_id: Id
     arguments: str
     name: str | None = None
 
@@ -563,7 +563,7 @@ class OutputAudioBufferCleared(
 class _OfMcpCall(ServerEvent, frozen=True, kw_only=True):
     """What happens to an MCP call; it does not name its response."""
 
-    item_id: str
+    item_id: Id
     """The `McpCallItem`."""
     output_index: int = 0
     """Where in the response's output the item is."""
@@ -578,7 +578,7 @@ class McpListToolsInProgress(
         item_id: The `McpListToolsItem`.
     """
 
-    item_id: str
+    item_id: Id
 
 
 class McpListToolsCompleted(
@@ -590,7 +590,7 @@ class McpListToolsCompleted(
         item_id: The `McpListToolsItem`.
     """
 
-    item_id: str
+    item_id: Id
 
 
 class McpListToolsFailed(
@@ -602,7 +602,7 @@ class McpListToolsFailed(
         item_id: The `McpListToolsItem`.
     """
 
-    item_id: str
+    item_id: Id
 
 
 class ResponseMcpCallArgumentsDelta(

@@ -53,9 +53,9 @@ def _length(part: object) -> int:
     )
 
 
-def is_light(event: Event) -> bool:
-    """Tell an event that was emitted while a heavy frame was dispatched, and is no part of it."""
-    return isinstance(event, BusEvent) and not isinstance(event, _WITH_FRAMES)
+def is_light(cls: type[Event]) -> bool:
+    """Tell events that are no part of the frame in whose dispatch they are emitted."""
+    return issubclass(cls, BusEvent) and not issubclass(cls, _WITH_FRAMES)
 
 
 class Backlog(Generic[_T]):
@@ -78,9 +78,9 @@ class Backlog(Generic[_T]):
         max_bytes: int | None = None,
         on_drop: Callable[[_T], Any] | None = None,
     ) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         self._items: deque[tuple[_T, int]] = deque()
-        self.pending_bytes = 0
+        self.pending_bytes: int = 0
         self._max_items = MAX_EVENTS if max_items is None else max_items
         self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
         self._on_drop = on_drop

@@ -28,7 +28,7 @@ from typing_extensions import Unpack
 
 from realtime_bus.errors import UsageError
 
-from ._options import FOR_EVERY_MODE, HandlerOptions
+from ._options import FOR_EVERY_MODE, HandlerOptions, check_options
 from ._selectors import OUTGOING, Selection, select
 from ._signature import is_async
 from ._subscription import Subscription
@@ -85,6 +85,7 @@ class HandlerGroup:
         """
         if "name" in options:
             raise UsageError("name=... belongs to a handler, not to a group of them")
+        check_options(options)  # a group may be empty so far
         for declaration in self._handlers:
             given = dict(options)
             if (

@@ -26,27 +26,19 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
 
 from realtime_bus.events import Overflow
 
-from ._backlog import is_light
 from ._runners import Host, awaitable, failure_of, reported
 from ._subscription import HandlerStatistics, Subscription
 
 _BATCH = 64  # events handled before the event loop gets a turn, so that reading goes on
 EAGER_TASKS = sys.version_info >= (3, 12)
 """Whether this Python has tasks that start at once."""
-
-
-class _Heavy(NamedTuple):
-    """An event that is counted in bytes."""
-
-    event: Any
-    length_bytes: int
 
 
 class Mailbox:
@@ -61,6 +53,7 @@ class Mailbox:
         "_letting_through",
         "_limit",
         "_max_pending",
+        "_max_pending_bytes",
         "_queue",
         "_running",
         "_wakeup",
@@ -75,13 +68,14 @@ class Mailbox:
         self.statistics = HandlerStatistics(handler=subscription.name)
         self._host = host
         self._call = awaitable(subscription, session)
-        self._queue: deque[Any] = deque()  # events, and those that weigh something as `_Heavy`
-        self.pending_bytes = 0
+        self._queue: deque[Any] = deque()  # events, or those that weigh something with their bytes
+        self.pending_bytes: int = 0
         self._workers = 0  # started
         self._idle = 0  # … of which wait for the next wake-up
         self._running = 0  # events in a handler's hands
         self._wakeup: anyio.Event | None = None
         self._max_pending = subscription.options.max_pending
+        self._max_pending_bytes = subscription.options.max_pending_bytes
         self._limit = subscription.options.limit
         self._full = False
         self._closed = False
@@ -110,16 +104,19 @@ class Mailbox:
 
     def put_heavy(self, event: Any) -> None:
         """Queue an event that is counted in bytes, too."""
-        heavy_bytes = self._host.heavy_bytes
-        if self._closed or not heavy_bytes or is_light(event):
-            Mailbox.put(self, event)
+        queue, heavy_bytes = self._queue, self._host.heavy_bytes
+        if self._closed:
+            self.statistics.dropped += 1
             return
-        overflows = len(self._queue) >= self._max_pending or self._too_much(heavy_bytes)
+        overflows = len(queue) >= self._max_pending or (
+            self.pending_bytes + heavy_bytes > self._max_pending_bytes and len(queue) > 0
+        )
         if not overflows or self._make_room(heavy_bytes):
-            self._queue.append(_Heavy(event, heavy_bytes))
+            queue.append((event, heavy_bytes))
             self.pending_bytes += heavy_bytes
-            self._wake()
-            if self._workers < self._limit and len(self._queue) > self._idle:
+            if self._idle:
+                self._wake()
+            if self._workers < self._limit and len(queue) > self._idle:
                 self._start_worker()
         if overflows:
             self._report_full(event)
@@ -133,11 +130,6 @@ class Mailbox:
             self._wakeup.set()
             self._wakeup = None
 
-    def _too_much(self, heavy_bytes: int) -> bool:
-        """Tell whether an event would make a mailbox too heavy that is not empty."""
-        max_bytes = self.subscription.options.max_pending_bytes
-        return bool(self._queue) and self.pending_bytes + heavy_bytes > max_bytes
-
     def _make_room(self, heavy_bytes: int = 0) -> bool:
         """Apply the policy; return whether the event may still be queued."""
         policy = self.subscription.options.overflow
@@ -148,16 +140,19 @@ class Mailbox:
         if policy == "drop_newest":
             self.statistics.dropped += 1
             return False
-        while len(self._queue) >= self._max_pending or self._too_much(heavy_bytes):
+        queue = self._queue
+        while len(queue) >= self._max_pending or (
+            queue and self.pending_bytes + heavy_bytes > self._max_pending_bytes
+        ):
             self._take()
             self.statistics.dropped += 1
         return True
 
     def _take(self) -> Any:
         """Take the oldest event out."""
-        event = self._queue.popleft()
-        if self.pending_bytes and type(event) is _Heavy:
-            event, heavy_bytes = event
+        event: Any = self._queue.popleft()
+        if type(event) is tuple:
+            event, heavy_bytes = cast("tuple[Any, int]", event)
             self.pending_bytes -= heavy_bytes
         return event
 
@@ -215,8 +210,8 @@ class Mailbox:
             self._host.mailbox_empty()
 
     def _half_empty(self) -> bool:
-        half_bytes = self.subscription.options.max_pending_bytes // 2
-        return len(self._queue) <= self._max_pending // 2 and self.pending_bytes <= half_bytes
+        few = len(self._queue) <= self._max_pending // 2
+        return few and self.pending_bytes <= self._max_pending_bytes // 2
 
     async def _handle(
         self, event: Any, begun: Awaitable[object] | None = None, started: float = 0.0

@@ -101,7 +101,21 @@ _POSITIVE = {
 }
 
 
+def check_options(options: HandlerOptions) -> None:
+    """Refuse options that no handler has, and values that none could work with.
+
+    Raises:
+        UsageError: The option at fault.
+    """
+    for complaint in _wrong_options(options):
+        raise UsageError(complaint)
+
+
 def _complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
+    return _wrong_options(options) + _mode_complaints(options, is_async=is_async)
+
+
+def _wrong_options(options: HandlerOptions) -> list[str]:
     given = dict(options)
     found = [
         f"{key}={given[key]!r} is not known; choose one of {', '.join(known)}"
@@ -115,7 +129,7 @@ def _complaints(options: HandlerOptions, *, is_async: bool) -> list[str]:
         for key, kind in _POSITIVE.items()
         if key in given and not _is_positive(given[key], whole=kind == "integer")
     ]
-    return found + _mode_complaints(options, is_async=is_async)
+    return found
 
 
 def _is_positive(value: object, *, whole: bool) -> bool:

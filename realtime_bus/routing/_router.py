@@ -28,7 +28,7 @@ from realtime_bus.codec import narrow
 from realtime_bus.codec._frame import frame_heads
 from realtime_bus.events import BusEvent, Event
 
-from ._backlog import Backlog
+from ._backlog import Backlog, is_light
 from ._mailbox import EAGER_TASKS, EagerMailbox, Mailbox
 from ._runners import Host, InlineRunner, Runner, reported
 from ._selectors import INCOMING, Selection, select, wire_name
@@ -87,6 +87,7 @@ class Router:
         self._retired: list[Runner] = []  # removed, but perhaps still at work
         self._routes: dict[type[Event], _Route] = {}
         self._direct: dict[type, tuple[_Put, ...]] = {}  # routes that have handlers alone
+        self._direct_heavy: dict[type, tuple[_Put, ...]] = {}
         self._held: dict[int, tuple[Callable[[], Event | None], Interceptor]] = {}
         self._kept = Backlog[Event](max_items=_MAX_KEPT, on_drop=self._unhold)
         self._wanted: Counter[type[Event]] = Counter()
@@ -99,20 +100,22 @@ class Router:
     def route(self, event: Event | Drifted) -> None:
         """Send an event past the observers and interceptors to its handlers; never raises."""
         puts = self._direct.get(type(event))
-        if puts is None:
-            self._observe_and_intercept(event)
+        if puts is None:  # then it is no `Drifted`, which has an entry of its own
+            self._observe_and_intercept(event)  # type: ignore[arg-type]  # see above
         else:
             for put in puts:
                 put(event)
 
     def route_heavy(self, event: Event | Drifted) -> None:
         """Do the same with an event whose frame counts in the bounds of mailboxes."""
-        if isinstance(event, Drifted):
-            self._route_drifted(event)
+        puts = self._direct_heavy.get(type(event))
+        if puts is None:
+            self._observe_and_intercept(event)  # type: ignore[arg-type]  # no `Drifted`, either
         else:
-            self._observe_and_intercept(event)
+            for put in puts:
+                put(event)
 
-    def _observe_and_intercept(self, event: Any) -> None:
+    def _observe_and_intercept(self, event: Event) -> None:
         route = self._routes.get(type(event)) or self._compile(type(event))
         for observe in route.observers:
             observe(event)
@@ -242,6 +245,7 @@ class Router:
         for cls in selection.classes:
             self._routes.pop(cls, None)
             self._direct.pop(cls, None)
+            self._direct_heavy.pop(cls, None)
             self._wanted[cls] += change
             if cls in _WIRE:
                 name = wire_name(cls)  # two protocols may share it
@@ -251,8 +255,9 @@ class Router:
 
     def _forget_routes(self) -> None:
         self._routes.clear()
-        self._direct.clear()
-        self._direct[Drifted] = (self._route_drifted,)
+        for direct in (self._direct, self._direct_heavy):
+            direct.clear()
+            direct[Drifted] = (self._route_drifted,)
 
     def _compile(self, cls: type[Event]) -> _Route:
         if self._over:
@@ -267,12 +272,16 @@ class Router:
             tuple(self._contained(see) for classes, see in self._observers if cls in classes),
             tuple(interceptor for _, interceptor, _ in intercepting),
             tuple(self._put_of(runner, runner.put) for runner in runners),
-            tuple(self._put_of(runner, runner.put_heavy) for runner in runners),
+            tuple(
+                self._put_of(runner, runner.put if is_light(cls) else runner.put_heavy)
+                for runner in runners
+            ),
             tuple(narrowed for _, _, narrowed in intercepting),
             tuple(runner.subscription.options.narrowed for runner in runners),
         )
         if not route.observers and not route.interceptors:
             self._direct[cls] = route.puts
+            self._direct_heavy[cls] = route.heavy_puts
         return route
 
     def _contained(self, observe: _Put) -> _Put:

@@ -109,7 +109,7 @@ class InlineRunner:
         self.subscription = subscription
         self.statistics = HandlerStatistics(handler=subscription.name)
         self.pending = 0
-        self.pending_bytes = 0
+        self.pending_bytes: int = 0
         self._host = host
         self._call = bound(subscription, session)
 

@@ -57,7 +57,7 @@ class Selection(NamedTuple):
     Attributes:
         classes: The classes that are known already.
         bases: Their subclasses among the events of plugins and applications are meant, too.
-        patterns: So are those whose wire name fits one of these.
+        patterns: So are those whose wire name is one of these, or fits it.
     """
 
     classes: frozenset[type[Event]] = frozenset()
@@ -71,7 +71,11 @@ class Selection(NamedTuple):
         if not issubclass(cls, BusEvent):
             return False
         name = wire_name(cls)
-        return issubclass(cls, self.bases) or any(fnmatchcase(name, text) for text in self.patterns)
+        return (
+            issubclass(cls, self.bases)
+            or name in self.patterns
+            or any("*" in text and fnmatchcase(name, text) for text in self.patterns)
+        )
 
     def __or__(self, other: object) -> Selection:
         """Return what either stands for."""
@@ -133,11 +137,11 @@ def _union_members(selector: object) -> tuple[object, ...]:
 
 
 def _select_text(text: str, names: _Names) -> Selection:
-    own = _not_on_the_wire() if names is INCOMING else {}
+    own: _Names = _not_on_the_wire() if names is INCOMING else {}
     if text in names:
         return Selection(frozenset(names[text]))
     if text in own:
-        return Selection(bases=own[text])
+        return Selection(frozenset(own[text]), patterns=(text,))  # others may come by that name
     if "*" not in text:
         raise UsageError(f"there is no event {text!r}{_hint(text, [*names, *own])}")
     found = frozenset(
@@ -148,13 +152,9 @@ def _select_text(text: str, names: _Names) -> Selection:
     return Selection(found, patterns=(text,) if names is INCOMING else ())
 
 
-def _not_on_the_wire() -> dict[str, tuple[type[BusEvent], ...]]:
+def _not_on_the_wire() -> _Names:
     """Return the events that plugins and applications have defined so far, by wire name."""
-    found: dict[str, tuple[type[BusEvent], ...]] = {}
-    for cls in own_events():
-        if cls not in _CORE:
-            found[wire_name(cls)] = (*found.get(wire_name(cls), ()), cls)
-    return found
+    return _by_name(*({wire_name(cls): cls} for cls in own_events() if cls not in _CORE))
 
 
 def _hint(text: str, known: Iterable[str]) -> str:

@@ -164,7 +164,7 @@ class EventStream(_Listener, Generic[E]):
 
     def _take(self, event: E) -> None:
         heavy_bytes = self._session.heavy_bytes
-        fits = self._queue.put(event, 0 if heavy_bytes and is_light(event) else heavy_bytes)
+        fits = self._queue.put(event, 0 if heavy_bytes and is_light(type(event)) else heavy_bytes)
         self._changed.set()
         if not (fits or self._full):
             self._full = True

@@ -135,6 +135,11 @@ class OutputConverter:
         return self._encode(self._resampler.flush())
 
 
+def pcm_bytes_per_byte(audio_format: ev.AudioFormat | None) -> int:
+    """Return how many bytes of PCM16 at 24 kHz a byte of a format becomes: 6 for G.711, else 1."""
+    return 6 if type(audio_format) in _DECODERS else 1
+
+
 def to_pcm24(audio: bytes, audio_format: ev.AudioFormat | None = None) -> bytes:
     """Return a whole stretch of wire audio as PCM16 at 24 kHz, what a responder is given."""
     converter = InputConverter(audio_format, to_hz=24_000, piece_ms=_WHOLE_MS)

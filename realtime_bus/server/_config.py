@@ -10,6 +10,7 @@ The rules
   once it is on. Where the address says ``any``, the first model that the client names is the one.
 * Transcription models that stream need turn detection off in a transcription session; in a
   conversation they go beside it.
+* All settings together take at most `MAX_SETTINGS_BYTES`: they are repeated at each update.
 * An update that is refused changes nothing.
 * The echo is everything in force; a transcription session's has nothing of responses in it.
 
@@ -26,7 +27,7 @@ import msgspec
 
 from realtime_bus import events as ev
 
-from ._wire import InvalidRequest, invalid_value
+from ._wire import MAX_SETTINGS_BYTES, InvalidRequest, invalid_value
 
 SessionKind = Literal["realtime", "transcription"]
 
@@ -117,6 +118,7 @@ class SessionConfig:
 
     Attributes:
         spoken: Whether there was output audio yet, which fixes the voice.
+        size_bytes: About how much the settings are, as JSON.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class SessionConfig:
         self.kind: SessionKind = kind
         self.session_id = session_id
         self.spoken = False
+        self.size_bytes = 0
         self._fixed: dict[str, Any] = {
             "type": kind,
             "object": _ECHOES[kind][0],
@@ -165,6 +168,11 @@ class SessionConfig:
             raise invalid_value("session.model", "A session's model cannot be changed.")
         merged = self._merge(self._plain, changes, self._defaults)
         self._check_change(merged)
+        size_bytes = len(msgspec.json.encode(merged))
+        if size_bytes > MAX_SETTINGS_BYTES:
+            message = f"A session's settings take at most {MAX_SETTINGS_BYTES} bytes as JSON."
+            raise InvalidRequest("event_too_large", message, param="session")
+        self.size_bytes = size_bytes
         if model is not None:
             self._fixed["model"] = model
         self._use(merged)

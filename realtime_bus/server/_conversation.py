@@ -1,109 +1,28 @@
-"""The default conversation: its items in order, and the audio that belongs to them.
+"""The default conversation: its items in order, and how much of them is kept.
 
 The rules
 ---------
 * A new item goes to the end, behind `previous_item_id`, or first (``"root"``). An unknown
   `previous_item_id` and an id that exists are refused; nothing is added.
-* Clients may add messages, function calls and outputs; an output must answer a known call. They
-  cannot add assistant audio. Which part goes with which role is in a table.
-* Items are kept and shown without audio; only ``retrieved`` shows it. Of the model's audio the
-  conversation keeps what was sent, which is all that a client can have heard.
 * Truncation is for the model's spoken messages, once there is audio, and no longer than that.
   The transcript goes, for nobody knows how far it was heard.
-* What is kept has a bound: above it, the oldest audio goes. Truncation goes by lengths, which
-  stay.
+* What is kept has a bound, in items and in bytes. Above the latter the oldest audio goes first:
+  nothing but ``retrieve`` shows it, and truncation goes by lengths, which stay.
+* When that does not do, a client's item is refused, with ``conversation_full``. A turn and the
+  model's items are not, for there is nobody who could be told to try again: the oldest items go,
+  and each is told by ``conversation.item.deleted``.
 
 Source: Realtime protocol, conversation items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-from msgspec.structs import replace
+from collections.abc import Iterator
 
 from realtime_bus import events as ev
-from realtime_bus.audio import bytes_to_ms, ms_to_bytes
 
+from ._items import StoredItem
 from ._wire import EventWriter, InvalidRequest, invalid_value
-
-
-class ItemAudio:
-    """The audio of one content part.
-
-    Attributes:
-        audio: The bytes, as far as they are kept.
-        audio_format: What they are encoded in.
-        length_bytes: How much there is, kept or not.
-    """
-
-    __slots__ = ("audio", "audio_format", "length_bytes")
-
-    def __init__(self, audio: bytes, audio_format: ev.AudioFormat | None) -> None:
-        self.audio = bytearray(audio)
-        self.audio_format = audio_format
-        self.length_bytes = len(audio)
-
-    @property
-    def length_ms(self) -> int:
-        """How long it is, rounded down."""
-        return bytes_to_ms(self.length_bytes, self.audio_format)
-
-    def cut(self, length_ms: int) -> None:
-        """Keep only so much of the beginning."""
-        self.length_bytes = ms_to_bytes(length_ms, self.audio_format)
-        del self.audio[self.length_bytes :]
-
-
-class StoredItem:
-    """One item, and the audio that belongs to it.
-
-    Attributes:
-        item: As the protocol shows it, without audio.
-        item_id: Its id.
-        previous_item_id: What it followed when it was added.
-        audio: The audio of its parts, by content index.
-        by_model: Whether the model made it.
-        truncated: Whether it was truncated: what the model still says does not count.
-    """
-
-    __slots__ = ("audio", "by_model", "item", "item_id", "previous_item_id", "truncated")
-
-    def __init__(self, item: ev.Item, item_id: str, *, by_model: bool = False) -> None:
-        self.item = item
-        self.item_id = item_id
-        self.previous_item_id: str | None = None
-        self.audio: dict[int, ItemAudio] = {}
-        self.by_model = by_model
-        self.truncated = False
-
-    @property
-    def kept_bytes(self) -> int:
-        """How much audio it holds."""
-        return sum(len(part.audio) for part in self.audio.values())
-
-    def show(self, item: ev.Item) -> None:
-        """Show the item like this from now on, but what was truncated has no transcript."""
-        if self.truncated and isinstance(item, ev.MessageItem):
-            parts = item.content
-            parts = [ev.OutputAudio() if isinstance(p, ev.OutputAudio) else p for p in parts]
-            item = replace(item, content=parts)
-        self.item = item
-
-    def truncate(self) -> None:
-        """Drop the transcript, now and for good."""
-        self.truncated = True
-        self.show(self.item)
-
-    def with_audio(self) -> ev.Item:
-        """Return the item as ``conversation.item.retrieved`` shows it."""
-        if not self.audio or not isinstance(self.item, ev.MessageItem):
-            return self.item
-        parts = list(self.item.content)
-        for index, part in enumerate(parts):
-            if index in self.audio and isinstance(part, ev.InputAudio | ev.OutputAudio):
-                parts[index] = replace(part, audio=bytes(self.audio[index].audio))
-        return replace(self.item, content=parts)
 
 
 class DefaultConversation:
@@ -112,7 +31,7 @@ class DefaultConversation:
     Args:
         out: Where the events of added items go; makes the ids.
         max_items: How many it takes.
-        max_audio_bytes: How much audio it keeps.
+        max_bytes: How much it keeps of them, their audio included.
         margin_ms: By how much it believes its audio to be shorter, in truncations.
     """
 
@@ -121,17 +40,22 @@ class DefaultConversation:
         out: EventWriter,
         *,
         max_items: int = 10_000,
-        max_audio_bytes: int = 64 * 1024 * 1024,
+        max_bytes: int = 64 * 1024 * 1024,
         margin_ms: int = 0,
     ) -> None:
         self.conversation_id = out.new_id("conv")
         self._out = out
         self._max_items = max_items
-        self._max_audio_bytes = max_audio_bytes
+        self._max_bytes = max_bytes
         self._margin_ms = margin_ms
         self._order: list[str] = []
         self._items: dict[str, StoredItem] = {}
-        self._audio_bytes = 0
+        self._calls: dict[str, int] = {}  # how many items are a call with this id
+        self._audible: dict[str, StoredItem] = {}  # those whose audio is kept, the oldest first
+        self._payload_bytes = self._audio_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
 
     def __iter__(self) -> Iterator[StoredItem]:
         return (self._items[item_id] for item_id in self._order)
@@ -150,10 +74,7 @@ class DefaultConversation:
 
     def knows_call(self, call_id: str) -> bool:
         """Tell whether a function call with this id is in the conversation."""
-        return any(
-            isinstance(stored.item, ev.FunctionCallItem) and stored.item.call_id == call_id
-            for stored in self._items.values()
-        )
+        return call_id in self._calls
 
     def fresh_id(self, *, wanted: str | None = None) -> str:
         """Return the wanted id, or one that is free: clients may have taken any."""
@@ -161,19 +82,25 @@ class DefaultConversation:
             wanted = self._out.new_id("item")
         return wanted
 
-    def check_room(self) -> None:
+    def check_room(self, stored: StoredItem) -> None:
         """Refuse one more of a client's items.
-
-        Turns and responses are not refused: they cost audio, and cannot be made in masses.
 
         Raises:
             InvalidRequest: There are as many as there may be.
         """
-        if len(self._order) >= self._max_items:
-            raise invalid_value("item", f"The conversation is full: {self._max_items} items.")
+        if len(self._order) >= self._max_items or not self._fits(stored):
+            message = (
+                f"The conversation is full: it keeps {self._max_items} items and "
+                f"{self._max_bytes} bytes. Delete what is not needed any more."
+            )
+            raise InvalidRequest("conversation_full", message, param="item")
+
+    def _fits(self, stored: StoredItem) -> bool:
+        more = stored.payload_bytes + stored.kept_bytes
+        return self._payload_bytes + more <= self._max_bytes  # other items' audio can go
 
     def add(self, stored: StoredItem, *, after: str | None = None) -> None:
-        """Put an item at its place, note what it follows, and tell.
+        """Put an item at its place, note what it follows, and tell; the oldest make room.
 
         Raises:
             InvalidRequest: There is no such predecessor, or the id is taken.
@@ -184,13 +111,18 @@ class DefaultConversation:
         if stored.item_id in self._items:
             message = f"Error adding item: an item with id '{stored.item_id}' already exists."
             raise InvalidRequest("item_create_duplicate_item_id", message)
+        while self._order and (len(self._order) >= self._max_items or not self._fits(stored)):
+            self._push_out(self._order[0])
         place = len(self._order)
         if after is not None:
-            place = 0 if after == "root" else self._order.index(after) + 1
+            known = after != "root" and after in self._items  # it may have been the oldest
+            place = self._order.index(after) + 1 if known else 0
         stored.previous_item_id = self._order[place - 1] if place else None
         self._order.insert(place, stored.item_id)
         self._items[stored.item_id] = stored
-        self.keep(stored.kept_bytes)
+        if isinstance(stored.item, ev.FunctionCallItem) and stored.item.call_id:
+            self._calls[stored.item.call_id] = self._calls.get(stored.item.call_id, 0) + 1
+        self.count(stored)
         before = stored.previous_item_id
         self._out.send(ev.ConversationItemAdded(item=stored.item, previous_item_id=before))
 
@@ -200,15 +132,26 @@ class DefaultConversation:
             before = stored.previous_item_id
             self._out.send(ev.ConversationItemDone(item=item, previous_item_id=before))
 
-    def keep(self, more_bytes: int) -> None:
-        """Count audio that was added, and let the oldest go if it is too much."""
-        self._audio_bytes += more_bytes
-        for stored in self:
-            if self._audio_bytes <= self._max_audio_bytes:
-                return
-            self._audio_bytes -= stored.kept_bytes
-            for part in stored.audio.values():
-                part.audio.clear()
+    def count(self, stored: StoredItem) -> None:
+        """Count an item again that has changed, and let the oldest audio go if it is too much."""
+        if self._items.get(stored.item_id) is not stored:
+            return
+        before, stored.weight_bytes = stored.weight_bytes, stored.payload_bytes
+        self._payload_bytes += stored.weight_bytes - before
+        self.count_audio(stored)
+
+    def count_audio(self, stored: StoredItem) -> None:
+        """The same, for an item whose audio alone has changed."""
+        before, stored.audio_bytes = stored.audio_bytes, stored.kept_bytes
+        self._audio_bytes += stored.audio_bytes - before
+        if stored.audio_bytes:
+            self._audible.setdefault(stored.item_id, stored)
+        while self._audible and self._payload_bytes + self._audio_bytes > self._max_bytes:
+            oldest = self._audible.pop(next(iter(self._audible)))
+            self._audio_bytes -= oldest.audio_bytes
+            oldest.audio_bytes = 0
+            for part in oldest.audio.values():
+                part.forget()
 
     def retrieve(self, item_id: str) -> ev.Item:
         """Return an item with its audio.
@@ -224,10 +167,23 @@ class DefaultConversation:
         Raises:
             InvalidRequest: It is not there.
         """
-        stored = self._existing("delete", item_id)
+        self._existing("delete", item_id)
+        self._remove(item_id)
+
+    def _remove(self, item_id: str) -> None:
         self._order.remove(item_id)
-        del self._items[item_id]
-        self._audio_bytes -= stored.kept_bytes
+        stored = self._items.pop(item_id)
+        self._audible.pop(item_id, None)
+        self._payload_bytes -= stored.weight_bytes
+        self._audio_bytes -= stored.audio_bytes
+        if isinstance(stored.item, ev.FunctionCallItem) and stored.item.call_id:
+            left = self._calls[stored.item.call_id] = self._calls[stored.item.call_id] - 1
+            if not left:
+                del self._calls[stored.item.call_id]
+
+    def _push_out(self, item_id: str) -> None:
+        self._remove(item_id)
+        self._out.send(ev.ConversationItemDeleted(item_id=item_id))
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
         """Keep only what was heard of a spoken message of the model.
@@ -250,10 +206,9 @@ class DefaultConversation:
         if audio_end_ms > length_ms:
             message = f"Audio content of {length_ms}ms is already shorter than {audio_end_ms}ms"
             raise invalid_value("audio_end_ms", message)
-        before = len(part.audio)
         part.cut(audio_end_ms)
-        self._audio_bytes -= before - len(part.audio)
         stored.truncate()
+        self.count(stored)
 
     def _existing(self, action: str, item_id: str) -> StoredItem:
         stored = self._items.get(item_id)
@@ -261,80 +216,3 @@ class DefaultConversation:
             message = f"Error: the item with id '{item_id}' does not exist."
             raise InvalidRequest(f"item_{action}_invalid_item_id", message, param="item_id")
         return stored
-
-
-# Items that clients bring
-
-_PARTS: dict[str, dict[type, str]] = {
-    "system": {ev.InputText: "input_text"},
-    "user": {
-        ev.InputText: "input_text",
-        ev.InputAudio: "input_audio",
-        ev.InputImage: "input_image",
-    },
-    "assistant": {ev.OutputText: "output_text", ev.TextPart: "text"},
-}
-
-
-def client_item(
-    item: ev.Item | ev.ResponseInput,
-    conversation: DefaultConversation,
-    *,
-    new_id: Callable[[str], str],
-    audio_format: ev.AudioFormat | None,
-    path: str = "item",
-) -> StoredItem:
-    """Check an item that a client brings, give it its ids, and put its audio aside.
-
-    Args:
-        item: As the client sent it.
-        conversation: Where calls are looked up.
-        new_id: Makes ids.
-        audio_format: The session's input format, for audio that the item brings.
-        path: Where in the event the item is, for errors.
-
-    Raises:
-        InvalidRequest: Clients cannot create such an item.
-    """
-    if not isinstance(item, ev.MessageItem | ev.FunctionCallItem | ev.FunctionCallOutputItem):
-        message = f"Clients cannot create items of type '{item.type}'."
-        raise invalid_value(f"{path}.type", message)
-    if item.id in ("", "root"):
-        raise invalid_value(f"{path}.id", f"'{item.id}' cannot be the id of an item.")
-    item_id = item.id or conversation.fresh_id()
-    if isinstance(item, ev.MessageItem):
-        return _client_message(item, item_id, audio_format, path)
-    if isinstance(item, ev.FunctionCallItem):
-        call_id = item.call_id or new_id("call")
-        return StoredItem(replace(item, id=item_id, status="completed", call_id=call_id), item_id)
-    if not conversation.knows_call(item.call_id):
-        message = f"Tool call ID '{item.call_id}' not found in conversation."
-        raise InvalidRequest("invalid_tool_call_id", message, param=f"{path}.call_id")
-    return StoredItem(replace(item, id=item_id, status="completed"), item_id)
-
-
-def _client_message(
-    item: ev.MessageItem, item_id: str, audio_format: ev.AudioFormat | None, path: str
-) -> StoredItem:
-    allowed, audio = _PARTS[item.role], dict[int, ItemAudio]()
-    parts = list(item.content)
-    for index, part in enumerate(parts):
-        if type(part) not in allowed:
-            raise _wrong_part(item.role, part, f"{path}.content[{index}]")
-        if isinstance(part, ev.InputAudio) and part.audio is not None:
-            audio[index] = ItemAudio(part.audio, audio_format)
-            parts[index] = ev.InputAudio(transcript=part.transcript)
-        elif isinstance(part, ev.TextPart):  # the beta's spelling
-            parts[index] = ev.OutputText(text=part.text or "")
-    stored = StoredItem(replace(item, id=item_id, status="completed", content=parts), item_id)
-    stored.audio = audio
-    return stored
-
-
-def _wrong_part(role: str, part: ev.ContentPart, path: str) -> InvalidRequest:
-    if role == "assistant" and isinstance(part, ev.OutputAudio | ev.AudioPart):
-        message = f"Missing required parameter: '{path}.text': assistant audio cannot be added."
-        return InvalidRequest("missing_required_parameter", message, param=f"{path}.text")
-    allowed = ", ".join(_PARTS[role].values())
-    message = f"'{part.type}' is not allowed in a {role} message; allowed are {allowed}."
-    return invalid_value(f"{path}.type", message)

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 from anyio import CancelScope, create_task_group, move_on_after
 
 from realtime_bus.log import get_logger
@@ -104,8 +105,11 @@ class Guests:
                 try:
                     await listener.serve(welcome, tasks)
                 except* (OSError, anyio.BrokenResourceError) as errors:
-                    _log.warning("a connection could not be accepted", error=str(errors))
-                self._cut_the_oldest()
+                    _log.warning(
+                        "a connection could not be accepted", error=repr(errors.exceptions)
+                    )
+                for _ in range(1 + len(self._strangers) // 4):
+                    self._cut_the_oldest()
                 await anyio.sleep(_BREATH_S)
 
     @contextmanager
@@ -115,6 +119,8 @@ class Guests:
             self._cut_the_oldest()
         with CancelScope() as scope:
             self._strangers[scope] = None
+            if self._leaving:
+                scope.cancel()
             try:
                 yield Guest(self, scope)
             finally:
@@ -149,6 +155,8 @@ class Guests:
     async def _say_goodbye(self) -> None:
         self._leaving = True
         self._door.cancel()
+        # a task that is cancelled before its first step closes no socket
+        await anyio.lowlevel.checkpoint()
         while self._strangers:
             self._cut_the_oldest()
         for session in self._sessions:

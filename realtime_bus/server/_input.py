@@ -21,7 +21,8 @@ from collections.abc import Callable
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_per_ms, bytes_to_ms, ms_to_bytes
 
-from ._conversation import ItemAudio
+from ._audio import pcm_bytes_per_byte
+from ._items import ItemAudio
 from ._vad import SpeechDetector, SpeechStarted, SpeechStopped, TurnDetector, TurnSettings
 from ._wire import InvalidRequest, invalid_value
 
@@ -41,7 +42,7 @@ class InputBuffer:
         make_detector: Makes what tells speech from silence.
         audio_format: The session's input format.
         detection: The session's turn detection.
-        max_bytes: The most that may be uncommitted.
+        max_bytes: The most that may be uncommitted, once it is PCM16 at 24 kHz.
     """
 
     def __init__(
@@ -98,8 +99,9 @@ class InputBuffer:
         Raises:
             InvalidRequest: The buffer would be above its limit.
         """
-        if len(self._audio) + len(self._unheard) + len(audio) > self._max_bytes:
-            message = f"The input buffer may hold {self._max_bytes} bytes; commit or clear it."
+        max_bytes = self._max_bytes // pcm_bytes_per_byte(self._format)
+        if len(self._audio) + len(self._unheard) + len(audio) > max_bytes:
+            message = f"The input buffer may hold {max_bytes} bytes; commit or clear it."
             raise invalid_value("audio", message)
         self._unheard += audio
 

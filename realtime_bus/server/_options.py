@@ -50,9 +50,12 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
         close_on_error: Close with 1008 after every ``error`` event.
         max_connections: Above it a connection is refused with HTTP 503.
         max_frame_bytes: Above it a connection is closed with 1009.
-        max_buffer_bytes: Most uncommitted input audio; an append above it is refused.
-        max_kept_audio_bytes: Most audio a conversation keeps for retrieval; the oldest goes.
-        max_items: Most items in a conversation; creating more is refused.
+        max_buffer_bytes: Most uncommitted input audio, as PCM16 at 24 kHz; an append above it is
+            refused. As much may be in the hands of responders, and of the transcriber: above it a
+            response is refused, and a transcription fails.
+        max_kept_bytes: Most that a conversation keeps: above it the oldest audio is forgotten, then
+            a client's item is refused, and a turn or an answer pushes the oldest items out.
+        max_items: Most items in a conversation; a client's is refused, as above.
         max_responses: Most responses at once, those out of band included.
         max_outgoing_bytes: With more than this unsent, at least 128 KiB, the session neither
             reads nor speaks until the client has caught up.
@@ -84,7 +87,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 100
     max_frame_bytes: int = 24 * 1024 * 1024
     max_buffer_bytes: int = 32 * 1024 * 1024
-    max_kept_audio_bytes: int = 64 * 1024 * 1024
+    max_kept_bytes: int = 64 * 1024 * 1024
     max_items: int = 10_000
     max_responses: int = 32
     max_outgoing_bytes: int = 1024 * 1024

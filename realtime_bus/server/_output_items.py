@@ -23,7 +23,8 @@ from typing import Literal, TypeAlias, TypedDict
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
 
-from ._conversation import DefaultConversation, ItemAudio, StoredItem
+from ._conversation import DefaultConversation
+from ._items import ItemAudio, StoredItem
 from ._options import ServerOptions
 from ._responders import ToolCall
 from ._wire import EventWriter
@@ -120,6 +121,8 @@ class ItemWriter:
     def _finish(self, item: ev.Item, *, conversation_first: bool) -> None:
         self._context.output[self._index] = item
         self.stored.show(item)
+        if self._conversation is not None:
+            self._conversation.count(self.stored)
         order = self._context.options.item_done
         if order != "recorded":
             conversation_first = order == "conversation"
@@ -223,7 +226,7 @@ class SpokenWriter(MessageWriter):
             self._audio.length_bytes += len(audio)
             if self._conversation is not None and self.item_id in self._conversation:
                 self._audio.audio += audio
-                self._conversation.keep(len(audio))
+                self._conversation.count_audio(self.stored)
         self._out.send(ev.ResponseOutputAudioDelta(delta=audio, **self._where))
         grown_ms = self._audio.length_ms - before_ms
         return grown_ms or bytes_to_ms(len(audio), self._context.audio_format)

@@ -26,8 +26,9 @@ from realtime_bus import events as ev
 from realtime_bus.events._registry import REALTIME, WireProtocol
 
 from ._config import SessionConfig, SessionKind
-from ._conversation import DefaultConversation, client_item
-from ._input import InputBuffer
+from ._conversation import DefaultConversation
+from ._input import HEARD_AT_ONCE_MS, InputBuffer
+from ._items import client_item
 from ._options import ServerOptions
 from ._responders import Output
 from ._responses import ResponseTable
@@ -44,8 +45,14 @@ from ._wire import (
     read_frame,
 )
 
-STEPS_PER_TICK = 16
-"""Frames, or stretches of audio, that one tick handles before others get their turn."""
+WORK_PER_TICK = 16
+"""What one tick does before others get their turn: a short frame is 1, a stretch of audio all."""
+
+BYTES_PER_STEP = 16 * 1024
+"""As many bytes that are read, or repeated, are 1 too."""
+
+FRAME_BYTES = 128
+"""What a frame takes beside its bytes, while it waits."""
 
 
 class SessionProtocol(ABC):
@@ -89,7 +96,7 @@ class SessionProtocol(ABC):
         """
         if not self.closed:
             self._frames.append((frame, sender))
-            self._frame_bytes += len(frame)
+            self._frame_bytes += FRAME_BYTES + len(frame)
 
     @property
     def unhandled_bytes(self) -> int:
@@ -155,15 +162,18 @@ class SessionProtocol(ABC):
             self._advance()
 
     def _work(self) -> None:
-        for _ in range(STEPS_PER_TICK):
+        left, self._out.spent_bytes = WORK_PER_TICK, 0
+        while left > self._out.spent_bytes // BYTES_PER_STEP:
             if self._behind:
-                self._hear()
+                left -= WORK_PER_TICK * self._hear() // HEARD_AT_ONCE_MS
             elif self._frames and not self.closed:
                 frame, sender = self._frames.popleft()
-                self._frame_bytes -= len(frame)
+                self._frame_bytes -= FRAME_BYTES + len(frame)
+                self._out.spent_bytes += len(frame)
                 self._handle(frame, sender)
             else:
                 return
+            left -= 1
 
     def _handle(self, frame: bytes, sender: object) -> None:
         read = read_frame(frame, self.speaks, lenient=self._options.lenient_fields)
@@ -194,8 +204,8 @@ class SessionProtocol(ABC):
         """Whether audio waits to be heard."""
 
     @abstractmethod
-    def _hear(self) -> None:
-        """Hear the next stretch of it."""
+    def _hear(self) -> int:
+        """Hear the next stretch of it; return how many milliseconds that was."""
 
     @abstractmethod
     def _advance(self) -> None:
@@ -242,7 +252,7 @@ class RealtimeProtocol(SessionProtocol):
         self._conversation = conversation = DefaultConversation(
             out,
             max_items=options.max_items,
-            max_audio_bytes=options.max_kept_audio_bytes,
+            max_bytes=options.max_kept_bytes,
             margin_ms=options.truncation_margin_ms,
         )
         self._buffer = InputBuffer(
@@ -252,7 +262,7 @@ class RealtimeProtocol(SessionProtocol):
             max_bytes=options.max_buffer_bytes,
         )
         self._responses = ResponseTable(out, config, conversation, options)
-        self._transcriptions = Transcriptions(out, options)
+        self._transcriptions = Transcriptions(out, conversation, options)
         self._turns = UserTurns(
             out,
             config,
@@ -306,9 +316,11 @@ class RealtimeProtocol(SessionProtocol):
     def _behind(self) -> bool:
         return self._buffer.behind
 
-    def _hear(self) -> None:
+    def _hear(self) -> int:
+        before_ms = self._buffer.audio_ms
         for happened in self._buffer.hear():
             self._turns.heard(happened)
+        return self._buffer.audio_ms - before_ms
 
     def _advance(self) -> None:
         self._responses.advance()
@@ -325,23 +337,26 @@ class RealtimeProtocol(SessionProtocol):
         if isinstance(event, ev.SessionUpdate):
             self._config.update(event.to_dict()["session"], frame.plain["session"])
             self._turns.settings_changed()
+            self._out.spent_bytes += self._config.size_bytes
             self._out.send(ev.SessionUpdated(session=self._config.echo))
         else:
             self._actions[type(event)](event)
 
     def _create_item(self, event: ev.ConversationItemCreate) -> None:
-        self._conversation.check_room()
         stored = client_item(
             event.item,
             self._conversation,
             new_id=self._out.new_id,
             audio_format=self._config.input_format,
         )
+        self._conversation.check_room(stored)
         self._conversation.add(stored, after=event.previous_item_id)
         self._conversation.done(stored, stored.item)
 
     def _retrieve_item(self, event: ev.ConversationItemRetrieve) -> None:
         item = self._conversation.retrieve(event.item_id)
+        if (stored := self._conversation.find(event.item_id)) is not None:
+            self._out.spent_bytes += stored.weight_bytes + stored.audio_bytes
         self._out.send(ev.ConversationItemRetrieved(item=item))
 
     def _truncate_item(self, event: ev.ConversationItemTruncate) -> None:

@@ -6,6 +6,8 @@ The rules
 * With ``conversation`` ``"none"`` a response is out of band: any number of them (up to the
   server's limit) run beside, with no trace in the conversation, and speech cancels none.
 * Without an id, ``response.cancel`` means the default conversation's.
+* What running responses are given beside the conversation (the last turn's audio, input of their
+  own) is at most ``max_buffer_bytes`` together; one more is refused.
 * A response's own settings hold for that response only. Another voice than the session's is
   refused once there was audio.
 * ``input`` replaces the context; references in it must name items of the conversation.
@@ -16,21 +18,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from realtime_bus import events as ev
 
-from ._audio import to_pcm24
+from ._audio import pcm_bytes_per_byte
 from ._config import RATE_HZ, SessionConfig, check_rate, voice_is_fixed
-from ._conversation import DefaultConversation, StoredItem, client_item
+from ._conversation import DefaultConversation
+from ._items import StoredItem, client_item
 from ._options import ServerOptions
 from ._output_items import ResponseContext
 from ._responders import Output, ResponderRequest
 from ._response import RunningResponse
 from ._usage import Meter
-from ._wire import CancelResponder, EventWriter, InvalidRequest, StartResponder, invalid_value
+from ._wire import (
+    MAX_SETTINGS_BYTES,
+    CancelResponder,
+    EncodedAudio,
+    EventWriter,
+    InvalidRequest,
+    StartResponder,
+    invalid_value,
+)
 
 _T = TypeVar("_T")
+
+_BYTES_OF_AN_ITEM = 64
+"""What it costs to look at one, counted as bytes that are read."""
 
 
 class ResponseTable:
@@ -58,6 +74,7 @@ class ResponseTable:
         self._conversation = conversation
         self._options = options
         self._running: dict[str, RunningResponse] = {}
+        self._given_bytes: dict[str, int] = {}  # beside the conversation, to each that runs
         self._active: RunningResponse | None = None
         self._started = 0
         self.on_ended: Callable[[RunningResponse], None] = lambda _response: None
@@ -87,10 +104,22 @@ class ResponseTable:
         if len(self._running) >= self._options.max_responses:
             message = f"{len(self._running)} responses are running, which is the most."
             raise InvalidRequest("rate_limit_exceeded", message)
+        _check_settings(params)
         context = self._context(params)
         items = list(self._conversation)
         if not isinstance(params.input, UnsetType):
             items = [self._resolve(item, index) for index, item in enumerate(params.input)]
+        heard = _last_user_audio(items, self._options.max_buffer_bytes)
+        given_bytes = heard.pcm_bytes + sum(
+            stored.payload_bytes + stored.kept_bytes
+            for stored in (() if isinstance(params.input, UnsetType) else items)
+            if self._conversation.find(stored.item_id) is not stored
+        )
+        if given_bytes + sum(self._given_bytes.values()) > self._options.max_buffer_bytes:
+            message = "What the running responses are given is too much already; let one finish."
+            raise InvalidRequest("rate_limit_exceeded", message)
+        self._out.spent_bytes += heard.pcm_bytes + _BYTES_OF_AN_ITEM * len(items)
+        decoded = pcm_bytes_per_byte(heard.audio_format) == 1
         session = self._config.realtime
         instructions = _given(params.instructions, session.instructions or "")
         voice = context.voice
@@ -99,7 +128,7 @@ class ResponseTable:
             instructions=instructions,
             modalities=("audio",) if context.spoken else ("text",),
             tools=tuple(_given(params.tools, session.tools or [])),
-            last_user_audio=_last_user_audio(items),
+            last_user_audio=heard.pcm() if decoded else b"",
             voice=voice.id if isinstance(voice, ev.CustomVoice) else voice or "",
             metadata=context.metadata,
             response_index=self._started,
@@ -107,9 +136,11 @@ class ResponseTable:
         )
         response = RunningResponse(context, Meter(items, instructions))
         self._running[context.response_id] = response
+        self._given_bytes[context.response_id] = given_bytes
         if in_conversation:
             self._active, self._started = response, self._started + 1
-        self._out.order(StartResponder(context.response_id, request))
+        encoded = None if decoded else heard
+        self._out.order(StartResponder(context.response_id, request, encoded))
 
     def _context(self, params: ev.ResponseCreateParams) -> ResponseContext:
         """Put a request and the session's settings together."""
@@ -179,7 +210,7 @@ class ResponseTable:
 
     def _forget(self, response: RunningResponse) -> None:
         """Let go of a response that has ended; its responder may still be running."""
-        del self._running[response.response_id]
+        del self._running[response.response_id], self._given_bytes[response.response_id]
         if not response.complete:
             self._out.order(CancelResponder(response.response_id))
         if self._active is response:
@@ -230,10 +261,22 @@ def _given(value: _T | UnsetType, default: _T) -> _T:
     return default if isinstance(value, UnsetType) else value
 
 
-def _last_user_audio(items: list[StoredItem]) -> bytes:
-    """Return the last thing that the user has said, as a responder is given it."""
+def _last_user_audio(items: list[StoredItem], max_bytes: int) -> EncodedAudio:
+    """Return the last thing that the user has said; of very long audio, the end."""
     for stored in reversed(items):
         if stored.audio and not stored.by_model:
             part = next(iter(stored.audio.values()))
-            return to_pcm24(bytes(part.audio), part.audio_format)
-    return b""
+            kept = max_bytes // pcm_bytes_per_byte(part.audio_format) & ~1
+            return EncodedAudio(bytes(part.audio[-kept:]), part.audio_format)
+    return EncodedAudio(b"")
+
+
+def _check_settings(params: ev.ResponseCreateParams) -> None:
+    """Refuse settings that are too large; the input is no setting.
+
+    Raises:
+        InvalidRequest: They are.
+    """
+    if len(msgspec.json.encode(replace(params, input=UNSET))) > MAX_SETTINGS_BYTES:
+        message = f"A response's settings take at most {MAX_SETTINGS_BYTES} bytes as JSON."
+        raise InvalidRequest("event_too_large", message, param="response")

@@ -11,7 +11,8 @@ The rules
   what they send is handled like the first one's. They go when the first has gone.
 * Bounds: with more than `MAX_UNHANDLED_BYTES` received and not handled, reading pauses. With
   more than ``max_outgoing_bytes`` unsent the protocol is held: it handles and speaks nothing
-  until the client has read.
+  until the client has read. A sideband holds nobody: with `LAGGING` times as much it is closed
+  with 1008.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 from anyio import CancelScope, create_task_group, current_time, to_thread
+from msgspec.structs import replace
 
 from realtime_bus import events as ev
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
 _log = get_logger("realtime_bus.server")
 
 _CUT = 1006
+
+LAGGING = 4
+"""How many times ``max_outgoing_bytes`` may be unsent to a sideband before it is closed."""
 
 MAX_UNHANDLED_BYTES = 4 * 1024 * 1024
 """Above it nothing is read until the protocol has caught up; one frame may be larger."""
@@ -179,7 +184,7 @@ class ServerSession:
 
     def _deliver(self, sender: Transport, frame: bytes) -> None:
         self._protocol.receive(frame, sender)
-        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES and not self._paused:
+        if self._protocol.unhandled_bytes > MAX_UNHANDLED_BYTES:  # those that joined since, too
             self._paused = True
             for transport in (self._transport, *self._joined):
                 transport.pause()
@@ -200,6 +205,7 @@ class ServerSession:
 
     def _turn(self) -> Close | None:
         """Let the protocol do what is due, and do what it says; return its order to close."""
+        self._part_with_laggards()
         self._protocol.held = self._transport.buffered_bytes > self._options.max_outgoing_bytes
         self._protocol.tick(current_time())
         for outgoing in self._protocol.drain():
@@ -225,6 +231,12 @@ class ServerSession:
             if client in (None, transport):
                 with suppress(TransportClosed):  # its own reader knows it too
                     transport.send(frame)
+
+    def _part_with_laggards(self) -> None:
+        """Close sidebands that do not read: nobody waits for them, as for the first client."""
+        for transport in self._joined:
+            if transport.buffered_bytes > LAGGING * self._options.max_outgoing_bytes:
+                self._tasks.start_soon(transport.aclose, 1008, "you do not read")
 
     async def _rest(self) -> None:
         """Wait for something to come in, or for the protocol's next deadline."""
@@ -262,7 +274,11 @@ class ServerSession:
         response_id = command.response_id
         try:
             with self._answers[response_id]:
-                async with aclosing(_closable(self._responder.respond(command.request))) as outputs:
+                request = command.request
+                if command.encoded is not None:
+                    pcm = await to_thread.run_sync(command.encoded.pcm)
+                    request = replace(request, last_user_audio=pcm)
+                async with aclosing(_closable(self._responder.respond(request))) as outputs:
                     async for output in outputs:
                         self._protocol.responder_made(response_id, output)
                         self._wake.set()
@@ -290,12 +306,16 @@ class ServerSession:
         words: str | None = None
         try:
             if self._transcriber is not None:
-                write_down = self._transcriber.transcript
-                words = await to_thread.run_sync(write_down, command.turn_index, command.audio)
+                write_down = partial(_write_down, self._transcriber, command)
+                words = await to_thread.run_sync(write_down)
         except Exception as error:  # noqa: BLE001  # anybody's code again
             _log.error("transcriber failed", item_id=command.item_id, **describe(error))
         self._protocol.transcribed(command.item_id, words)
         self._wake.set()
+
+
+def _write_down(transcriber: Transcriber, command: Transcribe) -> str | None:
+    return transcriber.transcript(command.turn_index, command.encoded.pcm())
 
 
 async def _closable(answer: AsyncIterator[Output]) -> AsyncGenerator[Output, None]:

@@ -27,15 +27,19 @@ from realtime_bus.audio import bytes_to_ms
 from realtime_bus.events import translation as tr
 from realtime_bus.events._registry import TRANSLATION
 
-from ._conversation import ItemAudio
 from ._input import InputBuffer
+from ._items import ItemAudio
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
+from ._turns import MAX_ASKED
 from ._vad import SpeechDetector, SpeechStarted
-from ._wire import ClientFrame, Close, InvalidRequest, Transcribe, random_id
+from ._wire import ClientFrame, Close, EncodedAudio, InvalidRequest, Transcribe, random_id
 
 ENGINE_BYTES = 9600
 """200 ms of PCM16 at 24 kHz."""
+
+PIECES_PER_TICK = 16
+"""As much is given back at once: a client that reads slowly has the rest held back."""
 
 
 class TranslationProtocol(SessionProtocol):
@@ -115,17 +119,24 @@ class TranslationProtocol(SessionProtocol):
     def _behind(self) -> bool:
         return self._buffer.behind
 
-    def _hear(self) -> None:
+    def _hear(self) -> int:
+        before_ms = self._buffer.audio_ms
         for happened in self._buffer.hear():
             if isinstance(happened, SpeechStarted):
                 self._start_ms = happened.audio_start_ms
             else:
                 self._end_turn(self._buffer.take(self._start_ms, happened.audio_end_ms))
+        return self._buffer.audio_ms - before_ms
 
     def _end_turn(self, audio: ItemAudio) -> None:
         item_id = self._out.new_id("turn")
-        self._awaited.add(item_id)
-        self._out.order(Transcribe(item_id, self._turns, bytes(audio.audio)))
+        if len(self._awaited) < MAX_ASKED:
+            self._awaited.add(item_id)
+            encoded = EncodedAudio(bytes(audio.audio))
+            self._out.order(Transcribe(item_id, self._turns, encoded))
+        else:
+            message = "Too much waits to be transcribed: the words of a turn are lost."
+            self._out.send(InvalidRequest("rate_limit_exceeded", message).to_event(None))
         self._turns += 1
 
     def transcribed(self, item_id: str, transcript: str | None) -> None:
@@ -142,17 +153,25 @@ class TranslationProtocol(SessionProtocol):
 
     # Speaking
 
+    @property
+    def _ready(self) -> bool:
+        """Whether the engine has something to give back now."""
+        return len(self._engine) >= ENGINE_BYTES or (self._closing and bool(self._engine))
+
     def _deadlines(self) -> list[float]:
-        return [float("-inf")] if self._closing and not self._awaited else []
+        due = self._ready or (self._closing and not self._awaited)
+        return [float("-inf")] if due else []
 
     def _advance(self) -> None:
-        while len(self._engine) >= ENGINE_BYTES or (self._closing and self._engine):
+        for _ in range(PIECES_PER_TICK):
+            if not self._ready:
+                break
             piece = bytes(self._engine[:ENGINE_BYTES])
             del self._engine[:ENGINE_BYTES]
             at_ms = bytes_to_ms(self._given_bytes)
             self._given_bytes += len(piece)
             self._out.send(tr.SessionOutputAudioDelta(delta=piece, elapsed_ms=at_ms))
-        if self._closing and not self._behind:
+        if self._closing and not self._behind and not self._ready:
             if self._buffer.speaking:
                 end_ms = self._buffer.audio_ms
                 self._end_turn(self._buffer.take(self._start_ms, end_ms))

@@ -14,6 +14,8 @@ The rules
   starts.
 * A committed turn is transcribed if the session asks for it at that moment. It takes its time:
   the result may come before or long after the response, and turns may overtake each other.
+* At most `MAX_ASKED` turns, and ``max_buffer_bytes`` of audio, wait to be written down; the
+  transcription of one more fails, with ``rate_limit_exceeded``.
 * One delta with the whole text, then ``completed`` with the duration as usage, as whisper-1
   does; or ``failed``, and the session goes on. What was said is noted in the item.
 """
@@ -27,15 +29,17 @@ from msgspec.structs import replace
 
 from realtime_bus import events as ev
 
-from ._audio import to_pcm24
 from ._config import SessionConfig
-from ._conversation import DefaultConversation, ItemAudio, StoredItem
+from ._conversation import DefaultConversation
 from ._input import InputBuffer
+from ._items import ItemAudio, StoredItem
 from ._options import ServerOptions
 from ._response import RunningResponse
 from ._responses import ResponseTable
 from ._vad import SpeechStarted, SpeechStopped
-from ._wire import EventWriter, InvalidRequest, Transcribe
+from ._wire import EncodedAudio, EventWriter, InvalidRequest, Transcribe
+
+MAX_ASKED = 32
 
 
 class UserTurns:
@@ -184,25 +188,39 @@ class Transcriptions:
 
     Args:
         out: Where events and commands go.
+        conversation: Whose items they are.
         options: The server's knobs.
     """
 
-    def __init__(self, out: EventWriter, options: ServerOptions) -> None:
+    def __init__(
+        self, out: EventWriter, conversation: DefaultConversation, options: ServerOptions
+    ) -> None:
         self._out = out
+        self._conversation = conversation
         self._options = options
-        self._asked: dict[str, StoredItem] = {}
+        self._asked: dict[str, tuple[StoredItem, int]] = {}
+        self._asked_bytes = 0
         self._results: list[tuple[float, int, StoredItem, str | None]] = []
         self._numbers = count()
 
     def ask(self, stored: StoredItem, turn_index: int) -> None:
         """Have a user turn written down."""
-        self._asked[stored.item_id] = stored
-        audio = to_pcm24(bytes(stored.audio[0].audio), stored.audio[0].audio_format)
-        self._out.order(Transcribe(stored.item_id, turn_index, audio))
+        part = stored.audio[0]
+        encoded = EncodedAudio(bytes(part.audio), part.audio_format)
+        full = self._asked_bytes + encoded.pcm_bytes > self._options.max_buffer_bytes
+        if full or len(self._asked) >= MAX_ASKED:
+            message = "Too much waits to be transcribed; send slower."
+            self._failed(stored.item_id, "rate_limit_exceeded", message)
+            return
+        self._asked[stored.item_id] = stored, encoded.pcm_bytes
+        self._asked_bytes += encoded.pcm_bytes
+        self._out.order(Transcribe(stored.item_id, turn_index, encoded))
 
     def take(self, item_id: str, transcript: str | None) -> None:
         """Take a result; None is a failure. The client is told after the configured delay."""
-        if (stored := self._asked.pop(item_id, None)) is not None:
+        if (asked := self._asked.pop(item_id, None)) is not None:
+            stored, pcm_bytes = asked
+            self._asked_bytes -= pcm_bytes
             due_s = self._out.now_s + self._options.transcription_delay_s
             heappush(self._results, (due_s, next(self._numbers), stored, transcript))
 
@@ -223,6 +241,7 @@ class Transcriptions:
         if isinstance(stored.item, ev.MessageItem):
             part = ev.InputAudio(transcript=transcript)
             stored.item = replace(stored.item, content=[part])
+            self._conversation.count(stored)
         item_id, seconds = stored.item_id, stored.audio[0].length_ms / 1000
         self._out.send(
             ev.ConversationItemInputAudioTranscriptionDelta(item_id=item_id, delta=transcript)
@@ -233,12 +252,13 @@ class Transcriptions:
             )
         )
 
-    def _failed(self, item_id: str) -> None:
-        error = ev.TranscriptionError(
-            type="transcription_error",
-            code="audio_unintelligible",
-            message="The audio could not be transcribed.",
-        )
+    def _failed(
+        self,
+        item_id: str,
+        code: str = "audio_unintelligible",
+        message: str = "The audio could not be transcribed.",
+    ) -> None:
+        error = ev.TranscriptionError(type="transcription_error", code=code, message=message)
         self._out.send(
             ev.ConversationItemInputAudioTranscriptionFailed(item_id=item_id, error=error)
         )

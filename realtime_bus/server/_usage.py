@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from realtime_bus import events as ev
 
-from ._conversation import StoredItem
+from ._items import StoredItem
 
 CHARS_PER_TOKEN = 4
 INPUT_MS_PER_TOKEN = 100
@@ -31,13 +31,14 @@ class Meter:
         self._text_in = _tokens(len(instructions), CHARS_PER_TOKEN)
         self._audio_in = self._images_in = 0
         for stored in context:
-            for text in _texts(stored.item):
-                self._text_in += _tokens(len(text), CHARS_PER_TOKEN)
+            item, text_tokens, image_tokens = stored.tokens
+            if item is not stored.item:
+                text_tokens, image_tokens = _text_tokens(stored.item), _image_tokens(stored.item)
+                stored.tokens = stored.item, text_tokens, image_tokens
+            self._text_in += text_tokens
+            self._images_in += image_tokens
             for part in stored.audio.values():
                 self._audio_in += _tokens(part.length_ms, INPUT_MS_PER_TOKEN)
-            if isinstance(stored.item, ev.MessageItem):
-                images = [part for part in stored.item.content if isinstance(part, ev.InputImage)]
-                self._images_in += IMAGE_TOKENS * len(images)
         self._chars_out = 0
         self._ms_out = 0
 
@@ -101,6 +102,15 @@ def _usage(text_in: int, audio_in: int, images_in: int, text_out: int, audio_out
         ),
         output_token_details=ev.OutputTokenDetails(text_tokens=text_out, audio_tokens=audio_out),
     )
+
+
+def _text_tokens(item: ev.Item) -> int:
+    return sum(_tokens(len(text), CHARS_PER_TOKEN) for text in _texts(item))
+
+
+def _image_tokens(item: ev.Item) -> int:
+    parts = item.content if isinstance(item, ev.MessageItem) else []
+    return IMAGE_TOKENS * sum(isinstance(part, ev.InputImage) for part in parts)
 
 
 def _texts(item: ev.Item) -> list[str]:

@@ -7,6 +7,9 @@ The rules
 * The first problem is the answer, a client that repairs one after the other gets there: an
   unknown field is ``unknown_parameter``, a missing one ``missing_required_parameter``,
   everything else ``invalid_value``.
+* An event that is no audio, item or response has at most `MAX_SETTINGS_BYTES`; every event has
+  at most `MAX_VALUES` values (a million unknown fields would cost seconds) and `MAX_ESCAPES`
+  escaped characters: else ``event_too_large``. This is found out before the event is parsed.
 * A null that the schema has no place for counts as left out; where it is required, it is missing.
 * The client's ``event_id`` is found even where the rest is bad, so that the answer can carry it.
 * Events leave in the order in which they were sent, commands to the shell among them.
@@ -27,16 +30,38 @@ from msgspec.structs import force_setattr
 
 from realtime_bus import events as ev
 from realtime_bus.codec import MAX_APPEND_BYTES, Problem
-from realtime_bus.codec._frame import NotAnObject, NotJson
+from realtime_bus.codec._frame import NotAnObject, NotJson, wire_name
 from realtime_bus.codec._read_client import read_client
 from realtime_bus.codec._walk import walk
 from realtime_bus.events import translation
 from realtime_bus.events._registry import REALTIME, WireProtocol
 
+from ._audio import pcm_bytes_per_byte, to_pcm24
 from ._options import ServerOptions
 from ._responders import ResponderRequest
 
 MAX_EVENT_ID_CHARS = 512
+
+MAX_SETTINGS_BYTES = 1024 * 1024
+"""Largest event that brings no media, and most that a session's settings take, as JSON."""
+
+MAX_VALUES = 16_384
+"""Members and elements in one event; a hundred tools with large schemas have some thousands."""
+
+MAX_ESCAPES = 262_144
+"""Backslashes in one event; JSON of two megabytes, as text in an item, has as many."""
+
+_BRINGING_MEDIA = frozenset(
+    {
+        b"input_audio_buffer.append",
+        b"session.input_audio_buffer.append",
+        b"conversation.item.create",
+        b"response.create",
+    }
+)
+_HEAD_BYTES = 4096
+_MAX_MESSAGE_CHARS = 1000
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
 
 # In
 
@@ -53,8 +78,8 @@ class InvalidRequest(Exception):  # noqa: N818  # an answer, not a failure of ou
     def __init__(self, code: str | None, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
-        self.param = param
+        self.message = message[:_MAX_MESSAGE_CHARS]  # what a client has sent may be in it
+        self.param = param if param is None else param[:_MAX_MESSAGE_CHARS]
 
     def to_event(self, event_id: str | None) -> ev.Error:
         """Return the event that tells the client, `event_id` being the client's own."""
@@ -101,26 +126,53 @@ def read_frame(
         protocol: What the client speaks.
         lenient: Forgive unknown fields.
     """
+    if (too_large := _too_large(frame)) is not None:
+        return ClientFrame(too_large)
     try:
         event, problems, plain = read_client(frame, protocol)
     except NotAnObject as reason:
         code = "invalid_json" if isinstance(reason, NotJson) else "invalid_event"
         return ClientFrame(InvalidRequest(code, f"The frame is not an event: {reason}."))
-    if event is not None and (pruned := _without_nulls_at(plain, problems)) != plain:
+    nulls = problems and b"null" in frame
+    if event is not None and nulls and (pruned := _without_nulls_at(plain, problems)) != plain:
         event, problems = walk(pruned, type(event))
     if lenient:
         problems = [problem for problem in problems if problem.kind != "unknown_field"]
     event_id = plain.get("event_id")
     event_id = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
     if event is not None and not problems:
-        return ClientFrame(_beyond_limits(event) or event, event_id, plain)
+        return ClientFrame(_beyond_limits(event, plain) or event, event_id, plain)
     return ClientFrame(_refusal_of(problems[0]), event_id, plain)
+
+
+def _too_large(frame: bytes) -> InvalidRequest | None:
+    """Refuse what would take long to read, by looking at its bytes alone."""
+    if len(frame) <= MAX_VALUES:
+        return None
+    if len(frame) > MAX_SETTINGS_BYTES and (
+        not frame[:_HEAD_BYTES].lstrip().startswith(b"{") or wire_name(frame) not in _BRINGING_MEDIA
+    ):
+        message = f"Events of this kind have at most {MAX_SETTINGS_BYTES} bytes."
+        return InvalidRequest("event_too_large", message)
+    if frame.count(b"\\") > MAX_ESCAPES:
+        message = f"An event has at most {MAX_ESCAPES} escaped characters."
+        return InvalidRequest("event_too_large", message)
+    if frame.count(b",") > MAX_VALUES and _commas_between_values(frame) > MAX_VALUES:
+        return InvalidRequest("event_too_large", f"An event has at most {MAX_VALUES} values.")
+    return None
+
+
+def _commas_between_values(frame: bytes) -> int:
+    """Count the commas that are in no string; a frame of far too many strings has too many."""
+    bare = _ESCAPE.sub(b"", frame) if b"\\" in frame else frame
+    most_quotes = 4 * MAX_VALUES + _HEAD_BYTES  # of name and value, and where there is no comma
+    if bare.count(b'"') > most_quotes:
+        return most_quotes
+    return sum(part.count(b",") for part in bare.split(b'"')[::2])
 
 
 def _without_nulls_at(plain: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
     """Leave out what is null in an object, where that is the problem."""
-    if not problems:
-        return plain
     plain = deepcopy(plain)
     for problem in problems:
         *steps, last = re.findall(r"[^.\[\]]+", problem.path)
@@ -145,7 +197,7 @@ def _refusal_of(problem: Problem) -> InvalidRequest:
     return InvalidRequest(code, message, param=problem.path or None)
 
 
-def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
+def _beyond_limits(event: ev.ClientEvent, plain: dict[str, Any]) -> InvalidRequest | None:
     """Refuse what no single field's type forbids."""
     if len(event.event_id or "") > MAX_EVENT_ID_CHARS:
         return invalid_value("event_id", f"An id has at most {MAX_EVENT_ID_CHARS} characters.")
@@ -155,7 +207,7 @@ def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
         message = f"An append holds at most {MAX_APPEND_BYTES} bytes (15 MiB); send several."
         return invalid_value("audio", message)
     try:  # what JSON can say and we could not say back, such as integers beyond 64 bits
-        event.to_json()
+        msgspec.json.encode(plain)
     except (OverflowError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         message = f"The event holds a value that is out of range: {error}."
         return InvalidRequest("invalid_value", message)
@@ -165,11 +217,37 @@ def _beyond_limits(event: ev.ClientEvent) -> InvalidRequest | None:
 # Out
 
 
+class EncodedAudio(msgspec.Struct, frozen=True):
+    """Audio as a client sent it.
+
+    Attributes:
+        audio: The bytes.
+        audio_format: What they are encoded in.
+    """
+
+    audio: bytes
+    audio_format: ev.AudioFormat | None = None
+
+    @property
+    def pcm_bytes(self) -> int:
+        """How long it is once it is PCM16 at 24 kHz."""
+        return len(self.audio) * pcm_bytes_per_byte(self.audio_format)
+
+    def pcm(self) -> bytes:
+        """Return it as PCM16 at 24 kHz; long audio that is no PCM takes a while."""
+        return to_pcm24(self.audio, self.audio_format)
+
+
 class StartResponder(msgspec.Struct, frozen=True):
-    """Run the responder; feed its output in, and say when it has ended."""
+    """Run the responder; feed its output in, and say when it has ended.
+
+    Audio that is not PCM16 yet is not in the request, but beside it: to decode minutes of it
+    takes a while, and is the shell's, who has threads.
+    """
 
     response_id: str
     request: ResponderRequest
+    encoded: EncodedAudio | None = None
 
 
 class CancelResponder(msgspec.Struct, frozen=True):
@@ -179,11 +257,11 @@ class CancelResponder(msgspec.Struct, frozen=True):
 
 
 class Transcribe(msgspec.Struct, frozen=True):
-    """Write down a user turn (PCM16, 24 kHz), and feed the words in."""
+    """Decode a user turn, write it down, and feed the words in."""
 
     item_id: str
     turn_index: int
-    audio: bytes
+    encoded: EncodedAudio
 
 
 class SendTo(msgspec.Struct, frozen=True):
@@ -219,11 +297,14 @@ class EventWriter:
     Attributes:
         now_s: The clock, as the shell gave it last.
         new_id: Makes an id of a kind (``"item"``, ``"resp"``, ``"event"`` …).
+        spent_bytes: What was worked through since somebody set it to 0: who does much for a
+            short frame adds it here, so that others get their turn.
     """
 
     def __init__(self, new_id: Callable[[str], str] = random_id) -> None:
         self.now_s = 0.0
         self.new_id = new_id
+        self.spent_bytes = 0
         self._queue: list[Outgoing] = []
 
     def send(self, event: ev.ServerEvent, *, to: object = None) -> None:

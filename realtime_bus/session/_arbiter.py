@@ -319,7 +319,7 @@ class Arbiter:
         if self._queue:
             held_until_s = None if next(iter(self._queue)).while_speaking else self._held_until_s()
             waits = [self._occupied_until_s(), held_until_s]
-            deadlines.append(max(each for each in waits if each is not None))
+            deadlines += [max(found)] if (found := [s for s in waits if s is not None]) else []
         return min(deadlines, default=None)
 
     # --- what the server says ----------------------------------------------------------------
@@ -352,6 +352,7 @@ class Arbiter:
         self._replaced_answer = self._replaced_answer and self._conversation.answer_due
         if replaced or (request is not None and request.unwanted):
             self._cancel(response.id)
+        self.advance(now_s)  # one without an id is active for nobody
 
     def _owner(self, response: ev.Response) -> ResponseRequest | None:
         """Find whose response this is, as far as that is sure (rules 3 and 4)."""

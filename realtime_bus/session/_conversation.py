@@ -34,7 +34,7 @@ import msgspec
 
 from realtime_bus import events as ev
 
-from ._settings import ActiveSettings
+from ._settings import ActiveSettings, usable_format
 
 _MAX_RESPONSES, _MAX_ITEMS = 128, 4096
 _T = TypeVar("_T")
@@ -191,7 +191,7 @@ class ConversationState:
             self._include(state)
         own = getattr(getattr(getattr(response, "audio", None), "output", None), "format", None)
         if isinstance(own, ev.AudioFormat):
-            state.audio_format = own
+            state.audio_format = usable_format(own)
         return state
 
     def presume_active(self, response_id: str) -> None:

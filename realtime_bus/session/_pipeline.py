@@ -21,7 +21,7 @@ from realtime_bus.codec import Decoder, encode
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
-from realtime_bus.log import Logger, Repeats, describe, get_logger, place_of
+from realtime_bus.log import Logger, Repeats, describe, get_logger
 from realtime_bus.routing import (
     LIGHT_BYTES,
     OUTGOING,
@@ -319,7 +319,7 @@ class Pipeline:
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""
         event_type = "" if event is None else event.type
-        suppressed = self._failures.due(handler, event_type, type(error).__name__, place_of(error))
+        suppressed = self._failures.due(handler, event_type, error=error)
         if suppressed is not None:
             self.log.error(
                 "a handler failed",
@@ -337,7 +337,8 @@ class Pipeline:
             self.heavy_bytes = 0 if event is None else weight_bytes(event)  # a traceback keeps it
             try:
                 failed = ev.HandlerFailed(handler=handler, event_type=event_type, error=error)
-                self.router.route_heavy(failed)
+                route = self.router.route_heavy if self.heavy_bytes else self.router.route
+                route(failed)
             finally:
                 self.heavy_bytes = heavy_bytes
 
@@ -367,6 +368,8 @@ class Pipeline:
         self.lifecycle.mailbox_empty()
 
     def _emit_closed(self, close: Any) -> None:
+        # nothing follows: a cancelled owner's connection may go on delivering while it closes
+        self._route = self._route_heavy = _drop
         self.emit(ev.Closed(code=close.code, reason=close.reason, clean=close.clean))
         for kind, suppressed in self._failures.rest():
             of_one = zip(("handler", "event_type", "error", "where"), kind, strict=False)
@@ -389,9 +392,8 @@ class Pipeline:
     def abandon(self) -> None:
         """Stop at once: deliver nothing more, and count what waits in mailboxes as dropped."""
         self.lifecycle.abandon()
-        self._route = self._route_heavy = _drop
         self.router.close()
 
 
 def _drop(_event: object) -> None:
-    """Take the place of routing in a session that was left."""
+    """Take the place of routing in a session that has ended."""

@@ -15,7 +15,7 @@ Rules:
    takes over at a quiet moment, between two frames, or at the last moment when none comes. The old
    one may then still bring transcripts, and nothing else.
 5. A truncation of an item that the server was given back as text replaces that text by what was
-   heard of it: there is no audio to cut.
+   heard of it, unseen by others: there is no audio to cut. It is confirmed all the same.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from realtime_bus.errors import (
     CloseInfo,
     ConnectError,
     HostUnreachable,
+    SessionClosed,
     UpgradeRefused,
     UsageError,
 )
@@ -48,6 +49,7 @@ from realtime_bus.transport import Transport
 from ._conversation import ConversationState
 from ._link import Connection, Gap, Link
 from ._pipeline import Pipeline
+from ._requests import SEEN as ANSWERS
 from ._requests import Requests
 from ._responses import Responses
 from ._restore import ItemNames, Restoration, as_item
@@ -60,6 +62,7 @@ FATAL_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "ac
 
 _MAY_PASS = frozenset({408, 425, 429})  # HTTP refusals that are worth another try, besides 5xx
 _CHECK_S = 0.1  # between two looks whether the moment is quiet
+_ITEMS = (ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone)
 _LATE = (
     ev.ConversationItemInputAudioTranscriptionDelta,
     ev.ConversationItemInputAudioTranscriptionCompleted,
@@ -174,7 +177,9 @@ class Recovery:
         self._link: Link = parts.pipeline.link
         self._names = ItemNames()
         self._texts: set[str] = set()  # items that the server was given back as text
-        self._unfinished: set[str] = set()
+        self._unfinished: set[str] = set()  # what the server calls items that it was given back
+        self._own_commands: set[str | None] = set()  # ids of what `_truncate` has sent
+        self._leaving: set[str] = set()  # likewise, of those whose text is being replaced
         self._fatal: ev.ErrorDetails | None = None
         self._tries = 0
         self._live_since_s = anyio.current_time()
@@ -234,6 +239,8 @@ class Recovery:
                 retrying = self._retrying(close, gap)
                 await self._calm_down(close)
                 standby = await retrying(self._attempt)
+            except SessionClosed:  # it was left meanwhile
+                return False
             except Exception as error:  # noqa: BLE001  # what an application's own dial raises is told, too
                 self._give_up(close, error, self._tries - first_try, text_of(error))
         self._scope = None
@@ -315,7 +322,9 @@ class Recovery:
             lost.append(ev.Lost(what="response", id=active, why="it was cut off"))
         answer_due = parts.conversation.connection_lost()
         waiting = {id(event) for event in gap.events()}
-        again, failed = parts.requests.connection_lost(close, lambda event: id(event) in waiting)
+        again, failed = parts.requests.connection_lost(
+            close, lambda event: id(event) in waiting, self._confirmed
+        )
         lost += [
             ev.Lost(what="request", id=event.event_id or "", why=f"{event.type} was not answered")
             for event in failed
@@ -323,6 +332,21 @@ class Recovery:
         asked = parts.responses.connection_lost(close)
         resent = [event.event_id or "" for event in (*again, *asked)]
         return _Loss(lost, again, resent, answer_due)
+
+    def _confirmed(self, command: ev.ClientEvent) -> ev.Event | None:
+        """Return what confirms a command whose own confirmation was lost, or None."""
+        history = self._parts.history
+        if command.event_id in self._own_commands:  # the next connection is told anew
+            return command
+        if history is None or not isinstance(command, ev.ConversationItemCreate):
+            return None
+        item: Any = command.item
+        if isinstance(item, ev.FunctionCallOutputItem):
+            answered = {call.call_id for call in history.calls() if call.output is not None}
+            known = item.call_id in answered
+        else:
+            known = item.id is not None and history.get(item.id) is not None
+        return ev.ConversationItemAdded(item=item) if known else None
 
     # --- the next one ------------------------------------------------------------------------
 
@@ -361,10 +385,10 @@ class Recovery:
                 ready.set()
 
         connection.deliver = take
-        parts.pipeline.start_soon(read)
         standby = _Standby(connection, restoration, held, opener.url)
         taken = False
         try:
+            parts.pipeline.start_soon(read)  # which a session that was left meanwhile refuses
             with anyio.move_on_after(self._policy.restore_timeout_s):
                 await ready.wait()
             self._check(standby)
@@ -413,6 +437,8 @@ class Recovery:
         before.deliver = self._late
         parts.pipeline.start_soon(before.aclose)
         self._names, self._unfinished = restoration.names, restoration.unfinished
+        self._leaving.clear()
+        self._own_commands.clear()
         self._texts = set(restoration.restored)
         parts.pipeline.names = self._names or None
         if self._restores:
@@ -460,25 +486,35 @@ class Recovery:
 
     def _inward(self, route: Callable[[Any], None]) -> Callable[[Any], None] | None:
         """Return what stands before routing; None if nothing needs to."""
-        names, unfinished = self._names, self._unfinished
-        if not names and not unfinished:
+        names = self._names
+        if not (names or self._unfinished or self._leaving):
             return None
 
         def through(event: Any) -> None:
             narrowed: Any = event.narrowed if isinstance(event, Drifted) else event
-            if unfinished and isinstance(narrowed, ev.ConversationItemDone):
-                item_id = getattr(narrowed.item, "id", None)
-                if item_id in unfinished:
-                    unfinished.discard(item_id)  # the end of an item that was restored
-                    if not unfinished:
-                        self._parts.pipeline.route_through(self._inward)
-                    return
-            if isinstance(event, Drifted):
+            if self._is_own(narrowed):
+                if isinstance(narrowed, ANSWERS):
+                    self._parts.requests.observe(narrowed)
+                if not (self._unfinished or self._leaving):
+                    self._parts.pipeline.route_through(self._inward)
+            elif isinstance(event, Drifted):
                 route(Drifted(*map(names.inward, event)))
             else:
                 route(names.inward(event))
 
         return through
+
+    def _is_own(self, event: Any) -> bool:
+        """Tell what answers the recovery alone: an item that was given back, or whose text was."""
+        if isinstance(event, ev.ConversationItemDeleted):
+            own = event.item_id in self._leaving
+            self._leaving.discard(event.item_id)
+            return own
+        item_id = getattr(getattr(event, "item", None), "id", None)
+        own = isinstance(event, _ITEMS) and item_id in self._unfinished
+        if isinstance(event, ev.ConversationItemDone):
+            self._unfinished.discard(item_id or "")
+        return own
 
     def _late(self, frame: bytes) -> None:
         """Take what a connection still brings that was replaced: transcripts alone."""
@@ -500,23 +536,28 @@ class Recovery:
         item = history.get(event.item_id)
         if self.active or item is None:  # it will be given back as far as it was heard
             return None
-        parts, ids = self._parts, [each.id for each in history]
-        position = ids.index(item.id)
-        parts.pipeline.send_nowait(
-            ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item.id)
-        )
+        parts = self._parts
         made: Any = as_item(item)
-        if not isinstance(made, str):
-            there = parts.next_item_id()
-            made = msgspec.structs.replace(made, id=there)
-            behind = ids[position - 1] if position else "root"
-            create = ev.ConversationItemCreate(
-                event_id=parts.next_event_id(), item=made, previous_item_id=behind
-            )
-            self._names.add(item.id, there)
-            parts.pipeline.names = self._names
-            parts.pipeline.route_through(self._inward)
-            parts.pipeline.send_nowait(create)
+        delete = ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item.id)
+        if isinstance(made, str):  # nothing of it was heard: it leaves the conversation
+            parts.pipeline.send_nowait(delete)
+            return None
+        there = parts.next_item_id()
+        create = ev.ConversationItemCreate(
+            event_id=parts.next_event_id(),
+            item=msgspec.structs.replace(made, id=there),
+            previous_item_id=item.id,
+        )
+        self._unfinished.add(there)
+        self._leaving.add(self._names.there(item.id))
+        self._own_commands |= {create.event_id, delete.event_id}
+        parts.pipeline.route_through(self._inward)
+        parts.pipeline.send_nowait(create)
+        parts.pipeline.send_nowait(delete)
+        self._names.add(item.id, there)
+        parts.pipeline.names = self._names
+        parts.pipeline.route_through(self._inward)
+        parts.pipeline.emit(cut)
         return None
 
     # --- before the limit --------------------------------------------------------------------
@@ -572,6 +613,8 @@ class Recovery:
         tries = self._tries
         try:
             return await self._attempt()
+        except SessionClosed:  # it was left meanwhile
+            raise
         except Exception as error:  # noqa: BLE001  # an application's own dial may raise anything
             log = self._parts.pipeline.log
             log.warning("the next connection cannot be opened yet", reason=text_of(error))

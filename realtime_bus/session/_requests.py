@@ -139,13 +139,17 @@ class Requests:
         return next((p for p in self._sent if p.event.type == kind), None)
 
     def connection_lost(
-        self, close: CloseInfo, is_waiting: Callable[[ev.ClientEvent], bool]
+        self,
+        close: CloseInfo,
+        is_waiting: Callable[[ev.ClientEvent], bool],
+        confirmed: Callable[[ev.ClientEvent], ev.Event | None],
     ) -> tuple[list[ev.ClientEvent], list[ev.ClientEvent]]:
         """Decide about every command that a connection has not answered (rule 7).
 
         Args:
             close: How the connection ended.
             is_waiting: Tells whether a command was not sent at all, but waits for the next one.
+            confirmed: Returns what confirms a command although nothing has answered it.
 
         Returns:
             The commands to send again, in order, and those that have failed.
@@ -154,7 +158,9 @@ class Requests:
         failed: list[ev.ClientEvent] = []
         for pending in list(self._sent):
             event = pending.event
-            if isinstance(event, _REPEATABLE) and not is_waiting(event):
+            if (answer := confirmed(event)) is not None:
+                self._settle(pending, answer=answer)
+            elif isinstance(event, _REPEATABLE) and not is_waiting(event):
                 again.append(event)
             elif not is_waiting(event):
                 failed.append(event)

@@ -222,12 +222,12 @@ class ActiveSettings(msgspec.Struct, frozen=True):
     @property
     def input_format(self) -> ev.AudioFormat:
         """How input audio is encoded; PCM16 where the server does not say."""
-        return _format(self._find("audio", "input", "format"))
+        return usable_format(self._find("audio", "input", "format"))
 
     @property
     def output_format(self) -> ev.AudioFormat:
         """How output audio is encoded; PCM16 where the server does not say."""
-        return _format(self._find("audio", "output", "format"))
+        return usable_format(self._find("audio", "output", "format"))
 
     @property
     def turn_detection(self) -> ev.TurnDetection | None:
@@ -258,7 +258,10 @@ class ActiveSettings(msgspec.Struct, frozen=True):
         return getattr(detection, name, None) is not False
 
 
-def _format(found: object) -> ev.AudioFormat:
+def usable_format(found: object) -> ev.AudioFormat:
+    """Return an audio format that can be played, whatever was read."""
+    if isinstance(found, ev.AudioPCM) and not 1000 <= found.rate <= 384_000:
+        return ev.AudioPCM()  # no rate that anything could be played at
     if isinstance(found, ev.AudioPCM | ev.AudioPCMU | ev.AudioPCMA):
         return found
     return ev.AudioPCM()

@@ -113,10 +113,13 @@ class AdaptedTransport:
         Raises:
             TransportClosed: The connection has ended, or the peer stopped reading.
         """
-        if self._info is None and self._unsent.overfull:
-            self._end(CloseInfo(code=1008, reason="the peer does not read", clean=False))
         if self._info is not None:
             raise TransportClosed("the connection has ended", close=self._info)
+        if self._unsent.overfull:
+            unsent = self._unsent.unsent_bytes
+            info = CloseInfo(code=1008, reason="the peer does not read", clean=False)
+            self._end(info)
+            raise TransportClosed(f"{unsent} bytes are unsent: {info.reason}", close=info)
         self._unsent.add([frame])
 
     async def drain(self) -> None:

@@ -1,10 +1,10 @@
 """What stands between a socket and a session: frames to deliver, bytes to write, and a wake-up.
 
 Bounds: a `DeliveryQueue` holds what was parsed from one read (drivers stop reading while frames
-are held), except for transports that are fed by hand, where the application sees ``paused``.
-A `WriteBuffer` holds `MAX_UNSENT_BYTES`: the transport looks at ``overfull`` and gives the
-connection up, because a peer that takes nothing for so long is gone, and dropping single messages
-would bend the conversation. Senders that can wait use ``drain``.
+are held), except for transports that are fed by hand: there, and in a `WriteBuffer`, it is
+`MAX_UNSENT_BYTES`, each frame counting `FRAME_BYTES` more for itself. The transport looks at
+``overfull`` and gives the connection up, because a peer that takes nothing for so long is gone,
+and dropping single messages would bend the conversation. Senders that can wait use ``drain``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ HIGH_WATER_BYTES: Final = 64 * 1024
 MAX_UNSENT_BYTES: Final = 64 * 1024 * 1024
 """Above this much unsent data the peer is taken for dead and the connection is given up: four of
 the protocol's largest events. Dropping single frames would silently bend the conversation."""
+
+FRAME_BYTES: Final = 64
+"""What a frame counts beside its bytes where frames queue up: about what an object costs."""
 
 _JOIN_BYTES: Final = 16 * 1024  # small writes are joined: one system call costs more than the copy
 
@@ -74,7 +77,7 @@ class DeliveryQueue:
 
     @property
     def held_bytes(self) -> int:
-        """How much is held, in bytes."""
+        """How much is held, in bytes; it takes time by their number."""
         return sum(map(len, self._held))
 
     def start(self, deliver: Callable[[bytes], None]) -> None:
@@ -150,7 +153,7 @@ class WriteBuffer:
     @property
     def overfull(self) -> bool:
         """Whether the bound has been crossed."""
-        return self.unsent_bytes > MAX_UNSENT_BYTES
+        return self.unsent_bytes + FRAME_BYTES * len(self._chunks) > MAX_UNSENT_BYTES
 
     @property
     def high(self) -> bool:

@@ -149,8 +149,9 @@ class Connection:
         if writes and not writes[-1]:  # the empty marker that `websockets` ends the stream with
             self._wants_eof = True
             writes.pop()
-        if self._pong and not (congested and self.is_open):
-            writes.insert(0, self._pong)  # ahead of a close frame
+        if self._pong and not congested:
+            if self.is_open or writes:
+                writes.insert(0, self._pong)  # ahead of a close frame, never behind it
             self._pong = b""
         return writes
 

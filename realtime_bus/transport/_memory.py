@@ -4,8 +4,10 @@ Everything happens inside the call that causes it: a frame that is sent has been
 running, unpaused other end when `send` returns. Frames that are sent while the other end delivers
 queue up behind, so that two ends that answer each other do not recurse.
 
-Bound: none while the other end is paused or not yet running; `drain` waits below the high-water
-mark and ``buffered_bytes`` tells.
+Bound: what is held while a session is paused or does not run yet is `MAX_UNSENT_BYTES`, as over a
+socket. Above it the session is taken for stuck, and the connection is given up with 1008; what is
+held comes first when it reads again. `drain` waits below the high-water mark, and
+``buffered_bytes`` tells.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from realtime_bus.errors import CloseInfo, TransportClosed
 
-from ._buffers import HIGH_WATER_BYTES, DeliveryQueue, Signal
+from ._buffers import FRAME_BYTES, HIGH_WATER_BYTES, MAX_UNSENT_BYTES, DeliveryQueue, Signal
 from ._transport import check_close_code
 
 if TYPE_CHECKING:
@@ -25,11 +27,12 @@ class PushTransport:
     """A transport that the application feeds: for connections that it reads itself.
 
     Call `feed` for each message that comes and `end` when there are no more. Frames that are fed
-    before `run`, or while ``paused``, are held without a bound: stop feeding while paused.
+    before `run`, or while ``paused``, are held, up to 64 MiB: better stop feeding while paused.
 
     Args:
         send: Called synchronously with each outgoing frame; it must not block.
-        close: Called once, with code and reason, when the session closes the connection.
+        close: Called once, with code and reason, when the session closes the connection, or has
+            not read for so long that it is given up (1008).
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class PushTransport:
         self._close = close
         self._frames = DeliveryQueue()
         self._changed = Signal()
+        self._held_at_most = 0  # bytes; counting them for each frame would take long
         self._info: CloseInfo | None = None
         self._crash: Exception | None = None
 
@@ -50,7 +54,13 @@ class PushTransport:
     def feed(self, frame: bytes | bytearray | memoryview | str) -> None:
         """Give the session one message; without effect after the end."""
         if self._info is None:
-            self._push([frame.encode() if isinstance(frame, str) else bytes(frame)])
+            data = frame.encode() if isinstance(frame, str) else bytes(frame)
+            self._push([data])
+            self._held_at_most += len(data) + FRAME_BYTES
+            if self._held_at_most > MAX_UNSENT_BYTES:
+                self._held_at_most = self._frames.held_bytes + FRAME_BYTES * len(self._frames)
+                if self._held_at_most > MAX_UNSENT_BYTES:
+                    self._give_up()
 
     def end(
         self, code: int = 1000, reason: str = "", *, error: BaseException | None = None
@@ -128,6 +138,13 @@ class PushTransport:
         """Always 0: what was sent is the application's."""
         return 0
 
+    def _give_up(self) -> None:
+        """End the connection of a session that does not read."""
+        reason = "the session does not read"
+        self.end(1008, reason, error=TimeoutError(reason))
+        if self._close is not None:
+            self._close(1008, reason)
+
     def _push(self, frames: list[bytes]) -> None:
         try:
             self._frames.push(frames)
@@ -150,6 +167,15 @@ class MemoryTransport(PushTransport):
 
     def _give(self, frame: bytes) -> None:
         self.peer.feed(bytes(frame))
+
+    def _give_up(self) -> None:
+        """End both ends; the one that sends is told."""
+        unsent = self._frames.held_bytes
+        reason = "the peer does not read"
+        for end in (self, self.peer):
+            end.end(1008, reason, error=TimeoutError(reason))
+        close = CloseInfo(code=1008, reason=reason, clean=False)
+        raise TransportClosed(f"{unsent} bytes are unsent: {reason}", close=close)
 
     def _end_peer(self, code: int, reason: str) -> None:
         self.peer.end(code, reason)

@@ -99,6 +99,8 @@ class StreamTransport:
         """
         while self._running:  # `aclose` came first and says goodbye
             await self._left.wait()
+        if self._unsent.writing:  # `aclose` was cancelled in the middle of a frame
+            await self.abort()
         if self._ended:
             return self._connection.close_info()
         self._frames.start(deliver)

@@ -128,6 +128,24 @@ async def test_two_classes_of_one_name() -> None:
     assert by_class == [first]
 
 
+async def test_a_name_means_the_events_of_that_name_alone() -> None:
+    """A class derived from one that is registered by its wire name has a name of its own."""
+
+    class Order(ev.AppEvent, tag="shop.order"): ...
+
+    class Rush(Order, tag="shop.rush_order"): ...
+
+    by_name, by_class, by_pattern = list[str](), list[str](), list[str]()
+    async with joined() as (session, _):
+        session.on("shop.order")(lambda event: by_name.append(event.type))
+        session.on(Order)(lambda event: by_class.append(event.type))
+        session.on("shop.*")(lambda event: by_pattern.append(event.type))
+        session.emit(Order())
+        session.emit(Rush())
+    assert by_name == ["shop.order"]
+    assert by_class == by_pattern == ["shop.order", "shop.rush_order"]
+
+
 async def test_handlers_emit_what_other_handlers_get() -> None:
     """An event that is emitted in a handler is delivered there and then, in every mode."""
     trace = list[str]()

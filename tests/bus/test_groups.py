@@ -173,6 +173,15 @@ def test_options_that_cannot_work_are_refused(options: Any, message: str) -> Non
     assert bus.statistics().handlers == []
 
 
+@pytest.mark.parametrize(
+    "options", [{"colour": 1}, {"mode": "fast"}, {"limit": 0}, {"name": "n"}], ids=str
+)
+def test_options_of_an_empty_group_are_checked(options: Any) -> None:
+    """A mistyped option is told, also while the group has no handlers."""
+    with pytest.raises(UsageError):
+        Bus().include(HandlerGroup(), **options)
+
+
 def test_a_mistake_is_told_where_it_is_written() -> None:
     """A group complains when a handler is declared, not when it is included."""
     group = HandlerGroup()

@@ -10,8 +10,10 @@ import anyio
 import pytest
 from rich.console import Console, Group
 
-from realtime_bus import Bus
+from realtime_bus import Bus, Session
 from realtime_bus import events as ev
+from realtime_bus.audio import AudioSink
+from realtime_bus.cli import _demo
 from realtime_bus.cli._demo._conversation import Person, Utterance
 from realtime_bus.cli._demo._record import Record
 from realtime_bus.cli._demo._screen import Scene, folded, screen
@@ -20,7 +22,7 @@ from realtime_bus.server import Spoken
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.sinks import NullSink, WavSink
 
-from ..plugins._wire import Clock, Wire  # noqa: TID252  # tests are no package with a name of its own
+from ..plugins._wire import Clock, Wire, session_on  # noqa: TID252  # tests are no package with a name of its own
 
 pytestmark = pytest.mark.anyio
 
@@ -259,3 +261,36 @@ def test_words_come_as_they_are_said() -> None:
     heard = [said.words_until(at) for at in (0, 100, 200, 300, 400)]
     assert heard == ["", "Wait, ", "Wait, how", "Wait, how much", "Wait, how much rice?"]
     assert Utterance().words_until(0) == ""
+
+
+async def test_a_room_plays_both_voices_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a stream of its own; an interruption silences the assistant's alone."""
+    clock = Clock()
+    opened: list[NullSink] = []
+
+    class Loudspeaker(NullSink):
+        def __init__(self) -> None:
+            super().__init__(clock=clock)
+
+        async def prepare(self, session: Session) -> None:
+            self.open()
+
+        def open(self) -> None:
+            opened.append(self)
+
+    monkeypatch.setattr(_demo, "Speaker", Loudspeaker)
+    record = WavSink(clock=clock)
+    room = _demo._Room(record)
+    assert isinstance(room, AudioSink)
+    async with session_on(room, Interruption(room)) as (_, wire):
+        assert opened == [room._device, room.person]
+        wire.respond()
+        wire.speak(b"\1\2" * 24_000)
+        room.person.write(b"\3\4" * 24_000, item_id="person_0")
+        clock.now_s += 0.25
+        assert room.playing
+        wire.interrupt()
+        assert not room.playing
+        assert room.person.playing
+        assert record.heard == b"\1\2" * 6_000
+    assert not room.person.playing

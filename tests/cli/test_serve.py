@@ -85,7 +85,7 @@ async def test_a_signal_closes_every_client_in_good_order(
             process.send_signal(number)
         with anyio.fail_after(10):
             assert await process.wait() == 0
-        assert anyio.current_time() - begun_s < 5
+        assert anyio.current_time() - begun_s < 8
     assert [client.close.code for client in clients if client.close] == [1001] * CLIENTS
 
 
@@ -108,7 +108,7 @@ async def test_a_second_signal_ends_it_at_once(anyio_backend: str, number: signa
             process.send_signal(number)
             with anyio.fail_after(5):
                 assert await process.wait() == -number
-            assert anyio.current_time() - begun_s < 1
+            assert anyio.current_time() - begun_s < 2.5
 
 
 @pytest.mark.parametrize("key", ["", " "])

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import structlog
 
 from realtime_bus import Bus, Session
 from realtime_bus import events as ev
@@ -149,6 +150,7 @@ async def _run_inside(block: Block) -> None:
             result = eval(compiled(block), scope)  # noqa: S307  # our own pages
             if inspect.isawaitable(result):
                 await result
+            structlog.reset_defaults()  # what is written behind it is not the example's
 
 
 @asynccontextmanager

@@ -50,7 +50,7 @@ STORY = (
     "The water wants salt, a good deal of it, before the pasta goes in, and no oil at all. "
     "Some of that water belongs into the sauce, which it makes smooth."
 )
-STOP = "Stop, please, that will do."
+STOP = "Please stop right there."
 YES = "As you wish."
 WRITTEN = "And the sauce?"
 READ = "Tomatoes, and basil."

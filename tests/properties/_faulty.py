@@ -11,8 +11,8 @@ The profiles, and what has to hold at the end of a schedule:
   had not, in the same order; every request was resolved.
 * ``outliving``: the same faults, but the session reconnects. At the end both conversations are
   equal, except for what was told as lost; every call that is in it was answered once.
-* ``lossy``: events, fields and values are missing, too. Every request was resolved, no call was
-  answered twice.
+* ``lossy``: events, fields and values are missing, too. Every request was resolved; no call was
+  answered twice on one connection.
 """
 
 from __future__ import annotations
@@ -89,8 +89,13 @@ class FaultySchedule:
         pick = random.Random(seed)  # noqa: S311  # a schedule, not secrets
         self.seed = seed
         self.profile = list(PROFILES)[seed % len(PROFILES)]
-        plan = FaultPlan.from_seed(seed, kinds=PROFILES[self.profile], within_s=10)
-        self.plan = FaultPlan(tuple(self._placed(fault, pick) for fault in plan.faults), seed=seed)
+        planned = FaultPlan.from_seed(seed, kinds=PROFILES[self.profile], within_s=10).faults
+        if faults.Drop in PROFILES[self.profile]:  # some connection is to end, in any case
+            ends = FaultPlan.from_seed(seed, kinds=_ENDS, within_s=5).faults[0]
+            planned += (msgspec.structs.replace(ends, connection=1, p=1.0),)
+            if pick.random() < 0.5:  # so that it finds something under way
+                planned += (faults.Delay(latency_s=0.2, jitter_s=0.2),)
+        self.plan = FaultPlan(tuple(self._placed(fault, pick) for fault in planned), seed=seed)
         names = sorted(STEPS)
         count = pick.randint(10, 60)
         self.steps = [(pick.choice(names), pick.randint(0, 11)) for _ in range(count)]
@@ -104,7 +109,7 @@ class FaultySchedule:
         """Have some connections end, but not each of them."""
         if isinstance(fault, faults.Refuse):
             return msgspec.structs.replace(fault, connection=pick.randint(2, 3), p=1.0)
-        if isinstance(fault, _ENDS):
+        if isinstance(fault, _ENDS) and fault.connection is None:
             last = 3 if self.reconnects else 1
             return msgspec.structs.replace(fault, connection=pick.randint(1, last), p=1.0)
         return fault
@@ -118,6 +123,7 @@ class FaultyWorld(World):
         outcomes: How requests were resolved, by the name of what came out of them.
         reconnected: What was told of each connection that took over.
         ended: The session has ended before the schedule had.
+        renamed: The server calls some items otherwise, for it was given them back.
     """
 
     def __init__(self, schedule: FaultySchedule) -> None:
@@ -126,7 +132,9 @@ class FaultyWorld(World):
         self.outcomes: Counter[str] = Counter()
         self.reconnected: list[ev.Reconnected] = []
         self.ended = False
+        self.renamed = False
         self._lines: trio.Nursery
+        self._transport: MemoryTransport
         self._dialled = 0
         self.bus.on(ev.Reconnected)(self.reconnected.append)
 
@@ -142,6 +150,9 @@ class FaultyWorld(World):
                     await self._live(session, self.schedule.steps)
                     self.server.look_at(session.id)
                     self._compare(session)
+                    if (names := session._pipeline.names) is not None:  # the server's own ids
+                        self.renamed = True
+                        self.order = [names.there(item) for item in self.order]
             except (ConnectError, SessionClosed) as error:  # while it was opened
                 self.outcomes[type(error).__name__] += 1
                 self.ended = True
@@ -159,6 +170,7 @@ class FaultyWorld(World):
         self._dialled += 1
         number = self._dialled
         async with self.server.connect_memory() as transport:
+            self._transport = transport
             task_status.started(transport)
             while not self._is_dead(number):  # noqa: ASYNC110  # a virtual clock: it costs nothing
                 await trio.sleep(_PATIENCE_S)
@@ -183,6 +195,8 @@ class FaultyWorld(World):
                     self.steps += 1
                 with trio.move_on_after(LIMIT_S):
                     await self._rest(session, nursery)
+                    while self._behind:
+                        await self._rest(session, nursery)
             except SessionClosed:
                 self.ended = True
             with trio.move_on_after(LIMIT_S):
@@ -191,6 +205,14 @@ class FaultyWorld(World):
             self.hanging = len(nursery.child_tasks)
             nursery.cancel_scope.cancel()
         self.ended = self.ended or session.close_info is not None
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the server has not read or sent all, because it is slow."""
+        if self.ended:
+            return False
+        unsent = [session._transport.buffered_bytes for session in self.server.sessions]
+        return any([self._transport.buffered_bytes, *unsent])
 
     async def awaited(self, reply: Any) -> None:
         """Await a response; whatever becomes of it is noted."""
@@ -225,12 +247,16 @@ class FaultyWorld(World):
         unexpected = set(self.errors) - EXPECTED_ERRORS - _MORE_ERRORS[profile]
         found += [f"error: {code}" for code in unexpected]
         found += [f"late audio of {item}" for item in self.late]
-        found += [f"broke the rule {rule}" for rule in self.violations]
+        excused = set[str]()
+        if any(fired.kind == "half_open" for fired in self.server.faults_fired):
+            excused.add("one-active-response")  # the first one was given up after a time
+        found += [f"broke the rule {rule}" for rule in self.violations if rule not in excused]
         if self.ended:
             return found + self._more_than_was_there()
         found += [f"{call} was not answered" for call in self.calls - set(self.answers)]
-        gone = self._told_as_lost()
-        if [item for item in self.order if item not in gone] != self.server_order:
+        gone = self.lost()
+        ours, theirs = [item for item in self.order if item not in gone], self.server_order
+        if ours != theirs:
             told = f" (lost: {sorted(gone)})" if gone else ""
             found.append(f"client has {self.order}, server has {self.server_order}{told}")
         failed = {"SessionClosed", "RequestTimeout"} & self.outcomes.keys()
@@ -249,7 +275,8 @@ class FaultyWorld(World):
             return []
         return [f"client has {self.order}, server had {self.server_order}"]
 
-    def _told_as_lost(self) -> set[str]:
+    def lost(self) -> set[str]:
+        """Return what the last connection that took over was told not to have."""
         if not self.reconnected:
             return set()
         last = self.reconnected[-1]
@@ -259,11 +286,11 @@ class FaultyWorld(World):
 @contextlib.contextmanager
 def _by_seed(seed: int) -> Iterator[None]:
     """Have everything that is left to chance or to the hour go by a seed and a virtual clock."""
-    run: Any = trio._core._run  # the one way to have tasks scheduled the same again
+    run: Any = trio._core._run  # the one way to have tasks scheduled as before
     state, run._ALLOW_DETERMINISTIC_SCHEDULING = random.getstate(), True
     random.seed(seed)
     run._r.seed(seed)
-    with mock.patch("time.time", lambda: 1_700_000_000.0 + trio.current_time()):
+    with mock.patch("time.time", side_effect=lambda: 1_700_000_000.0 + trio.current_time()):
         try:
             yield
         finally:

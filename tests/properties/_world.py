@@ -113,7 +113,12 @@ class Quiet:
         return await self._transport.run(lambda frame: deliver(self._quieted(frame)))
 
     def _quieted(self, frame: bytes) -> bytes:
-        said = msgspec.json.decode(frame)
+        try:
+            said = msgspec.json.decode(frame)
+        except (ValueError, RecursionError):
+            return frame
+        if not isinstance(said, dict) or "type" not in said:
+            return frame
         if said["type"] in {"response.created", "response.done"}:
             del said["response"]["conversation_id"]
             said["response"]["metadata"] = None
@@ -223,11 +228,16 @@ class World:
 
     def _interrupted(self, event: PlaybackInterrupted) -> None:
         self._cut |= {item.item_id for item in event.items}
+        self._deleted |= {item.item_id for item in event.items if item.action == "deleted"}
         self.seen["interruptions"] += 1
 
     def _heard(self, event: ev.ResponseOutputAudioDelta) -> None:
         if event.item_id in self._cut:
             self.late.append(event.item_id)
+
+    def lost(self) -> set[str]:
+        """Return the items that the server was not given again when it was changed for another."""
+        return set()
 
     def _failed(self, event: ev.HandlerFailed) -> None:
         if "broken" not in event.handler and "broken" not in str(event.error):
@@ -326,7 +336,7 @@ class World:
     async def delete(self, session: Session, nursery: trio.Nursery, number: int) -> None:
         """Take a message of the person's out of the conversation."""
         items = (item.id for item in self.history.of(session) if item.role == "user")
-        found = [item_id for item_id in items if item_id not in self._deleted]
+        found = [item_id for item_id in items if item_id not in self._deleted | self.lost()]
         if found:
             self._deleted.add(found[number % len(found)])
             nursery.start_soon(self.tolerant, session.delete_item, found[number % len(found)])

@@ -237,7 +237,7 @@ def test_an_announced_id_that_a_client_has_taken() -> None:
 
 def test_old_audio_is_let_go() -> None:
     """Above the limit the oldest audio is forgotten; truncation still knows how long it was."""
-    world = World(spoken(1000), spoken(1000), max_kept_audio_bytes=60_000)
+    world = World(spoken(1000), spoken(1000), max_kept_bytes=60_000)
     first, second = _spoken_item(world), _spoken_item(world)
     assert len(_retrieve(world, first).content[0].audio) == 0
     assert len(_retrieve(world, second).content[0].audio) == 48_000

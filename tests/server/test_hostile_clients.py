@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from realtime_bus import events as ev
-from realtime_bus.errors import AuthenticationError, UsageError
+from realtime_bus.errors import AuthenticationError, ConnectError, UsageError
 from realtime_bus.server import EnergyDetector, RealtimeServer, ServerOptions, Text, _guests
 from realtime_bus.server._admission import Accepted, admit
 from realtime_bus.transport._handshake import HttpRefusal, UpgradeRequest
@@ -288,3 +289,30 @@ async def _read_nothing(url: str, *, task_status: Any) -> None:
         client.transport.pause()
         task_status.started(client)
         await client.closed()
+
+
+@pytest.mark.parametrize("connections", [0, 1, 3, 6])
+async def test_a_server_may_be_cancelled_at_any_moment(connections: int) -> None:
+    """Whoever has a session is told 1001, no socket is left open, and nothing has failed."""
+    served = server(pace=1)
+    clients: list[Any] = []
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with served.serve() as bound, contextlib.AsyncExitStack() as silent:
+                for _ in range(connections):
+                    tasks.start_soon(_speak, bound.url_for("m"), clients)
+                    stream = await anyio.connect_tcp(bound.host, bound.port)
+                    await silent.enter_async_context(stream)
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+        assert (served.statistics().open, served.statistics().failed) == (0, 0)
+    assert all(client.close.code == 1001 for client in clients)
+
+
+async def _speak(url: str, clients: list[Any]) -> None:
+    with contextlib.suppress(ConnectError):
+        async with connected(url) as client:
+            await client.until(lambda: client.events or client.close)
+            if client.events:
+                clients.append(client)
+            await client.closed()

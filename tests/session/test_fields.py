@@ -99,6 +99,8 @@ def test_the_protocol_follows_from_the_address() -> None:
     assert (conversing.protocol.name, conversing.kind) == ("realtime", "realtime")
     transcribing = find(None, intent="transcription")
     assert (transcribing.protocol.name, transcribing.kind) == ("realtime", "transcription")
+    with pytest.raises(UsageError, match=r"transcription=Transcription\(model='whisper-1'\)"):
+        find("whisper-1", intent="transcription")
 
 
 OPENAI = "wss://api.openai.com/v1/realtime"

@@ -106,5 +106,5 @@ def test_appending_takes_no_longer_to_a_long_conversation() -> None:
         assert len(order) == count
         return perf_counter() - started_s
 
-    costs_s(1000)
-    assert costs_s(16_000) < 16 * 5 * costs_s(1000)
+    few_s = min(costs_s(1000) for _ in range(5))
+    assert min(costs_s(16_000) for _ in range(3)) < 16 * 8 * few_s

@@ -268,3 +268,21 @@ async def test_what_never_comes_holds_up_nobody(
         assert types(peer) == []
         with anyio.fail_after(2):
             await asked.wait()
+
+
+@pytest.mark.breaks_rules("one-active-response")  # for the checker, nothing has begun
+async def test_a_response_without_an_id_holds_up_nobody() -> None:
+    """Nobody knows when it is over, so the next request goes at once; no part of ours fails."""
+    failed = list[ev.HandlerFailed]()
+    async with joined() as (session, peer):
+        session.on(ev.HandlerFailed)(failed.append)
+        first = session.respond(while_speaking=True)
+        second = session.respond(while_speaking=True)
+        assert len(peer.sent) == 1
+        mark = peer.sent[0].response.metadata
+        peer.say(ev.ResponseCreated(response=ev.Response(metadata=mark)))
+        assert len(peer.sent) == 2
+        peer.say(ev.ResponseDone(response=ev.Response(metadata=mark)))
+        assert first.done
+        assert not second.done
+    assert failed == []

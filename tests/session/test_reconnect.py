@@ -185,7 +185,6 @@ async def test_settings_that_the_next_server_refuses_are_told() -> None:
     assert two.texts() == ["hello"]
 
 
-@pytest.mark.breaks_rules("truncate-assistant-audio-only")
 async def test_a_truncation_of_a_restored_item_leaves_what_was_heard() -> None:
     """There is no audio to cut there: the text is replaced, and keeps its place and its id."""
     one, two = Double(1), Double(2)
@@ -196,11 +195,14 @@ async def test_a_truncation_of_a_restored_item_leaves_what_was_heard() -> None:
         one.say(*one.add(answer))
         await session.send_text("and then")
         await reconnected(session, one)
+        seen: list[str] = []
+        session.on("conversation.item.*")(lambda event: seen.append(event.type))
         session.note_heard("a", heard_ms=1000, generated_ms=2000)
         session.send_nowait(
             ev.ConversationItemTruncate(item_id="a", content_index=0, audio_end_ms=1000)
         )
         await quiet()
+        assert seen == ["conversation.item.truncated"]
         assert two.texts() == ["one two", "and then"]
         assert session.history is not None
         assert next(item.id for item in session.history) == "a"

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
+from benchmarks import fuzz_websocket
 from realtime_bus.errors import MissingExtra, UsageError
-from realtime_bus.transport import Dial, dial, dial_picows
+from realtime_bus.transport import Dial, _frames, dial, dial_picows
 from realtime_bus.transport._connection import Connection
 from realtime_bus.transport._handshake import (
     ConnectionOptions,
@@ -111,6 +112,24 @@ def test_the_short_cut_changes_nothing(
     pieces = [data[a:b] for a, b in pairwise(places)]
     short = told(opened(cutting=True), pieces, close_after)
     assert short == told(opened(cutting=False), pieces, close_after)
+
+
+def test_a_few_streams_of_the_fuzzer(capsys: pytest.CaptureFixture[str]) -> None:
+    """Random streams in random chunks give what the library's own parser gives."""
+    assert fuzz_websocket.main(["--streams", "150", "--seed", "ci"]) == 0
+    assert "150 streams, seed ci: no difference" in capsys.readouterr().out
+
+
+def test_the_fuzzer_finds_a_difference_and_tells_its_seed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A short cut that takes fragmented messages apart is found, and its round runs again."""
+    monkeypatch.setattr(_frames, "_MESSAGES", frozenset({0x01, 0x81, 0x82}))
+    assert fuzz_websocket.main(["--streams", "150"]) == 1
+    seed = capsys.readouterr().out.split("--only ")[1].strip()
+    assert fuzz_websocket.main(["--only", seed]) == 1
+    monkeypatch.undo()
+    assert fuzz_websocket.main(["--only", seed]) == 0
 
 
 @given(st.integers(1, 200), st.integers(0, 200))

@@ -83,7 +83,7 @@ Bus(plugins=[NotAPlugin()])  # E: a plugin without attach
 Bus(plugins=[OddPlugin()])  # E: a plugin that attaches to something else
 bus.connect("m", voise="marin")  # E: no such setting
 bus.connect("m", speed="fast")  # E: a setting of another type
-bus.connect("m", intent="transcription", voice="marin")  # E: no setting of transcriptions
+bus.connect(intent="transcription", voice="marin")  # E: no setting of transcriptions
 bus.connect("m", intent="translation", instructions="x")  # E: no setting of translations
 bus.connect("m", language="de")  # E: a setting of translations alone
 bus.connect("m", intent="dictation")  # E: no such intent

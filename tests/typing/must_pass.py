@@ -214,7 +214,7 @@ async def one_call_of_many() -> None:
         last = session.state
         assert_type(session, Session[Order])
     last.items += 1  # bound: leaving a session swallows nothing
-    async with bus.connect("m", intent="transcription", turn_detection=None) as session:
+    async with bus.connect(intent="transcription", turn_detection=None) as session:
         assert_type(session, Session)
         await session.update(transcription=ev.Transcription(model="whisper-1"))
     async with bus.connect("m", intent="translation", language="de", state=1) as numbered:

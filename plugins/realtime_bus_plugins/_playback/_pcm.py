@@ -7,7 +7,6 @@ and that the device is opened once. PCM16 at 24 kHz passes through untouched; G.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -157,65 +156,67 @@ class FromSession:
         return due
 
 
-def _identity(audio: bytes) -> bytes:
-    return audio
+class ToSession:
+    """Turn recorded PCM16 at 24 kHz into a session's input format."""
+
+    def __init__(self, audio_format: AudioFormat) -> None:
+        self.audio_format = audio_format
+        self._resampler = Resampler(RATE_HZ, _rate_hz(audio_format))
+        encoder = _ENCODERS.get(type(audio_format))
+        self._encode: Callable[[bytes, int], bytes] | None = (
+            getattr(load_audioop(), encoder) if encoder else None
+        )
+
+    def convert(self, pcm: bytes) -> bytes:
+        """Return the audio in the session's format; call it with consecutive audio.
+
+        At another rate it lags by 4 ms (8 ms at 8 kHz).
+        """
+        pcm = self._resampler.feed(pcm)
+        return pcm if self._encode is None else self._encode(pcm, 2)
 
 
-class Recoder:
-    """Turn a stream of one audio format into another; what is in the right one passes untouched."""
+class Recoding:
+    """Turn one audio format into another; what is in the right one passes through untouched.
+
+    Call it with consecutive audio in whole samples. Where the rate changes, what comes out lags.
+    """
 
     def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
         self.source = source
         self.target = target
-        self._half = b""
+        self._same = source == target
+        self._rates_hz = _rate_hz(source), _rate_hz(target)
         self._width = sample_width(source)
-        self._in_hz, self._out_hz = _rate_hz(source), _rate_hz(target)
-        self._resampler = Resampler(self._in_hz, self._out_hz)
-        self._taken = self._given = 0  # samples of either
-        same = source == target
-        self._decode: Callable[[bytes], bytes] = _identity if same else _codec(_DECODERS, source)
-        self._encode: Callable[[bytes], bytes] = _identity if same else _codec(_ENCODERS, target)
-
-    def convert(self, audio: bytes) -> bytes:
-        """Return the audio in the target's format; call it with consecutive audio.
-
-        At another rate it lags by 64 samples of the lower one, and up to 20 ms more where the
-        audio does not come in multiples of that; `flush` gives the rest.
-        """
-        if self.source == self.target:
-            return audio
-        audio = self._half + audio
-        odd = len(audio) % self._width
-        self._half = audio[len(audio) - odd :]
-        made = self._resampler.feed(self._decode(audio[: len(audio) - odd]))
-        self._taken += len(audio) // self._width
-        self._given += len(made) // 2
-        return self._encode(made)
+        self._resampler = Resampler(*self._rates_hz)
+        self._taken = self._made = 0  # samples
+        decoder, encoder = _DECODERS.get(type(source)), _ENCODERS.get(type(target))
+        self._decode: Callable[[bytes, int], bytes] | None = None
+        self._encode: Callable[[bytes, int], bytes] | None = None
+        if not self._same:
+            self._decode = getattr(load_audioop(), decoder) if decoder else None
+            self._encode = getattr(load_audioop(), encoder) if encoder else None
 
     @property
-    def held_ms(self) -> int:
-        """How much was taken and not given yet, rounded up."""
-        held_s = self._taken / self._in_hz - self._given / self._out_hz
-        return 0 if self.source == self.target else math.ceil(held_s * 1000 - 1e-6)
+    def lag_ms(self) -> int:
+        """How much of what was taken is still inside, in milliseconds, rounded up."""
+        from_hz, to_hz = self._rates_hz
+        return max(0, -(-1000 * (self._taken * to_hz - self._made * from_hz) // (from_hz * to_hz)))
+
+    def convert(self, audio: bytes) -> bytes:
+        """Return what comes out of so much more audio."""
+        if self._same:
+            return audio
+        self._taken += len(audio) // self._width
+        pcm = audio if self._decode is None else self._decode(audio, 2)
+        return self._out(self._resampler.feed(pcm))
 
     def flush(self) -> bytes:
-        """Return what is still inside; what follows begins anew."""
-        self._half = b""
-        self._taken = self._given = 0
-        return self._encode(self._resampler.flush())
+        """Return the rest, as if silence followed; what is converted next begins anew."""
+        rest = b"" if self._same else self._out(self._resampler.flush())
+        self._taken = self._made = 0
+        return rest
 
-
-def _codec(table: dict[type, str], audio_format: AudioFormat) -> Callable[[bytes], bytes]:
-    name = table.get(type(audio_format))
-    if name is None:
-        return _identity
-    function: Callable[[bytes, int], bytes] = getattr(load_audioop(), name)
-    return lambda audio: function(audio, 2)
-
-
-class ToSession(Recoder):
-    """Turn recorded PCM16 at 24 kHz into a session's input format."""
-
-    def __init__(self, audio_format: AudioFormat) -> None:
-        super().__init__(AudioPCM(), audio_format)
-        self.audio_format = audio_format
+    def _out(self, pcm: bytes) -> bytes:
+        self._made += len(pcm) // 2
+        return pcm if self._encode is None else self._encode(pcm, 2)

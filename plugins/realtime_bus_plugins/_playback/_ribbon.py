@@ -116,6 +116,10 @@ class Ribbon:
         """Tell whether something has begun to be heard, and is not over."""
         return self._timeline.sounding(now)
 
+    def full(self, now: int) -> bool:
+        """Tell whether more is queued than anybody will hear; see `Timeline.full`."""
+        return self._timeline.full(now)
+
     def remaining(self, now: int) -> int:
         """Return how many samples are still to be heard."""
         return self._timeline.remaining(now)

@@ -17,8 +17,9 @@ The rules:
 6. Milliseconds are rounded down: a truncation may fall short of what was heard by less than a
    millisecond, and never goes beyond it.
 
-The queue itself is unbounded: what was received must be played, and a response's length bounds
-it. Lengths of fully played items are remembered for the last 64.
+What was received must be played, and a response's length bounds it; but a server may send what it
+likes. So a queue is `full` at half an hour or 1024 stretches: whoever writes then drops the audio,
+and says so. Lengths of fully played items are remembered for the last 64.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import NamedTuple
 from realtime_bus.audio import PlayedItem
 
 _REMEMBERED_ITEMS = 64
+_FULL_S, _FULL_STRETCHES = 1800, 1024
 
 
 class _Part(NamedTuple):
@@ -103,6 +105,11 @@ class Timeline:
         else:
             self._queue.append(_Stretch(part, start, self._end))
         return start
+
+    def full(self, now: int) -> bool:
+        """Tell whether so much is queued that nobody will ever listen to it."""
+        long = self.remaining(now) >= _FULL_S * self.rate_hz
+        return long or len(self._queue) >= _FULL_STRETCHES
 
     def flush(self, now: int) -> list[PlayedItem]:
         """Cut everything behind ``now``; return what `positions` would have."""

@@ -14,7 +14,8 @@ The rules
 * The input buffer is measured by the audio that was sent. A commit or clear of ours empties it. A
   turn that the server found takes what lies before its end; what came after stays.
 
-Bounds: the last 4096 event ids, the last 256 events that may be taken back.
+Bounds: the last 4096 event ids, items, parts, calls and responses; the last 256 events that may be
+taken back, and requests for a response.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from msgspec import UNSET
 from realtime_bus import ActiveSettings, ConversationState
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_per_ms, bytes_to_ms
+from realtime_bus_plugins._recent import Recent
 
-_MAX_EVENT_IDS, _MAX_UNDO = 4096, 256
+_MAX_KNOWN, _MAX_UNDO = 4096, 256
 _SPOKEN_PARTS = (ev.OutputAudio, ev.AudioPart)
 _FORMATS = (ev.AudioPCM, ev.AudioPCMU, ev.AudioPCMA)
 _Undo: TypeAlias = Callable[[], None]
@@ -68,29 +70,35 @@ class Observed:
         self.conversation = conversation
         self.settings = ActiveSettings()
         self.started = self.output_buffer = self.spoken = False
-        self.event_ids: dict[str, None] = {}
-        self.answered: set[str] = set()
+        self.event_ids = Recent[str, None](_MAX_KNOWN)
+        self.answered = Recent[str, None](_MAX_KNOWN)
         self._asked: list[ev.ResponseCreate] = []
         self.buffer_ms = 0.0
         self._sent_ms = 0.0
         self._asked_free: list[ev.ResponseCreate] = []
-        self._answers: set[str] = set()  # responses that a request was taken off for
+        self._answers = Recent[str, None](_MAX_KNOWN)  # responses that a request was taken off for
         self._last_error: object = None
         self._updates: list[ev.SessionUpdate] = []  # not confirmed yet
-        self._created: dict[str, Any] = {}  # items of ours, not confirmed yet
-        self._leaving: set[str] = set()  # items that we have deleted, likewise
-        self._truncated: set[str] = set()
-        self._voiced: set[str] = set()  # items with audio of the assistant
-        self._received: dict[tuple[str, int], int] = {}  # its bytes, by item and content index
-        self._formats: dict[str, ev.AudioFormat] = {}  # what they are encoded in, by item
-        self._undo: dict[str, _Undo] = {}
+        self._created = Recent[str, Any](_MAX_KNOWN)  # items of ours, not confirmed yet
+        self._leaving = Recent[str, None](_MAX_KNOWN)  # items that we have deleted, likewise
+        self._truncated = Recent[str, None](_MAX_KNOWN)
+        self._voiced = Recent[str, None](_MAX_KNOWN)  # items with audio of the assistant
+        self._received = Recent[tuple[str, int], int](
+            _MAX_KNOWN
+        )  # its bytes, by item and content index
+        self._formats = Recent[str, ev.AudioFormat](_MAX_KNOWN)  # what they are encoded in, by item
+        self._undo = Recent[str, _Undo](_MAX_UNDO)
 
     def successor(self, settings: ActiveSettings) -> Observed:
         """Return what is to be observed of another connection, on which the session goes on."""
         successor = Observed(self.conversation)
         successor.started, successor.settings = True, settings
         successor.answered = self.answered
-        successor._answers = {*self.conversation.responses}
+        # what was heard as audio may be truncated there, too: the session sees to how
+        successor._voiced, successor._truncated = self._voiced, self._truncated
+        successor._received, successor._formats = self._received, self._formats
+        for response_id in self.conversation.responses:
+            successor._answers[response_id] = None
         return successor
 
     def see(self, event: ev.ServerEvent) -> None:
@@ -103,9 +111,9 @@ class Observed:
         send = self._SENDING.get(type(event))
         undo = None if send is None else send(self, event)
         if event.event_id is not None:
-            _keep(self.event_ids, event.event_id, None, _MAX_EVENT_IDS)
+            self.event_ids[event.event_id] = None
             if undo is not None:
-                _keep(self._undo, event.event_id, undo, _MAX_UNDO)
+                self._undo[event.event_id] = undo
 
     # settings and the input buffer
 
@@ -123,6 +131,7 @@ class Observed:
 
     def _update(self, event: ev.SessionUpdate) -> _Undo:
         self._updates.append(event)
+        del self._updates[:-_MAX_UNDO]
         return lambda: _remove(self._updates, event)
 
     def _append(self, event: ev.InputAudioBufferAppend) -> None:
@@ -164,7 +173,7 @@ class Observed:
         """Requests for a response of the conversation that were not answered yet."""
         for response in self.conversation.responses.values():
             if response.id not in self._answers:
-                self._answers.add(response.id)
+                self._answers[response.id] = None
                 del (self._asked if response.in_conversation else self._asked_free)[:1]
         return self._asked
 
@@ -172,6 +181,7 @@ class Observed:
         own = self.asked
         asked = self._asked_free if is_out_of_band(event) else own
         asked.append(event)
+        del asked[:-_MAX_UNDO]
         return lambda: _remove(asked, event)
 
     def refused(self, error: object) -> None:
@@ -241,38 +251,42 @@ class Observed:
         if find(event.item, "role") == "assistant" and any(
             isinstance(part, _SPOKEN_PARTS) for part in content
         ):
-            self._voiced.add(item_id)
+            self._voice(item_id)
+
+    def _voice(self, item_id: str | None) -> None:
+        if item_id:
+            self._voiced[item_id] = None
 
     def _part(self, event: ev.ResponseContentPartAdded) -> None:
         if isinstance(event.part, _SPOKEN_PARTS):
-            self._voiced.add(event.item_id)
+            self._voice(event.item_id)
 
     def _audio(self, event: ev.ResponseOutputAudioDelta) -> None:
         self.spoken = True
         response = self.conversation.responses.get(event.response_id)
         if response is None or response.in_conversation:
             place = (event.item_id, event.content_index)
-            self._voiced.add(event.item_id)
+            self._voice(event.item_id)
             self._received[place] = self._received.get(place, 0) + len(event.delta)
             audio_format = self.conversation.audio_format_of(event.response_id)
             self._formats[event.item_id] = audio_format
 
     def _deleted(self, event: ev.ConversationItemDeleted) -> None:
-        self._leaving.discard(event.item_id)
-        self._voiced.discard(event.item_id)
+        self._leaving.pop(event.item_id, None)
+        self._voiced.pop(event.item_id, None)
 
     def _create(self, event: ev.ConversationItemCreate) -> _Undo:
         item: Any = event.item
         call_id = item.call_id if isinstance(item, ev.FunctionCallOutputItem) else None
         if call_id is not None:
-            self.answered.add(call_id)
+            self.answered[call_id] = None
         if item.id is not None:
             self._created[item.id] = item
-            self._truncated.discard(item.id)
+            self._truncated.pop(item.id, None)
 
         def undo() -> None:
             self._created.pop(item.id or "", None)
-            self.answered.discard(call_id or "")
+            self.answered.pop(call_id or "", None)
 
         return undo
 
@@ -285,23 +299,23 @@ class Observed:
         output = getattr(item, "type", None) == "function_call_output"
         call_id = getattr(item, "call_id", None) if output else None
         answered = call_id in self.answered
-        self.answered.discard(call_id or "")
-        self._leaving.add(item_id)
+        self.answered.pop(call_id or "", None)
+        self._leaving[item_id] = None
 
         def undo() -> None:
-            self._leaving.discard(item_id)
+            self._leaving.pop(item_id, None)
             if created is not None:
                 self._created[item_id] = created
             if answered and call_id is not None:
-                self.answered.add(call_id)
+                self.answered[call_id] = None
 
         return undo
 
     def _truncate(self, event: ev.ConversationItemTruncate) -> _Undo | None:
         if not self.has_item(event.item_id):
             return None
-        self._truncated.add(event.item_id)
-        return lambda: self._truncated.discard(event.item_id)
+        self._truncated[event.item_id] = None
+        return lambda: _nothing(self._truncated.pop(event.item_id, None))
 
     # tables
 
@@ -347,16 +361,10 @@ class Observed:
     }
 
 
-def _keep(kept: dict[str, _V], key: str, value: _V, limit: int) -> None:
-    kept[key] = value
-    if len(kept) > limit:
-        del kept[next(iter(kept))]
-
-
 def _remove(events: list[_V], event: _V) -> None:
     """Remove this very event: another one may be equal."""
     events[:] = [other for other in events if other is not event]
 
 
-def _nothing() -> None:
+def _nothing(_value: object = None) -> None:
     pass

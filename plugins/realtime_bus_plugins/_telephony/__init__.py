@@ -1,5 +1,6 @@
-"""A phone call's line without I/O, the providers' wire formats, and what is told of a call."""
+"""A phone call's line without I/O, its connection, the providers' formats, and what is told."""
 
+from ._connection import Connection, NoCall, WebSocketLike
 from ._events import (
     CallEnded,
     CallInfo,
@@ -22,13 +23,16 @@ __all__ = [
     "CallInfo",
     "CallStalled",
     "CallStarted",
+    "Connection",
     "DtmfReceived",
     "Happening",
     "Heard",
     "Line",
     "LineProblem",
+    "NoCall",
     "Playout",
     "ProblemKind",
     "Stopped",
     "StreamFormat",
+    "WebSocketLike",
 ]

@@ -7,7 +7,7 @@ public page it was taken from; what a page does not say is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -216,10 +216,11 @@ def at(message: Any, path: Path | None) -> Any:
     """Return what stands at a place in a message, or None."""
     if path is None:
         return None
-    for key in path:
-        if not isinstance(message, dict):
-            return None
-        message = cast("dict[str, Any]", message).get(key)
+    try:
+        for key in path:
+            message = message[key]
+    except (KeyError, TypeError):  # not there, or something else than an object
+        return None
     return message
 
 

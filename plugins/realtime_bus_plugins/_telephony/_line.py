@@ -237,10 +237,9 @@ class Line:
         if silent_s >= self._stall_s and not self._stalled:
             self._stalled = True
             yield CallStalled(silent_s=silent_s)
-        if self.playout is None:
+        if self.playout is None or silent_s >= _ALIVE_S:
             return
-        self.playout.tick()
-        if silent_s < _ALIVE_S and (overdue := self.playout.overdue()):
+        if overdue := self.playout.overdue():
             yield self.problem("mark_lost", f"{len(overdue)} marks did not come back")
             yield Heard(self.playout.come_back(overdue[-1]) or [])
 

@@ -3,8 +3,8 @@
 The rules:
 
 1. Our audio is cut into frames, whoever it comes from: what is left of one piece begins a frame of
-   the next. The rest goes out when somebody says that it is the end (`finish`), or when the line
-   has run dry.
+   the next. The rest goes out when somebody says that it is the end (`finish`): the end of an
+   item's audio, or a line that has run dry (`is_dry`).
 2. Behind the audio stand marks, each with how far in which items it is: when it comes back, that
    was heard, and everything before it, marks that were lost included. Positions are in whole
    milliseconds, rounded down.
@@ -157,10 +157,10 @@ class Playout:
                 break
         return heard
 
-    def tick(self) -> None:
-        """Send what is left of a frame, if the line has run dry."""
-        if not self._waiting and self._clock() >= self._dry_s and (self._rest or self._unmarked):
-            self.finish()
+    @property
+    def is_dry(self) -> bool:
+        """Whether all that was sent must have been played, by the clock."""
+        return not self._waiting and self._clock() >= self._dry_s
 
     def overdue(self) -> list[str]:
         """Return the marks that should have come back long ago, oldest first."""

@@ -40,6 +40,7 @@ RESPONSE_PATIENCE_S = 120.0
 """How long it is kept waiting for the end of a response that has seen all outputs."""
 
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
+_MAX_OWED = 1024  # calls; one response pays for all of them
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +101,7 @@ class FollowUps:
 
     def owe(self, calls: tuple[Call, ...]) -> None:
         """Take note that all calls of a response have been answered."""
-        self.owed += calls
+        self.owed = (*self.owed, *calls)[-_MAX_OWED:]
         self.changes += 1
 
     def release(self, *, busy: bool) -> tuple[Call, ...]:

@@ -28,8 +28,8 @@ The rules (Realtime protocol, function calls and parallel calls):
 9. Another connection takes over with the calls that were written to their end: those go on, and are
    answered there. What was cut off in writing is forgotten, for the server does not know of it.
 
-Memory is bounded: besides rounds with calls at work, the last 64 rounds are known, and the last
-1024 call ids.
+Memory is bounded: besides rounds with calls at work, the last 64 rounds are known, 128 calls of
+each, and the last 1024 call ids. Further calls of a round are answered as too many.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from realtime_bus import ConversationState
 from realtime_bus import events as ev
+from realtime_bus_plugins._recent import Recent
 
 from ._follow_up import Call, CallState, FollowUps
 
@@ -49,7 +50,7 @@ DeclineReason: TypeAlias = Literal["busy", "cancelled", "cut_off"]
 
 _Ending: TypeAlias = Literal["completed", "incomplete", "cancelled", "failed"]
 
-_MAX_ROUNDS, _MAX_CALLS = 64, 1024
+_MAX_ROUNDS, _MAX_CALLS_OF_ROUND, _MAX_CALLS = 64, 128, 1024
 _ENDINGS: dict[Any, _Ending] = {
     "completed": "completed",
     "incomplete": "incomplete",
@@ -147,7 +148,7 @@ class Rounds:
         self._limit = limit
         self._max_waiting = max_waiting
         self._rounds: dict[str, _Round] = {}
-        self._owners: dict[str, str] = {}  # of calls, by call_id: their responses
+        self._owners = Recent[str, str](_MAX_CALLS)  # of calls, by call_id: their responses
         self._waiting: deque[tuple[_Round, Call]] = deque()
         self._running = 0
 
@@ -203,9 +204,7 @@ class Rounds:
     def _item_done(self, event: ev.ResponseOutputItemDone) -> list[Action]:
         # where the server leaves the id out, it can only be the active response's
         key = event.response_id or self._conversation.active_response_id or ""
-        actions = self._include(key)
-        self._take(key, event.item)
-        return [*actions, *self._judge(key)]
+        return [*self._include(key), *self._take(key, event.item), *self._judge(key)]
 
     def _done(self, event: Any) -> list[Action]:
         response = event.response
@@ -217,7 +216,7 @@ class Rounds:
         if found.ending is not None:
             return actions
         for item in response.output:
-            self._take(key, item)
+            actions += self._take(key, item)
         ending = _ENDINGS.get(response.status, "failed")
         self.follow_ups.response_ended(key, well=ending != "failed")
         return [*actions, *self._end(key, ending)]
@@ -257,16 +256,16 @@ class Rounds:
         ]
         return [action for other in left for action in self._end(other, "failed")]
 
-    def _take(self, key: str, item: ev.Item) -> None:
+    def _take(self, key: str, item: ev.Item) -> list[Action]:
         """Note a call; what is said again of one that has not started may add its status."""
         if not isinstance(item, ev.FunctionCallItem) or not item.call_id:
-            return
+            return []
         owner_key = self._owners.get(item.call_id)
         if owner_key is not None:
             owner = self._rounds.get(owner_key)
             known = None if owner is None else owner.calls.get(item.call_id)
             if owner is None or known is None or known.state != "held":
-                return
+                return []
             if owner_key != key:
                 del owner.calls[item.call_id]
         call = Call(
@@ -276,10 +275,13 @@ class Rounds:
             arguments=item.arguments,
             status=item.status,
         )
-        self._round(key).calls[item.call_id] = call
+        calls = self._round(key).calls
+        if len(calls) >= _MAX_CALLS_OF_ROUND and item.call_id not in calls:
+            self._owners[item.call_id] = key
+            return [self._decline(call, "busy")] if self._round(key).in_conversation else []
+        calls[item.call_id] = call
         self._owners[item.call_id] = key
-        if len(self._owners) > _MAX_CALLS:
-            del self._owners[next(iter(self._owners))]
+        return []
 
     # decisions
 

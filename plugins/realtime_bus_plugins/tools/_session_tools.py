@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import inf
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -57,7 +58,8 @@ class SessionTools:
         self._threads = anyio.CapacityLimiter(limit)
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._connected = False
-        self._waiting_since = -1  # the number of changes when the timer was started
+        self._timed = -1  # the number of changes when the timer was set
+        self._timer: anyio.CancelScope | None = None  # one task's, however much changes
 
     def subscribe(self) -> None:
         """Listen to the session."""
@@ -107,16 +109,28 @@ class SessionTools:
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
             self._ACTS[type(action)](self, action)
-        follow_ups = self._rounds.follow_ups
-        if follow_ups.wait_s is not None and self._waiting_since != follow_ups.changes:
-            self._waiting_since = follow_ups.changes
-            self._start(self._wait, follow_ups.changes, follow_ups.wait_s)
+        self._set_timer()
 
-    async def _wait(self, changes: int, wait_s: float) -> None:
+    def _set_timer(self) -> None:
+        follow_ups = self._rounds.follow_ups
+        if self._timed == follow_ups.changes:
+            return
+        self._timed, wait_s = follow_ups.changes, follow_ups.wait_s
+        if self._timer is not None:
+            self._timer.deadline = inf if wait_s is None else anyio.current_time() + wait_s
+        elif wait_s is not None:
+            self._timer = anyio.CancelScope(deadline=anyio.current_time() + wait_s)
+            self._start(self._wait)
+
+    async def _wait(self) -> None:
         """See that what was to come first, and never comes, does not silence the model."""
-        await anyio.sleep(wait_s)
-        if changes == self._rounds.follow_ups.changes:
-            self._act(self._rounds.waited())
+        while self._timer is not None:
+            with self._timer:
+                await anyio.sleep_forever()
+            later = anyio.current_time() < self._timer.deadline  # it was moved meanwhile
+            self._timer = anyio.CancelScope(deadline=self._timer.deadline if later else inf)
+            if not later:
+                self._act(self._rounds.waited())
 
     def _run(self, action: Run) -> None:
         self._scopes[action.call.call_id] = anyio.CancelScope()
@@ -199,7 +213,7 @@ class SessionTools:
     def _report(self, tool: Tool, call: Call, outcome: Outcome) -> None:
         about: dict[str, Any] = {"tool": tool.name, "call_id": call.call_id}
         if outcome.error is not None:
-            suppressed = self._repeats.due(tool.name, type(outcome.error).__name__)
+            suppressed = self._repeats.due(tool.name, error=outcome.error)
             if suppressed is not None:
                 self._log.error("a tool failed", **about, **describe(outcome.error), **suppressed)
             failed = ev.HandlerFailed(

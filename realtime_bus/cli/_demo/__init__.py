@@ -142,6 +142,7 @@ def _settings(options: DemoOptions) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "turn_detection": ev.ServerVad(silence_duration_ms=500),
         "transcription": ev.Transcription(model="gpt-4o-mini-transcribe"),
+        "reconnect": False,  # one conversation, on one connection: a lost one is to be seen
     }
     if options.url is not None:
         fields["instructions"] = (

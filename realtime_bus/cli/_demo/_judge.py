@@ -88,11 +88,13 @@ def judge(record: Record) -> list[Check]:
 
 
 def _checks(record: Record, found: Figures) -> Iterator[Check]:
-    yield Check("the person's two turns were detected", record.turns == 2, f"{record.turns} turns")
+    yield Check(
+        "the person's two turns were detected", record.turns == 2, _count(record.turns, "turn")
+    )
     yield Check(
         "speech interrupted playback once",
         len(record.interruptions) == 1,
-        f"{len(record.interruptions)} interruptions",
+        _count(len(record.interruptions), "interruption"),
     )
     latency = "never" if found.latency_ms is None else f"{found.latency_ms:.2f} ms"
     fast = found.latency_ms is not None and found.latency_ms < MAX_LATENCY_MS
@@ -110,6 +112,10 @@ def _checks(record: Record, found: Figures) -> Iterator[Check]:
     yield _last_reply(record)
     yield Check("the server reported no error", not record.errors, _messages(record.errors))
     yield Check("no handler failed", not record.failures, _failures(record.failures))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _last_reply(record: Record) -> Check:

@@ -145,6 +145,8 @@ class Ear:
             self._return(self.playout.play(1))
             if self.now_ms % 10 == 0:
                 self._happened(list(self.line.tick()))
+                if self.line.playout.is_dry:
+                    self.line.playout.finish()
             self._pump()
 
     def _pump(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
@@ -24,10 +25,16 @@ from realtime_bus.server import (
 )
 from realtime_bus_plugins._playback import ToSession
 from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted
-from realtime_bus_plugins.telephony import CallEnded, DtmfReceived, PhoneCall
+from realtime_bus_plugins.telephony import (
+    VONAGE,
+    CallEnded,
+    DtmfReceived,
+    LineProblem,
+    PhoneCall,
+)
 from tests.server._sounds import speech
 
-from ._phone import Phone, dialled, dtmf, stopped
+from ._phone import Phone, dialled, dtmf, media, stopped
 from ._served import serving
 
 pytestmark = pytest.mark.anyio
@@ -159,3 +166,68 @@ async def test_interruptions_on_several_calls_at_once() -> None:
     early = [heard - cut for cut, heard in found]
     assert min(early) >= 0, "nobody is said to have heard what they have not"
     assert bus.sessions == ()
+
+
+async def test_rubbish_over_a_socket_ends_no_call() -> None:
+    """A message of a megabyte, no JSON, binary noise, a burst: the caller is still heard."""
+    server = RealtimeServer(detector_factory=EnergyDetector)
+    bus = Bus(raise_handler_errors=True)
+    told: list[str] = []
+    bus.on(LineProblem)(lambda event: told.append(event.kind))
+    keys: list[str] = []
+    bus.on(DtmfReceived)(lambda event: keys.append(event.digit))
+
+    async def answer(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with PhoneCall(websocket) as call, server.connect_memory() as transport:
+            async with bus.session(transport, plugins=[call], **call.settings) as session:
+                await session.wait_closed()
+
+    async with serving(application(answer)) as url, dialled(f"{url}/twilio") as phone:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(phone.run)
+            await phone.send(media(bytes(1_000_000), 1))
+            await phone.socket.send("{")
+            await phone.socket.send(b"\xff" * 1000)
+            for number in range(200):
+                await phone.send(media(bytes(160), number))
+            await phone.send(dtmf("7"))
+            await until(lambda: keys == ["7"])
+            await phone.socket.close()  # without a word
+            await until(lambda: not bus.sessions)
+            tasks.cancel_scope.cancel()
+    assert told[:2] == ["too_large", "malformed"]
+
+
+async def test_vonage_over_a_socket() -> None:
+    """Binary messages of exactly 20 ms, both ways, at 24 kHz, with a notification behind each."""
+    server = RealtimeServer(Storyteller(), detector_factory=EnergyDetector)
+    heard: list[bytes] = []
+
+    async def answer(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with PhoneCall(websocket, VONAGE) as call, server.connect_memory() as transport:
+            async with Bus().session(transport, plugins=[call], **call.settings) as session:
+                session.intercept_outgoing(ev.InputAudioBufferAppend, keep)
+                await session.respond()
+                await call.wait_played()
+                await until(lambda: heard)
+
+    def keep(event: ev.ClientEvent, session: Session) -> ev.ClientEvent:
+        assert isinstance(event, ev.InputAudioBufferAppend)
+        heard.append(event.audio)
+        return event
+
+    async with serving(application(answer)) as url, dialled(f"{url}/twilio") as phone:
+        await phone.send({"event": "websocket:connected", "content-type": "audio/l16;rate=24000"})
+        audio = await phone.socket.receive()
+        assert isinstance(audio, bytes)
+        assert len(audio) == 960
+        marked = json.loads(await phone.socket.receive() or "")
+        assert marked == {"action": "notify", "payload": {"mark": "1"}}
+        await phone.socket.send(b"\x01\x00" * 480)
+        await phone.send({"event": "websocket:notify", **marked})
+        while (message := await phone.socket.receive()) is not None:
+            if isinstance(message, str):
+                await phone.send({"event": "websocket:notify", **json.loads(message)})
+    assert b"".join(heard) == b"\x01\x00" * 480
