@@ -23,6 +23,7 @@ import anyio
 import numpy as np
 
 from realtime_bus import Bus
+from realtime_bus import events as ev
 from realtime_bus.server import RealtimeServer, ServerOptions, Voice, VoiceResponder
 from realtime_bus_plugins.devices import Microphone, Speaker
 from realtime_bus_plugins.echo_cancellation import EchoCancellation, EchoCanceller
@@ -229,9 +230,13 @@ async def converse(
     minutes: float,
     cancelling: bool,
     barging_in: bool = True,
+    silence_ms: int = 500,
     speed: float = 4.0,
 ) -> Outcome:
-    """Hold a conversation in a room, and count interruptions."""
+    """Hold a conversation in a room, and count interruptions.
+
+    With ``silence_ms=200`` the assistant answers in mid-sentence: both begin to speak at once.
+    """
     microphone, speaker = Microphone(device), Speaker(device)
     plugins: list[Any] = [microphone, speaker]
     if cancelling:
@@ -256,7 +261,8 @@ async def converse(
             await anyio.sleep(0.01 / speed)
 
     barge_ins = heard = 0
-    async with bus.connect(url):
+    detection = ev.ServerVad(silence_duration_ms=silence_ms)
+    async with bus.connect(url, turn_detection=detection):
         begun_ms = room.now_ms
         end_ms = begun_ms + 60_000 * minutes
         await until(lambda: False, 500)
@@ -287,7 +293,13 @@ async def server(speed: float) -> AsyncGenerator[str, None]:
 
 
 async def conversations(
-    count: int, *, minutes: float, cancelling: bool, barging_in: bool = True, speed: float = 4.0
+    count: int,
+    *,
+    minutes: float,
+    cancelling: bool,
+    barging_in: bool = True,
+    silence_ms: int = 500,
+    speed: float = 4.0,
 ) -> list[Outcome]:
     """Hold conversations in as many rooms at once."""
     outcomes: list[Outcome] = []
@@ -302,6 +314,7 @@ async def conversations(
                 minutes=minutes,
                 cancelling=cancelling,
                 barging_in=barging_in,
+                silence_ms=silence_ms,
                 speed=speed,
             )
         )
@@ -353,6 +366,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--minutes", type=float, default=6.0, help="of conversation, per way")
     arguments.add_argument("--rooms", type=int, default=3, help="at once")
+    arguments.add_argument("--silence-ms", type=int, default=500, help="that ends a turn")
     chosen = arguments.parse_args()
     found = alone()
     print(f"the canceller alone: {found.erle_db:.1f} dB of echo return loss enhancement,")
@@ -365,6 +379,7 @@ def main() -> None:
                 minutes=each if cancelling else each / 4,  # noqa: B023 - run here
                 cancelling=cancelling,  # noqa: B023
                 barging_in=cancelling,  # noqa: B023
+                silence_ms=chosen.silence_ms,
             )
         )
         minutes = sum(outcome.minutes for outcome in outcomes)

@@ -50,6 +50,9 @@ def frames(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
         def __init__(self, *, noise_suppression: bool, **_: bool) -> None:
             assert not noise_suppression  # it does not help a detector of speech
 
+        def set_stream_delay_ms(self, delay_ms: int) -> None:
+            seen.append(("delay", b""))
+
         def process_reverse_stream(self, frame: Any) -> None:
             seen.append(("played", bytes(frame.data)))
 
@@ -104,12 +107,29 @@ def test_an_echo_is_cancelled() -> None:
     assert EchoCanceller().recorded(bytes(480)) == bytes(480)
 
 
+@pytest.mark.usefixtures("_canceller")
+@pytest.mark.parametrize("delay_ms", [40, 150])
+def test_the_delay_of_the_echo_is_found_out(delay_ms: int) -> None:
+    """From the sounds alone, within the first seconds; not while a person speaks over it."""
+    played = echo.spoken(echo.ANSWER)[: 300 * echo.FRAME].reshape(-1, echo.FRAME)
+    person = echo.spoken(echo.REMARKS[0] * 3)[: 300 * echo.FRAME].reshape(-1, echo.FRAME)
+    for said, found in ((person, {None}), (0 * person, set(range(delay_ms, delay_ms + 20)))):
+        canceller, air = EchoCanceller(), echo.Air(delay_ms=delay_ms)
+        for frame, words in zip(played, said, strict=True):
+            canceller.played(frame.tobytes())
+            canceller.recorded((air.carry(frame) + words).astype("<i2").tobytes())
+        assert canceller.delay_ms in found
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_canceller")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_assistant_does_not_interrupt_itself() -> None:
+@pytest.mark.parametrize("silence_ms", [200, 500])
+async def test_the_assistant_does_not_interrupt_itself(silence_ms: int) -> None:
     """Loudspeaker and microphone in one room: only the person interrupts, and is heard."""
-    [with_it] = await echo.conversations(1, minutes=0.25, cancelling=True)
+    [with_it] = await echo.conversations(
+        1, minutes=0.25, cancelling=True, silence_ms=silence_ms, speed=6.0
+    )
     assert with_it.by_itself == 0
     assert 0 < with_it.heard == with_it.barge_ins
 
@@ -118,7 +138,9 @@ async def test_the_assistant_does_not_interrupt_itself() -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_without_cancellation_it_does() -> None:
     """The room is a real one: it takes the echo for the person."""
-    [without] = await echo.conversations(1, minutes=0.15, cancelling=False, barging_in=False)
+    [without] = await echo.conversations(
+        1, minutes=0.15, cancelling=False, barging_in=False, speed=6.0
+    )
     assert without.by_itself >= 2
 
 
