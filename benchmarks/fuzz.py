@@ -419,10 +419,9 @@ def _outcomes(seeds: list[str], processes: int) -> Iterator[tuple[Counter[str], 
         return
     with ProcessPoolExecutor(processes, initializer=_quiet) as pool:
         for future in as_completed([pool.submit(run_round, seed) for seed in seeds]):
+            if future.result()[1] is not None:  # what is not begun need not be
+                pool.shutdown(wait=False, cancel_futures=True)
             yield future.result()
-            if future.result()[1] is not None:
-                pool.shutdown(cancel_futures=True)
-                return
 
 
 if __name__ == "__main__":

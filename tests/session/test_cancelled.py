@@ -13,7 +13,8 @@ import anyio.lowlevel
 import pytest
 from structlog.testing import capture_logs
 
-from realtime_bus import Bus, CloseInfo, InvalidURL, SessionClosed, errors
+from benchmarks import cancel
+from realtime_bus import Bus, CloseInfo, InvalidURL, Reconnect, SessionClosed, errors
 from realtime_bus import events as ev
 from realtime_bus.errors import RealtimeBusError
 from realtime_bus.session import _arbiter
@@ -312,3 +313,42 @@ def test_the_guard_of_the_queue_does_not_spin() -> None:
             assert types(peer) == ["response.create"] * 30
 
     trio.run(main, clock=trio_testing.MockClock(autojump_threshold=0))
+
+
+# --- the next connection ---------------------------------------------------------------------
+
+
+async def test_left_as_the_next_connection_has_just_opened() -> None:
+    """It is closed: a session that was left has no use for it, and nobody else knows it."""
+    first, opening, opened = Peer(), anyio.Event(), list[Slow]()
+    first.say(ev.SessionCreated(session=ev.RealtimeSession(id="sess_1")))
+
+    async def dials(_url: str, **_options: Any) -> Any:
+        if not opened:
+            opened.append(Slow(send=lambda _: None))
+            return first.transport
+        await opening.wait()
+        return opened[0]
+
+    reconnect = Reconnect(first_delay_s=0.0)
+    with capture_logs() as logs, anyio.CancelScope() as scope:
+        async with Bus().connect("ws://127.0.0.1:9/?model=m", dial=dials, reconnect=reconnect):
+            first.hang_up()
+            await quiet()
+            opening.set()  # what waits for it is on its way, and cannot be cancelled any more
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert opened[0].closed
+    assert [line["event"] for line in logs] == ["the connection is lost"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("life", cancel.LIVES)
+@pytest.mark.parametrize("way", cancel.WAYS)
+def test_cancelled_at_any_step(way: str, life: str) -> None:
+    """Nothing hangs or is left, and no cancellation is lost; the command takes every step."""
+    first = 7 + list(cancel.LIVES).index(life)
+    figures = cancel.run(way, life, first=first, every=60)
+    assert figures.found == []
+    assert figures.cancelled >= 2
