@@ -480,26 +480,8 @@ class Recovery:
         """Go over to another connection, between two frames."""
         parts, restoration, held = self._parts, standby.restoration, standby.held
         waiting = [] if self._link.gap is None else self._link.gap.events()
-        standby.connection.deliver = held.put  # until the takeover is over
-        before = self._link.replace(standby.connection)
-        before.deliver = partial(self._late, self._names)
-        parts.pipeline.start_soon(before.aclose)
-        self._names = restoration.names
-        self._hidden = dict.fromkeys(restoration.unfinished, (ev.ConversationItemDone,))
-        self._given = {item_id: restoration.given[item_id] for item_id in restoration.restored}
+        before = self._exchange(standby)
         self._has_audio = any(isinstance(event, ev.InputAudioBufferAppend) for event in waiting)
-        parts.pipeline.names = self._names or None
-        if self._restores:
-            parts.conversation.restored(self._given)
-            if parts.history is not None:
-                parts.history.restored(self._given)
-        for event in (restoration.created, restoration.updated):
-            if event is not None:
-                parts.accept(event)
-        parts.pipeline.intercept_outgoing_once(ev.ConversationItemTruncate, self._truncate)
-        parts.pipeline.route_through(self._inward)
-        self._live_since_s = anyio.current_time()
-        self._note_limit(parts.config())
         cuts = self._send_on(loss.again, waiting, before.close or ABANDONED)
         dropped = 0 if gap is None else gap.dropped_audio
         if dropped:
@@ -525,6 +507,30 @@ class Recovery:
         parts.responses.connection_restored(answer_due=loss.answer_due and self._can_answer)
         self._replaced.set()
         self._replaced = anyio.Event()
+
+    def _exchange(self, standby: _Standby) -> Connection:
+        """Put a connection in the place of the current one, and return that one."""
+        parts, restoration = self._parts, standby.restoration
+        standby.connection.deliver = standby.held.put  # until the takeover is over
+        before = self._link.replace(standby.connection)
+        before.deliver = partial(self._late, self._names)
+        parts.pipeline.start_soon(before.aclose)
+        self._names = restoration.names
+        self._hidden = dict.fromkeys(restoration.unfinished, (ev.ConversationItemDone,))
+        self._given = {item_id: restoration.given[item_id] for item_id in restoration.restored}
+        parts.pipeline.names = self._names or None
+        if self._restores:
+            parts.conversation.restored(self._given)
+            if parts.history is not None:
+                parts.history.restored(self._given)
+        for event in (restoration.created, restoration.updated):
+            if event is not None:
+                parts.accept(event)
+        parts.pipeline.intercept_outgoing_once(ev.ConversationItemTruncate, self._truncate)
+        parts.pipeline.route_through(self._inward)
+        self._live_since_s = anyio.current_time()
+        self._note_limit(parts.config())
+        return before
 
     def _send_on(self, again: list[Any], waiting: list[Any], close: CloseInfo) -> list[Any]:
         """Send what the last connection left; return the truncations of what was given back."""
