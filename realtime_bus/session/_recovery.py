@@ -15,7 +15,8 @@ Rules:
    takes over at a quiet moment, between two frames, or at the last moment when none comes. The old
    one may then still bring transcripts, and nothing else.
 5. A truncation of an item that the server was given back as text replaces that text by what was
-   heard of it: there is no audio to cut.
+   heard of it: there is no audio to cut. It is confirmed in the place of the server.
+6. What a server says before it takes over is held, up to `_MAX_HELD_BYTES`; beyond, it is left.
 """
 
 from __future__ import annotations

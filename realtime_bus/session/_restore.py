@@ -4,8 +4,8 @@ Rules (Realtime protocol, 1.5: there is no resume; a new connection is an empty 
 
 1. The settings come first: all that the server has confirmed, merged.
 2. Then the items, in order, under the ids that they had. The first one shows whether the server
-   takes our ids; where it gives others, `ItemNames` translates both ways from then on, so that an
-   application keeps the ids that it knows.
+   takes our ids; one that says nothing for a while is believed to. Where it gives others,
+   `ItemNames` translates both ways from then on, so that an application keeps those it knows.
 3. What was said is told as text: of a user's audio its transcript, of an answer that was cut off
    what was heard of it. Audio itself cannot be given back, nor a call that was not written to its
    end, nor what an MCP server did: they are lost, and told.

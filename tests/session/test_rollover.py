@@ -238,7 +238,7 @@ async def test_what_cannot_tell_whether_it_is_busy_does_not_prevent_the_rollover
     failed: list[ev.HandlerFailed] = []
     async with calling(one, two, reconnect=HOUR) as (session, _):
         session.on(ev.HandlerFailed)(failed.append)
-        session.busy_while(lambda: bool({}[0]))
+        session.busy_while(lambda: bool({"b": 1}["a"]))
         await session.wait_for(ev.Reconnected)
     assert {type(event.error) for event in failed} == {KeyError}
 
