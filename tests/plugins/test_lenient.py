@@ -17,6 +17,7 @@ from realtime_bus import Bus, Session, decode, narrow
 from realtime_bus import events as ev
 from realtime_bus.audio import AcknowledgedSink
 from realtime_bus.transport import PushTransport
+from realtime_bus_plugins.backchannel import Backchannel
 from realtime_bus_plugins.event_log import EventLog
 from realtime_bus_plugins.history import History
 from realtime_bus_plugins.interruption import Interruption
@@ -115,6 +116,7 @@ def every_plugin() -> list[Any]:
     sinks = [NullSink(), WavSink(), AcknowledgedSink(send=len_of, clear=list)]
     return [
         ProtocolCheck(),
+        Backchannel(sinks[0]),
         EventLog(file=io.StringIO(), level="debug", texts=True),
         *sinks,
         *map(Interruption, sinks),
