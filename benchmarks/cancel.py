@@ -348,9 +348,7 @@ async def _by_scope(
     return None if done or steps.fired else "it was cancelled by nobody"
 
 
-async def _by_task(
-    life: Callable[[], Awaitable[None]], steps: Steps, at: int | None
-) -> str | None:
+async def _by_task(life: Callable[[], Awaitable[None]], steps: Steps, at: int | None) -> str | None:
     accepted = False
 
     async def own() -> None:

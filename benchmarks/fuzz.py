@@ -316,7 +316,9 @@ class _Tap:
         session.on(ev.HandlerFailed)(self._note)
 
     def _note(self, event: ev.HandlerFailed) -> None:
-        if isinstance(event.error, UsageError):  # Backchannel tells of settings it can do nothing with
+        if isinstance(
+            event.error, UsageError
+        ):  # Backchannel tells of settings it can do nothing with
             return
         self.failed.append("".join(traceback.format_exception(event.error)))
 
@@ -408,7 +410,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.write(f"\r{total.total()} frames, {each * 1e6:.0f} us each ")
     shares = ", ".join(f"{count} {kind}" for kind, count in total.most_common())
     took_s = perf_counter() - begun_s
-    print(f"\n{total.total()} frames, seed {options.seed}: nothing found in {took_s:.0f} s ({shares})")
+    print(
+        f"\n{total.total()} frames, seed {options.seed}: nothing found in {took_s:.0f} s ({shares})"
+    )
     return 0
 
 

@@ -191,7 +191,10 @@ def _hours(count: int, first: int, processes: int, minutes: float) -> int:
     for name, number in sorted(total.items()):
         print(f"  {name:40} {number:>8}")
     quarter = max(1, len(memory) // 4)
-    early, late = slice(quarter, 2 * quarter) if len(memory) > 3 else slice(None), slice(-quarter, None)
+    early, late = (
+        slice(quarter, 2 * quarter) if len(memory) > 3 else slice(None),
+        slice(-quarter, None),
+    )
     for name, seen in (("objects", objects), ("resident MiB", memory)):
         was, is_now = statistics.median(seen[early]), statistics.median(seen[late])
         print(f"  {name:40} {was:.1f} in the second quarter, {is_now:.1f} in the last")

@@ -13,7 +13,13 @@ import anyio
 import pytest
 
 from realtime_bus import CloseInfo
-from realtime_bus.server import EnergyDetector, RealtimeServer, ResponderRequest, ServerOptions, Speech
+from realtime_bus.server import (
+    EnergyDetector,
+    RealtimeServer,
+    ResponderRequest,
+    ServerOptions,
+    Speech,
+)
 from realtime_bus.server._session import ServerSession
 
 from ._caller import CALLS
