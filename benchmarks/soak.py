@@ -128,7 +128,8 @@ def hour(seed: int, *, hour_s: float = _HOUR_S) -> Hour:
     async def main() -> None:
         nonlocal world
         world = _faulty.FaultyWorld(schedule)
-        options = msgspec.structs.replace(world.server._options, session_life_s=1200.0)
+        knobs = world.server._options  # noqa: SLF001  # the world's own
+        options = msgspec.structs.replace(knobs, session_life_s=1200.0)
         world.server._options = options  # noqa: SLF001  # the world's own has no such knob
         failed: list[str] = []
         world.bus.on(ev.ReconnectFailed)(lambda event: failed.append(event.reason))

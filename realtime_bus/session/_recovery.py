@@ -240,7 +240,7 @@ class Recovery:
             except Exception as error:  # noqa: BLE001  # what an application's own dial raises is told, too
                 self._give_up(close, error, self._tries - first_try, text_of(error))
             finally:
-                # tenacity keeps its actions, and with them this session, as long as the thread lives
+                # tenacity keeps its actions, and with them this session, in its thread
                 retrying.iter_state.reset()
         self._scope = None
         if standby is None:
