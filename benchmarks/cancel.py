@@ -8,8 +8,8 @@ again, cancelled after the first, second, third … turn of the event loop, unti
 Rules:
 
 1. Ways: a cancel scope on asyncio and on trio, and asyncio's own ``task.cancel()``, which comes
-   once and must not get lost. ``asyncio`` counts callbacks of the loop, ``trio`` steps of tasks; the
-   server's are among them, so every moment between two of the session's own is met.
+   once and must not get lost. ``asyncio`` counts callbacks of the loop, ``trio`` steps of tasks.
+   The server's are among them, so every moment between two of the session's own is met.
 2. Lives: a whole one (opening, confirming, sending, requesting, responding with a tool, streaming,
    closing), one that loses its connection and recovers, one whose connection cannot be had again
    at first, and one that rolls over.
@@ -100,7 +100,7 @@ def _bus(*, tools: bool = False) -> Bus:
     return Bus(plugins=plugins, log_errors=False)
 
 
-async def _whole(server: RealtimeServer, url: str) -> None:
+async def _whole(server: RealtimeServer, url: str) -> None:  # noqa: ARG001  # as all lives
     async with _bus(tools=True).connect(url, instructions="Be short.", reconnect=False) as session:
         await session.send_text("Hello.")
         await session.update(instructions="Be shorter.")
@@ -154,7 +154,7 @@ async def _refused(server: RealtimeServer, url: str) -> None:
     await _lost(server, url, dial=dials)
 
 
-async def _rolled(server: RealtimeServer, url: str) -> None:
+async def _rolled(server: RealtimeServer, url: str) -> None:  # noqa: ARG001  # as all lives
     policy = Reconnect(session_limit_s=8.0)
     bus = _bus()
     async with bus.connect(url, instructions="Long.", reconnect=policy) as session:
@@ -176,9 +176,11 @@ class Clock:
         self._ahead_s = 0.0
 
     def jump(self, seconds: float) -> None:
+        """Let so much pass."""
         self._ahead_s += seconds
 
     def now_s(self) -> float:
+        """Tell the time."""
         return time.monotonic() + self._ahead_s
 
 
@@ -210,12 +212,15 @@ class Steps:
         self._cancel: Callable[[], object] | None = None
 
     def begin(self, at: int | None, cancel: Callable[[], object]) -> None:
+        """Count from now on, and cancel after that step; None: never."""
         self.taken, self.fired, self._at, self._cancel = 0, False, at, cancel
 
     def end(self) -> None:
+        """Cancel no more."""
         self._cancel = None
 
     def step(self) -> None:
+        """Count one."""
         if self._cancel is None:
             return
         self.taken += 1
@@ -224,8 +229,8 @@ class Steps:
             cancel, self._cancel = self._cancel, None
             cancel()
 
-    # of trio's instruments
     def after_task_step(self, _task: object) -> None:
+        """Count one, as an instrument of trio's."""
         self.step()
 
     @contextmanager
@@ -239,7 +244,7 @@ class Steps:
 
         with (
             mock.patch.object(asyncio.Handle, "_run", counted),
-            mock.patch.object(asyncio.BaseEventLoop, "time", lambda _: clock.now_s()),
+            mock.patch.object(asyncio.BaseEventLoop, "time", lambda _: clock.now_s()),  # noqa: PT008  # it goes on
         ):
             yield
 
@@ -348,9 +353,7 @@ async def _by_scope(
     return None if done or steps.fired else "it was cancelled by nobody"
 
 
-async def _by_task(
-    life: Callable[[], Awaitable[None]], steps: Steps, at: int | None
-) -> str | None:
+async def _by_task(life: Callable[[], Awaitable[None]], steps: Steps, at: int | None) -> str | None:
     accepted = False
 
     async def own() -> None:

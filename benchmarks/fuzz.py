@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import random
 import re
 import sys
@@ -65,7 +64,7 @@ _TYPES: dict[str, type[ev.Event]] = {
 # Frames as a server might send them
 
 
-def _made(node: Any, rng: random.Random, name: str = "") -> Any:
+def _made(node: Any, rng: random.Random, name: str = "") -> Any:  # noqa: PLR0911  # a table of types
     """Return plain data of a type; ids are few, so that events are about the same things."""
     kind = type(node)
     if kind is inspect.StructType:
@@ -245,7 +244,7 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _compare(value: Any, plain: Any, path: str) -> None:
+def _compare(value: Any, plain: Any, path: str) -> None:  # noqa: C901, PLR0912  # a table of types
     if isinstance(value, msgspec.Struct):
         _compare_fields(value, plain, path)
     elif isinstance(value, ev.UnknownObject):
@@ -316,7 +315,9 @@ class _Tap:
         session.on(ev.HandlerFailed)(self._note)
 
     def _note(self, event: ev.HandlerFailed) -> None:
-        if isinstance(event.error, UsageError):  # Backchannel tells of settings it can do nothing with
+        if isinstance(
+            event.error, UsageError
+        ):  # Backchannel tells of settings it can do nothing with
             return
         self.failed.append("".join(traceback.format_exception(event.error)))
 
@@ -364,7 +365,7 @@ def run_round(seed: str) -> tuple[Counter[str], str | None]:
     number = -1
     try:
         decoded: list[ev.Event] = []
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(frames):  # noqa: B007  # told in a finding
             decoded.append(event := decode(frame))
             repr(event)
             kinds[check(frame, event)] += 1
@@ -408,7 +409,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.write(f"\r{total.total()} frames, {each * 1e6:.0f} us each ")
     shares = ", ".join(f"{count} {kind}" for kind, count in total.most_common())
     took_s = perf_counter() - begun_s
-    print(f"\n{total.total()} frames, seed {options.seed}: nothing found in {took_s:.0f} s ({shares})")
+    print(
+        f"\n{total.total()} frames, seed {options.seed}: nothing found in {took_s:.0f} s ({shares})"
+    )
     return 0
 
 

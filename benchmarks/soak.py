@@ -128,7 +128,8 @@ def hour(seed: int, *, hour_s: float = _HOUR_S) -> Hour:
     async def main() -> None:
         nonlocal world
         world = _faulty.FaultyWorld(schedule)
-        options = msgspec.structs.replace(world.server._options, session_life_s=1200.0)
+        knobs = world.server._options  # noqa: SLF001  # the world's own
+        options = msgspec.structs.replace(knobs, session_life_s=1200.0)
         world.server._options = options  # noqa: SLF001  # the world's own has no such knob
         failed: list[str] = []
         world.bus.on(ev.ReconnectFailed)(lambda event: failed.append(event.reason))
@@ -191,7 +192,10 @@ def _hours(count: int, first: int, processes: int, minutes: float) -> int:
     for name, number in sorted(total.items()):
         print(f"  {name:40} {number:>8}")
     quarter = max(1, len(memory) // 4)
-    early, late = slice(quarter, 2 * quarter) if len(memory) > 3 else slice(None), slice(-quarter, None)
+    early, late = (
+        slice(quarter, 2 * quarter) if len(memory) > 3 else slice(None),
+        slice(-quarter, None),
+    )
     for name, seen in (("objects", objects), ("resident MiB", memory)):
         was, is_now = statistics.median(seen[early]), statistics.median(seen[late])
         print(f"  {name:40} {was:.1f} in the second quarter, {is_now:.1f} in the last")

@@ -264,14 +264,17 @@ class Recovery:
         first_try = self._tries
         standby: _Standby | None = None
         with anyio.CancelScope() as self._scope:
+            retrying = self._retrying(close, gap)
             try:
-                retrying = self._retrying(close, gap)
                 await self._calm_down(close)
                 standby = await retrying(self._attempt)
             except SessionClosed:  # it was left meanwhile
                 return False
             except Exception as error:  # noqa: BLE001  # what an application's own dial raises is told, too
                 self._give_up(close, error, self._tries - first_try, text_of(error))
+            finally:
+                # tenacity keeps its actions, and with them this session, in its thread
+                retrying.iter_state.reset()
         self._scope = None
         if standby is None:
             return False

@@ -36,6 +36,8 @@ def test_a_command_that_is_named_exists(command: str, only: str) -> None:
 def test_every_line_names_what_shows_it() -> None:
     """No row of a table of guarantees goes without."""
     tables = _PAGE.partition("## Last results")[0]
-    rows = [line for line in tables.splitlines() if line.startswith("| ") and "Shown by" not in line]
+    rows = [
+        line for line in tables.splitlines() if line.startswith("| ") and "Shown by" not in line
+    ]
     assert len(rows) > 30
     assert [row for row in rows if "`tests/" not in row and "`python -m" not in row] == []
