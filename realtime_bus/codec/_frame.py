@@ -98,7 +98,7 @@ def parse(frame: bytes) -> Any:
     """Parse a frame or a part of one, leniently if it is not too large for that.
 
     Raises:
-        NotAnObject: It is no JSON.
+        NotAnObject: It is nested too deeply, or (`NotJson`) no JSON.
     """
     try:
         return msgspec.json.decode(frame)
@@ -107,7 +107,7 @@ def parse(frame: bytes) -> Any:
     except ValueError as error:  # msgspec's errors, and bytes that are no UTF-8
         if len(frame) > _LENIENT_BYTES:
             reason = f"it is not JSON: {error}"
-            raise NotAnObject(reason) from None
+            raise NotJson(reason) from None
         return _parse_leniently(frame)
 
 

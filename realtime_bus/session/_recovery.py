@@ -428,10 +428,10 @@ class Recovery:
                 ready.set()
 
         connection.deliver = take
-        parts.pipeline.start_soon(read)
         standby = _Standby(connection, restoration, held, opener.url)
         taken = False
         try:
+            parts.pipeline.start_soon(read)  # which a session that was left meanwhile refuses
             timeout_s = self._policy.restore_timeout_s
             first_s = min(_FIRST_S, timeout_s / 2)
             for within_s in (first_s, timeout_s - first_s):

@@ -348,7 +348,7 @@ async def test_a_server_that_repeats_the_key(
         bus = Bus()
         bus.on(ev.Error)(lambda event: heard.append(event.error.message))
         url = f"ws://127.0.0.1:{port}/"
-        async with bus.connect(url, api_key=KEY, dial=dial) as session:
+        async with bus.connect(url, api_key=KEY, dial=dial, reconnect=False) as session:
             stream = session.stream(ev.ResponseDone)
             with pytest.raises(RequestRejected, match=r"provided: \*\*\*\.") as rejected:
                 await session.update(instructions="x")
