@@ -462,10 +462,12 @@ class Reply:
         self._timeout_s = timeout_s
         self._settled = anyio.Event()
         self._deltas = responses.read(request)
-        finalize(self, responses.unread, request).atexit = False
+        given_up = finalize(self, responses.unread, request)
+        given_up.atexit = False
         settled = self._settled.set
 
         def on_settled() -> None:
+            given_up.detach()  # the request's error may hold this reply, by its traceback
             responses.unread(request)
             settled()
 

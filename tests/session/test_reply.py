@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+from weakref import ref
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from realtime_bus import (
@@ -206,3 +208,21 @@ async def test_an_injected_response_is_still_recognised() -> None:
         assert not reply.done
         session.inject(kept[0])
         assert reply.done
+
+
+async def test_a_reply_that_failed_keeps_nothing_alive() -> None:
+    """Its error's traceback holds the reply; that must not hold the session for ever."""
+    kept: list[ref[object]] = []
+
+    async def ask() -> None:
+        async with joined() as (session, peer):
+            kept.append(ref(session))
+            reply = session.respond()
+            peer.say(refusal(peer.sent[0].event_id))
+            with pytest.raises(RequestRejected):
+                await reply
+
+    await ask()
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+    assert kept[0]() is None
