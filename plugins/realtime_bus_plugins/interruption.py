@@ -254,7 +254,8 @@ class _Attached:
     def _delivered(self, event: ev.ResponseOutputAudioDelta) -> None:
         if self._machine.delivered(event) and self._announcing < _MAX_ANNOUNCED:
             place = self._place(event.item_id)
-            over_s = inf if place is None else _over_s(place)
+            # one that is so short that it is over already, was heard
+            over_s = time.perf_counter() if place is None else _over_s(place)
             self._announcing += 1
             self.session.start_soon(self._announce_once, event, self._machine.generation, over_s)
 

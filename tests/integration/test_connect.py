@@ -254,7 +254,7 @@ async def test_the_server_going_away_closes_the_session() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(serve)
         await listening.wait()
-        async with bus.connect(addresses[0]) as session:
+        async with bus.connect(addresses[0], reconnect=False) as session:
             stop.set()
             close = await session.wait_closed()
     assert close.code == 1001
