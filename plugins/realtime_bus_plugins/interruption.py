@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from math import inf
 from typing import NamedTuple
 
 import anyio

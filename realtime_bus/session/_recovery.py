@@ -586,7 +586,9 @@ class Recovery:
         deleted = isinstance(event, ev.ConversationItemDeleted)
         named: Any = event if deleted else getattr(event, "item", None)
         item_id: Any = getattr(named, "item_id" if deleted else "id", None)
-        kinds = self._hidden.get(item_id, ()) if isinstance(item_id, str) else ()
+        kinds: tuple[type, ...] = ()
+        if isinstance(item_id, str):
+            kinds = self._hidden.get(item_id, ())
         if not isinstance(event, kinds):
             return False
         if isinstance(event, kinds[-1]):
