@@ -586,10 +586,8 @@ class Recovery:
         deleted = isinstance(event, ev.ConversationItemDeleted)
         named: Any = event if deleted else getattr(event, "item", None)
         item_id: Any = getattr(named, "item_id" if deleted else "id", None)
-        kinds: tuple[type, ...] = ()
-        if isinstance(item_id, str):
-            kinds = self._hidden.get(item_id, ())
-        if not isinstance(event, kinds):
+        kinds = self._hidden.get(item_id) if isinstance(item_id, str) else None
+        if kinds is None or not isinstance(event, kinds):
             return False
         if isinstance(event, kinds[-1]):
             del self._hidden[item_id]
