@@ -60,4 +60,6 @@ async def main(url: str, how: str) -> None:
 
 
 if __name__ == "__main__":
+    # a shell's background job, as CI may be, ignores SIGINT, and Python then does the same
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     anyio.run(main, sys.argv[1], sys.argv[3], backend=sys.argv[2])

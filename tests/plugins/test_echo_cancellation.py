@@ -124,11 +124,10 @@ def test_the_delay_of_the_echo_is_found_out(delay_ms: int) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_canceller")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("silence_ms", [200, 500])
-async def test_the_assistant_does_not_interrupt_itself(silence_ms: int) -> None:
+async def test_the_assistant_does_not_interrupt_itself() -> None:
     """Loudspeaker and microphone in one room: only the person interrupts, and is heard."""
     [with_it] = await echo.conversations(
-        1, minutes=0.25, cancelling=True, silence_ms=silence_ms, speed=6.0
+        1, minutes=0.25, cancelling=True, silence_ms=500, speed=6.0
     )
     assert with_it.by_itself == 0
     assert 0 < with_it.heard == with_it.barge_ins
