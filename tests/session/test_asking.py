@@ -103,6 +103,7 @@ async def test_a_stream_left_by_break_stops_listening() -> None:
 
 
 @pytest.mark.breaks_rules("*")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("how", ["answered", "closed", "cancelled"])
 async def test_thousands_may_wait(how: str) -> None:
     """Three thousand queued requests cost ten times as much as three hundred, or little more."""

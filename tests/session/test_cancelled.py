@@ -349,6 +349,6 @@ async def test_left_as_the_next_connection_has_just_opened() -> None:
 def test_cancelled_at_any_step(way: str, life: str) -> None:
     """Nothing hangs or is left, and no cancellation is lost; the command takes every step."""
     first = 7 + list(cancel.LIVES).index(life)
-    figures = cancel.run(way, life, first=first, every=60)
+    figures = cancel.run(way, life, first=first, every=90)
     assert figures.found == []
     assert figures.cancelled >= 2
