@@ -65,11 +65,11 @@ class SoundServer:
         options = ("-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no")
         loads = [option for module in modules for option in ("-L", module)]
         self.process = subprocess.Popen(
-            ["pulseaudio", *options, "--disable-shm=yes", "--log-level=error", *loads],  # noqa: S607
+            ["pulseaudio", *options, "--disable-shm=yes", "--log-level=error", *loads],  # noqa: S607  # where the system has it
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while subprocess.run(["pactl", "info"], capture_output=True, check=False).returncode:  # noqa: S607
+        while subprocess.run(["pactl", "info"], capture_output=True, check=False).returncode:  # noqa: S607  # where the system has it
             time.sleep(0.05)
         # a null sink that nobody listens to plays in blocks of two seconds
         self._keepers = [_parec(name) for name in ("spk", "room")]
@@ -87,7 +87,7 @@ class SoundServer:
 def _parec(name: str) -> subprocess.Popen[bytes]:
     options = ("--format=s16le", f"--rate={_MONITOR_HZ}", "--channels=1", "--raw")
     return subprocess.Popen(
-        ["parec", f"--device={name}.monitor", "--latency-msec=5", *options],  # noqa: S607
+        ["parec", f"--device={name}.monitor", "--latency-msec=5", *options],  # noqa: S607  # where the system has it
         stdout=subprocess.PIPE,
     )
 
@@ -234,7 +234,7 @@ def draining(rounds: int = 5) -> None:
                     time.sleep(0.001)
                 underruns = speaker.underruns
                 if way == "aborted":  # as it was done before
-                    stream = speaker._keeper.stream  # noqa: SLF001
+                    stream = speaker._keeper.stream  # noqa: SLF001  # the raw stream, to look beneath
                     assert stream is not None
                     stream.close()
                 speaker.close()

@@ -377,8 +377,8 @@ def main() -> None:
             lambda: conversations(
                 chosen.rooms,
                 minutes=each if cancelling else each / 4,  # noqa: B023 - run here
-                cancelling=cancelling,  # noqa: B023
-                barging_in=cancelling,  # noqa: B023
+                cancelling=cancelling,  # noqa: B023  # awaited before the next turn
+                barging_in=cancelling,  # noqa: B023  # awaited before the next turn
                 silence_ms=chosen.silence_ms,
             )
         )

@@ -384,7 +384,7 @@ async def _measure(
     assert world.stdout is not None
 
     async def hear() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(await world.stdout.readline())  # type: ignore[union-attr]
+        found: dict[str, Any] = json.loads(await world.stdout.readline())  # type: ignore[union-attr]  # a pipe was asked for
         return found
 
     model_port = (await hear())["model_port"]

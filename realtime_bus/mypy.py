@@ -61,7 +61,7 @@ def _check(context: MethodSigContext) -> FunctionLike:
             context.api.fail(complaint, text, code=ARG_TYPE)  # mypy prints repeated ones once
             types[index] = AnyType(TypeOfAny.from_error)
     # pyright knows its parameters in part alone: mypy has them of a type that hides from mypyc
-    return signature.copy_modified(arg_types=types)  # pyright: ignore[reportUnknownMemberType]
+    return signature.copy_modified(arg_types=types)  # pyright: ignore[reportUnknownMemberType]  # mypy's own types
 
 
 def _texts(context: MethodSigContext) -> Iterator[tuple[int, StrExpr]]:

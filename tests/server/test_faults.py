@@ -234,7 +234,7 @@ def test_events_that_nobody_knows_and_events_twice() -> None:
     """They come before the event and after it, and each fault is counted once."""
     wire = Wire(faults.Unknown(count=2), faults.Duplicate(count=2))
     *strange, first, second, third = wire.send(delta())
-    assert {told(each).type for each in strange} == {"response.hologram.delta"}  # type: ignore[union-attr]
+    assert {told(each).type for each in strange} == {"response.hologram.delta"}  # type: ignore[union-attr]  # each is told: none is None
     assert (len(strange), first, second, third) == (2, delta(), delta(), delta())
     assert wire.kinds == ["unknown", "duplicate"]
 

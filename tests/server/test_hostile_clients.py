@@ -155,7 +155,7 @@ def judged(host: str = "127.0.0.1:8765", bound: str = "127.0.0.1", **given: Any)
     [
         ("https://evil.example", "127.0.0.1:8765", "127.0.0.1"),
         ("https://evil.example", "localhost:8765", "127.0.0.1"),
-        ("http://evil.example:8765", "evil.example:8765", "0.0.0.0"),  # noqa: S104
+        ("http://evil.example:8765", "evil.example:8765", "0.0.0.0"),  # noqa: S104  # as a server is bound; nothing listens
         ("http://127.0.0.1.evil.example", "127.0.0.1", "127.0.0.1"),
         ("https://evil.example", "10.0.0.9:8765", "10.0.0.9"),
         ("null", "127.0.0.1", "127.0.0.1"),
@@ -177,7 +177,7 @@ def test_a_page_of_another_site_is_refused(origin: str, host: str, bound: str) -
         ("http://127.0.0.1:8765", "127.0.0.1:8765", "127.0.0.1"),
         ("http://[::1]:3000", "[::1]:8765", "::1"),
         ("http://app.localhost", "localhost:8765", "localhost"),
-        ("http://10.0.0.9:5173", "10.0.0.9:8765", "0.0.0.0"),  # noqa: S104
+        ("http://10.0.0.9:5173", "10.0.0.9:8765", "0.0.0.0"),  # noqa: S104  # as a server is bound; nothing listens
         ("http://box.lan", "box.lan:8765", "box.lan"),
     ],
 )

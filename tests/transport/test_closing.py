@@ -263,7 +263,7 @@ async def test_tls_that_ends_without_a_goodbye(
         raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's, not Django's
         if reset:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        await anyio.aclose_forcefully(stream.transport_stream)  # type: ignore[attr-defined]
+        await anyio.aclose_forcefully(stream.transport_stream)  # type: ignore[attr-defined]  # anyio types it as any stream
 
     heard: list[bytes] = []
     async with listen(handle, tls=server_tls) as port:

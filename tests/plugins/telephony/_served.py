@@ -40,7 +40,7 @@ async def serving(app: Any) -> AsyncGenerator[str]:
                 raise
 
         async def run() -> None:
-            await serve(watched, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+            await serve(watched, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # hypercorn types ASGI more narrowly
 
         tasks.start_soon(run)
         try:

@@ -337,7 +337,7 @@ async def test_a_session_that_is_lost_is_an_error() -> None:
     websocket.say(started())
     with pytest.raises(SessionClosed):
         async with PhoneCall(websocket):
-            raise SessionClosed("lost", close=ev.Closed())  # type: ignore[arg-type]
+            raise SessionClosed("lost", close=ev.Closed())  # type: ignore[arg-type]  # as good as a CloseInfo here
     assert websocket.closed == 1
 
 
@@ -535,13 +535,13 @@ async def test_a_session_that_takes_nothing_loses_the_oldest() -> None:
             sending.set()
             await held.wait()
 
-        session.append_audio = wait  # type: ignore[method-assign]
+        session.append_audio = wait  # type: ignore[method-assign]  # a session that waits
         websocket.say(media(bytes(160), 1))
         await sending.wait()
         websocket.say(*(media(bytes(160), number) for number in range(2, 21)))
         await until(lambda: call.dropped_bytes >= 160 * 14)
         assert call.dropped_bytes == 160 * 14, "one is being sent, five wait"
-        told = [(each.kind, each.count) for each in happened.events[1:]]  # type: ignore[attr-defined]
+        told = [(each.kind, each.count) for each in happened.events[1:]]  # type: ignore[attr-defined]  # all of one class
         assert told == [("dropped", 1), ("dropped", 10)]
         held.set()
 
@@ -632,7 +632,7 @@ async def test_vonage_at_16_khz_speaks_pcm16_with_the_session() -> None:
         assert {len(each) for each in websocket.sent if isinstance(each, bytes)} == {640}
         for number in range(1, 6):
             websocket.say({"event": "websocket:notify", "payload": {"mark": str(number)}})
-            await until(lambda: call.positions()[0].played_ms > 20 * (number - 1))  # noqa: B023
+            await until(lambda: call.positions()[0].played_ms > 20 * (number - 1))  # noqa: B023  # awaited before the next number
             assert call.positions()[0].played_ms <= 20 * number
         websocket.say({"event": "websocket:notify", "payload": {"mark": "6"}})
         await until(lambda: not call.playing)
