@@ -43,6 +43,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_ApiKey = Annotated[
+    str | None, typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY.")
+]
+_ApiKeyFrom = Annotated[
+    str | None,
+    typer.Option(help="The environment variable that has the key for --url.", metavar="VARIABLE"),
+]
+_Backend = Annotated[str, typer.Option(help="asyncio or trio.", callback=known_backend)]
+
 _PLAIN = dict(zip("✓✗✂●○…→·█░─", "+x|*-.>-#.-", strict=True))
 
 
@@ -164,19 +173,9 @@ def demo(  # noqa: PLR0913  # each is an option of the command
         str | None,
         typer.Option(help="A real provider's wss:// address, or a model's name for OpenAI."),
     ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
-    ] = None,
-    api_key_from: Annotated[
-        str | None,
-        typer.Option(
-            help="The environment variable that has the key for --url.", metavar="VARIABLE"
-        ),
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="asyncio or trio.", callback=known_backend)
-    ] = "asyncio",
+    api_key: _ApiKey = None,
+    api_key_from: _ApiKeyFrom = None,
+    backend: _Backend = "asyncio",
     web: Annotated[
         bool, typer.Option("--web", help="Talk yourself, in a web page on this machine.")
     ] = False,
@@ -260,16 +259,8 @@ def talk(  # noqa: PLR0913  # each is an option of the command
     url: Annotated[
         str | None, typer.Option(help="A provider's wss:// address; default: the local server.")
     ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY."),
-    ] = None,
-    api_key_from: Annotated[
-        str | None,
-        typer.Option(
-            help="The environment variable that has the key for --url.", metavar="VARIABLE"
-        ),
-    ] = None,
+    api_key: _ApiKey = None,
+    api_key_from: _ApiKeyFrom = None,
     instructions: Annotated[str | None, typer.Option(help="What the assistant is told.")] = None,
     voice: Annotated[str | None, typer.Option(help="The assistant's voice.")] = None,
     microphone: Annotated[
@@ -295,9 +286,7 @@ def talk(  # noqa: PLR0913  # each is an option of the command
             help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
         ),
     ] = View.auto,
-    backend: Annotated[
-        str, typer.Option(help="asyncio or trio.", callback=known_backend)
-    ] = "asyncio",
+    backend: _Backend = "asyncio",
 ) -> None:
     """Talk with the assistant: microphone, loudspeaker, and the whole agent between them.
 
@@ -392,9 +381,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
             metavar="FILE|SEED", help="What goes wrong: a plan (TOML or JSON), or one by a seed."
         ),
     ] = None,
-    backend: Annotated[
-        str, typer.Option(help="asyncio or trio.", callback=known_backend)
-    ] = "asyncio",
+    backend: _Backend = "asyncio",
 ) -> None:
     """Run the local server: the Realtime protocol's other side, without a key or a network.
 

@@ -7,7 +7,8 @@ recovery (the next connection); all ← session (the facade) ← plugin ← cont
 from ._context import SessionContext
 from ._conversation import ConversationState, ItemState, ResponseState
 from ._plugin import Plugin, check_plugins
-from ._recovery import Opener, Reconnect
+from ._policy import Reconnect
+from ._recovery import Opener
 from ._responses import Reply
 from ._session import Session, SessionStatistics
 from ._settings import (

@@ -37,7 +37,8 @@ from realtime_bus.routing import Registry, declarations
 
 from ._pipeline import Pipeline
 from ._plugin import Plugin
-from ._recovery import Opener, Reconnect
+from ._policy import Reconnect
+from ._recovery import Opener
 from ._session import Session
 from ._settings import SessionKind, settings_request
 

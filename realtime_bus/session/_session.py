@@ -46,7 +46,8 @@ from realtime_bus.routing import (
 
 from ._conversation import ConversationState
 from ._pipeline import Pipeline
-from ._recovery import FATAL_CODES, Opener, Parts, Reconnect, Recovery
+from ._policy import FATAL_CODES, Reconnect
+from ._recovery import Opener, Parts, Recovery
 from ._requests import ANSWERED, ITEM_ID_PREFIX, Pending, Requests, error_details
 from ._requests import SEEN as ANSWERS
 from ._responses import RESPONSE_TIMEOUT_S, Reply, Responses, not_sent
