@@ -301,8 +301,11 @@ class _Place(NamedTuple):
 
 
 def _over_s(place: _Place) -> float:
-    """Return when an item will have been heard to its end, at the earliest."""
-    return time.perf_counter() + (place.ahead_ms + place.length_ms) / 1000
+    """Return when an item will have been heard to its end, at the earliest.
+
+    That is up to a millisecond before its place says: what was played is rounded down.
+    """
+    return time.perf_counter() + (place.ahead_ms + place.length_ms - 1) / 1000
 
 
 async def _fail(error: BaseException) -> None:

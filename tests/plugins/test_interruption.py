@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import Any
 
 import anyio
@@ -464,6 +466,23 @@ async def test_what_the_application_flushed_never_started(sink: NullSink, clock:
 async def test_a_short_item_that_is_over_before_anybody_looked_was_heard() -> None:
     """The loop was busy while the item played: it is announced all the same."""
     sink = NullSink()
+    async with session_on(sink, Interruption(sink)) as (session, wire):
+        started = session.wait_for(PlaybackStarted, timeout_s=5)
+        wire.respond()
+        wire.speak(SECOND[:96])
+        while sink.playing:
+            pass
+        assert (await started).item_id == "a"
+
+
+async def test_a_short_item_that_was_looked_at_late_was_heard() -> None:
+    """What was played is rounded down: the item ends up to a millisecond before its place says."""
+    readings = itertools.count()
+
+    def clock() -> float:  # the item has played for 0.9 ms when somebody looks
+        return time.perf_counter() + (0.0009 if next(readings) > 2 else 0.0)
+
+    sink = NullSink(clock=clock)
     async with session_on(sink, Interruption(sink)) as (session, wire):
         started = session.wait_for(PlaybackStarted, timeout_s=5)
         wire.respond()
