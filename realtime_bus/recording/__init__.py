@@ -15,11 +15,19 @@ from ._format import (
     Sent,
     Told,
 )
+from ._comparison import Change, Difference, DifferenceKind
+from ._plan import Selector
 from ._reading import Recording, RecordingError
+from ._replay import ReplayReport, replay, run_replay
+from ._replay_sink import ReplaySink
+from ._replay_transport import ReplayTransport
 from ._writing import RecordingWriter
 
 __all__ = [
     "FORMAT_VERSION",
+    "Change",
+    "Difference",
+    "DifferenceKind",
     "Ended",
     "Flushed",
     "Header",
@@ -30,6 +38,12 @@ __all__ = [
     "Recording",
     "RecordingError",
     "RecordingWriter",
+    "ReplayReport",
+    "ReplaySink",
+    "ReplayTransport",
+    "Selector",
     "Sent",
     "Told",
+    "replay",
+    "run_replay",
 ]
