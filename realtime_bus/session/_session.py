@@ -45,9 +45,10 @@ from realtime_bus.routing import (
 )
 
 from ._conversation import ConversationState
+from ._handover import Parts
 from ._pipeline import Pipeline
 from ._policy import FATAL_CODES, Reconnect
-from ._recovery import Opener, Parts, Recovery
+from ._recovery import Opener, Recovery
 from ._requests import ANSWERED, ITEM_ID_PREFIX, Pending, Requests, error_details
 from ._requests import SEEN as ANSWERS
 from ._responses import RESPONSE_TIMEOUT_S, Reply, Responses, not_sent
