@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -116,9 +117,12 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Show what differs from the defaults, and of the key only that there is one."""
-        plain = {name: getattr(self, name) for name in self.__struct_fields__}
-        if plain["api_key"] is not None:
-            plain["api_key"] = "***"
-        default = {f.name: f.default for f in msgspec.structs.fields(self)}
-        shown = (f"{name}={value!r}" for name, value in plain.items() if value != default[name])
+        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"ServerOptions({', '.join(shown)})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # rich, of an exception's locals
+        """Yield the same, a field each."""
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                yield field.name, "***" if field.name == "api_key" else value

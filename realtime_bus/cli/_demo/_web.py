@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import webbrowser
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,6 +42,9 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"WebOptions(host={self.host!r}, port={self.port}, url={self.url!r})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # rich, of an exception's locals
+        yield from (("host", self.host), ("port", self.port), ("url", self.url))
 
 
 async def run_web(options: WebOptions, say: Callable[[str], object]) -> None:
