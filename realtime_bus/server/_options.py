@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -120,9 +119,11 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
         shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"ServerOptions({', '.join(shown)})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # rich, of an exception's locals
-        """Yield the same, a field each."""
-        for field in msgspec.structs.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                yield field.name, "***" if field.name == "api_key" else value
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # rich, of an exception's locals
+        """Return the same, field by field."""
+        changed = [
+            field.name
+            for field in msgspec.structs.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return [(name, "***" if name == "api_key" else getattr(self, name)) for name in changed]

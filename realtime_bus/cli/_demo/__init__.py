@@ -7,7 +7,7 @@ told at the end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -68,8 +68,8 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"DemoOptions(url={self.url!r}, short={self.short})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # rich, of an exception's locals
-        yield from (("url", self.url), ("short", self.short))
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # rich, of an exception's locals
+        return [("url", self.url), ("short", self.short)]
 
 
 async def run_demo(options: DemoOptions) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import webbrowser
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,8 +43,8 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"WebOptions(host={self.host!r}, port={self.port}, url={self.url!r})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, object]]:  # rich, of an exception's locals
-        yield from (("host", self.host), ("port", self.port), ("url", self.url))
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # rich, of an exception's locals
+        return [("host", self.host), ("port", self.port), ("url", self.url)]
 
 
 async def run_web(options: WebOptions, say: Callable[[str], object]) -> None:
