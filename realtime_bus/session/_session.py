@@ -385,6 +385,15 @@ class Session(Generic[StateT]):
         """When it was delivered, on the clock of `time.perf_counter`, in seconds."""
         return self._pipeline.frame_time_s
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Reads the event loop's time in seconds, as `anyio.current_time` does, but sooner.
+
+        What is decided by time goes by it: in a test, or when a recording is replayed, it may be
+        virtual.
+        """
+        return self._pipeline.clock
+
     # --- sending -----------------------------------------------------------------------------
 
     def send_nowait(self, event: ev.ClientEvent) -> bool:
