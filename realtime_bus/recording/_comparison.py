@@ -5,9 +5,10 @@ Rules:
 1. What is compared are acts: commands that are sent, events that the application emits, handlers
    that fail. Audio that is sent is not: nobody speaks in a replay.
 2. An act of now corresponds to one of then that is of the same kind, about the same thing (the
-   call that is answered, the item that is cut), and within `_WINDOW_US`: to the first that says
-   the same, whatever came in between. One that says something else corresponds at once if what it
-   is about leaves no doubt; otherwise when the recording's answer is due, or at the end.
+   call that is answered, the item that is cut), and within `_WINDOW_US` of where the recording is:
+   to the nearest that says the same, and to one that is left to the recording only if there is no
+   other. One that says something else corresponds at once if what it is about leaves no doubt;
+   otherwise when the recording's answer is due, or at the end.
 3. What a client makes up is no difference: ids of commands and of items, and the mark that a
    request for a response bears. They are learned from what corresponds: what the recording's
    server says of an old id is said of the new one, and what is sent is read with the old one.
@@ -116,9 +117,21 @@ class Act:
         expected: Of then: whether it is missing if it is not done now.
         mate: The act that it corresponds to.
         is_event: Whether it is an event that was emitted, and no command.
+        waited_us: Of then: how long the recording has waited since.
     """
 
-    __slots__ = ("content", "expected", "is_event", "key", "made_up", "mate", "sure", "t_us", "type")
+    __slots__ = (
+        "content",
+        "expected",
+        "is_event",
+        "key",
+        "made_up",
+        "mate",
+        "sure",
+        "t_us",
+        "type",
+        "waited_us",
+    )
 
     def __init__(
         self,
@@ -135,6 +148,7 @@ class Act:
         self.key, self.sure = _key(self.type, self.content)
         self.expected = expected
         self.mate: Act | None = None
+        self.waited_us = 0
 
 
 class Comparison:
@@ -173,31 +187,43 @@ class Comparison:
         self._new_ids: dict[bytes, bytes] = {}  # by what they were then
         self._old_ids: dict[bytes, bytes] = {}  # the reverse
 
-    def sent(self, t_us: int, frame: bytes) -> Act | None:
-        """Take note of a command that is sent now; None if it is none."""
+    def sent(self, t_us: int, place_us: int, frame: bytes) -> None:
+        """Take note of a command that is sent now; see `did`."""
         text = redact(_renamed(frame, self._old_ids).decode("utf-8", "replace"))
         try:
             plain = msgspec.json.decode(text)
         except msgspec.MsgspecError:
-            return None
-        return self.did(t_us, cast("dict[str, Any]", plain)) if isinstance(plain, dict) else None
+            return
+        if isinstance(plain, dict):
+            self.did(t_us, place_us, cast("dict[str, Any]", plain))
 
-    def did(self, t_us: int, plain: dict[str, Any], *, is_event: bool = False) -> Act:
-        """Take note of an act of now, and find the one of then."""
+    def did(
+        self, t_us: int, place_us: int, plain: dict[str, Any], *, is_event: bool = False
+    ) -> None:
+        """Take note of an act of now, and find the one of then.
+
+        Args:
+            t_us: When it was done.
+            place_us: Where the recording is: before that, if it waits.
+            plain: The act.
+            is_event: Whether it is an event that was emitted.
+        """
         self.now += 1
         act = Act(t_us, plain, is_event=is_event)
+
+        def distance(then: Act) -> int:
+            return abs(then.t_us - place_us)
+
         there = self._open.get(act.key, [])
-        near = [each for each in there if act.sure or abs(each.t_us - t_us) <= _WINDOW_US]
-        same = next((each for each in near if not self._changes(each, act)), None)
-        if same is None and act.sure and near:
-            same = near[0]
-        if same is not None:
-            self._pair(same, act)
+        near = [each for each in there if act.sure or distance(each) <= _WINDOW_US]
+        same = [each for each in near if not self._changes(each, act)]
+        found = [each for each in same if each.expected] or same or (near if act.sure else [])
+        if found:
+            self._pair(min(found, key=distance), act)
         elif len(self._unpaired) < _MAX_UNPAIRED:
             self._unpaired.append(act)
         else:
             self._uncounted[act.type] += 1
-        return act
 
     def is_done(self, then: Act) -> bool:
         """Tell whether an act of then was done now; what says something else will do, too."""
@@ -208,6 +234,13 @@ class Comparison:
                 self._unpaired.remove(first)
                 self._pair(then, first)
         return then.mate is not None
+
+    def waited(self, length_us: int, place_us: int) -> None:
+        """Take note that the recording has waited at a place; what is still to come is that late."""
+        for there in self._open.values():
+            for then in there:
+                if then.t_us <= place_us:
+                    then.waited_us += length_us
 
     def renamed(self, frame: bytes) -> bytes:
         """Return what the recording's server says, with the ids of now."""
@@ -239,11 +272,12 @@ class Comparison:
                 if then.expected and then.t_us <= until_us:
                     yield Difference(kind="missing", **about)
                 continue
-            about |= {"now": _nameless(now.content), "late_s": _s(now.t_us - then.t_us)}
+            late_us = now.t_us - then.t_us + then.waited_us
+            about |= {"now": _nameless(now.content), "late_s": _s(late_us)}
             changes = self._changes(then, now)
             if changes:
                 yield Difference(kind="different", changes=changes, **about)
-            elif now.t_us - then.t_us > self._late_us:
+            elif late_us > self._late_us:
                 yield Difference(kind="late", **about)
 
     def _pair(self, then: Act, now: Act) -> None:

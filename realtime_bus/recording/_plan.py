@@ -147,12 +147,13 @@ class Plan:
         self._number += 1
 
     def _answered_by(self, event: ev.ResponseCreated) -> None:
-        mark = (getattr(event.response, "metadata", None) or {}).get(MARK)
-        asked = [each for each in self._creates if each.made_up.get("mark") == mark]
-        asked = asked if mark is not None else self._creates
-        if asked:
-            self._creates.remove(asked[0])
-            self.answers.setdefault(self._number, []).append(asked[0])
+        metadata: Any = getattr(event.response, "metadata", None)
+        mark = metadata.get(MARK) if isinstance(metadata, dict) else None
+        for act in self._creates:
+            if mark is None or act.made_up.get("mark") == mark:
+                self._creates.remove(act)
+                self.answers.setdefault(self._number, []).append(act)
+                return
 
     def _refused(self, event: ev.Error) -> None:
         refused = getattr(event.error, "event_id", None)

@@ -32,7 +32,7 @@ from realtime_bus import events as ev
 from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
-from realtime_bus.errors import UsageError
+from realtime_bus.errors import SessionClosed, UsageError
 from realtime_bus.events._registry import own_events
 from realtime_bus.session import Session
 
@@ -174,7 +174,12 @@ async def replay(  # noqa: PLR0913  # each of its own; most calls give two
         **(settings or {}),
     ) as session:
         if main is not None:
-            await main(session)
+            try:
+                await main(session)
+            except SessionClosed:
+                if session.close_info is None:  # another session's
+                    raise
+                again.notes.append("the recording ended before the main program did")
         await session.wait_closed()
     return _report(transport, [*again.notes, *_notes(transport, plugins)], perf_counter() - began_s)
 
@@ -287,8 +292,8 @@ def _notes(transport: ReplayTransport, plugins: Sequence[object]) -> list[str]:
     for plugin in plugins:
         if isinstance(plugin, AudioSink) and not isinstance(plugin, ReplaySink):
             notes.append(
-                f"{type(plugin).__name__} plays by a clock of its own; where interruptions differ, "
-                "give a function that is given a sink and returns the bus"
+                f"{type(plugin).__name__} heard what it was given now, not what was heard then: "
+                "where interruptions differ, give a function that takes a sink and returns the bus"
             )
     return notes
 

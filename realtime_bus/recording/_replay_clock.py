@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 
 from realtime_bus._virtual_time import VirtualTimeLoop
-from realtime_bus.transport._asyncio import on_asyncio
+from realtime_bus.transport._asyncio import loop_clock, on_asyncio
 
 _MAX_TURNS: Final = 100
 
@@ -59,8 +59,7 @@ class Paced:
     """
 
     def __init__(self, speed: float) -> None:
-        # not anyio's: a command may be sent from a callback, where anyio knows no backend
-        self._time = _clock_of_the_loop()
+        self._time = loop_clock()
         self._speed = speed
         self._origin_s = self._time()
         self._stands_at_s: float | None = None
@@ -102,7 +101,7 @@ class Unpaced:
 
     def __init__(self) -> None:
         self.now_us: int = 0
-        self._time = _clock_of_the_loop()
+        self._time = loop_clock()
         self._stands_since_s: float | None = None
         self._settle = _until_all_wait_on_asyncio if on_asyncio() else _until_all_wait_on_trio
 
@@ -136,14 +135,6 @@ def clock(speed: float | None) -> Paced | Unpaced:
     if speed is None and not _time_is_virtual():
         return Unpaced()
     return Paced(speed or 1.0)
-
-
-def _clock_of_the_loop() -> Callable[[], float]:
-    if on_asyncio():
-        return asyncio.get_running_loop().time
-    from trio.lowlevel import current_clock  # noqa: PLC0415  # trio is optional
-
-    return current_clock().current_time
 
 
 def _time_is_virtual() -> bool:

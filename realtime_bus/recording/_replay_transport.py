@@ -176,9 +176,11 @@ class ReplayTransport:
                 self._patience.pop(act.type, None)
                 continue
             patience_s = self._patience.get(act.type, self._patience_s)
-            with clock.stand_still(), anyio.move_on_after(clock.real_s(patience_s)):
-                while not self.comparison.is_done(act):
-                    await self._changed.wait()
+            with clock.stand_still():
+                with anyio.move_on_after(clock.real_s(patience_s)):
+                    while not self.comparison.is_done(act):
+                        await self._changed.wait()
+                self.comparison.waited(clock.act_us - clock.now_us, clock.now_us)
             self._patience[act.type] = patience_s / 2 if act.mate is None else self._patience_s
 
     def _recorded_end(self) -> CloseInfo:
@@ -204,13 +206,13 @@ class ReplayTransport:
             self.flooded = True
             self._end(CloseInfo(code=1008, reason=f"{_FLOOD} commands in no time", clean=False))
         if name not in AUDIO:
-            self.comparison.sent(self._act_us, frame)
+            self.comparison.sent(self._act_us, self.now_us, frame)
         self._changed.notify()
 
     def did(self, event: dict[str, Any]) -> None:
         """Compare an event that the application emits, or a failure, with those of the recording."""
         if self._close is None:
-            self.comparison.did(self._act_us, event, is_event=True)
+            self.comparison.did(self._act_us, self.now_us, event, is_event=True)
 
     @property
     def _act_us(self) -> int:
