@@ -226,7 +226,7 @@ class Comparison:
             self._uncounted[act.type] += 1
 
     def is_done(self, then: Act) -> bool:
-        """Tell whether an act of then was done now; what says something else will do, too."""
+        """Tell whether an act of then was done by now; what says something else will do, too."""
         if then.mate is None:
             alike = [each for each in self._unpaired if _near(then, each)]
             if alike:  # trio runs what is due at one moment in any order: the first by its words

@@ -23,6 +23,8 @@ from realtime_bus._virtual_time import VirtualTimeLoop
 from realtime_bus.transport._asyncio import loop_clock, on_asyncio
 
 _MAX_TURNS: Final = 100
+_TURNS_S: Final = 0.05  # the same limit on trio, in the only unit that it has for it
+_MOMENT_S: Final = 1e-6
 
 
 class Clock(Protocol):
@@ -40,6 +42,10 @@ class Clock(Protocol):
 
     async def until(self, t_us: int) -> None:
         """Wait for a time of the recording."""
+        ...
+
+    async def settle(self) -> None:
+        """Let all that is due at this moment be done."""
         ...
 
     def real_s(self, recorded_s: float) -> float:
@@ -81,6 +87,10 @@ class Paced:
         """Wait for a time of the recording; let others run in any case."""
         await anyio.sleep_until(self._origin_s + t_us / 1e6 / self._speed)
 
+    async def settle(self) -> None:
+        """Let all that is due at this moment be done: a virtual clock waits for it."""
+        await anyio.sleep(_MOMENT_S)
+
     def real_s(self, recorded_s: float) -> float:
         """Return how long a time of the recording takes on the event loop's clock."""
         return recorded_s / self._speed
@@ -103,7 +113,7 @@ class Unpaced:
         self.now_us: int = 0
         self._time = loop_clock()
         self._stands_since_s: float | None = None
-        self._settle = _until_all_wait_on_asyncio if on_asyncio() else _until_all_wait_on_trio
+        self.settle = _until_all_wait_on_asyncio if on_asyncio() else _until_all_wait_on_trio
 
     @property
     def act_us(self) -> int:
@@ -113,7 +123,7 @@ class Unpaced:
 
     async def until(self, t_us: int) -> None:
         """Wait until every task waits."""
-        await self._settle()
+        await self.settle()
         self.now_us = max(self.now_us, t_us)
 
     def real_s(self, recorded_s: float) -> float:
@@ -169,6 +179,3 @@ async def _until_all_wait_on_trio() -> None:
     await anyio.lowlevel.checkpoint()
     with anyio.move_on_after(_TURNS_S):
         await wait_all_tasks_blocked()
-
-
-_TURNS_S: Final = 0.05  # the same limit, in the only unit that trio offers

@@ -172,16 +172,20 @@ class ReplayTransport:
     async def _until_asked(self, acts: Sequence[Act], clock: Clock) -> None:
         """Hold back an answer until it was asked for."""
         for act in acts:
-            if self.comparison.is_done(act):
-                self._patience.pop(act.type, None)
+            if act.mate is not None:
                 continue
             patience_s = self._patience.get(act.type, self._patience_s)
             with clock.stand_still():
                 with anyio.move_on_after(clock.real_s(patience_s)):
-                    while not self.comparison.is_done(act):
-                        await self._changed.wait()
+                    await self._until_done(act, clock)
                 self.comparison.waited(clock.act_us - clock.now_us, clock.now_us)
             self._patience[act.type] = patience_s / 2 if act.mate is None else self._patience_s
+
+    async def _until_done(self, act: Act, clock: Clock) -> None:
+        while act.mate is None:
+            await clock.settle()  # the very same may be sent in this moment, too
+            if not self.comparison.is_done(act):
+                await self._changed.wait()
 
     def _recorded_end(self) -> CloseInfo:
         end = self.plan.ended
