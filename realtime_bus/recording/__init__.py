@@ -3,6 +3,8 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
+from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
+from ._export import export_wav
 from ._format import (
     FORMAT_VERSION,
     Ended,
@@ -45,6 +47,8 @@ __all__ = [
     "BargeIn",
     "BufferMark",
     "ConnectionSpan",
+    "Conversation",
+    "ConversationEntry",
     "CutItem",
     "Ended",
     "Flushed",
@@ -70,4 +74,7 @@ __all__ = [
     "ToolCall",
     "Turn",
     "TurnOrigin",
+    "conversation",
+    "conversation_text",
+    "export_wav",
 ]

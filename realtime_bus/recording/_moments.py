@@ -72,6 +72,7 @@ class PersonAudio(Struct, frozen=True, kw_only=True):
             ``_placing.py``.
         length_ms: How long it is.
         chunks: How many frames it came in.
+        rate_hz: Its highest sample rate; 0 if there is no audio.
         marks: Where it was committed or cleared.
         peaks: The loudest sample of each 10 ms of the stream, 0 to 255; empty if not asked for,
             0 where the audio was left out of the recording.
@@ -80,6 +81,7 @@ class PersonAudio(Struct, frozen=True, kw_only=True):
     pieces: list[Piece] = []
     length_ms: float = 0.0
     chunks: int = 0
+    rate_hz: int = 0
     marks: list[BufferMark] = []
     peaks: bytes = b""
 
@@ -96,6 +98,7 @@ class AssistantAudio(Struct, frozen=True, kw_only=True):
         generated_ms: How long it is.
         heard_ms: How much of it was heard, from its beginning.
         silenced_ms: When it was cut off, if it was not heard to its end.
+        rate_hz: Its highest sample rate.
         peaks: The loudest sample of each 10 ms of it, 0 to 255; empty if not asked for.
     """
 
@@ -107,6 +110,7 @@ class AssistantAudio(Struct, frozen=True, kw_only=True):
     generated_ms: float
     heard_ms: float
     silenced_ms: float | None = None
+    rate_hz: int = 24_000
     peaks: bytes = b""
 
     @property

@@ -197,6 +197,11 @@ class Playback:
         if self._flush is not None and part is not None and part.limit_ms is not None:
             part.limit_ms = max(part.limit_ms, float(item.played_ms))
 
+    def was_told(self, item_id: str, content_index: int) -> bool:
+        """Tell whether somebody has said how much of a part was heard."""
+        part = self.parts.get(PartKey(item_id, content_index))
+        return self.known_from == "sink" or (part is not None and part.limit_ms is not None)
+
     def ended(self, at_ms: float) -> None:
         """Note that the recording ends."""
         self._settle_flush()
