@@ -3,6 +3,7 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
+from ._comparison import Change, Difference, DifferenceKind
 from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
 from ._export import export_wav
 from ._format import (
@@ -36,7 +37,11 @@ from ._moments import (
     TurnOrigin,
 )
 from ._peaks import PEAK_MS
+from ._plan import Selector
 from ._reading import Recording, RecordingError
+from ._replay import ReplayReport, replay, run_replay
+from ._replay_sink import ReplaySink
+from ._replay_transport import ReplayTransport
 from ._timeline import Timeline
 from ._writing import RecordingWriter
 
@@ -46,10 +51,13 @@ __all__ = [
     "AssistantAudio",
     "BargeIn",
     "BufferMark",
+    "Change",
     "ConnectionSpan",
     "Conversation",
     "ConversationEntry",
     "CutItem",
+    "Difference",
+    "DifferenceKind",
     "Ended",
     "Flushed",
     "Header",
@@ -65,8 +73,12 @@ __all__ = [
     "Recording",
     "RecordingError",
     "RecordingWriter",
+    "ReplayReport",
+    "ReplaySink",
+    "ReplayTransport",
     "ResponseSpan",
     "Said",
+    "Selector",
     "Sent",
     "Speech",
     "Timeline",
@@ -77,4 +89,6 @@ __all__ = [
     "conversation",
     "conversation_text",
     "export_wav",
+    "replay",
+    "run_replay",
 ]
