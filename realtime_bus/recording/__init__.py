@@ -3,6 +3,7 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
+from ._drive import drive
 from ._format import (
     FORMAT_VERSION,
     Ended,
@@ -15,16 +16,19 @@ from ._format import (
     Sent,
     Told,
 )
+from ._halves import Deviation, PlaybackReport
 from ._reading import Recording, RecordingError
 from ._writing import RecordingWriter
 
 __all__ = [
     "FORMAT_VERSION",
+    "Deviation",
     "Ended",
     "Flushed",
     "Header",
     "Left",
     "Line",
+    "PlaybackReport",
     "Played",
     "Received",
     "Recording",
@@ -32,4 +36,5 @@ __all__ = [
     "RecordingWriter",
     "Sent",
     "Told",
+    "drive",
 ]

@@ -252,6 +252,14 @@ def stream_of(said: dict[str, Any] | None) -> tuple[object, ...]:
     return tuple(repr(at(said, name)) for name in names)
 
 
+def subject_of(said: dict[str, Any] | None) -> str:
+    """Return the id of the item that an event is about, else of the response; empty if none."""
+    for steps in (("item_id",), ("item", "id"), ("response_id",), ("response", "id")):
+        if (found := _text(said, *steps)) is not None:
+            return found
+    return ""
+
+
 def ids_in(value: Any) -> Iterator[str]:
     """Yield the ids in an event, but for its own."""
     if isinstance(value, list):

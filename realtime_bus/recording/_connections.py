@@ -4,8 +4,8 @@ Rules:
 
 1. A recording is one connection, or several: one was lost (``bus.reconnecting``), replaced before
    the server's limit (``bus.reconnected``), or there is a second ``session.created``.
-2. What a later connection began with is not there: who reconnects tells the server all again
-   before the session goes on. `RecordedConnection.greeted` says so.
+2. What a later connection begins with comes before it has taken over: its lines are ``aside``.
+   If they were not recorded, it is not greeted (`RecordedConnection.greeted`).
 3. A frame keeps what it says without its audio and without what a delta brings, so that an hour
    can be held; its bytes are kept only on the side that is played.
 4. Audio that was left out is silence of the same length.
@@ -101,6 +101,7 @@ class AudioClock:
     def __init__(self) -> None:
         self.heard_ms: float = 0.0
         self._bytes_per_ms: int = _PCM_BYTES_PER_MS
+        self._silence = b"\0"
 
     def see(self, event: dict[str, Any]) -> float:
         """Take an event of either side; return how many milliseconds of audio it brings."""
@@ -114,7 +115,12 @@ class AudioClock:
             if name is not None:
                 is_g711 = name in _SILENCE
                 self._bytes_per_ms = _G711_BYTES_PER_MS if is_g711 else _PCM_BYTES_PER_MS
+                self._silence = _SILENCE.get(name, b"\0")
         return 0.0
+
+    def silence(self, ms: int) -> bytes:
+        """Return so much silence."""
+        return self._silence * (ms * self._bytes_per_ms)
 
     def add(self, size_bytes: int) -> float:
         """Take so many bytes of audio; return their milliseconds."""
@@ -137,6 +143,7 @@ class _Reader:
     def __init__(self, plays: Side) -> None:
         self._plays: Side = plays
         self._connection = RecordedConnection(frames=[])
+        self._begun: list[Received | Sent] = []  # the next one, which has not taken over yet
         self._clock = AudioClock()
         self._greetings = 0
         self._silence: dict[Side, bytes] = {"client": b"\0", "server": b"\0"}
@@ -144,6 +151,10 @@ class _Reader:
     def read(self, lines: Iterable[Line]) -> Iterator[RecordedConnection]:
         for line in lines:
             match line:
+                case Received() | Sent() if line.aside:
+                    if self._greets(line):
+                        self._begun.clear()  # the one before came to nothing
+                    self._begun.append(line)
                 case Received() | Sent():
                     yield from self._take(line)
                 case Told(type="bus.reconnecting") if line.event.get("attempt") == 1:
@@ -152,8 +163,13 @@ class _Reader:
                     reason = str(told.get("reason", ""))
                     close = CloseInfo(code=code, reason=reason, clean=code != 1006)  # noqa: PLR2004
                     yield from self._next(close, line.t_us)
-                case Told(type="bus.reconnected") if line.event.get("cause") == "rollover":
-                    yield from self._next(CloseInfo(code=1000, reason="", clean=True), line.t_us)
+                case Told(type="bus.reconnected"):
+                    if line.event.get("cause") == "rollover":
+                        close = CloseInfo(code=1000, reason="", clean=True)
+                        yield from self._next(close, line.t_us)
+                    begun, self._begun = self._begun, []
+                    for each in begun:
+                        yield from self._take(each)
                 case Ended():
                     close = CloseInfo(code=line.code, reason=line.reason, clean=line.clean)
                     self._end(close, line.t_us)
@@ -182,9 +198,9 @@ class _Reader:
 
     def _take(self, line: Received | Sent) -> Iterator[RecordedConnection]:
         side: Side = "client" if isinstance(line, Sent) else "server"
-        raw = bytes(line.frame) if line.broken is None else _broken(line.broken)
-        event = _event(raw)
-        if event is not None and event.get("type") == "session.created" and side == "server":
+        raw = _data(line)
+        event = event_of(raw)
+        if side == "server" and event is not None and event.get("type") == "session.created":
             if self._greetings:
                 yield from self._next(CloseInfo(code=1006, reason="", clean=False), line.t_us)
             self._greetings += 1
@@ -207,6 +223,10 @@ class _Reader:
             frame.said = event
         frames.append(frame)
 
+    def _greets(self, line: Received | Sent) -> bool:
+        event = event_of(_data(line)) if isinstance(line, Received) else None
+        return event is not None and event.get("type") == "session.created"
+
     def _note_silence(self, event: dict[str, Any]) -> None:
         for side, direction in _DIRECTIONS:
             name = _audio_format(event, direction)
@@ -214,14 +234,17 @@ class _Reader:
                 self._silence[side] = _SILENCE.get(name, b"\0")
 
 
-def _broken(text: str) -> bytes:
+def _data(line: Received | Sent) -> bytes:
+    if line.broken is None:
+        return bytes(line.frame)
     try:
-        return b64decode(text)
+        return b64decode(line.broken)
     except ValueError:
-        return text.encode()
+        return line.broken.encode()
 
 
-def _event(raw: bytes) -> dict[str, Any] | None:
+def event_of(raw: bytes) -> dict[str, Any] | None:
+    """Return a frame as data; None if it is no JSON object."""
     try:
         event = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

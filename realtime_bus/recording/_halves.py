@@ -23,11 +23,14 @@ Rules:
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final, Literal, cast
 
 import msgspec
+
+from realtime_bus.errors import CloseInfo
 
 from ._causes import (
     ID_KEYS,
@@ -39,14 +42,15 @@ from ._causes import (
     needs_of_client,
     needs_of_server,
     stream_of,
+    subject_of,
 )
-from ._connections import APPENDS, AudioClock, Frame, RecordedConnection, Side
+from ._connections import APPENDS, AudioClock, Frame, RecordedConnection, Side, event_of
 
 PATIENCE_S: Final = 10.0
-MAX_DIFFERENCES: Final = 1000
+MAX_DEVIATIONS: Final = 1000
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class Deviation(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was otherwise than it was recorded.
 
     Attributes:
@@ -77,6 +81,39 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.kind}: {self.type or 'frame'}{where}{when}{values}{reason}"
 
 
+class PlaybackReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one connection on which one half of a recording was played.
+
+    Attributes:
+        connection: Which of the recording's connections it was, from 0.
+        frames: How many frames that half has.
+        played: How many of them were sent.
+        waits_for: What is waited for, in words; empty if nothing is.
+        parted: Whether the other side has gone another way.
+        close: How the connection ended, if it has.
+        deviations: What the other side did otherwise than the recorded one.
+    """
+
+    connection: int
+    frames: int
+    played: int
+    waits_for: str = ""
+    parted: bool = False
+    close: CloseInfo | None = None
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was played."""
+        return self.played >= self.frames
+
+    def __str__(self) -> str:
+        """Say it in words, a line for each deviation."""
+        waiting = f", waiting for {self.waits_for}" if self.waits_for else ""
+        head = f"connection {self.connection}: {self.played} of {self.frames} frames{waiting}"
+        return "\n".join([head, *(f"  {deviation}" for deviation in self.deviations)])
+
+
 class Half:
     """Play one side of a connection.
 
@@ -90,9 +127,10 @@ class Half:
         later_s: What is added to times of the day.
 
     Attributes:
-        differences: What was otherwise, the first `MAX_DIFFERENCES`.
+        deviations: What was otherwise, the first `MAX_DEVIATIONS`.
         parted: Whether the two sessions have parted.
         ended: Whether this side is to close the connection now.
+        matched_s: When the peer did last what it did then.
         played: How many frames were played.
     """
 
@@ -107,9 +145,10 @@ class Half:
         microphone: bool = True,
         later_s: int = 0,
     ) -> None:
-        self.differences: list[Difference] = []
+        self.deviations: list[Deviation] = []
         self.parted: bool = False
         self.ended: bool = False
+        self.matched_s: float = now_s
         self.played: int = 0
         self._frames = frames = connection.frames
         self._steps = [frame for frame in frames if frame.side == plays]
@@ -143,7 +182,7 @@ class Half:
                 only what is the same is the same, and the rest is no difference.
         """
         self._now_s = max(self._now_s, now_s)
-        event = _object(frame)
+        event = event_of(frame)
         if event is None:
             self._note("unexpected", "", live="it is no event")
             return False
@@ -151,15 +190,15 @@ class Half:
         kind = event.get("type")
         if kind in APPENDS:
             return True
-        before = self._peer.furthest
         outcome = self._peer.match(event, self._now_s, exactly=restoring)
         if outcome is None:
             if not restoring and kind not in OF_NO_CONSEQUENCE:
-                self._note("unexpected", str(kind))
+                self._note("unexpected", str(kind), live=at(event, "error", "message") or "")
             return False
+        self.matched_s = self._now_s
         recorded, is_first = outcome
         if is_first:
-            if recorded.index < before:
+            if self._peer.is_late(recorded):
                 self._note("order", recorded.type, recorded)
             for path, then, now in self._peer.compare(recorded, event):
                 self._note("changed", recorded.type, recorded, path=path, then=then, live=now)
@@ -184,6 +223,27 @@ class Half:
     def finished(self) -> bool:
         """Whether there is nothing left to play."""
         return self.parted or (self._step is None and not self._late)
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether the peer has not done all that it did then."""
+        return any(frame.type not in OF_NO_CONSEQUENCE for frame in self._peer.open())
+
+    def silence(self, ms: int) -> bytes | None:
+        """Return silence for a microphone that has to wait; None if it has not."""
+        step = self._step
+        if step is None or step.type not in APPENDS or self._missing(self._need(step)) is None:
+            return None
+        audio = b64encode(self._clock.silence(ms)).decode()
+        return msgspec.json.encode({"type": step.type, "audio": audio})
+
+    def closed(self, then: CloseInfo | None, now: CloseInfo) -> None:
+        """Take note of how the connection has ended then and now."""
+        by_server = then is not None and not any(step.ends for step in self._steps)
+        if by_server and then is not None and then.code != now.code:
+            self._note("changed", "close", path="code", then=then.code, live=now.code)
+        elif not by_server and not self.finished:
+            self._note("unexpected", "close", live=str(now))
 
     @property
     def _step(self) -> Frame | None:
@@ -225,20 +285,37 @@ class Half:
         step = self._step
         return None if step is None or self.parted else self._due_s(step)
 
-    def all_differences(self) -> list[Difference]:
-        """Return `differences`, and what the peer has not done that was due until now."""
+    def all_deviations(self) -> list[Deviation]:
+        """Return `deviations`, and what the peer has not done that was due until now."""
         open_now = [
-            self._difference("missing", recorded.type, recorded)
+            self._deviation("missing", recorded.type, recorded)
             for recorded in self._peer.open()
             if (self._step is None or recorded.index < self._step.index)
             and recorded.type not in OF_NO_CONSEQUENCE
         ]
         left_out = [
-            self._difference("left_out", frame.type, frame, live="its cause has not come")
+            self._deviation("left_out", frame.type, frame, live="its cause has not come")
             for frames in self._postponed.values()
             for frame in frames
         ]
-        return [*self.differences, *open_now, *left_out]
+        return [*self.deviations, *open_now, *left_out]
+
+    def report(self, number: int, *, close: CloseInfo | None = None) -> PlaybackReport:
+        """Return what became of it until now.
+
+        Args:
+            number: Which connection it is.
+            close: How it has ended, if it has.
+        """
+        return PlaybackReport(
+            connection=number,
+            frames=sum(not step.ends for step in self._steps),
+            played=self.played,
+            waits_for=self.waits_for if close is None else "",
+            parted=self.parted,
+            close=close,
+            deviations=tuple(self.all_deviations()),
+        )
 
     # When
 
@@ -319,8 +396,8 @@ class Half:
         said = self._peer.translated(frame.said)
         if live is not None:
             said = _repeating(said, self._peer.translated(then), live)
-        if self._plays == "server" and frame.type.startswith("session."):
-            self._clock.see({**said, "audio": ""})
+        if frame.type.startswith("session.") and frame.type not in APPENDS:
+            self._clock.see(said)
             said = _later(said, self._later_s)
         if said == frame.said:
             return frame.frame()
@@ -329,10 +406,10 @@ class Half:
         return msgspec.json.encode(said)
 
     def _note(self, kind: Any, type_: str, recorded: Frame | None = None, **fields: Any) -> None:
-        if len(self.differences) < MAX_DIFFERENCES:
-            self.differences.append(self._difference(kind, type_, recorded, **fields))
+        if len(self.deviations) < MAX_DEVIATIONS:
+            self.deviations.append(self._deviation(kind, type_, recorded, **fields))
 
-    def _difference(
+    def _deviation(
         self,
         kind: Any,
         type_: str,
@@ -341,8 +418,8 @@ class Half:
         path: str = "",
         then: object = "",
         live: object = "",
-    ) -> Difference:
-        return Difference(
+    ) -> Deviation:
+        return Deviation(
             kind=kind,
             type=type_,
             recorded_s=None if recorded is None else recorded.t_us / 1e6,
@@ -370,6 +447,8 @@ class _Peer:
         self._ids: dict[str, str] = {}
         self._known: dict[str, str] = {}  # the other way round
         self._streams: set[tuple[object, ...]] = set()
+        self._last_about: dict[str, int] = {}
+        self._last_us = 0
         streams: set[tuple[object, ...]] = set()
         met: set[str] = set()
         for frame in frames:
@@ -416,6 +495,17 @@ class _Peer:
         self.live[found.index] = event
         self.furthest = max(self.furthest, found.index)
         return found, True
+
+    def is_late(self, found: Frame) -> bool:
+        """Tell whether something has come before it that came after it then.
+
+        What is about the same item or response is in order, the rest within `_CLOSE_US`.
+        """
+        about = subject_of(found.said)
+        alike = self._last_about.get(about, -1)
+        self._last_about[about] = max(alike, found.index)
+        self._last_us = max(self._last_us, found.t_us)
+        return found.index < alike or found.t_us + _CLOSE_US < self._last_us
 
     def _fits(self, then: Any, now: Any) -> bool:
         """Tell whether two events can be about the same: no id is known to be another's."""
@@ -477,9 +567,12 @@ class _Peer:
 
     def compare(self, recorded: Frame, event: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:
         """Yield what differs: path, then, now; but for what differs always."""
+        if recorded.type in OF_NO_CONSEQUENCE:
+            return ()
         return _differing(self.translated(recorded.said), event)
 
 
+_CLOSE_US: Final = 250_000
 _STREAM: Final = Frame(index=-1, t_us=0, side="server")
 _SHAPE: Final = (
     ("item", "type"),
@@ -529,14 +622,6 @@ def _later(said: dict[str, Any], later_s: int) -> dict[str, Any]:
     if not later_s or not isinstance(expires_at, int):
         return said
     return {**said, "session": {**said["session"], "expires_at": expires_at + later_s}}
-
-
-def _object(frame: bytes) -> dict[str, Any] | None:
-    try:
-        event = msgspec.json.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return cast("dict[str, Any]", event) if isinstance(event, dict) else None
 
 
 def _short(value: object) -> str:

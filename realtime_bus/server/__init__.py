@@ -11,7 +11,7 @@ wrong is a `FaultPlan` of `faults`.
 
 from . import faults
 from ._options import ServerOptions
-from ._playback import Playback, PlaybackReport
+from ._playback import Playback
 from ._responders import (
     EchoResponder,
     Output,
@@ -48,7 +48,6 @@ __all__ = [
     "FaultPlanError",
     "Output",
     "Playback",
-    "PlaybackReport",
     "RealtimeServer",
     "Responder",
     "ResponderRequest",

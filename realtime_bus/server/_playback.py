@@ -27,11 +27,11 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.codec import decode
 from realtime_bus.codec._frame import wire_name
-from realtime_bus.errors import UsageError
+from realtime_bus.errors import CloseInfo, UsageError
 from realtime_bus.events._registry import REALTIME, TRANSLATION
 from realtime_bus.recording import Header, Line, Recording
 from realtime_bus.recording._connections import RecordedConnection, read_connections
-from realtime_bus.recording._halves import PATIENCE_S, Difference, Half
+from realtime_bus.recording._halves import PATIENCE_S, Half, PlaybackReport
 
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
@@ -42,37 +42,6 @@ PARTED: Final = 4000
 
 _BYTES_AT_ONCE: Final = 64 * 1024
 _GREETINGS: Final = (b"session.created", b"session.updated")
-
-
-class PlaybackReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one connection to which a recording was played.
-
-    Attributes:
-        connection: Which of the recording's connections it was, from 0.
-        frames: How many frames it has for the client.
-        played: How many of them were sent.
-        waits_for: What is waited for, in words; empty if nothing is.
-        parted: Whether the client has gone another way.
-        differences: What the client did otherwise than the recorded one.
-    """
-
-    connection: int
-    frames: int
-    played: int
-    waits_for: str = ""
-    parted: bool = False
-    differences: tuple[Difference, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether all was played."""
-        return self.played >= self.frames
-
-    def __str__(self) -> str:
-        """Say it in words, a line for each difference."""
-        waiting = f", waiting for {self.waits_for}" if self.waits_for else ""
-        head = f"connection {self.connection}: {self.played} of {self.frames} frames{waiting}"
-        return "\n".join([head, *(f"  {difference}" for difference in self.differences)])
 
 
 class Playback:
@@ -183,7 +152,7 @@ class PlaybackProtocol(SessionProtocol):
         self.wants_next: bool = False
         self._half = half
         self._recorded_close = connection.close
-        self._total = sum(f.side == "server" and not f.ends for f in connection.frames)
+        self._ended_with: CloseInfo | None = None
         self._has_next = has_next
         self._restoring = not connection.greeted
         self._answers = {
@@ -199,15 +168,7 @@ class PlaybackProtocol(SessionProtocol):
 
     def report(self) -> PlaybackReport:
         """Return what became of it until now."""
-        half = self._half
-        return PlaybackReport(
-            connection=self.number,
-            frames=self._total,
-            played=half.played,
-            waits_for="" if self.closed else half.waits_for,
-            parted=half.parted,
-            differences=tuple(half.all_differences()),
-        )
+        return self._half.report(self.number, close=self._ended_with)
 
     # What SessionProtocol wants
 
@@ -247,7 +208,7 @@ class PlaybackProtocol(SessionProtocol):
                 self._note_session(frame)
             self._out.order(frame)
         if half.parted:
-            reason = f"the recorded session goes another way: {half.differences[-1]}"
+            reason = f"the recorded session goes another way: {half.deviations[-1]}"
             self._out.send(InvalidRequest("recording_parted", reason).to_event(None))
             self._close(Close(PARTED, "recording_parted"))
         elif half.ended:
@@ -257,6 +218,10 @@ class PlaybackProtocol(SessionProtocol):
             self._close(Close(close.code, close.reason))
         elif half.finished:
             self.wants_next = self._has_next
+
+    def _close(self, close: Close) -> None:
+        self._ended_with = CloseInfo(code=close.code, reason=close.reason)
+        super()._close(close)
 
     def _note_session(self, frame: bytes) -> None:
         session = msgspec.json.decode(frame).get("session")
