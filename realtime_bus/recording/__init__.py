@@ -5,6 +5,7 @@ The format is open: JSON lines, one object each, described by the structs of `Li
 
 from ._comparison import Change, Difference, DifferenceKind
 from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
+from ._drive import drive
 from ._export import export_wav
 from ._format import (
     FORMAT_VERSION,
@@ -18,6 +19,7 @@ from ._format import (
     Sent,
     Told,
 )
+from ._halves import Deviation, PlaybackReport
 from ._moments import (
     AssistantAudio,
     BargeIn,
@@ -56,6 +58,7 @@ __all__ = [
     "Conversation",
     "ConversationEntry",
     "CutItem",
+    "Deviation",
     "Difference",
     "DifferenceKind",
     "Ended",
@@ -66,6 +69,7 @@ __all__ = [
     "Line",
     "PersonAudio",
     "Piece",
+    "PlaybackReport",
     "Played",
     "Problem",
     "ProblemKind",
@@ -88,6 +92,7 @@ __all__ = [
     "TurnOrigin",
     "conversation",
     "conversation_text",
+    "drive",
     "export_wav",
     "replay",
     "run_replay",
