@@ -240,7 +240,7 @@ class SessionTelemetry:
     def _end(self) -> None:
         close = self._session.close_info
         code = None if close is None else close.code
-        error_type = None if close is None or close.clean else str(code)
+        error_type = None if close is None or close.in_order else str(code)
         shown: dict[str, Any] = {
             "realtime_bus.session.close_code": code,
             "realtime_bus.session.turns": self._turns,

@@ -104,6 +104,7 @@ class SessionSpans:
         self.responses: dict[str, OpenResponse] = {}
         self.calls: dict[str, OpenCall] = {}
         self._turns: dict[str, Span] = {}
+        self._over = False
 
     def _ns(self, at_s: float) -> int:
         return self._epoch_ns + int(at_s * 1e9)
@@ -171,8 +172,9 @@ class SessionSpans:
 
     def note(self, name: str, attributes: Mapping[str, Any], turn: str | None = None) -> None:
         """Note something on the session's span, or on that of a turn."""
-        span = self._turns.get(turn, self.span) if turn is not None else self.span
-        span.add_event(name, _known(attributes), self._ns(self._now_s()))
+        if not self._over:
+            span = self._turns.get(turn or "", self.span)
+            span.add_event(name, _known(attributes), self._ns(self._now_s()))
 
     def enter_call(self, call_id: str) -> None:
         """Make a call's span the current one of the task that runs the tool."""
@@ -224,6 +226,7 @@ class SessionSpans:
 
     def end(self, attributes: Mapping[str, Any], *, error_type: str | None) -> float:
         """End all that is open, and the session; return how long it was."""
+        self._over = True
         self.end_responses("session_closed")
         for call_id in [*self.calls]:
             self.end_call(call_id, self._now_s(), {"realtime_bus.tool.outcome": "unanswered"})

@@ -205,18 +205,18 @@ class SessionTools:
                 outcome = await tool.run(call.arguments, self._session, self._threads)
         finally:
             figures.running -= 1
-        took_s = perf_counter() - started_s
+            took_s = perf_counter() - started_s
+            told = ToolFinished(
+                call_id=call.call_id,
+                name=tool.name,
+                outcome=outcome.kind,
+                took_s=took_s,
+                error=outcome.error,
+            )
+            self._session.emit(told)
         figures.total_s += took_s
         figures.slowest_s = max(figures.slowest_s, took_s)
         setattr(figures, outcome.kind, getattr(figures, outcome.kind) + 1)
-        told = ToolFinished(
-            call_id=call.call_id,
-            name=tool.name,
-            outcome=outcome.kind,
-            took_s=took_s,
-            error=outcome.error,
-        )
-        self._session.emit(told)
         self._report(tool, call, outcome)
         return outcome.output
 
