@@ -118,7 +118,17 @@ class Act:
         is_event: Whether it is an event that was emitted, and no command.
     """
 
-    __slots__ = ("content", "expected", "is_event", "key", "made_up", "mate", "sure", "t_us", "type")
+    __slots__ = (
+        "content",
+        "expected",
+        "is_event",
+        "key",
+        "made_up",
+        "mate",
+        "sure",
+        "t_us",
+        "type",
+    )
 
     def __init__(
         self,
@@ -363,7 +373,9 @@ def _brief(difference: Difference) -> str:
     if difference.changes:
         return ""
     leaves = _leaves(difference.then if difference.then is not None else difference.now)
-    said = [f"{path.rpartition('.')[2]} {_short(value)}" for path, value in leaves if path != "type"]
+    said = [
+        f"{path.rpartition('.')[2]} {_short(value)}" for path, value in leaves if path != "type"
+    ]
     return ", ".join(said[:4])
 
 
