@@ -316,10 +316,9 @@ class SessionTelemetry:
     def _response_created(self, event: ev.ResponseCreated) -> None:
         response: object = event.response
         if isinstance(response, ev.Response) and response.id:
-            self._open_response(response, response.id)
+            self._open_response(response, response.id, self._watch.now_s())
 
-    def _open_response(self, response: ev.Response, response_id: str) -> None:
-        since_s = self._watch.now_s()
+    def _open_response(self, response: ev.Response, response_id: str, since_s: float) -> None:
         conversation_id = response.conversation_id
         named = {
             "gen_ai.conversation.id": conversation_id if isinstance(conversation_id, str) else None
@@ -369,8 +368,9 @@ class SessionTelemetry:
         response: object = event.response
         if not isinstance(response, ev.Response) or not response.id:
             return
+        at_s = self._watch.now_s()
         if response.id not in self.spans.responses:  # it was killed at once
-            self._open_response(response, response.id)
+            self._open_response(response, response.id, at_s)
         counts = count_response(response.usage)
         usage = response.usage if isinstance(response.usage, ev.Usage) else ev.Usage()
         cost = self._spend(self._session.settings.model, counts)
@@ -392,7 +392,6 @@ class SessionTelemetry:
         if response.status == "failed":
             error: Any = getattr(response.status_details, "error", None)
             error_type = getattr(error, "code", None) or getattr(error, "type", None) or OTHER
-        at_s = self._watch.now_s()
         found = self.spans.end_response(response.id, at_s, shown, error_type=error_type)
         of_response = self._of_operation("chat")
         if found is not None:
