@@ -397,7 +397,9 @@ def _brief(difference: Difference) -> str:
     if difference.changes:
         return ""
     leaves = _leaves(difference.then if difference.then is not None else difference.now)
-    said = [f"{path.rpartition('.')[2]} {_short(value)}" for path, value in leaves if path != "type"]
+    said = [
+        f"{path.rpartition('.')[2]} {_short(value)}" for path, value in leaves if path != "type"
+    ]
     return ", ".join(said[:4])
 
 

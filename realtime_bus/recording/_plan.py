@@ -35,7 +35,9 @@ _OPENING: Final = frozenset(
     {b"session.created", b"session.updated", b"conversation.created", b"rate_limits.updated"}
 )
 _WATCHED: Final = frozenset(
-    cls.__struct_config__.tag.encode() for cls in (*SEEN, ev.ResponseCreated) if cls.__struct_config__.tag
+    cls.__struct_config__.tag.encode()
+    for cls in (*SEEN, ev.ResponseCreated)
+    if cls.__struct_config__.tag
 )
 _FAILED: Final = "bus.handler_failed"
 

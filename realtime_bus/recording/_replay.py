@@ -92,7 +92,10 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.frames} frames, {self.compared} acts compared, {found}"
         )
         left = ", ".join(f"{name} ({number})" for name, number in sorted(self.left.items()))
-        lines = [head, *(f"  {line}" for each in self.differences for line in f"{each}".split("\n"))]
+        lines = [
+            head,
+            *(f"  {line}" for each in self.differences for line in f"{each}".split("\n")),
+        ]
         lines += [f"left to the recording: {left}"] if left else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 

@@ -167,7 +167,11 @@ class ReplayTransport:
             silence = base64.b64encode(bytes(line.audio_bytes))
             frame = frame.replace(_EMPTY_DELTA, b'"delta":"' + silence + b'"', 1)
         name = wire_name(frame)  # deltas bear the server's ids alone, and are most of it
-        return frame if name is not None and name.endswith(b".delta") else self.comparison.renamed(frame)
+        return (
+            frame
+            if name is not None and name.endswith(b".delta")
+            else self.comparison.renamed(frame)
+        )
 
     async def _until_asked(self, acts: Sequence[Act], clock: Clock) -> None:
         """Hold back an answer until it was asked for."""
