@@ -14,7 +14,9 @@ Rules:
    server says of an old id is said of the new one, and what is sent is read with the old one.
 4. What was done then and not now is missing, unless it is left to the recording; what is done now
    and was not then is extra. What corresponds may be different, or late.
-5. Of the acts at the very end of a recording that was cut off nothing is missing.
+5. At the very end of a recording that was cut off nothing is missing, and nothing extra: nobody
+   knows what came next.
+6. Of a text that was left out of the recording only the length is compared, of a key nothing.
 
 Bound: `_MAX_UNPAIRED` acts that correspond to nothing; more are only counted.
 """
@@ -246,17 +248,20 @@ class Comparison:
         """Return what the recording's server says, with the ids of now."""
         return _renamed(frame, self._new_ids)
 
-    def differences(self, until_us: int) -> list[Difference]:
+    def differences(self, until_us: int, *, cut_off: bool = False) -> list[Difference]:
         """Return all differences in order of time.
 
         Args:
             until_us: What was done then after this was not replayed: it is not missing.
+            cut_off: Whether what was done now after this may have been done then, too.
         """
         for then in self._then:
             if then.t_us <= until_us:
                 self.is_done(then)
         found = [*self._of_pairs(until_us)]
         for act in self._unpaired:
+            if cut_off and act.t_us > until_us:
+                continue
             content = _nameless(act.content)
             found.append(Difference(kind="extra", t_s=_s(act.t_us), type=act.type, now=content))
         for name, count in self._uncounted.items():
@@ -302,6 +307,8 @@ class Comparison:
             if before == after or any(fnmatchcase(path, each) for each in self._ignore):
                 continue
             if path == "audio_end_ms" and _within(before, after, self._audio_within_ms):
+                continue
+            if _left_out(before, after):
                 continue
             found.append(Change(path=path, then=before, now=_nameless(after)))
         return found
@@ -370,6 +377,12 @@ def _near(then: Act, now: Act) -> bool:
 
 def _within(before: Any, after: Any, limit: int) -> bool:
     return isinstance(before, int) and isinstance(after, int) and abs(before - after) <= limit
+
+
+def _left_out(before: Any, after: Any) -> bool:
+    if not isinstance(before, str) or not isinstance(after, str):
+        return False
+    return before == "***" or (bool(before) and before == "x" * len(after))
 
 
 def _renamed(frame: bytes, names: Mapping[bytes, bytes]) -> bytes:

@@ -259,7 +259,8 @@ class _Again:
 
 def _report(transport: ReplayTransport, notes: list[str], took_s: float) -> ReplayReport:
     plan = transport.plan
-    until_us = plan.last_us if plan.ended is not None else plan.last_us - 1_000_000
+    cut_off = plan.ended is None
+    until_us = plan.last_us - (1_000_000 if cut_off else 0)
     differences: list[Difference] = []
     left = Counter(plan.left)
     if transport.compares:
@@ -269,7 +270,7 @@ def _report(transport: ReplayTransport, notes: list[str], took_s: float) -> Repl
                 Difference(kind="closed", t_s=closed_us / 1e6, type="the bus closed the session")
             )
             until_us = closed_us
-        differences += transport.comparison.differences(until_us)
+        differences += transport.comparison.differences(until_us, cut_off=cut_off)
         left.update(act.type for act in plan.acts if not act.expected and act.mate is None)
     return ReplayReport(
         recording=transport.recording.header.recording_id or transport.recording.path.name,
@@ -287,7 +288,12 @@ def _report(transport: ReplayTransport, notes: list[str], took_s: float) -> Repl
 def _notes(transport: ReplayTransport, plugins: Sequence[object]) -> list[str]:
     plan, notes = transport.plan, list[str]()
     if plan.ended is None:
-        notes.append("the recording was cut off: of its last second nothing is missing")
+        notes.append("the recording was cut off: nothing of its last second is compared")
+    if not transport.recording.header.texts:
+        notes.append(
+            "texts were left out of the recording: what depends on them, such as the arguments "
+            "of tools, cannot be as it was"
+        )
     if plan.missing_lines:
         notes.append(f"{plan.missing_lines} lines are missing in the recording")
     if transport.flooded:

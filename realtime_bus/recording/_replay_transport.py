@@ -32,7 +32,7 @@ from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 from realtime_bus.transport._buffers import Signal
 
 from ._comparison import Act, Comparison
-from ._format import Line, Played, Received, Told
+from ._format import Line, Played, Received, Sent, Told
 from ._plan import AUDIO, Plan, Selector
 from ._reading import Recording
 from ._replay_clock import Clock, clock
@@ -139,6 +139,8 @@ class ReplayTransport:
 
     async def _play(self, deliver: Callable[[bytes], None], clock: Clock) -> None:
         for line in self.recording:
+            if isinstance(line, Received | Sent) and line.aside:
+                continue
             if isinstance(line, Received):
                 await clock.until(line.t_us)
                 if self.compares:
