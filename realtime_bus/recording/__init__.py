@@ -39,17 +39,18 @@ from ._moments import (
     TurnOrigin,
 )
 from ._peaks import PEAK_MS
-from ._plan import Selector
 from ._reading import Recording, RecordingError
-from ._replay import ReplayReport, replay, run_replay
+from ._replay import replay, run_replay
 from ._replay_sink import ReplaySink
 from ._replay_transport import ReplayTransport
+from ._report import ActSelector, ReplayOptions, ReplayReport
 from ._timeline import Timeline
 from ._writing import RecordingWriter
 
 __all__ = [
     "FORMAT_VERSION",
     "PEAK_MS",
+    "ActSelector",
     "AssistantAudio",
     "BargeIn",
     "BufferMark",
@@ -77,12 +78,12 @@ __all__ = [
     "Recording",
     "RecordingError",
     "RecordingWriter",
+    "ReplayOptions",
     "ReplayReport",
     "ReplaySink",
     "ReplayTransport",
     "ResponseSpan",
     "Said",
-    "Selector",
     "Sent",
     "Speech",
     "Timeline",

@@ -38,7 +38,7 @@ def backend(anyio_backend: Backend) -> Backend:
 
 
 def test_every_beginning_of_a_recording_can_be_replayed(tape: Path, tmp_path: Path) -> None:
-    """Wherever it was cut off, in the middle of a line too; of its last second nothing is missing."""
+    """Wherever it was cut off, in a line too: nothing of its last second is compared."""
     whole = tape.read_bytes()
     path = tmp_path / "cut.jsonl"
     for number, length in enumerate(range(60, len(whole), len(whole) // 25)):

@@ -75,9 +75,7 @@ def test_each_flush_counts_once(tmp_path: Path, backend: Backend) -> None:
 def test_a_flush_of_now_alone_is_by_the_recordings_clock(tmp_path: Path, backend: Backend) -> None:
     """A bus that falls silent elsewhere has heard what had been played by then."""
     told = Played(t_us=0, items=[PlayedItem(item_id="i1", played_ms=1400, written_ms=5000)])
-    path = written(
-        tmp_path / "a.jsonl", *spoken(1, 1), (3.0, told), (4.0, "in", {"type": "late"})
-    )
+    path = written(tmp_path / "a.jsonl", *spoken(1, 1), (3.0, told), (4.0, "in", {"type": "late"}))
     heard: list[int] = []
 
     def bus(sink: ReplaySink) -> Bus:
