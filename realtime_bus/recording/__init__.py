@@ -16,7 +16,9 @@ from ._format import (
     Told,
 )
 from ._reading import Recording, RecordingError
+from ._spool import RecordingSpool
 from ._writing import RecordingWriter
+from ._zstd import check_compression
 
 __all__ = [
     "FORMAT_VERSION",
@@ -29,7 +31,9 @@ __all__ = [
     "Received",
     "Recording",
     "RecordingError",
+    "RecordingSpool",
     "RecordingWriter",
     "Sent",
     "Told",
+    "check_compression",
 ]
