@@ -35,57 +35,39 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("virtual_time")
     if marker is None and "place_call" not in metafunc.fixturenames:
         return
-    virtual, backends = _options(marker)
-    for mark in metafunc.definition.iter_markers("parametrize"):
-        if "anyio_backend" in str(mark.args[0]):
-            return  # the test says it itself
-    if virtual or backends is not None:
-        from anyio import get_available_backends  # noqa: PLC0415  # costs those who use it
+    marks = metafunc.definition.iter_markers("parametrize")
+    if any("anyio_backend" in str(mark.args[0]) for mark in marks):
+        return  # the test says it itself
+    from anyio import get_available_backends  # noqa: PLC0415  # costs those who use it
 
-        from realtime_bus.testing import virtual_time  # noqa: PLC0415  # the same
+    from realtime_bus.testing import virtual_time  # noqa: PLC0415  # the same
 
-        names: Any = backends or [b for b in get_available_backends() if b in ("asyncio", "trio")]
-        found = [virtual_time(name) if virtual else (name, {}) for name in names]
-        # as a mark: it goes before what the fixture itself says, whoever defines that
-        mark = pytest.mark.parametrize("anyio_backend", found, ids=names)
-        metafunc.definition.add_marker(mark)
-
-
-def _options(
-    marker: pytest.Mark | None,
-) -> tuple[bool, list[str] | None]:
-    def read(virtual: bool = True, backends: list[str] | None = None) -> Any:
-        return virtual, backends
-
-    options: tuple[bool, list[str] | None] = read(*marker.args, **marker.kwargs) if marker else (True, None)
-    return options
+    options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
+    virtual = marker.args[0] if marker and marker.args else options.get("virtual", True)
+    names: Any = options.get("backends") or get_available_backends()
+    found: list[object] = [virtual_time(name) if virtual else (name, {}) for name in names]
+    # as a mark: it goes before what a fixture of that name says, whoever defines it
+    metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", found, ids=names))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
     """Have marked functions run by anyio's plugin; those with the fixture ask for it by that."""
-    own = getattr(obj, "pytestmark", ())
-    marks = [*(own if isinstance(own, list) else ()), *collector.iter_markers("virtual_time")]
-    if collector.istestfunction(obj, name) and any(m.name == "virtual_time" for m in marks):
+    own: Any = getattr(obj, "pytestmark", ())
+    names = {mark.name for mark in own if isinstance(mark, pytest.Mark)}
+    marked = "virtual_time" in names or collector.get_closest_marker("virtual_time") is not None
+    if marked and collector.istestfunction(obj, name):
         pytest.mark.usefixtures("anyio_backend")(obj)
 
 
 @pytest.fixture
-def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:
+def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:  # noqa: ARG001  # it runs by it
     """Return `realtime_bus.testing.place_call`; what happened in its calls is shown on failure."""
-    from contextlib import asynccontextmanager  # noqa: PLC0415  # costs those who use it
+    from functools import partial  # noqa: PLC0415  # costs those who use it
 
     from realtime_bus.testing import place_call as place  # noqa: PLC0415  # the same
 
-    calls = request.node.stash.setdefault(_CALLS, [])
-
-    @asynccontextmanager
-    async def placed(*args: Any, **kwargs: Any) -> Any:
-        async with place(*args, **kwargs) as call:
-            calls.append(call)
-            yield call
-
-    return placed
+    return partial(place, watch=request.node.stash.setdefault(_CALLS, []).append)
 
 
 @pytest.hookimpl(hookwrapper=True)

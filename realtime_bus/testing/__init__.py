@@ -14,22 +14,23 @@ pytest, `run_virtual` runs it.
 
 from realtime_bus._virtual_time import Backend, VirtualTimeLoop, run_virtual, virtual_time
 
-from ._call import STORY_TITLE, BargeIn, Call, place_call
+from ._call import BargeIn, Call, PlacedCall, place_call
 from ._ear import Utterance
 from ._model import Answer, Pause, ScriptedModel, tool_call
 from ._person import Person, Said
-from ._story import ToolUse
+from ._story import STORY_TITLE, ToolUse
 from ._voices import Voices
 
 __all__ = [
+    "STORY_TITLE",
     "Answer",
     "Backend",
     "BargeIn",
     "Call",
     "Pause",
     "Person",
+    "PlacedCall",
     "Said",
-    "STORY_TITLE",
     "ScriptedModel",
     "ToolUse",
     "Utterance",

@@ -20,8 +20,8 @@ The rules
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -39,9 +39,9 @@ from realtime_bus.server import (
     ServerSession,
     Transcriber,
     Voice,
-    faults,
 )
-from realtime_bus.session import Plugin, Session
+from realtime_bus.server.faults import AnyFault, HalfOpen
+from realtime_bus.session import Plugin, Session, SessionContext
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.protocol_check import ProtocolCheck
 from realtime_bus_plugins.sinks import NullSink
@@ -49,8 +49,8 @@ from realtime_bus_plugins.sinks import NullSink
 from ._ear import Ear, Utterance
 from ._model import Answer, ScriptedModel
 from ._person import Person
-from ._story import Note, Story, ToolUse, shown
-from ._voices import DETECTORS, Voices, heard_words
+from ._story import Story, ToolUse, shown
+from ._voices import DETECTORS, Voices
 
 if TYPE_CHECKING:
     from realtime_bus import events as ev
@@ -94,25 +94,21 @@ class Call:
         story: Story,
         *,
         model: ScriptedModel | None,
-        sink: AudioSink,
         server: RealtimeServer,
-        clock: Callable[[], float],
     ) -> None:
         self.session: Session[Any] = session
         self.person: Person = person
         self.model: ScriptedModel | None = model
         self._ear = ear
         self._story = story
-        self._sink = sink
         self._server = server
-        self._now_s = clock
 
     # --- what happened -----------------------------------------------------------------------
 
     @property
     def now_s(self) -> float:
         """How long the call has taken so far."""
-        return self._now_s()
+        return self._story.now_s()
 
     @property
     def server(self) -> ServerSession:
@@ -128,7 +124,7 @@ class Call:
     @property
     def heard(self) -> list[str]:
         """What the person heard, utterance by utterance, cut where it was cut; in whole words."""
-        return [self.words_of(utterance) for utterance in self.utterances]
+        return [self._ear.words_of(utterance) for utterance in self.utterances]
 
     @property
     def utterances(self) -> list[Utterance]:
@@ -177,34 +173,7 @@ class Call:
     @property
     def story(self) -> str:
         """What happened, as a time line."""
-        notes = [Note(said.began_s, "person", f"“{said.text}”") for said in self.person.said]
-        for utterance in self.utterances:
-            notes.append(Note(utterance.began_s or 0.0, "assistant", self._told(utterance)))
-        return self._story.render(notes)
-
-    def _told(self, utterance: Utterance) -> str:
-        words = self.words_of(utterance)
-        if utterance.ended_s is None:
-            return f"“{utterance.text}” (not over yet)"
-        if not utterance.cut:
-            return f"“{words}”"
-        rest = utterance.text.strip().removeprefix(words).strip()
-        unheard = f"; not heard: “{rest}”" if rest else ""
-        return f"“{words}” cut after {utterance.heard_ms} ms{unheard}"
-
-    def words_of(self, utterance: Utterance) -> str:
-        """Return what was heard of an utterance so far, in whole words."""
-        if utterance.ended_s is not None and not utterance.cut:
-            return utterance.text.strip()
-        heard_ms: float = utterance.heard_ms
-        if utterance.ended_s is None:
-            parts = self._sink.positions()
-            played = [part.played_ms for part in parts if part.item_id == utterance.item_id]
-            heard_ms = sum(played)
-        found = self.model.heard_of(utterance.text, heard_ms) if self.model is not None else None
-        if found is None:
-            found = heard_words([(utterance.text, utterance.received_ms or 1.0)], heard_ms)
-        return found
+        return self._story.render()
 
     # --- waiting -----------------------------------------------------------------------------
 
@@ -240,10 +209,6 @@ class Call:
 
     # --- judging -----------------------------------------------------------------------------
 
-    def error(self, message: str) -> AssertionError:
-        """Return an error that shows what happened in the call."""
-        return AssertionError(f"{message}\n\n{STORY_TITLE}\n{self.story}")
-
     def fail(self, message: str) -> NoReturn:
         """Fail the test, and show what happened in the call.
 
@@ -251,7 +216,7 @@ class Call:
             AssertionError: Always.
         """
         __tracebackhide__ = True
-        raise self.error(message)
+        raise self._story.error(message)
 
     def assert_heard(self, *texts: str) -> None:
         """Check that the person heard these texts, in this order; there may be more between.
@@ -370,30 +335,27 @@ class Call:
             self.fail("the call did not go well:\n- " + "\n- ".join(found))
 
 
-STORY_TITLE = "What happened in the call:"
-
-
 def _plain(text: str) -> str:
     """Return a text without what does not count: case, punctuation, runs of spaces."""
     kept = "".join(c if c.isalnum() or c in "_.-" else " " for c in text.lower())
     return " ".join(word.strip(".-") for word in kept.split())
 
 
-@asynccontextmanager
-async def place_call(  # noqa: PLR0913  # all by name; most tests give two
+def place_call(  # noqa: PLR0913  # all by name; most tests give two
     bus: Bus,
     answers: Sequence[Answer] | Responder = (),
     *,
     voices: Voices = "instant",
     latency_s: float = 0.3,
-    faults: Iterable[faults.AnyFault] | FaultPlan = (),  # noqa: A002  # as the server calls them
+    faults: Iterable[AnyFault] | FaultPlan = (),
     options: ServerOptions | None = None,
     sink: AudioSink | None = None,
     plugins: Iterable[Plugin] = (),
     tolerate: Collection[str] = (),
     limit_s: float = 600.0,
+    watch: Callable[[Call], object] | None = None,
     **connect: Any,
-) -> AsyncGenerator[Call, None]:
+) -> PlacedCall:
     """Call an agent: connect its bus to a server in memory, and put a person on the line.
 
     Args:
@@ -408,46 +370,101 @@ async def place_call(  # noqa: PLR0913  # all by name; most tests give two
         plugins: Attached to this session alone.
         tolerate: What may go wrong; see `Call.assert_fine`.
         limit_s: The longest that the call may take.
+        watch: Called with the call when it is connected.
         **connect: For `Bus.connect`: ``state``, ``reconnect``, the session's settings.
 
-    Yields:
-        The call, connected.
-
-    Raises:
-        AssertionError: Something went wrong, or the call did not end in time.
+    Returns:
+        A context manager: ``async with place_call(...) as call``. Its end raises `AssertionError`
+        if something went wrong, or the call did not end in time.
     """
     line = _Line(bus, answers, voices=voices, latency_s=latency_s, faults=faults, options=options)
-    failure: BaseException | None = None
-    async with anyio.create_task_group() as tasks:
+    theirs = list(plugins)
+    return PlacedCall(
+        line, line.context(sink, theirs, connect), tolerate=tolerate, limit_s=limit_s, watch=watch
+    )
+
+
+class PlacedCall:
+    """An async context manager that opens a call, ends it, and judges it; see `place_call`."""
+
+    def __init__(
+        self,
+        line: _Line,
+        context: SessionContext[Any],
+        *,
+        tolerate: Collection[str],
+        limit_s: float,
+        watch: Callable[[Call], object] | None,
+    ) -> None:
+        self._line = line
+        self._context = context
+        self._tolerate = tolerate
+        self._limit_s = limit_s
+        self._watch = watch
+        self._call: Call | None = None
+        self._tasks: TaskGroup = anyio.create_task_group()
+        self._limit = anyio.CancelScope()
+
+    async def __aenter__(self) -> Call:
+        __tracebackhide__ = True
+        await self._tasks.__aenter__()
         try:
-            async with line.connect(tasks, sink, plugins, connect) as call:
-                waits = ""
-                with anyio.move_on_after(limit_s) as limit:
-                    try:
-                        yield call
-                    except get_cancelled_exc_class() as error:
-                        waits = _where(error)
-                        raise
-                if limit.cancelled_caught:
-                    call.fail(f"the call did not end within {limit_s:g} s{waits}")
-            call.assert_fine(tolerate=tolerate)
-        except get_cancelled_exc_class():
+            self._line.open(self._tasks)
+            self._call = self._line.answered(await self._context.__aenter__())
+        except BaseException as error:
+            await self._hang_up(error)
             raise
-        except BaseException as error:  # noqa: BLE001  # it would come out in a group
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        self._limit.deadline = anyio.current_time() + self._limit_s
+        self._limit.__enter__()
+        if self._watch is not None:
+            self._watch(self._call)
+        return self._call
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        __tracebackhide__ = True
+        call = self._call
+        assert call is not None  # noqa: S101  # for type checkers: it was entered
+        failure: BaseException | None = None
+        waits = _where(error) if isinstance(error, get_cancelled_exc_class()) else ""
+        self._limit.__exit__(kind, error, trace)
+        if self._limit.cancelled_caught:
+            kind = error = trace = None
+            failure = self._line.story.error(
+                f"the call did not end within {self._limit_s:g} s{waits}"
+            )
+        try:
+            if await self._context.__aexit__(kind, error, trace):
+                error = None
+            if error is None and failure is None:
+                call.assert_fine(tolerate=self._tolerate)
+        except BaseException as raised:  # noqa: BLE001  # it would come out in a group
+            failure = raised
+        swallowed = await self._hang_up(failure or error)
+        if failure is not None and not isinstance(failure, get_cancelled_exc_class()):
+            raise failure from failure.__cause__
+        return swallowed and error is not None
+
+    async def _hang_up(self, error: BaseException | None) -> bool:
+        """End all tasks; the task group alone knows whether a cancellation was its own.
+
+        What else was raised is kept from it: it would come out in a group.
+        """
+        self._tasks.cancel_scope.cancel()
+        if isinstance(error, get_cancelled_exc_class()):
+            return bool(await self._tasks.__aexit__(type(error), error, error.__traceback__))
+        await self._tasks.__aexit__(None, None, None)
+        return False
 
 
 def _where(error: BaseException) -> str:
     """Say where a test waits, from what it was cancelled with."""
-    here = __file__.rsplit("/", 1)[0]
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if not f.filename.startswith(here) and "contextlib" not in f.filename]
-    if not theirs:
-        return ""
-    return f"; the test waits in line {theirs[0].lineno}: {theirs[0].line}"
+    return f"; it waits in line {frames[0].lineno}: {frames[0].line}" if frames else ""
 
 
 class _Line:
@@ -460,18 +477,20 @@ class _Line:
         *,
         voices: Voices,
         latency_s: float,
-        faults: Iterable[faults.AnyFault] | FaultPlan,
+        faults: Iterable[AnyFault] | FaultPlan,
         options: ServerOptions | None,
     ) -> None:
         self._bus = bus
         self._voices: Voices = voices
-        self._people: list[Person] = []
         self._dialled = 0
+        self._tasks: TaskGroup
+        self.story: Story = Story(self._now_s)
+        self._person: Person | None = None
         self._model: ScriptedModel | None = None
         responder: Any = answers
         if not isinstance(answers, Responder):
             responder = self._model = ScriptedModel(
-                answers, voices=voices, latency_s=latency_s, transcribe=self._transcribe
+                answers, voices=voices, latency_s=latency_s, transcribe=self.transcript
             )
         self._server = RealtimeServer(
             responder,
@@ -481,68 +500,45 @@ class _Line:
             faults=faults if isinstance(faults, FaultPlan) else FaultPlan(tuple(faults)),
         )
 
-    def _transcribe(self, turn_index: int, audio: bytes) -> str | None:
-        return self._people[0].transcript(turn_index, audio) if self._people else None
+    def transcript(self, turn_index: int, audio: bytes) -> str | None:
+        """Write down what the person said."""
+        return None if self._person is None else self._person.transcript(turn_index, audio)
 
-    transcript = _transcribe
-
-    @asynccontextmanager
-    async def connect(
-        self,
-        tasks: TaskGroup,
-        sink: AudioSink | None,
-        plugins: Iterable[Plugin],
-        connect: dict[str, Any],
-    ) -> AsyncGenerator[Call, None]:
-        """Open the session, and put the person on the line."""
-        began_s = anyio.current_time()
-
-        def now_s() -> float:
-            return anyio.current_time() - began_s
-
-        theirs = [*self._bus._registry.plugins, *plugins]  # noqa: SLF001  # of our own package
-        sink = sink or next((each for each in theirs if isinstance(each, AudioSink)), None)
+    def context(
+        self, sink: AudioSink | None, plugins: list[Plugin], connect: dict[str, Any]
+    ) -> SessionContext[Any]:
+        """Return what opens the session, with a sink if it has none, and what watches it."""
+        theirs = [*self._bus.plugins, *plugins]
+        found = sink or next((each for each in theirs if isinstance(each, AudioSink)), None)
         ours: list[Any] = []
-        if sink is None:
-            sink = NullSink()
-            ours = [sink, Interruption(sink)]
-        story = Story(now_s)
-        ours += [ProtocolCheck(), story]
+        if found is None:
+            found = NullSink()
+            ours = [found, Interruption(found)]
+        self._sink = found
+        plugins = [*plugins, *ours, ProtocolCheck(), self.story]
+        return self._bus.connect(_URL, dial=self._dial, plugins=plugins, **connect)
 
-        async def dial(_url: str, **_options: Any) -> MemoryTransport:
-            transport: MemoryTransport = await tasks.start(self._connection)
-            return transport
+    def open(self, tasks: TaskGroup) -> None:
+        """Begin; what runs, runs in this task group."""
+        self._tasks, self._began_s = tasks, anyio.current_time()
 
-        context = self._bus.connect(_URL, dial=dial, plugins=[*plugins, *ours], **connect)
-        async with context as session:
-            ear = Ear(session, sink, now_s)
-            calls: list[Call] = []
-            person = Person(
-                session,
-                ear,
-                voices=self._voices,
-                voice=Voice("en-us", rate_wpm=180, pitch=65),
-                clock=now_s,
-                fail=lambda message: calls[0].error(message),
-                note=story.note,
-                words_of=lambda utterance: calls[0].words_of(utterance),
-            )
-            self._people.append(person)
-            calls.append(
-                Call(
-                    session,
-                    person,
-                    ear,
-                    story,
-                    model=self._model,
-                    sink=sink,
-                    server=self._server,
-                    clock=now_s,
-                )
-            )
-            tasks.start_soon(person.run)
-            tasks.start_soon(ear.run)
-            yield calls[0]
+    def _now_s(self) -> float:
+        return anyio.current_time() - self._began_s
+
+    def answered(self, session: Session[Any]) -> Call:
+        """Put the person on the line."""
+        ear = Ear(session, self._sink, clock=self._now_s, model=self._model)
+        voice = Voice("en-us", rate_wpm=180, pitch=65)
+        person = Person(session, ear, self.story, voices=self._voices, voice=voice)
+        self._person = person
+        self.story.sources += [person.notes, ear.notes]
+        self._tasks.start_soon(person.run)
+        self._tasks.start_soon(ear.run)
+        return Call(session, person, ear, self.story, model=self._model, server=self._server)
+
+    async def _dial(self, _url: str, **_options: Any) -> MemoryTransport:
+        transport: MemoryTransport = await self._tasks.start(self._connection)
+        return transport
 
     async def _connection(self, *, task_status: TaskStatus[MemoryTransport]) -> None:
         """Keep a connection, and cut it where a keepalive would."""
@@ -557,7 +553,7 @@ class _Line:
 
     def _is_dead(self, number: int) -> bool:
         return any(
-            isinstance(fired.fault, faults.HalfOpen)
+            isinstance(fired.fault, HalfOpen)
             and fired.fault.for_s is None
             and fired.connection == number
             for fired in self._server.faults_fired

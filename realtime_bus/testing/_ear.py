@@ -11,7 +11,7 @@ The rules
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -20,6 +20,10 @@ from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink, bytes_per_ms
 from realtime_bus.session import Session
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
+
+from ._model import ScriptedModel
+from ._story import Note
+from ._voices import heard_words
 
 TICK_S = 0.02
 _PHASE_S = 0.0033  # see `Person.run`
@@ -61,12 +65,21 @@ class Ear:
         session: Whose answers.
         sink: What plays them.
         clock: The call's.
+        model: What knows how long its words take.
     """
 
-    def __init__(self, session: Session[Any], sink: AudioSink, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        session: Session[Any],
+        sink: AudioSink,
+        *,
+        clock: Callable[[], float],
+        model: ScriptedModel | None,
+    ) -> None:
         self._session = session
         self._sink = sink
         self._now_s = clock
+        self._model = model
         self._all: dict[str, Utterance] = {}
         self._changed = anyio.Event()
         session.on(ev.ResponseOutputAudioDelta, narrowed=True)(self._received)
@@ -91,6 +104,32 @@ class Ear:
         """Whether something is being heard, or is to be."""
         return any(each.ended_s is None for each in self._all.values())
 
+    def words_of(self, utterance: Utterance) -> str:
+        """Return what was heard of an utterance so far, in whole words."""
+        if utterance.ended_s is not None and not utterance.cut:
+            return utterance.text.strip()
+        heard_ms = utterance.heard_ms
+        if utterance.ended_s is None:
+            parts = self._sink.positions()
+            heard_ms = sum(p.played_ms for p in parts if p.item_id == utterance.item_id)
+        found = self._model.heard_of(utterance.text, heard_ms) if self._model else None
+        if found is None:
+            found = heard_words([(utterance.text, utterance.received_ms or 1.0)], heard_ms)
+        return found
+
+    def notes(self) -> Iterator[Note]:
+        """Yield what was heard, for the story."""
+        for utterance in self.heard:
+            words = self.words_of(utterance)
+            what = f"“{words}”"
+            if utterance.ended_s is None:
+                what = f"“{utterance.text}” (not over yet)"
+            elif utterance.cut:
+                what += f" cut after {utterance.heard_ms} ms"
+                if rest := utterance.text.strip().removeprefix(words).strip():
+                    what += f"; not heard: “{rest}”"
+            yield Note(utterance.began_s or 0.0, "assistant", what)
+
     async def wait_for(self, ready: Callable[[Utterance], bool], *, behind: int) -> Utterance:
         """Wait until an utterance is as far as this; of those heard, the one behind so many."""
         while len(self.heard) <= behind or not ready(self.heard[behind]):
@@ -103,6 +142,8 @@ class Ear:
         """Follow the sink until the session has ended."""
         await anyio.sleep(_PHASE_S)
         while self._session.close_info is None:
+            if not self.busy:
+                await self._changed.wait()
             self._look()
             await anyio.sleep(TICK_S)
 
@@ -113,6 +154,8 @@ class Ear:
 
     def _received(self, event: ev.ResponseOutputAudioDelta) -> None:
         utterance = self._of(event.item_id, event.response_id)
+        if not utterance.received_ms:
+            self._tell()
         audio_format = self._session.conversation.audio_format_of(event.response_id)
         utterance.received_ms += len(event.delta) / bytes_per_ms(audio_format)
 

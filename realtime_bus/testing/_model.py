@@ -71,7 +71,7 @@ class ScriptedModel:
         latency_s: float = 0.3,
         transcribe: Callable[[int, bytes], str | None] = lambda _index, _audio: None,
     ) -> None:
-        self._answers = [answers] if isinstance(answers, str) else list(answers)
+        self._answers: list[Answer] = [answers] if isinstance(answers, str) else [*answers]
         self._voices: Voices = voices
         self._voice = voice or Voice()
         self._latency_s = latency_s

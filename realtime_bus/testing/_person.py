@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -15,11 +15,13 @@ from realtime_bus_plugins._playback import ToSession
 from realtime_bus_plugins.telephony import CallEnded, DtmfReceived
 
 from ._ear import TICK_S, Ear, Utterance
+from ._story import Note, Story
 from ._voices import BYTES_PER_MS, Voices, speak
 
-_CHUNK_BYTES = int(TICK_S * 1000) * BYTES_PER_MS
 _PROBE_BYTES = 960
 _KEY_S = 0.2
+_ATTENTION_S = 3.0  # how long after a word silence is sent as often as speech: it ends a turn
+_IDLE_S = 0.2
 _PHASE_S = 0.0071
 """Between the beginning of a call and that of a person's sound: what both do at round times must
 not meet, for who comes first then is left to chance on trio."""
@@ -43,7 +45,7 @@ class Said:
 
 
 class Person:
-    """Speaks into a session as a microphone does: 20 ms at a time, silence between words.
+    """Speaks into a session as a microphone does: 20 ms at a time, and silence between words.
 
     Attributes:
         said: What the person said, in order.
@@ -53,27 +55,29 @@ class Person:
         self,
         session: Session[Any],
         ear: Ear,
+        story: Story,
         *,
         voices: Voices,
         voice: Voice,
-        clock: Callable[[], float],
-        fail: Callable[[str], AssertionError],
-        note: Callable[[str, str], None],
-        words_of: Callable[[Utterance], str],
     ) -> None:
         self._session = session
         self._ear = ear
         self._voices: Voices = voices
         self._voice = voice
-        self._now_s = clock
-        self._fail = fail
-        self._note = note
-        self._words_of = words_of
+        self._story = story
+        self._now_s = story.now_s
         self._pcm, self._at = b"", 0
         self._quiet = anyio.Event()
+        self._opens_mouth = anyio.Event()
+        self._speaks = False
+        self._quiet_since_s = 0.0
         self._mouth = anyio.Lock()
         self._listened = 0  # how many utterances have been listened to
         self.said: list[Said] = []
+
+    def notes(self) -> Iterator[Note]:
+        """Yield what was said, for the story."""
+        return (Note(said.began_s, "person", f"“{said.text}”") for said in self.said)
 
     # speaking
 
@@ -83,7 +87,11 @@ class Person:
         Args:
             words: What.
             pcm: How it sounds, if not by the voice: PCM16 mono, 24 kHz.
+
+        Raises:
+            AssertionError: The call has ended.
         """
+        __tracebackhide__ = True
         async with self._mouth:
             if pcm is None:
                 async with aclosing(speak(words, self._voices, self._voice)) as pieces:
@@ -92,6 +100,7 @@ class Person:
             said = Said(words, pcm, self._now_s())
             self.said.append(said)
             self._pcm, self._at, self._quiet = pcm, 0, anyio.Event()
+            self._opens_mouth.set()
             await self._quiet.wait()
             self._check_open(f"end saying {words!r}")
             said.ended_s = self._now_s()
@@ -104,14 +113,18 @@ class Person:
             after_s: How long the assistant is heard before. The utterance that counts is the one
                 that is being heard, or else the next one.
             within_s: How long to wait for it.
+
+        Raises:
+            AssertionError: Nothing was heard, or it was over sooner, or the call has ended.
         """
+        __tracebackhide__ = True
         heard = self._ear.heard
         behind = len(heard) - 1 if heard and heard[-1].ended_s is None else len(heard)
         utterance = await self._listens(lambda _: True, behind=behind, within_s=within_s)
         assert utterance.began_s is not None  # noqa: S101  # for type checkers: it was heard
         await anyio.sleep(max(0.0, utterance.began_s + after_s - self._now_s()))
         if utterance.ended_s is not None:
-            raise self._fail(
+            raise self._story.error(
                 f"the person was to interrupt after {after_s:g} s, but {utterance.text!r} was over "
                 f"after {utterance.heard_ms / 1000:g} s"
             )
@@ -120,30 +133,38 @@ class Person:
     # listening
 
     async def hears(self, *, within_s: float = 30.0) -> str:
-        """Listen until the assistant has said the next thing, or was cut off; return what was heard.
+        """Listen until the assistant has said the next thing, or was cut off.
 
-        What was said since the last call of this counts, too: nothing is missed between.
+        What was said since this was last called counts, too: nothing is missed between.
 
         Args:
             within_s: How long to listen.
+
+        Returns:
+            What was heard, in whole words.
+
+        Raises:
+            AssertionError: Nothing was heard, or no end of it, or the call has ended.
         """
+        __tracebackhide__ = True
         utterance = await self._listens(
             lambda each: each.ended_s is not None, behind=self._listened, within_s=within_s
         )
         self._listened += 1
-        return self._words_of(utterance)
+        return self._ear.words_of(utterance)
 
     async def _listens(
         self, ready: Callable[[Utterance], bool], *, behind: int, within_s: float
     ) -> Utterance:
+        __tracebackhide__ = True
         try:
             with anyio.fail_after(within_s):
                 return await self._ear.wait_for(ready, behind=behind)
         except TimeoutError:
             what = "nothing" if len(self._ear.heard) <= behind else "no end of it"
-            raise self._fail(f"the person heard {what} within {within_s:g} s") from None
+            raise self._story.error(f"the person heard {what} within {within_s:g} s") from None
         except EOFError:
-            raise self._fail("the call ended while the person listened") from None
+            raise self._story.error("the call ended while the person listened") from None
 
     async def keeps_silent(self, for_s: float) -> None:
         """Say nothing for a while."""
@@ -158,44 +179,65 @@ class Person:
         """
         for key in keys:
             self._check_open(f"press {key}")
-            self._note("person", f"presses {key}")
+            self._story.note("person", f"presses {key}")
             self._session.emit(DtmfReceived(digit=key))
             await anyio.sleep(_KEY_S)
 
     async def hangs_up(self) -> None:
         """End the call, as the telephony plugin does when the caller is gone."""
         self._check_open("hang up")
-        self._note("person", "hangs up")
+        self._story.note("person", "hangs up")
         self._session.emit(CallEnded(reason="stopped"))
         await self._session.aclose()
 
     # how it works
 
     def _check_open(self, what: str) -> None:
+        __tracebackhide__ = True
         if self._session.close_info is not None:
-            raise self._fail(f"the person cannot {what}: the call has ended")
+            raise self._story.error(f"the person cannot {what}: the call has ended")
 
     async def run(self) -> None:
         """Send what the person says, and silence, until the call has ended."""
         await anyio.sleep(_PHASE_S)
-        due_s = self._now_s()
+        began_s, sent_ms = self._now_s(), 0
         recoding = ToSession(self._session.settings.input_format)
         try:
             while self._session.close_info is None:
+                await self._until_next()
+                # what a microphone has recorded by now; speech that begins now comes next
+                passed_ms = round((self._now_s() - began_s) * 1000) - sent_ms
+                sent_ms += passed_ms
                 if recoding.audio_format != self._session.settings.input_format:
                     recoding = ToSession(self._session.settings.input_format)
-                chunk = self._pcm[self._at : self._at + _CHUNK_BYTES]
-                self._at += len(chunk)
-                if not chunk:
-                    self._quiet.set()
-                audio = recoding.convert(chunk.ljust(_CHUNK_BYTES, b"\0"))
-                await self._session.append_audio(audio)
-                due_s += TICK_S
-                await anyio.sleep(max(0.0, due_s - self._now_s()))
+                pcm = self._voiced(passed_ms * BYTES_PER_MS)
+                await self._session.append_audio(recoding.convert(pcm))
         except SessionClosed:
             pass
         finally:
+            self._speaks = False
             self._quiet.set()
+
+    async def _until_next(self) -> None:
+        """Wait until there is something to send: often while it matters, else now and then."""
+        if self._speaks or self._now_s() - self._quiet_since_s < _ATTENTION_S:
+            await anyio.sleep(TICK_S)
+            return
+        with anyio.move_on_after(_IDLE_S):
+            await self._opens_mouth.wait()
+
+    def _voiced(self, length_bytes: int) -> bytes:
+        """Return the next audio: speech, if there is any left, and silence."""
+        if self._opens_mouth.is_set():  # what was recorded until now is silence
+            self._opens_mouth = anyio.Event()
+            self._speaks = True
+            return bytes(length_bytes)
+        pcm = self._pcm[self._at : self._at + length_bytes]
+        self._at += len(pcm)
+        if self._speaks and self._at == len(self._pcm):
+            self._speaks, self._quiet_since_s = False, self._now_s()
+            self._quiet.set()
+        return pcm.ljust(length_bytes, b"\0")
 
     def transcript(self, turn_index: int, audio: bytes) -> str | None:
         """Return what was said in a turn, from its audio; by its number where that cannot tell."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, ClassVar, NamedTuple, cast
 
 import msgspec
 
@@ -11,6 +12,7 @@ from realtime_bus import events as ev
 from realtime_bus.session import Session
 from realtime_bus_plugins.protocol_check import ProtocolViolation
 
+STORY_TITLE = "What happened in the call:"
 _MAX_NOTES = 2_000
 _WIDTH = 160
 
@@ -42,10 +44,8 @@ class ToolUse:
         self.output: str | None = None
         self.called_s = called_s
         self.answered_s: float | None = None
-        try:
+        with suppress(msgspec.DecodeError):
             self.arguments = msgspec.json.decode(item.arguments or "{}")
-        except msgspec.DecodeError:
-            pass
 
     def __repr__(self) -> str:
         return f"{self.name}({shown(self.arguments)})"
@@ -58,14 +58,17 @@ class Story:
         clock: The call's: it began at 0.
 
     Attributes:
+        now_s: The clock.
+        sources: Give more notes, when they are asked for.
         problems: What should not happen in a good call, by what it may be tolerated by.
         tool_uses: The functions that were called.
         sent: What was sent, without audio.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._now_s = clock
+        self.now_s: Callable[[], float] = clock
         self._notes: list[Note] = []
+        self.sources: list[Callable[[], Iterable[Note]]] = []
         self.problems: list[tuple[frozenset[str], str]] = []
         self.tool_uses: list[ToolUse] = []
         self.sent: list[ev.ClientEvent] = []
@@ -73,7 +76,7 @@ class Story:
     def note(self, who: str, what: str) -> None:
         """Note that something happened now."""
         if len(self._notes) < _MAX_NOTES:
-            self._notes.append(Note(self._now_s(), who, what))
+            self._notes.append(Note(self.now_s(), who, what))
 
     def problem(self, what: str, *names: str | None) -> None:
         """Note that something went wrong, and by which names it may be tolerated."""
@@ -82,27 +85,33 @@ class Story:
 
     def attach(self, session: Session[Any]) -> None:
         """Watch a session."""
-        for cls, tell in _TOLD.items():
-            session.on(cls)(lambda event, tell=tell: tell(self, event))
+        session.on(*self._TOLD)(self._told)
         session.intercept_outgoing(tuple(ev.REALTIME.client.values()), self._sends)
+
+    def _told(self, event: ev.Event) -> None:
+        self._TOLD[type(event)](self, event)
 
     def _sends(self, event: ev.ClientEvent, _session: Session[Any]) -> ev.ClientEvent:
         if not isinstance(event, ev.InputAudioBufferAppend):
             self.sent.append(event)
-        if tell := _SENT.get(type(event)):
+        if tell := self._SENT.get(type(event)):
             tell(self, event)
         return event
 
-    def render(self, more: Iterable[Note] = ()) -> str:
-        """Return the time line, a line for each note, with those of others between them."""
-        notes = sorted([*self._notes, *more], key=lambda note: note.at_s)
-        return "\n".join(_line(note) for note in notes) or "  (nothing happened)"
+    def render(self) -> str:
+        """Return the time line, a line for each note."""
+        notes = [*self._notes, *(note for source in self.sources for note in source())]
+        return "\n".join(_line(note) for note in sorted(notes, key=lambda note: note.at_s))
+
+    def error(self, message: str) -> AssertionError:
+        """Return an error that shows what happened."""
+        return AssertionError(f"{message}\n\n{STORY_TITLE}\n{self.render()}")
 
     # what is told of
 
     def _calls(self, event: ev.ResponseOutputItemDone) -> None:
         if isinstance(event.item, ev.FunctionCallItem):
-            self.tool_uses.append(ToolUse(event.item, self._now_s()))
+            self.tool_uses.append(ToolUse(event.item, self.now_s()))
             self.note("assistant", f"calls {self.tool_uses[-1]}")
 
     def _outputs(self, event: ev.ConversationItemCreate) -> None:
@@ -110,7 +119,7 @@ class Story:
         if isinstance(item, ev.FunctionCallOutputItem):
             found = [use for use in self.tool_uses if use.call_id == item.call_id]
             for use in found:
-                use.output, use.answered_s = item.output, self._now_s()
+                use.output, use.answered_s = item.output, self.now_s()
             self.note("tool", f"{found[0].name if found else item.call_id} → {item.output}")
         elif isinstance(item, ev.MessageItem):
             texts = [part.text for part in item.content if isinstance(part, ev.InputText)]
@@ -139,39 +148,54 @@ class Story:
             reason = getattr(details, "reason", None)
             self.note("server", f"response {event.response.status}" + f" ({reason})" * bool(reason))
 
+    def _connected(self, event: ev.Connected) -> None:
+        self.note("session", f"connected ({event.session_id})")
 
-_TOLD: dict[type[ev.Event], Callable[[Story, Any], None]] = {
-    ev.Connected: lambda story, event: story.note("session", f"connected ({event.session_id})"),
-    ev.InputAudioBufferSpeechStarted: lambda story, _: story.note("server", "hears speech"),
-    ev.InputAudioBufferSpeechStopped: lambda story, _: story.note("server", "hears its end"),
-    ev.ConversationItemInputAudioTranscriptionCompleted: Story._transcribed,
-    ev.ResponseOutputItemDone: Story._calls,
-    ev.ResponseDone: Story._responded,
-    ev.Error: Story._refused,
-    ev.HandlerFailed: Story._failed,
-    ProtocolViolation: Story._violated,
-    ev.Reconnecting: lambda story, event: story.note(
-        "session", f"has no connection ({event.code}); try {event.attempt}"
-    ),
-    ev.Reconnected: lambda story, event: story.note(
-        "session", f"reconnected after {event.gap_s:.2f} s"
-    ),
-    ev.Closed: lambda story, event: story.note(
-        "session", f"closed ({event.code}{f', {event.reason}' if event.reason else ''})"
-    ),
-}
-_SENT: dict[type[ev.ClientEvent], Callable[[Story, Any], None]] = {
-    ev.ConversationItemCreate: Story._outputs,
-    ev.ConversationItemTruncate: Story._truncates,
-    ev.ResponseCancel: lambda story, _: story.note("session", "cancels the response"),
-}
+    def _reconnecting(self, event: ev.Reconnecting) -> None:
+        self.note("session", f"has no connection ({event.code}); try {event.attempt}")
+
+    def _reconnected(self, event: ev.Reconnected) -> None:
+        self.note("session", f"reconnected after {event.gap_s:.2f} s")
+
+    def _closed(self, event: ev.Closed) -> None:
+        self.note("session", f"closed ({event.code}{', ' * bool(event.reason)}{event.reason})")
+
+    def _hears(self, event: ev.InputAudioBufferSpeechStarted) -> None:
+        self.note("server", f"hears speech, from {event.audio_start_ms} ms of its input on")
+
+    def _hears_end(self, event: ev.InputAudioBufferSpeechStopped) -> None:
+        self.note("server", f"hears its end, at {event.audio_end_ms} ms")
+
+    def _cancels(self, _event: ev.ResponseCancel) -> None:
+        self.note("session", "cancels the response")
+
+    _TOLD: ClassVar[dict[type[ev.Event], Callable[[Story, Any], None]]] = {
+        ev.Connected: _connected,
+        ev.InputAudioBufferSpeechStarted: _hears,
+        ev.InputAudioBufferSpeechStopped: _hears_end,
+        ev.ConversationItemInputAudioTranscriptionCompleted: _transcribed,
+        ev.ResponseOutputItemDone: _calls,
+        ev.ResponseDone: _responded,
+        ev.Error: _refused,
+        ev.HandlerFailed: _failed,
+        ProtocolViolation: _violated,
+        ev.Reconnecting: _reconnecting,
+        ev.Reconnected: _reconnected,
+        ev.Closed: _closed,
+    }
+    _SENT: ClassVar[dict[type[ev.ClientEvent], Callable[[Story, Any], None]]] = {
+        ev.ConversationItemCreate: _outputs,
+        ev.ConversationItemTruncate: _truncates,
+        ev.ResponseCancel: _cancels,
+    }
 
 
 def shown(arguments: Any) -> str:
     """Return a call's arguments as one would write them."""
     if not isinstance(arguments, dict):
         return repr(arguments)
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    named = cast("dict[str, Any]", arguments)
+    return ", ".join(f"{name}={value!r}" for name, value in named.items())
 
 
 def _line(note: Note) -> str:
