@@ -16,8 +16,10 @@ Bounds: 64 responses and 256 calls that are open; the oldest is ended for a new 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
 from typing import Any
 
@@ -63,8 +65,8 @@ class OpenCall:
         self.token: Token[Context] | None = None
 
 
-class Within:
-    """Makes a span the current one while it is entered; it may be entered once."""
+class _Within:
+    """Makes a context the current one while it is entered."""
 
     __slots__ = ("_context", "_token")
 
@@ -75,7 +77,25 @@ class Within:
         self._token = contexts.attach(self._context)
 
     def __exit__(self, *_error: object) -> None:
-        contexts.detach(self._token)
+        # asyncio calls a socket's reader in a context of its own, the same for each frame: once
+        # set, it stays; so all but its first frame cost no more than to see that
+        if not _in_callback():
+            contexts.detach(self._token)
+
+
+_THERE_ALREADY = nullcontext()
+
+
+def within(context: Context) -> AbstractContextManager[object]:
+    """Return what makes a context the current one, if it is not."""
+    return _THERE_ALREADY if contexts.get_current() is context else _Within(context)
+
+
+def _in_callback() -> bool:
+    try:
+        return asyncio.current_task() is None
+    except RuntimeError:  # it is another event loop's task
+        return False
 
 
 class SessionSpans:
