@@ -479,6 +479,8 @@ class SessionTelemetry:
             shown = content.failure(event.error, texts=self._options.texts)
             call.span.add_event("exception", shown)
             call.error_type = shown["exception.type"]
+        if not call.in_turn:  # nobody need be told of its output
+            self._close_call(event.call_id, event.outcome, None)
 
     def _created_item(self, event: ev.ConversationItemCreate, _session: Session) -> ev.ClientEvent:
         item: object = event.item

@@ -53,14 +53,16 @@ class OpenCall:
         span: Its span.
         since_s: When it was complete.
         name: Which tool.
+        in_turn: Whether the model waits for its output.
         error_type: What went wrong, if it did.
         token: How to leave its context again, while the tool runs.
     """
 
-    def __init__(self, span: Span, since_s: float, name: str) -> None:
+    def __init__(self, span: Span, since_s: float, name: str, *, in_turn: bool) -> None:
         self.span: Span = span
         self.since_s: float = since_s
         self.name: str = name
+        self.in_turn: bool = in_turn
         self.error_type: str | None = None
         self.token: Token[Context] | None = None
 
@@ -182,7 +184,7 @@ class SessionSpans:
             attributes=attributes,
             start_time=self._ns(since_s),
         )
-        self.calls[call_id] = OpenCall(span, since_s, tool)
+        self.calls[call_id] = OpenCall(span, since_s, tool, in_turn=turn is not None)
 
     def _context_of(self, turn: str | None) -> Context:
         span = self._turns.get(turn or "")
