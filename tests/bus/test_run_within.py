@@ -1,4 +1,4 @@
-"""A plugin runs a session's handlers inside a context manager: what they find in context variables."""
+"""A plugin runs a session's handlers inside a context manager: what they find set there."""
 
 from __future__ import annotations
 
