@@ -3,7 +3,9 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
+from ._comparison import Change, Difference, DifferenceKind
 from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
+from ._drive import drive
 from ._export import export_wav
 from ._format import (
     FORMAT_VERSION,
@@ -17,6 +19,7 @@ from ._format import (
     Sent,
     Told,
 )
+from ._halves import Deviation, PlaybackReport
 from ._moments import (
     AssistantAudio,
     BargeIn,
@@ -36,7 +39,11 @@ from ._moments import (
     TurnOrigin,
 )
 from ._peaks import PEAK_MS
+from ._plan import Selector
 from ._reading import Recording, RecordingError
+from ._replay import ReplayReport, replay, run_replay
+from ._replay_sink import ReplaySink
+from ._replay_transport import ReplayTransport
 from ._timeline import Timeline
 from ._writing import RecordingWriter
 
@@ -46,10 +53,14 @@ __all__ = [
     "AssistantAudio",
     "BargeIn",
     "BufferMark",
+    "Change",
     "ConnectionSpan",
     "Conversation",
     "ConversationEntry",
     "CutItem",
+    "Deviation",
+    "Difference",
+    "DifferenceKind",
     "Ended",
     "Flushed",
     "Header",
@@ -58,6 +69,7 @@ __all__ = [
     "Line",
     "PersonAudio",
     "Piece",
+    "PlaybackReport",
     "Played",
     "Problem",
     "ProblemKind",
@@ -65,8 +77,12 @@ __all__ = [
     "Recording",
     "RecordingError",
     "RecordingWriter",
+    "ReplayReport",
+    "ReplaySink",
+    "ReplayTransport",
     "ResponseSpan",
     "Said",
+    "Selector",
     "Sent",
     "Speech",
     "Timeline",
@@ -76,5 +92,8 @@ __all__ = [
     "TurnOrigin",
     "conversation",
     "conversation_text",
+    "drive",
     "export_wav",
+    "replay",
+    "run_replay",
 ]
