@@ -30,6 +30,7 @@ from ._arguments import (
     not_empty,
     positive,
     readable,
+    speed_or_max,
     writable,
 )
 from ._signals import Ended, run_until_signalled
@@ -425,6 +426,94 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         raise typer.Exit(_fail(str(error), 2)) from None
     except OSError as error:
         raise typer.Exit(_fail(f"cannot listen at {host}:{port}: {error}")) from None
+
+
+@app.command()
+def replay(  # noqa: PLR0913  # each is an option of the command
+    file: Annotated[Path, typer.Argument(help="A recording.", callback=readable)],
+    *,
+    handlers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:BUS",
+            help="What to run it through: a bus, or a function that makes one, with a sink if it "
+            "takes one. Left out, the conversation is shown.",
+        ),
+    ] = None,
+    main: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="With --handlers: what the main program does with its session.",
+        ),
+    ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|max",
+            help="How many times faster; default: max with --handlers, else 1.",
+            callback=speed_or_max,
+        ),
+    ] = None,
+    no_compare: Annotated[
+        bool, typer.Option("--no-compare", help="With --handlers: look for no differences.")
+    ] = False,
+    left: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What is left to the recording, such as response.create or conversation.*; "
+            "repeatable.",
+        ),
+    ] = None,
+    outside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An event that came from outside; repeatable."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="A field that does not matter, such as item.output; repeatable."
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Also write the report here.", callback=writable)
+    ] = None,
+    view: Annotated[
+        View,
+        typer.Option(
+            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
+        ),
+    ] = View.auto,
+    backend: _Backend = "asyncio",
+) -> None:
+    """Show a recorded conversation, or run it again through the handlers of today.
+
+    The exit code is 1 if they do something else than was done then.
+    """
+    from ._replay import ReplayOptions, run_replay_command  # noqa: PLC0415  # slow to import
+
+    if handlers is None and main is not None:
+        raise typer.BadParameter("--main goes with --handlers")
+    pace = speed or ("1" if handlers is None else "max")
+    options = ReplayOptions(
+        file=file,
+        handlers=handlers,
+        main=main,
+        speed=None if pace == "max" else float(pace),
+        compare=not no_compare,
+        left=tuple(left or ()),
+        outside=tuple(outside or ()),
+        ignore=tuple(ignore or ()),
+        json=json,
+        view=view.value,
+    )
+    run = functools.partial(run_replay_command, options)
+    try:
+        same = run_until_signalled(run, backend=backend, virtual=options.speed is None)
+    except Ended as ended:
+        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
+    raise typer.Exit(0 if same else 1)
 
 
 @app.command()
