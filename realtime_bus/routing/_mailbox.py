@@ -23,7 +23,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, copy_context
 from time import perf_counter
 from typing import Any, cast
@@ -233,6 +233,7 @@ class Mailbox:
             self._running -= 1
         took_s = perf_counter() - started
         statistics.delivered += 1
+        statistics.total_s += took_s
         if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs a call per event
             statistics.slowest_s = took_s
 
@@ -298,6 +299,10 @@ class EagerMailbox(Mailbox):
         self._handler, self._call = self._call, self._in_task
         self._begun: tuple[Any, asyncio.Task[Any], float] | None = None  # the worker takes it
 
+    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
+        """Enter a context manager for good in the context of the handler's tasks."""
+        self._context.run(manager().__enter__)
+
     @property
     def pending(self) -> int:
         """How many events wait or are being handled."""
@@ -328,8 +333,10 @@ class EagerMailbox(Mailbox):
         finally:
             self._running = 0
         if self._begun is None:
+            took_s = perf_counter() - started
             self.statistics.delivered += 1
-            self.statistics.slowest_s = max(self.statistics.slowest_s, perf_counter() - started)
+            self.statistics.total_s += took_s
+            self.statistics.slowest_s = max(self.statistics.slowest_s, took_s)
         elif self._workers:
             self._wake()
         else:
