@@ -33,7 +33,15 @@ from realtime_bus.recording._causes import at, needs_of_server
 from realtime_bus.recording._connections import Frame, read_connections
 
 from ._audio import to_pcm24
-from ._responders import Output, ResponderRequest, Speech, Text, ToolCall, Unfinished
+from ._responders import (
+    Output,
+    ResponderRequest,
+    Speech,
+    Text,
+    ToolCall,
+    Unfinished,
+    last_user_text,
+)
 
 _MAX_SESSIONS: Final = 1000
 _FORMATS: Final[dict[str, ev.AudioFormat]] = {
@@ -283,7 +291,12 @@ def _said_by(item: Any) -> tuple[str, str] | None:
 
 
 def _last_said(items: list[ev.Item]) -> tuple[str, str] | None:
-    return _said_by(items[-1].to_dict()) if items else None
+    """Return the same of the conversation's last item."""
+    last = items[-1] if items else None
+    if isinstance(last, ev.FunctionCallOutputItem):
+        return "call", last.call_id
+    text = last_user_text([last]) if isinstance(last, ev.MessageItem) else ""
+    return ("text", text) if text else None
 
 
 def _own(metadata: dict[str, str]) -> dict[str, str]:
