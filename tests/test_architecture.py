@@ -18,6 +18,7 @@ PLUGINS = CORE.parent / "plugins" / "realtime_bus_plugins"
 _BASE = {"_secrets", "errors", "log", "events", "codec"}
 
 MAY_IMPORT = {
+    "_virtual_time": set[str](),
     "errors": set[str](),
     "_secrets": {"errors"},
     "log": {"_secrets"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "session": {*_BASE, "history", "routing", "transport"},
     "connect": {*_BASE, "session", "transport"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
-    "recording": {*_BASE, "audio", "bus", "history", "transport"},
+    "recording": {*_BASE, "_virtual_time", "audio", "bus", "history", "transport"},
     "mypy": {"errors", "routing"},
     "server": {*_BASE, "audio", "recording", "transport"},
 }

@@ -14,7 +14,6 @@ The rules are in ``_turns.py``.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -38,9 +37,7 @@ class TurnMetrics:
     Without either, a turn is over when its audio would have been played.
 
     Args:
-        clock: Seconds of any clock. By default, what is received counts from when its frame
-            reached the session, and everything else from when it happens, both on the clock
-            of `time.perf_counter`.
+        clock: Returns seconds; any zero point. By default it is `Session.clock`.
     """
 
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
@@ -56,8 +53,7 @@ class _Attached:
 
     def __init__(self, session: Session, clock: Callable[[], float] | None) -> None:
         self._session = session
-        self._now_s = clock or time.perf_counter
-        self._frame_s = clock or (lambda: session.frame_time_s)
+        self._now_s = clock or session.clock
         self._log = TurnLog()
         self._watching = False
 
@@ -112,10 +108,10 @@ class _Attached:
     # what is received
 
     def _stopped(self, event: ev.InputAudioBufferSpeechStopped) -> None:
-        self._log.input_ended("speech", self._frame_s(), event.item_id)
+        self._log.input_ended("speech", self._now_s(), event.item_id)
 
     def _idle(self, event: ev.InputAudioBufferTimeoutTriggered) -> None:
-        self._log.input_ended("idle", self._frame_s(), event.item_id)
+        self._log.input_ended("idle", self._now_s(), event.item_id)
 
     def _committed(self, event: ev.InputAudioBufferCommitted) -> None:
         self._log.committed(event.item_id)
@@ -123,24 +119,24 @@ class _Attached:
     def _created(self, event: ev.ResponseCreated) -> None:
         response_id = _id(event.response)
         if self._session.conversation.has_response(response_id):
-            self._log.response_created(response_id, self._frame_s())
+            self._log.response_created(response_id, self._now_s())
 
     def _done(self, event: ev.ResponseDone) -> None:
         response_id = _id(event.response)
         self._log.response_done(
             response_id,
             event.response,
-            self._frame_s(),
+            self._now_s(),
             in_conversation=self._session.conversation.has_response(response_id),
         )
 
     def _text(self, event: ev.ResponseOutputTextDelta) -> None:
-        self._log.text(event.response_id, self._frame_s())
+        self._log.text(event.response_id, self._now_s())
 
     def _audio(self, event: ev.ResponseOutputAudioDelta) -> None:
         audio_format = self._session.conversation.audio_format_of(event.response_id)
         length_s = len(event.delta) / bytes_per_ms(audio_format) / 1000
-        self._log.audio(event.response_id, event.item_id, length_s, self._frame_s())
+        self._log.audio(event.response_id, event.item_id, length_s, self._now_s())
 
     def _heard(self, event: PlaybackStarted) -> None:
         self._log.heard(event.response_id, self._now_s())
@@ -150,13 +146,13 @@ class _Attached:
         self._log.interrupted(cut, event.latency_s, self._now_s())
 
     def _buffer_started(self, event: ev.OutputAudioBufferStarted) -> None:
-        self._log.plays(event.response_id, self._frame_s())
+        self._log.plays(event.response_id, self._now_s())
 
     def _buffer_stopped(self, event: ev.OutputAudioBufferStopped) -> None:
-        self._log.silenced(event.response_id, self._frame_s(), interrupted=False)
+        self._log.silenced(event.response_id, self._now_s(), interrupted=False)
 
     def _buffer_cleared(self, event: ev.OutputAudioBufferCleared) -> None:
-        self._log.silenced(event.response_id, self._frame_s(), interrupted=True)
+        self._log.silenced(event.response_id, self._now_s(), interrupted=True)
 
     def _closed(self, _event: ev.Closed | ev.Reconnecting) -> None:
         for turn in self._log.close():

@@ -486,6 +486,62 @@ def bench(
     run_bench(short=short, json_path=json)
 
 
+class Voice(StrEnum):
+    """Which of the assistant's audio is exported."""
+
+    heard = "heard"
+    generated = "generated"
+
+
+@app.command()
+def export(
+    file: Annotated[
+        Path, typer.Argument(help="A recording, or the first of its files.", callback=readable)
+    ],
+    *,
+    wav: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write both voices here: left the person, right the assistant.",
+            callback=writable,
+        ),
+    ] = None,
+    what: Annotated[
+        Voice,
+        typer.Option(help="With --wav: what was heard of the assistant, or all it generated."),
+    ] = Voice.heard,
+    json: Annotated[bool, typer.Option("--json", help="Print the conversation as JSON.")] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print it as text; the default without --wav.")
+    ] = False,
+) -> None:
+    """Make of a recording what others can use: a WAV file, the conversation as JSON or text."""
+    from realtime_bus.recording import (  # noqa: PLC0415  # only this needs it
+        Recording,
+        Timeline,
+        conversation,
+        conversation_text,
+        export_wav,
+    )
+
+    if json and text:
+        raise typer.BadParameter("--json and --text exclude each other")
+    if wav is not None and wav.exists() and wav.samefile(file):
+        raise typer.BadParameter(f"{wav} is the recording")
+    recording = Recording(file)
+    try:
+        if wav is None:
+            timeline = Timeline.of(recording)
+        else:
+            timeline = export_wav(recording, wav, what=what.value)
+    except OSError as error:
+        raise typer.Exit(_fail(f"{error.strerror or error}: {error.filename or wav}")) from None
+    if json:
+        typer.echo(conversation(timeline).json(), nl=False)
+    elif text or wav is None:
+        typer.echo(conversation_text(timeline), nl=False)
+
+
 def _show_faults(plan: FaultPlan) -> None:
     """Say what will go wrong, and have what does go wrong logged."""
     typer.echo(f"faults, by seed {plan.seed}: {plan}")

@@ -57,6 +57,7 @@ class _Frame(_Line, frozen=True, kw_only=True):
     frame: msgspec.Raw = msgspec.Raw()
     broken: str | None = None
     audio_bytes: int | None = None
+    aside: bool = False
 
 
 class Received(_Frame, tag="in", frozen=True, kw_only=True):
@@ -67,6 +68,8 @@ class Received(_Frame, tag="in", frozen=True, kw_only=True):
         frame: The frame, JSON as it came; empty if it is no JSON.
         broken: A frame that is no JSON, in base64.
         audio_bytes: Length of the audio that was left out of it.
+        aside: Whether no handler could see it: it came over a connection that was only about to
+            become the session's, or was so no more.
     """
 
 

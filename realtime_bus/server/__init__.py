@@ -11,6 +11,7 @@ wrong is a `FaultPlan` of `faults`.
 
 from . import faults
 from ._options import ServerOptions
+from ._playback import Playback
 from ._responders import (
     EchoResponder,
     Output,
@@ -46,6 +47,7 @@ __all__ = [
     "FaultPlan",
     "FaultPlanError",
     "Output",
+    "Playback",
     "RealtimeServer",
     "Responder",
     "ResponderRequest",

@@ -51,6 +51,7 @@ from ._admission import (
 from ._fault_transport import ConnectionFaults, FaultRun, FaultyTransport
 from ._guests import Guest, Guests
 from ._options import ServerOptions
+from ._playback import Playback
 from ._protocol import RealtimeProtocol, SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
 from ._script import responder_named
@@ -129,6 +130,7 @@ class RealtimeServer:
         detector_factory: Makes what tells speech from silence, one for each session.
         transcriber: Who writes down what was said; None is the responder, if it can.
         faults: What goes wrong; None: nothing that was ordered.
+        playback: A recording that is played to each client, in place of a conversation.
     """
 
     def __init__(
@@ -139,7 +141,9 @@ class RealtimeServer:
         detector_factory: Callable[[], SpeechDetector] = SileroDetector,
         transcriber: Transcriber | None = None,
         faults: FaultPlan | None = None,
+        playback: Playback | None = None,
     ) -> None:
+        self._playback = playback
         self._responder = responder if responder is not None else VoiceResponder()
         if transcriber is None and isinstance(self._responder, Transcriber):
             transcriber = self._responder
@@ -372,6 +376,8 @@ class RealtimeServer:
         options = self._options
         if accepted.life_s is not None:
             options = replace(options, session_life_s=accepted.life_s)
+        if self._playback is not None:
+            return self._playback.begin(options, now_s=current_time(), epoch_s=time.time())
         if accepted.kind == "translation":
             return TranslationProtocol(
                 options,

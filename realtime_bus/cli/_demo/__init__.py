@@ -70,6 +70,9 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"DemoOptions(url={self.url!r}, short={self.short})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # rich, of an exception's locals
+        return [("url", self.url), ("short", self.short)]
+
 
 async def run_demo(options: DemoOptions) -> bool:
     """Hold the conversation, print the summary, and return whether all went well.
