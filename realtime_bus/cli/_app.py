@@ -459,7 +459,8 @@ def inspect(
         found = Recording(recording)
     except RecordingError as error:
         raise typer.BadParameter(str(error), param_hint="'RECORDING'") from None
-    path = output or writable(Path(str(recording).removesuffix(".zst")).with_suffix(".html"))
+    path = output or Path(str(recording).removesuffix(".zst")).with_suffix(".html")
+    writable(path)
     if path.exists() and path.samefile(recording):
         raise typer.BadParameter(f"{path} is the recording itself", param_hint="'--output'")
     page = inspection_page(found, audio=not no_audio)

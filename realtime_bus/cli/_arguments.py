@@ -9,11 +9,8 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
 
 import typer
-
-_PathT = TypeVar("_PathT", Path, Path | None)
 
 
 def known_backend(name: str) -> str:
@@ -34,7 +31,7 @@ def not_empty(value: str | None) -> str | None:
     return value
 
 
-def writable(path: _PathT) -> _PathT:
+def writable(path: Path | None) -> Path | None:
     """Take a file that can be written, by trying; one that is not there is not left behind."""
     if path is None:
         return None

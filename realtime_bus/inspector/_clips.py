@@ -18,14 +18,20 @@ import warnings
 from functools import cache
 from typing import Any, Final
 
-from realtime_bus.audio import Resampler, bytes_per_ms, sample_width
+from realtime_bus import events as ev
+from realtime_bus.audio import Resampler
 from realtime_bus.errors import MissingExtra
-from realtime_bus.events import AudioFormat
+from realtime_bus.events import AudioFormat, AudioPCMA, AudioPCMU
+from realtime_bus.events import translation as tr
+from realtime_bus.recording import Line, Received, Sent
+from realtime_bus.recording._frames import Formats, Frames, part_of, rate_hz
 from realtime_bus.recording._peaks import as_pcm
+from realtime_bus.recording._playback import PartKey
 
 RATE_HZ: Final = 16_000
 _BIN = RATE_HZ // 100
 _SECOND = 2 * RATE_HZ  # bytes
+_SILENCE: dict[type, bytes] = {AudioPCMU: b"\xff", AudioPCMA: b"\xd5"}
 _SILENT = 2  # of 32768: what dithering leaves
 
 
@@ -55,14 +61,14 @@ class Clip:
         self._format: AudioFormat | None = None
         self._resampler = Resampler(RATE_HZ, RATE_HZ)
 
-    def add(self, audio: bytes, audio_format: AudioFormat, length_ms: float) -> None:
+    def add(self, audio: bytes, audio_format: AudioFormat, left_out_bytes: int | None) -> None:
         """Take more of it; of audio that was left out, only its length is known."""
-        rate_hz = bytes_per_ms(audio_format) * 1000 // sample_width(audio_format)
+        audio = audio or _SILENCE.get(type(audio_format), b"\0") * (left_out_bytes or 0)
         if audio_format != self._format:
             self._take(self._resampler.flush())
             self._format = audio_format
-            self._resampler = Resampler(rate_hz, RATE_HZ, piece_ms=1000)
-        pcm = as_pcm(audio, audio_format) if audio else bytes(2 * int(length_ms * rate_hz / 1000))
+            self._resampler = Resampler(rate_hz(audio_format), RATE_HZ, piece_ms=1000)
+        pcm = as_pcm(audio, audio_format)
         self._take(self._resampler.feed(pcm[: len(pcm) // 2 * 2]))
 
     def finish(self) -> None:
@@ -94,6 +100,38 @@ class Clip:
         self.adpcm += struct.pack("<hBx", *self._state)
         coded, self._state = self._audioop.lin2adpcm(pcm, 2, self._state)
         self.adpcm += coded
+
+
+class Listening:
+    """Makes clips of all audio.
+
+    Attributes:
+        person: What the person's side sent.
+        parts: What the assistant generated.
+    """
+
+    def __init__(self, *, audio: bool) -> None:
+        self._audio = audio
+        self._read = Frames().event
+        self._formats = Formats()
+        self.person: Clip = Clip(audio=audio)
+        self.parts: dict[PartKey, Clip] = {}
+
+    def note(self, line: Line) -> None:
+        """Take the audio of a line, if there is any."""
+        if not isinstance(line, Received | Sent) or line.broken is not None:
+            return
+        event = self._read(line)
+        match event:
+            case ev.InputAudioBufferAppend() | tr.SessionInputAudioBufferAppend():
+                self.person.add(event.audio, self._formats.input, line.audio_bytes)
+            case ev.ResponseOutputAudioDelta() | tr.SessionOutputAudioDelta():
+                key = part_of(event)
+                if key not in self.parts:
+                    self.parts[key] = Clip(audio=self._audio)
+                self.parts[key].add(event.delta, self._formats.of(event), line.audio_bytes)
+            case _:
+                self._formats.see(event)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the page is given: the events of a recording as columns, and what `Timeline` makes of them.
+"""What a page draws: the events of a recording, and what `Timeline` makes of them.
 
 Times are whole microseconds since the recording began. `static/data.js` describes the result.
 """
@@ -6,59 +6,41 @@ Times are whole microseconds since the recording began. `static/data.js` describ
 from __future__ import annotations
 
 import base64
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from realtime_bus.recording import (
     AssistantAudio,
-    Ended,
-    Flushed,
-    Header,
-    Left,
     Line,
     Piece,
-    Played,
     Problem,
-    Received,
     ResponseSpan,
     Said,
-    Sent,
     Timeline,
-    Told,
     Turn,
 )
-from realtime_bus.recording._timeline import _Pass
+from realtime_bus.recording._export import generated
+from realtime_bus.recording._playback import PartKey
 
-from ._clips import Clip
+from ._clips import Listening
+from ._columns import BROKEN, Columns
 
-_AUDIO_MIN: Final = 64  # characters of base64 that are worth a note in their place
-_BROKEN: Final = "invalid frame"
-_TELLS_TEXT: Final = (
-    "response.output_audio_transcript.done",
-    "response.output_text.done",
-    "conversation.item.input_audio_transcription.completed",
-    "conversation.item.input_audio_transcription.failed",
-    "response.function_call_arguments.done",
-    "conversation.item.create",
-    "conversation.item.done",
-    "conversation.item.added",
-    "conversation.item.created",
-    "input_audio_buffer.committed",
-)
-"""Which event is shown for an item of the transcript; the first that there is."""
-
+_CUTS: Final = ("sink.flushed", "bus.playback_interrupted", "conversation.item.truncate")
 _PROBLEMS: Final = {
     "error": "error",
     "drift": "bus.drift",
     "handler_failed": "bus.handler_failed",
     "overflow": "bus.overflow",
-    "invalid_frame": _BROKEN,
+    "invalid_frame": BROKEN,
     "left_out": "recording.left_out",
 }
+
+
+def _us(ms: float | None) -> int | None:
+    return None if ms is None else round(ms * 1000)
 
 
 class Inspected(NamedTuple):
@@ -80,12 +62,17 @@ class Inspected(NamedTuple):
 def inspected(recording: Iterable[Line], *, audio: bool = True) -> Inspected:
     """Work out what goes into a page, in one pass over a recording's lines."""
     columns = Columns()
-    listening = _Listening(audio=audio)
-    for line in recording:
-        columns.note(line)
-        listening.see(line)
-    timeline = listening.result()
-    clips = [listening.person, *(listening.parts[part.item_id, part.content_index] for part in timeline.assistant)]
+    listening = Listening(audio=audio)
+
+    def noted() -> Iterator[Line]:
+        for line in recording:
+            columns.note(line)
+            listening.note(line)
+            yield line
+
+    timeline = Timeline.of(noted())
+    parts = [listening.parts[key_of(part)] for part in timeline.assistant]
+    clips = [listening.person, *parts]
     for clip in clips:
         clip.finish()
     title = _title(timeline)
@@ -103,157 +90,6 @@ def inspected(recording: Iterable[Line], *, audio: bool = True) -> Inspected:
         **_drawn(timeline, columns),
     }
     return Inspected(title, data, columns.texts, [bytes(clip.adpcm) for clip in clips])
-
-
-class _Listening(_Pass):
-    """The timeline's pass, which keeps what it hears as clips."""
-
-    def __init__(self, *, audio: bool) -> None:
-        super().__init__(peaks=False)
-        self.audio = audio
-        self.person = Clip(audio=audio)
-        self.parts: dict[tuple[str, int], Clip] = {}
-
-    def _append(self, audio: bytes, left_out_bytes: int | None) -> None:
-        before = self._sending.length_ms
-        super()._append(audio, left_out_bytes)
-        self.person.add(audio, self._input_format, self._sending.length_ms - before)
-
-    def _audio(self, event: Any, left_out_bytes: int | None) -> None:
-        super()._audio(event, left_out_bytes)
-        key = getattr(event, "item_id", ""), getattr(event, "content_index", 0)
-        if key not in self.parts:
-            self.parts[key] = Clip(audio=self.audio)
-        self.parts[key].add(event.delta, self._output_format, 0)
-
-
-class Columns:
-    """Every event of a recording, a list for each thing that is known of it.
-
-    Attributes:
-        types: The names of events, each once, and its number.
-        kinds: The number of each event's name.
-        t_us: When each was; never before the one before it.
-        origins: Where each came from, a letter of `static/data.js`.
-        texts: Each as JSON in one line; audio in it has become a note.
-        items: Which event tells most of an item.
-        end_us: When the last of them was.
-    """
-
-    def __init__(self) -> None:
-        self.types: dict[str, int] = {}
-        self.kinds: list[int] = []
-        self.t_us: list[int] = []
-        self.origins: list[str] = []
-        self.texts: list[bytes] = []
-        self.items: dict[str, int] = {}
-        self.end_us: int = 0
-        self._ranks: dict[str, int] = {}
-        self._by_type: dict[str, list[int]] = {}
-
-    def note(self, line: Line) -> None:
-        """Take note of a line."""
-        match line:
-            case Header():
-                self.end_us = max(self.end_us, line.t_us)
-            case Received() | Sent():
-                self._frame(line, "i" if isinstance(line, Received) else "o")
-            case Told():
-                origin = "a" if line.application else "b"
-                self._add(line.t_us, line.type, origin, _json({"type": line.type, **line.event}))
-            case Played() | Flushed():
-                name = "sink.played" if isinstance(line, Played) else "sink.flushed"
-                items = [msgspec.to_builtins(item) for item in line.items]
-                self._add(line.t_us, name, "s", _json({"type": name, "items": items}))
-            case Left():
-                text = _json({"lines": line.lines, "bytes": line.bytes})
-                self._add(line.t_us, "recording.left_out", "r", text)
-            case Ended():
-                fields = {"code": line.code, "reason": line.reason, "clean": line.clean}
-                self._add(line.t_us, "recording.ended", "r", _json(fields))
-
-    def _frame(self, line: Received | Sent, origin: str) -> None:
-        if line.broken is not None:
-            self._add(line.t_us, _BROKEN, origin, _json({"base64": line.broken}))
-            return
-        text = bytes(line.frame)
-        try:
-            head = _decode_head(text)
-        except msgspec.MsgspecError:
-            head = _Head()
-        for sound in (head.audio, head.delta):
-            if isinstance(sound, str) and len(sound) >= _AUDIO_MIN and _is_audio(head.type):
-                note = f"({len(sound)} characters of base64)"
-                text = text.replace(sound.encode(), note.encode())
-        number = self._add(line.t_us, _named(head.type), origin, text)
-        if head.type not in _TELLS_TEXT:
-            return
-        item = head.item if isinstance(head.item, dict) else {}
-        item_id = head.item_id if isinstance(head.item_id, str) else item.get("id")
-        rank = _TELLS_TEXT.index(head.type)
-        if isinstance(item_id, str) and rank <= self._ranks.get(item_id, rank):
-            self._ranks[item_id] = rank
-            self.items[item_id] = number
-
-    def _add(self, t_us: int, name: str, origin: str, text: bytes) -> int:
-        number = len(self.kinds)
-        self.end_us = max(self.end_us, t_us)
-        self.kinds.append(self.types.setdefault(name, len(self.types)))
-        self.t_us.append(self.end_us)
-        self.origins.append(origin)
-        self.texts.append(text.replace(b"\r", b" ").replace(b"\n", b" "))
-        self._by_type.setdefault(name, []).append(number)
-        return number
-
-    def steps(self) -> list[int]:
-        """Return the time from each event to the next; the first one's from the beginning."""
-        return [now - before for before, now in zip([0, *self.t_us], self.t_us, strict=False)]
-
-    def find(self, at_us: int | None, *types: str) -> int | None:
-        """Return which event of these types was nearest to a moment."""
-        if at_us is None:
-            return None
-        best: int | None = None
-        for name in types:
-            numbers = self._by_type.get(name, [])
-            place = bisect_left(numbers, at_us, key=lambda number: self.t_us[number])
-            for number in numbers[max(0, place - 1) : place + 1]:
-                if best is None or abs(self.t_us[number] - at_us) < abs(self.t_us[best] - at_us):
-                    best = number
-        return best
-
-
-class _Head(msgspec.Struct):
-    """What is read of a frame, whatever it is."""
-
-    type: Any = None
-    audio: Any = None
-    delta: Any = None
-    item_id: Any = None
-    item: Any = None
-
-
-_decode_head = msgspec.json.Decoder(_Head).decode
-_encode = msgspec.json.Encoder(enc_hook=repr).encode
-
-
-def _json(value: Any) -> bytes:
-    return _encode(value)
-
-
-def _named(name: object) -> str:
-    return name[:200] if isinstance(name, str) and name else _BROKEN
-
-
-def _is_audio(name: object) -> bool:
-    return isinstance(name, str) and "transcript" not in name and "text" not in name
-
-
-def _us(ms: float | None) -> int | None:
-    return None if ms is None else round(ms * 1000)
-
-
-# what is drawn
 
 
 def _title(timeline: Timeline) -> str:
@@ -305,15 +141,14 @@ def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
         "problems": [_problem(each, columns) for each in timeline.problems],
         "gaps": list(_gaps(timeline)),
         "turns": [
-            _turn(number, each, timeline, columns)
-            for number, each in enumerate(timeline.turns, 1)
+            _turn(number, each, timeline, columns) for number, each in enumerate(timeline.turns, 1)
         ],
         "cuts": [
             {
                 "from_us": _us(each.speech_ms),
                 "silent_us": _us(each.silent_ms),
                 "latency_us": _us(each.latency_ms),
-                "event": found(_us(each.silent_ms), "sink.flushed", "bus.playback_interrupted", "conversation.item.truncate"),
+                "event": found(_us(each.silent_ms), *_CUTS),
             }
             for each in timeline.barge_ins
         ],
@@ -324,17 +159,17 @@ def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
 
 def _tracks(timeline: Timeline) -> dict[str, list[dict[str, Any]]]:
     """Place the clips: the person's is the first, then each of the assistant's parts."""
-    generated: list[dict[str, Any]] = []
+    made: list[dict[str, Any]] = []
     heard: list[dict[str, Any]] = []
+    placed = generated(timeline.assistant)
     for number, part in enumerate(timeline.assistant, 1):
         heard += [_piece(piece, number) for piece in part.heard]
-        generated += [_piece(piece, number) for piece in part.heard]
-        if part.discarded_ms >= 1:
-            rest = Piece(at_ms=_ends_ms(part), from_ms=part.heard_ms, length_ms=part.discarded_ms)
-            generated.append(_piece(rest, number, kind="discarded"))
+        made += [_piece(piece, number) for piece in part.heard]
+        lost = _joined(placed[key_of(part)][len(part.heard) :])
+        made += [_piece(piece, number, kind="discarded") for piece in lost]
     return {
         "person": [_piece(piece, 0) for piece in timeline.person.pieces],
-        "generated": generated,
+        "generated": made,
         "heard": heard,
         "arrived": [
             {"start_us": _us(part.deltas[0].at_ms), "end_us": _us(part.deltas[-1].at_ms)}
@@ -344,11 +179,21 @@ def _tracks(timeline: Timeline) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _ends_ms(part: AssistantAudio) -> float:
-    """Return when the rest of a part would have begun to be heard."""
-    if part.heard:
-        return part.heard[-1].end_ms
-    return part.deltas[0].at_ms if part.deltas else part.silenced_ms or 0.0
+def key_of(part: AssistantAudio) -> PartKey:
+    """Return what the audio of a part is found by."""
+    return PartKey(part.item_id, part.content_index)
+
+
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """Make one of those that follow each other, to the millisecond."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        last = joined[-1] if joined else None
+        if last is not None and abs(last.end_ms - piece.at_ms) < 1:
+            joined[-1] = replace(last, length_ms=piece.to_ms - last.from_ms)
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _piece(piece: Piece, clip: int, *, kind: str = "heard") -> dict[str, Any]:
@@ -396,7 +241,9 @@ def _gaps(timeline: Timeline) -> Iterator[dict[str, Any]]:
 def _turn(number: int, turn: Turn, timeline: Timeline, columns: Columns) -> dict[str, Any]:
     own = set(turn.response_ids)
     said = next((each for each in timeline.said if each.item.id == turn.item_id), None)
-    items = {part.item_id for part in timeline.assistant if part.response_id in own}
+    parts = [part for part in timeline.assistant if part.response_id in own]
+    items = {part.item_id for part in parts}
+    first_ms = turn.first_audio_ms if turn.first_audio_ms is not None else turn.first_text_ms
     cut = next(
         (each for each in timeline.barge_ins if any(item.item_id in items for item in each.items)),
         None,
@@ -413,9 +260,9 @@ def _turn(number: int, turn: Turn, timeline: Timeline, columns: Columns) -> dict
         "origin": turn.origin,
         "quiet_us": _us(turn.voice_end_ms),
         "asked_us": _us(turn.at_ms),
-        "first_us": _us(turn.first_audio_ms if turn.first_audio_ms is not None else turn.first_text_ms),
+        "first_us": _us(first_ms),
         "heard_us": _us(turn.first_heard_ms),
-        "heard_length_us": _us(sum(part.heard_ms for part in timeline.assistant if part.response_id in own)),
+        "heard_length_us": _us(sum(part.heard_ms for part in parts)),
         "interrupted": turn.interrupted,
         "silence_us": None if cut is None else _us(cut.latency_ms),
         "text": "" if said is None else said.text[:300],

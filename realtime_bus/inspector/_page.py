@@ -48,7 +48,7 @@ def page(title: str, data: Any, frames: Iterable[bytes], audio: Sequence[bytes])
         frames: The JSON of each event, without line breaks.
         audio: Of each clip.
     """
-    static = resources.files(__package__) / "static"
+    static = resources.files("realtime_bus.inspector") / "static"
     style = (static / "page.css").read_text("utf-8")
     script = "\n".join((static / name).read_text("utf-8") for name in _SCRIPTS)
     packed = gzip.compress(b"\n".join(frames), 6, mtime=0)
