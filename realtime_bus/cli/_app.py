@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import sys
+import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -573,9 +574,7 @@ def drive(
     from realtime_bus.connect import target  # noqa: PLC0415  # needed here alone
     from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
 
-    there = target(
-        url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={}
-    )
+    there = target(url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={})
     connect = there.opener(None, open_timeout_s=OPEN_TIMEOUT_S)
     run = functools.partial(drive_server, recording, connect, pace=pace, patience_s=patience)
     try:
@@ -586,6 +585,51 @@ def drive(
         typer.echo(report)
     same = all(report.complete and not report.deviations for report in reports)
     raise typer.Exit(0 if same else 1)
+
+
+@app.command()
+def inspect(
+    recording: Annotated[
+        Path, typer.Argument(help="What a Recorder has written.", callback=readable)
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write the page; default: beside the recording.",
+            callback=writable,
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    no_audio: Annotated[
+        bool, typer.Option("--no-audio", help="Only draw the voices: a smaller page.")
+    ] = False,
+) -> None:
+    """Write a recorded session as one HTML page: the time line, to be looked at and listened to.
+
+    The page needs no network, and nothing beside itself.
+    """
+    from realtime_bus.inspector import inspection_page  # noqa: PLC0415  # slow to import
+    from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # the same
+
+    try:
+        found = Recording(recording)
+    except RecordingError as error:
+        raise typer.BadParameter(str(error), param_hint="'RECORDING'") from None
+    path = output or Path(str(recording).removesuffix(".zst")).with_suffix(".html")
+    writable(path)
+    if path.exists() and path.samefile(recording):
+        raise typer.BadParameter(f"{path} is the recording itself", param_hint="'--output'")
+    page = inspection_page(found, audio=not no_audio)
+    try:
+        path.write_bytes(page)
+    except OSError as error:
+        raise typer.Exit(_fail(f"{path} was not written: {error.strerror or error}")) from None
+    typer.echo(f"{path} ({len(page) / 1e6:.1f} MB)")
+    if open_page and not webbrowser.open(path.resolve().as_uri()):
+        raise typer.Exit(_fail(f"no browser was found; open {path} yourself"))
 
 
 @app.command()

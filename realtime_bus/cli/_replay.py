@@ -215,9 +215,7 @@ async def _look(recording: Recording, options: ReplayOptions) -> None:
 class _Shows:
     """The plugin that shows a session, and who speaks in it."""
 
-    def __init__(
-        self, recording: Recording, view: LiveView | PlainView, notes: list[str]
-    ) -> None:
+    def __init__(self, recording: Recording, view: LiveView | PlainView, notes: list[str]) -> None:
         self._title = recording.path.name
         self._view = view
         self._notes = notes

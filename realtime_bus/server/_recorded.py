@@ -200,7 +200,11 @@ class _Reader:
         aside = at(asked, "response", "conversation") == "none"
         kind = at(said, "response", "audio", "output", "format", "type")
         answer = _Answer(
-            [], None if aside else self._said, metadata, aside=aside, audio_format=_FORMATS.get(kind)
+            [],
+            None if aside else self._said,
+            metadata,
+            aside=aside,
+            audio_format=_FORMATS.get(kind),
         )
         if not aside:
             self._said = None
