@@ -76,9 +76,9 @@ def folder(path: Path | None) -> Path | None:
     return path
 
 
-def positive(value: float) -> float:
-    """Take a number above 0."""
-    if not value > 0:
+def positive(value: float | None) -> float | None:
+    """Take a number above 0, or none."""
+    if value is not None and not value > 0:
         raise typer.BadParameter(f"{value:g} is not above 0")
     return value
 

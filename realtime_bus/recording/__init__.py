@@ -44,8 +44,10 @@ from ._replay import replay, run_replay
 from ._replay_sink import ReplaySink
 from ._replay_transport import ReplayTransport
 from ._report import ActSelector, ReplayOptions, ReplayReport
+from ._spool import RecordingSpool
 from ._timeline import Timeline
 from ._writing import RecordingWriter
+from ._zstd import check_compression
 
 __all__ = [
     "FORMAT_VERSION",
@@ -77,6 +79,7 @@ __all__ = [
     "Received",
     "Recording",
     "RecordingError",
+    "RecordingSpool",
     "RecordingWriter",
     "ReplayOptions",
     "ReplayReport",
@@ -91,6 +94,7 @@ __all__ = [
     "ToolCall",
     "Turn",
     "TurnOrigin",
+    "check_compression",
     "conversation",
     "conversation_text",
     "drive",

@@ -165,7 +165,7 @@ class Plan:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)
 
     def _flushed(self, line: Flushed) -> None:
-        if getattr(line, "settled", False) and self.flushes:
+        if line.settled and self.flushes:
             line = msgspec.structs.replace(self.flushes.pop(), items=line.items)
         self.flushes.append(line)
 
