@@ -38,6 +38,7 @@ from ._moments import (
     Turn,
     TurnOrigin,
 )
+from ._paper import written_down
 from ._peaks import PEAK_MS
 from ._reading import Recording, RecordingError
 from ._replay import replay, run_replay
@@ -101,4 +102,5 @@ __all__ = [
     "export_wav",
     "replay",
     "run_replay",
+    "written_down",
 ]

@@ -351,6 +351,9 @@ def _taken_apart(plain: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
         metadata = without(_fields(response.pop("metadata", None)), MARK, "mark")
         # that it has nothing but our mark is the same as that it has none
         content["response"] = {**response, "metadata": metadata} if metadata else response
+    if content.get("type") == "bus.handler_failed":  # where it was raised is another line by now
+        error = _fields(content.get("error"))
+        content["error"] = {key: value for key, value in error.items() if key != "at"}
     if not content.get("response", True):
         del content["response"]
     return content, made_up

@@ -23,7 +23,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -40,6 +40,7 @@ from realtime_bus.transport._buffers import Signal
 
 from ._comparison import Act, Comparison, Difference
 from ._format import Line, Played, Received, Sent, Told
+from ._paper import written_down
 from ._plan import AUDIO, Plan
 from ._reading import Recording
 from ._replay_clock import Clock, clock
@@ -276,8 +277,7 @@ class ReplayTransport:
 
     def _see(self, event: ev.BusEvent) -> None:
         if self._close is None and event is not self._emitting:
-            fields = cast("dict[str, Any]", msgspec.to_builtins(event, enc_hook=repr))
-            act = {**fields, "type": event.type}
+            act = {**written_down(event)[0], "type": event.type}
             self._comparison.did(self._act_us, self._now_us, act, is_event=True)
 
     def _emit_again(self, line: Told) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
-from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.recording import ReplayReport, ReplayTransport, replay, run_replay
+from realtime_bus.testing import Backend, run_virtual
 from realtime_bus_plugins.devices import Microphone, Speaker
 from realtime_bus_plugins.tools import Tools
 
@@ -24,7 +24,7 @@ MAIN_PROGRAM = ("response.create", "conversation.item.create")
 @pytest.fixture(scope="session")
 def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the recording of a call: two questions, one of which sets a timer."""
-    return record(tmp_path_factory.mktemp("tape") / "call.jsonl", kitchen(), instructions="Help.")
+    return record(tmp_path_factory.mktemp("tape"), kitchen(), instructions="Help.")
 
 
 @pytest.fixture
@@ -227,12 +227,12 @@ def test_a_handler_that_fails_as_it_did_is_no_difference(tmp_path: Path, backend
     async def main(session: Session) -> None:
         await session.respond()
 
-    path = record(tmp_path / "failing.jsonl", bus_that_raises(ValueError("no stars")), main)
+    path = record(tmp_path, bus_that_raises(ValueError("no stars")), main)
     same = run_replay(path, bus_that_raises(ValueError("no stars")), backend=backend, main=main)
     assert same.differences == []
     other = run_replay(path, bus_that_raises(KeyError("stars")), backend=backend, main=main)
-    [change] = other.differences[0].changes
-    assert (change.then, change.now) == ("ValueError('no stars')", "KeyError('stars')")
+    change = other.differences[0].changes[0]
+    assert (change.path, change.then, change.now) == ("error.text", "no stars", "'stars'")
     none = run_replay(path, bus_that_raises(None), backend=backend, main=main)
     assert kinds(none) == [("missing", "bus.handler_failed")]
 
@@ -254,7 +254,7 @@ def test_what_came_from_outside_comes_again(tmp_path: Path, backend: Backend) ->
         session.emit(BellRang(times=3))
         await anyio.sleep(1)
 
-    path = record(tmp_path / "bell.jsonl", bus_with_a_door(), main)
+    path = record(tmp_path, bus_with_a_door(), main)
     report = run_replay(path, bus_with_a_door(), backend=backend, outside=[BellRang])
     assert (report.differences, report.compared) == ([], 1)
     report = run_replay(path, bus_with_a_door(), backend=backend)

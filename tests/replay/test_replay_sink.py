@@ -9,9 +9,9 @@ import pytest
 
 from realtime_bus import Bus, Session
 from realtime_bus import events as ev
-from realtime_bus._virtual_time import Backend
 from realtime_bus.audio import AudioSink, PlayedItem, check_sink
 from realtime_bus.recording import Played, ReplaySink, run_replay
+from realtime_bus.testing import Backend
 from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted, PlaybackStarted
 from realtime_bus_plugins.sinks import NullSink
 
