@@ -95,6 +95,7 @@ class ReplayTransport:
             each if isinstance(each, str) else _wire_name(each)
             for each in options.get("outside", ())
         }
+        self._again = self._outside | _NEWS
         self._plan = Plan(recording, left=options.get("left", ()), outside=self._outside)
         self._compare = options.get("compare", True)
         self._comparison = Comparison(
@@ -160,23 +161,22 @@ class ReplayTransport:
         for line in self.recording:
             if isinstance(line, Received | Sent) and line.aside:
                 continue
-            if isinstance(line, Received):
+            if isinstance(line, Received | Played | Told):
                 await clock.until(line.t_us)
+            if isinstance(line, Received):
                 if self._compare:
                     await self._until_asked(self._plan.answers.get(self._frames, ()), clock)
                 while self._paused:
                     await self._changed.wait()
+            self._on_line(line)
+            if isinstance(line, Received):
                 self._frames += 1
                 self._since_frame = 0
                 deliver(self._frame(line))
             elif isinstance(line, Played):
-                await clock.until(line.t_us)
                 self.sink.note(line)
-            elif isinstance(line, Told):
-                await clock.until(line.t_us)
-                if line.type in self._outside or line.type in _NEWS:
-                    self._emit_again(line)
-            self._on_line(line)
+            elif isinstance(line, Told) and line.type in self._again:
+                self._emit_again(line)
         await clock.until(self._plan.last_us)
         if self._compare:
             due = [each for each in self._plan.acts if each.expected and not each.is_event]
