@@ -54,6 +54,7 @@ class Plan:
         left: How many acts are left to the recording, by name.
         has_created: Whether it has the session's beginning.
         protocol: What is spoken.
+        reconnects: Whether a connection was lost, and the session went on.
         ended: Its end; None if it was cut off.
         last_us: When its last line was written.
         missing_lines: How many lines could not be written.
@@ -68,6 +69,7 @@ class Plan:
         self.left: Counter[str] = Counter()
         self.has_created: bool = False
         self.protocol: ProtocolName = "realtime"
+        self.reconnects: bool = False
         self.ended: Ended | None = None
         self.last_us: int = 0
         self.missing_lines: int = 0
@@ -160,6 +162,7 @@ class Plan:
             self.answers.setdefault(self._number, []).append(act)
 
     def _told(self, line: Told) -> None:
+        self.reconnects = self.reconnects or line.type == "bus.reconnecting"
         compared = line.application or line.type == _FAILED
         if compared and line.type not in self._outside:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)

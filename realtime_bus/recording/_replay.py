@@ -10,10 +10,11 @@ Rules:
    recording has (`Comparison`).
 3. Nothing is opened: a bus that plays or records with a device is refused. A function may make the
    bus with a sink that hears what was heard then (`ReplaySink`).
-4. What came from outside, as the caller names it, is emitted again at its time, and so is the news
-   of reconnects: a replay has one connection, on which the frames of all of them come. Items that
-   the next server has given other names bear those.
-5. The replay ends with the recording, whatever the bus still has to do.
+4. What came from outside, as the caller names it, is emitted again at its time.
+5. Where the recording lost a connection, so does the replay (`ReplayedConnection`). One that was
+   replaced before the server's limit goes on, and that is told. Items that the next server has
+   given other names bear those.
+6. The replay ends with the recording, whatever the bus still has to do.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import SessionClosed, UsageError
-from realtime_bus.session import Session
+from realtime_bus.session import Reconnect, Session
 
 from ._reading import Recording
 from ._replay_sink import ReplaySink
@@ -41,6 +42,18 @@ from ._report import ReplayOptions, ReplayReport
 BusMaker: TypeAlias = Callable[[ReplaySink], Bus]
 MainProgram: TypeAlias = Callable[[Session[Any]], Awaitable[object]]
 
+_RECONNECT: Final = Reconnect(
+    max_outage_s=math.inf,
+    first_delay_s=0.0,
+    max_delay_s=0.0,
+    max_gap_events=1_000_000,
+    max_gap_bytes=1024 * 1024 * 1024,
+    rollover_before_s=None,  # the limit that the server told of is over
+)
+_PATHS: Final = {
+    "realtime": "/v1/realtime?model=replay",
+    "translation": "/v1/realtime/translations?model=replay",
+}
 _DEVICES: Final = frozenset(
     {
         "realtime_bus_plugins.browser.Browser",
@@ -85,13 +98,20 @@ async def replay(
     _refuse_devices(plugins)
     notes: list[str] = []
     open_session: Any = runs.session  # its overloads know no settings by name
+    how: dict[str, Any] = {
+        "protocol": transport.protocol,
+        "wait_created": transport.has_created,
+    }
+    place: object = transport
+    if transport.reconnects and transport.has_created:
+        open_session, place = runs.connect, f"wss://replay.invalid{_PATHS[transport.protocol]}"
+        how = {"dial": transport.dial, "reconnect": _RECONNECT, "api_key": "none"}
     async with open_session(
-        transport,
+        place,
         plugins=[transport],
         state=state,
-        protocol=transport.protocol,
-        wait_created=transport.has_created,
         open_timeout_s=math.inf,
+        **how,
         **(settings or {}),
     ) as session:
         if main is not None:

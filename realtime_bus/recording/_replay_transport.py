@@ -31,11 +31,12 @@ import msgspec
 from typing_extensions import Unpack
 
 from realtime_bus import events as ev
-from realtime_bus.codec._frame import wire_name
-from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.codec._frame import parse_object, wire_name
+from realtime_bus.errors import CloseInfo, ConnectError, TransportClosed, UsageError
 from realtime_bus.events import ProtocolName
 from realtime_bus.events._registry import own_events
 from realtime_bus.session import Session
+from realtime_bus.transport import Transport
 from realtime_bus.transport._buffers import Signal
 
 from ._comparison import Act, Comparison, Difference
@@ -44,12 +45,14 @@ from ._paper import written_down
 from ._plan import AUDIO, Plan
 from ._reading import Recording
 from ._replay_clock import Clock, clock
+from ._replay_connections import ReplayedConnection
 from ._replay_sink import ReplaySink
 from ._report import ReplayOptions, ReplayReport
 
 _FLOOD: Final = 10_000
 _NEWS: Final = frozenset({"bus.reconnecting", "bus.reconnected"})
 _LAST_US: Final = 1_000_000  # of a recording, in which nothing is missing
+_SETTINGS: Final = (b'{"type":"session.created"', b'{"type":"session.updated"')
 _EMPTY_DELTA: Final = b'"delta":""'
 
 
@@ -95,7 +98,6 @@ class ReplayTransport:
             each if isinstance(each, str) else _wire_name(each)
             for each in options.get("outside", ())
         }
-        self._again = self._outside | _NEWS
         self._plan = Plan(recording, left=options.get("left", ()), outside=self._outside)
         self._compare = options.get("compare", True)
         self._comparison = Comparison(
@@ -108,6 +110,11 @@ class ReplayTransport:
         self._on_line = options.get("on_line", _nobody)
         self._patience_s = options.get("patience_s", 5.0)
         self._patience: dict[str, float] = {}  # by command, where it was in vain
+        self._lines = iter(recording)
+        self._dials = False  # whether each loss is lived through
+        self._connection: ReplayedConnection | None = None
+        self._config: Any = None
+        self._tapped: bytes | None = None  # the session's command that is sent right now
         self._emit: Callable[[ev.BusEvent], None] | None = None
         self._emitting: ev.BusEvent | None = None
         self._sent = Counter[str]()
@@ -146,9 +153,17 @@ class ReplayTransport:
         """
         if self._clock is not None:
             raise UsageError("a ReplayTransport runs once; make another one")
-        self._clock = clock(self._speed)
-        with self._scope:
-            await self._play(deliver, self._clock)
+        return await self.go_on(deliver)
+
+    async def go_on(self, deliver: Callable[[bytes], None], /) -> CloseInfo:
+        """Deliver what comes next, up to the connection's end."""
+        if self._clock is None:
+            self._clock = clock(self._speed)
+        lost: CloseInfo | None = None
+        with anyio.CancelScope() as self._scope:
+            lost = await self._play(deliver, self._clock)
+        if lost is not None:
+            return lost
         if self._close is None:
             self._close = self._recorded_end()
         return self._close
@@ -157,30 +172,52 @@ class ReplayTransport:
     def _act_us(self) -> int:
         return 0 if self._clock is None else self._clock.act_us
 
-    async def _play(self, deliver: Callable[[bytes], None], clock: Clock) -> None:
-        for line in self.recording:
+    async def _play(self, deliver: Callable[[bytes], None], clock: Clock) -> CloseInfo | None:
+        """Deliver until the end, or until the connection is lost: return how."""
+        for line in self._lines:
             if isinstance(line, Received | Sent) and line.aside:
                 continue
-            if isinstance(line, Received | Played | Told):
-                await clock.until(line.t_us)
-            if isinstance(line, Received):
-                if self._compare:
-                    await self._until_asked(self._plan.answers.get(self._frames, ()), clock)
-                while self._paused:
-                    await self._changed.wait()
+            await self._until(line, clock)
             self._on_line(line)
             if isinstance(line, Received):
-                self._frames += 1
-                self._since_frame = 0
-                deliver(self._frame(line))
+                self._deliver(line, deliver)
             elif isinstance(line, Played):
                 self.sink.note(line)
-            elif isinstance(line, Told) and line.type in self._again:
-                self._emit_again(line)
+            elif isinstance(line, Told) and (close := self._news(line)) is not None:
+                return close
         await clock.until(self._plan.last_us)
         if self._compare:
             due = [each for each in self._plan.acts if each.expected and not each.is_event]
             await self._until_asked([each for each in due if each.mate is None], clock)
+        return None
+
+    async def _until(self, line: Line, clock: Clock) -> None:
+        """Wait for a line's time, and for what it answers."""
+        if isinstance(line, Received | Played | Told):
+            await clock.until(line.t_us)
+        if isinstance(line, Received):
+            if self._compare:
+                await self._until_asked(self._plan.answers.get(self._frames, ()), clock)
+            while self._paused:
+                await self._changed.wait()
+
+    def _deliver(self, line: Received, deliver: Callable[[bytes], None]) -> None:
+        self._frames += 1
+        self._since_frame = 0
+        frame = self._frame(line)
+        if self._connection is not None and frame.startswith(_SETTINGS):
+            self._config = parse_object(frame).get("session")
+        deliver(frame)
+
+    def _news(self, line: Told) -> CloseInfo | None:
+        """Emit what came from outside; return how a connection was lost."""
+        if line.type == "bus.reconnecting" and self._connection is not None:
+            code = line.event.get("code")
+            self._connection = None
+            return CloseInfo(code=code if isinstance(code, int) else 1006)
+        if line.type in self._outside or line.type in _NEWS:
+            self._emit_again(line)
+        return None
 
     def _frame(self, line: Received) -> bytes:
         if line.broken is not None:
@@ -268,12 +305,57 @@ class ReplayTransport:
         """Always 0."""
         return 0
 
+    # --- several connections -----------------------------------------------------------------
+
+    @property
+    def reconnects(self) -> bool:
+        """Whether a connection was lost in the recording."""
+        return self._plan.reconnects
+
+    async def dial(self, _url: str, /, **_options: object) -> Transport:
+        """Open the next connection, for `Bus.connect`, which lives through its loss."""
+        if not self._dials:
+            self._dials = True
+            self._connection = ReplayedConnection(self)
+            return self._connection
+        if self._clock is not None:
+            for line in self._lines:
+                await self._until(line, self._clock)
+                self._on_line(line)
+                if isinstance(line, Told) and line.type == "bus.reconnected":
+                    session_id = line.event.get("session_id")
+                    greeting = {**(self._config or {}), "id": session_id}
+                    self._connection = ReplayedConnection(self, greeting)
+                    return self._connection
+                if isinstance(line, Told) and line.type in self._outside:
+                    self._emit_again(line)
+        raise ConnectError("the recording has no further connection")
+
+    async def leave(self, connection: object, code: int, reason: str) -> None:
+        """End the replay with its last connection."""
+        if connection is self._connection:
+            await self.aclose(code, reason)
+
     # --- what happens beside commands --------------------------------------------------------
 
     def attach(self, session: Session[Any]) -> None:
         """Compare what the application emits, and which handlers fail, too."""
         session.on(ev.AppEvent, ev.HandlerFailed)(self._see)
         self._emit = session.emit
+        if self._dials:
+            session.tap(sent=self._see_sending)
+            session.on(ev.Reconnected)(self._taken_over)
+
+    def _see_sending(self, frame: bytes) -> None:
+        self._tapped = frame  # it is handed over next
+
+    def is_tapped(self, frame: bytes) -> bool:
+        """Tell whether taps have seen a command."""
+        return frame is self._tapped
+
+    def _taken_over(self, _event: ev.Reconnected) -> None:
+        if self._connection is not None:
+            self._connection.take_over()
 
     def _see(self, event: ev.BusEvent) -> None:
         if self._close is None and event is not self._emitting:
