@@ -57,7 +57,7 @@ class Plan:
         reconnects: Whether a connection was lost, and the session went on.
         ended: Its end; None if it was cut off.
         last_us: When its last line was written.
-        missing_lines: How many lines could not be written.
+        missing: Why lines are missing, in words, and how many.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Plan:
         self.reconnects: bool = False
         self.ended: Ended | None = None
         self.last_us: int = 0
-        self.missing_lines: int = 0
+        self.missing: Counter[str] = Counter()
         self._left = tuple(left)
         self._outside = frozenset(outside)
         self._opening = True
@@ -173,7 +173,7 @@ class Plan:
         self.flushes.append(line)
 
     def _missing(self, line: Left) -> None:
-        self.missing_lines += line.lines
+        self.missing[line.why or "lines came faster than they could be written"] += line.lines
 
     def _ended(self, line: Ended) -> None:
         self.ended = line

@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import anyio
 import msgspec
 from typing_extensions import Unpack
 
@@ -50,6 +51,7 @@ _RECONNECT: Final = Reconnect(
     max_gap_bytes=1024 * 1024 * 1024,
     rollover_before_s=None,  # the limit that the server told of is over
 )
+_LEAVE_S: Final = 5.0  # that a main program has when the recording is over
 _PATHS: Final = {
     "realtime": "/v1/realtime?model=replay",
     "translation": "/v1/realtime/translations?model=replay",
@@ -91,9 +93,12 @@ async def replay(
     Raises:
         RecordingError: It is no recording.
         UsageError: The bus has a device, or an option cannot work.
+        OSError: The recording cannot be read.
     """
     transport = ReplayTransport(recording, **options)
     runs = bus if isinstance(bus, Bus) else bus(transport.sink)
+    if not isinstance(runs, Bus):
+        raise UsageError(f"replay() was given {bus!r:.60}, which made {runs!r:.60} and no Bus")
     plugins = _plugins(runs)
     _refuse_devices(plugins)
     notes: list[str] = []
@@ -114,13 +119,8 @@ async def replay(
         **how,
         **(settings or {}),
     ) as session:
-        if main is not None:
-            try:
-                await main(session)
-            except SessionClosed:
-                if session.close_info is None:  # another session's
-                    raise
-                notes.append("the recording ended before the main program did")
+        if main is not None and not await _run_to_the_end(main, session):
+            notes.append("the recording ended before the main program did")
         await session.wait_closed()
     report = transport.report()
     notes += [*report.notes, *(_note(each) for each in plugins if _has_own_ears(each))]
@@ -150,6 +150,24 @@ def run_replay(
     """
     run = partial(replay, recording, bus, main=main, settings=settings, state=state, **options)
     return run_virtual(run, backend=backend)
+
+
+async def _run_to_the_end(main: MainProgram, session: Session[Any]) -> bool:
+    """Run the main program; return False if the recording was over first."""
+    with anyio.CancelScope() as scope:
+
+        def hurry() -> None:
+            scope.deadline = session.clock() + _LEAVE_S
+
+        session.on_close(hurry)
+        try:
+            await main(session)
+        except SessionClosed:
+            if session.close_info is None:  # another session's
+                raise
+            return False
+        return True
+    return False
 
 
 def _plugins(bus: Bus) -> Iterable[object]:

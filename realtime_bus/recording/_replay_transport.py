@@ -20,8 +20,10 @@ from __future__ import annotations
 import base64
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
 
@@ -31,7 +33,7 @@ import msgspec
 from typing_extensions import Unpack
 
 from realtime_bus import events as ev
-from realtime_bus.codec._frame import parse_object, wire_name
+from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.errors import CloseInfo, ConnectError, TransportClosed, UsageError
 from realtime_bus.events import ProtocolName
 from realtime_bus.events._registry import own_events
@@ -53,7 +55,7 @@ _FLOOD: Final = 10_000
 _NEWS: Final = frozenset({"bus.reconnecting", "bus.reconnected"})
 _LAST_US: Final = 1_000_000  # of a recording, in which nothing is missing
 _SETTINGS: Final = (b'{"type":"session.created"', b'{"type":"session.updated"')
-_EMPTY_DELTA: Final = b'"delta":""'
+_EMPTY_DELTA: Final = re.compile(rb'"delta"\s*:\s*""')
 
 
 class ReplayTransport:
@@ -113,7 +115,7 @@ class ReplayTransport:
         self._lines = iter(recording)
         self._dials = False  # whether each loss is lived through
         self._connection: ReplayedConnection | None = None
-        self._config: Any = None
+        self._config: dict[str, Any] = {}  # what the server said last is in force
         self._tapped: bytes | None = None  # the session's command that is sent right now
         self._emit: Callable[[ev.BusEvent], None] | None = None
         self._emitting: ev.BusEvent | None = None
@@ -122,6 +124,7 @@ class ReplayTransport:
         self._closed_us: int | None = None  # when the session closed it
         self._unread: dict[str, str] = {}  # events that could not be emitted, and why
         self._flooded = False
+        self._failure: Exception | None = None
         self._began_s = perf_counter()
         self._speed = speed
         self._clock: Clock | None = None
@@ -129,7 +132,8 @@ class ReplayTransport:
         self._scope = anyio.CancelScope()
         self._changed = Signal()
         self._paused = False
-        self._since_frame = 0  # commands
+        self._sent_us = 0  # when the last command was sent
+        self._at_once = 0  # how many then
 
     @property
     def protocol(self) -> ProtocolName:
@@ -157,11 +161,17 @@ class ReplayTransport:
 
     async def go_on(self, deliver: Callable[[bytes], None], /) -> CloseInfo:
         """Deliver what comes next, up to the connection's end."""
+        if self._close is not None:  # the session has left before
+            return self._close
         if self._clock is None:
             self._clock = clock(self._speed)
         lost: CloseInfo | None = None
         with anyio.CancelScope() as self._scope:
-            lost = await self._play(deliver, self._clock)
+            try:
+                lost = await self._play(deliver, self._clock)
+            except Exception as error:
+                self._failure = error  # to whom it delivers, that is a broken connection
+                raise
         if lost is not None:
             return lost
         if self._close is None:
@@ -203,10 +213,11 @@ class ReplayTransport:
 
     def _deliver(self, line: Received, deliver: Callable[[bytes], None]) -> None:
         self._frames += 1
-        self._since_frame = 0
         frame = self._frame(line)
         if self._connection is not None and frame.startswith(_SETTINGS):
-            self._config = parse_object(frame).get("session")
+            with suppress(NotAnObject):
+                session: Any = parse_object(frame).get("session")
+                self._config = session if isinstance(session, dict) else {}
         deliver(frame)
 
     def _news(self, line: Told) -> CloseInfo | None:
@@ -225,7 +236,7 @@ class ReplayTransport:
         frame = bytes(line.frame)
         if line.audio_bytes:
             silence = base64.b64encode(bytes(line.audio_bytes))
-            frame = frame.replace(_EMPTY_DELTA, b'"delta":"' + silence + b'"', 1)
+            frame = _EMPTY_DELTA.sub(b'"delta":"' + silence + b'"', frame, count=1)
         name = wire_name(frame)  # deltas bear the server's ids alone, and are most of it
         return (
             frame
@@ -268,8 +279,10 @@ class ReplayTransport:
             raise TransportClosed("the recording is over", close=self._close)
         name = wire_name(frame) or b""
         self._sent[name.decode("utf-8", "replace")] += 1
-        self._since_frame += 1
-        if self._since_frame > _FLOOD:
+        if self._act_us != self._sent_us:
+            self._sent_us, self._at_once = self._act_us, 0
+        self._at_once += 1
+        if self._at_once > _FLOOD:
             self._flooded = True
             self._end(CloseInfo(code=1008, reason=f"{_FLOOD} commands in no time", clean=False))
         if name not in AUDIO:
@@ -324,7 +337,7 @@ class ReplayTransport:
                 self._on_line(line)
                 if isinstance(line, Told) and line.type == "bus.reconnected":
                     session_id = line.event.get("session_id")
-                    greeting = {**(self._config or {}), "id": session_id}
+                    greeting = {**self._config, "id": session_id}
                     self._connection = ReplayedConnection(self, greeting)
                     return self._connection
                 if isinstance(line, Told) and line.type in self._outside:
@@ -378,7 +391,13 @@ class ReplayTransport:
     # --- what came of it ---------------------------------------------------------------------
 
     def report(self) -> ReplayReport:
-        """Return what came of it; once the session has ended."""
+        """Return what came of it; once the session has ended.
+
+        Raises:
+            OSError: The recording could not be read to its end.
+        """
+        if self._failure is not None:
+            raise self._failure
         plan, differences = self._plan, list[Difference]()
         if self._compare:
             differences = self._differences(cut_off=plan.ended is None)
@@ -415,8 +434,7 @@ class ReplayTransport:
                 "texts were left out of the recording: what depends on them, such as the "
                 "arguments of tools, cannot be as it was"
             )
-        if self._plan.missing_lines:
-            notes.append(f"{self._plan.missing_lines} lines are missing in the recording")
+        notes += [f"something is missing in the recording: {why}" for why in self._plan.missing]
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes
