@@ -211,7 +211,8 @@ class Person:
                 if recoding.audio_format != self._session.settings.input_format:
                     recoding = ToSession(self._session.settings.input_format)
                 pcm = self._voiced(passed_ms * BYTES_PER_MS)
-                await self._session.append_audio(recoding.convert(pcm))
+                if pcm:
+                    await self._session.append_audio(recoding.convert(pcm))
         except SessionClosed:
             pass
         finally:
@@ -219,11 +220,16 @@ class Person:
             self._quiet.set()
 
     async def _until_next(self) -> None:
-        """Wait until there is something to send: often while it matters, else now and then."""
-        if self._speaks or self._now_s() - self._quiet_since_s < _ATTENTION_S:
+        """Wait until there is something to send: often while it matters, else now and then.
+
+        A word begins when it begins, and not at the next tick: else it would be left to chance,
+        for much of what happens in a call happens at some tick.
+        """
+        if self._speaks:
             await anyio.sleep(TICK_S)
             return
-        with anyio.move_on_after(_IDLE_S):
+        attentive = self._now_s() - self._quiet_since_s < _ATTENTION_S
+        with anyio.move_on_after(TICK_S if attentive else _IDLE_S):
             await self._opens_mouth.wait()
 
     def _voiced(self, length_bytes: int) -> bytes:
