@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "connect": {*_BASE, "session", "transport"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
     "recording": {*_BASE, "_virtual_time", "audio", "bus", "history", "transport"},
+    "inspector": {"audio", "errors", "events", "recording"},
     "mypy": {"errors", "routing"},
     "server": {*_BASE, "audio", "recording", "transport"},
     "testing": {
@@ -193,6 +194,7 @@ FOR_APPLICATIONS = {
     *PUBLIC,
     "realtime_bus.cli.bench",
     "realtime_bus.codec",
+    "realtime_bus.inspector",
     "realtime_bus.server",
     "realtime_bus.server.faults",
     "realtime_bus.testing",

@@ -8,7 +8,8 @@ not even decoded for this.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from opentelemetry.trace import Tracer
@@ -31,7 +32,7 @@ from realtime_bus_plugins._turns import TurnCompleted
 from . import _content as content
 from ._instruments import Instruments, Measured
 from ._names import OTHER
-from ._spans import SessionSpans, Within
+from ._spans import SessionSpans, within
 
 _PROVIDERS = {
     "openai.com": "openai",
@@ -46,6 +47,8 @@ _OUTCOMES = {"failed": "failed", "timed_out": "timeout", "invalid": "invalid_arg
 """What of a tool's outcomes is an error, and what it is called."""
 
 _TOKEN_KINDS = tuple(n for n in TokenCounts.__struct_fields__ if n != "audio_seconds")
+_Chunk: TypeAlias = ev.ResponseOutputAudioDelta | ev.ResponseOutputTextDelta
+_CHUNKS = (ev.ResponseOutputAudioDelta, ev.ResponseOutputTextDelta)
 _MOST_CODES = 64  # a server may make them up, and each is a time series
 _MOST_SAID = 64  # what persons said, until its turn is over
 
@@ -112,11 +115,12 @@ class SessionTelemetry:
         session.intercept(ev.Closed, self._receive)  # before the turns are told
         self._watch.subscribe()
         session.intercept(tuple(self._RECEIVED), self._receive, narrowed=True)
+        session.intercept(_CHUNKS, self._chunk, narrowed=True)
         session.intercept_outgoing(ev.ConversationItemCreate, self._created_item)
         session.on(ev.ResponseCreated, narrowed=True)(self._response_created)
         session.on_close(self._end)
         if self.spans.span.is_recording():
-            session.run_within(lambda: Within(self.spans.context))
+            session.run_within(partial(within, self.spans.context))
         if self._instruments is not None:
             self._measured = self._instruments.measure(session)
 
@@ -352,7 +356,7 @@ class SessionTelemetry:
             attributes,
         )
 
-    def _chunk(self, event: ev.ResponseOutputAudioDelta | ev.ResponseOutputTextDelta) -> None:
+    def _chunk(self, event: _Chunk, _session: Session) -> _Chunk:
         response = self.spans.responses.get(event.response_id)
         if response is not None and response.first_chunk_s is None:
             response.first_chunk_s = self._watch.now_s()
@@ -360,6 +364,7 @@ class SessionTelemetry:
             response.span.set_attribute("gen_ai.response.time_to_first_chunk", took_s)
             name = "gen_ai.client.operation.time_to_first_chunk"
             self._record(name, took_s, self._of_operation("chat"))
+        return event
 
     def _of_operation(self, operation: str) -> dict[str, Any]:
         return {"gen_ai.operation.name": operation, **self._of_model}
@@ -473,6 +478,8 @@ class SessionTelemetry:
             shown = content.failure(event.error, texts=self._options.texts)
             call.span.add_event("exception", shown)
             call.error_type = shown["exception.type"]
+        if not call.in_turn:  # nobody need be told of its output
+            self._close_call(event.call_id, event.outcome, None)
 
     def _created_item(self, event: ev.ConversationItemCreate, _session: Session) -> ev.ClientEvent:
         item: object = event.item
@@ -508,8 +515,6 @@ class SessionTelemetry:
         ev.Reconnected: _reconnected,
         ev.ReconnectFailed: _reconnect_failed,
         ev.ResponseDone: _response_done,
-        ev.ResponseOutputAudioDelta: _chunk,
-        ev.ResponseOutputTextDelta: _chunk,
         ev.ResponseOutputItemDone: _item_done,
         ev.ResponseMcpCallInProgress: _mcp_began,
         ev.ConversationItemInputAudioTranscriptionCompleted: _transcribed,
