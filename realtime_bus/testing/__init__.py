@@ -16,6 +16,7 @@ from realtime_bus._virtual_time import Backend, VirtualTimeLoop, run_virtual, vi
 
 from ._call import BargeIn, Call, PlacedCall, place_call
 from ._ear import Utterance
+from ._golden import GoldenFile, assert_replays
 from ._model import Answer, Pause, ScriptedModel, tool_call
 from ._person import Person, Said
 from ._story import STORY_TITLE, ToolUse
@@ -27,6 +28,7 @@ __all__ = [
     "Backend",
     "BargeIn",
     "Call",
+    "GoldenFile",
     "Pause",
     "Person",
     "PlacedCall",
@@ -36,6 +38,7 @@ __all__ = [
     "Utterance",
     "VirtualTimeLoop",
     "Voices",
+    "assert_replays",
     "place_call",
     "run_virtual",
     "tool_call",
