@@ -66,7 +66,7 @@ _PATIENCE_S = 20.0  # after which a keepalive would have found a connection to b
 _SETTLE_TICK_S = 0.05
 
 
-class BargeIn:
+class CutOff:
     """An utterance that the person cut off.
 
     Attributes:
@@ -79,7 +79,7 @@ class BargeIn:
         self.after_s = after_s
 
     def __repr__(self) -> str:
-        return f"<BargeIn into {self.utterance.text!r} after_s={self.after_s:.3f}>"
+        return f"<CutOff into {self.utterance.text!r} after_s={self.after_s:.3f}>"
 
 
 class Call:
@@ -147,15 +147,15 @@ class Call:
         return list(self._story.sent)
 
     @property
-    def barge_ins(self) -> list[BargeIn]:
+    def barge_ins(self) -> list[CutOff]:
         """The utterances that the person cut off, and how long each went on meanwhile."""
-        found: list[BargeIn] = []
+        found: list[CutOff] = []
         for utterance in self.utterances:
             ended_s = utterance.ended_s
             if utterance.cut and ended_s is not None:
                 spoke = [said.began_s for said in self.person.said if said.began_s <= ended_s]
                 if spoke and self._was_speaking(ended_s):
-                    found.append(BargeIn(utterance, ended_s - spoke[-1]))
+                    found.append(CutOff(utterance, ended_s - spoke[-1]))
         return found
 
     def _was_speaking(self, at_s: float) -> bool:

@@ -27,7 +27,7 @@ _PHASE_S = 0.0071
 not meet, for who comes first then is left to chance on trio."""
 
 
-class Said:
+class Sentence:
     """Something that the person said.
 
     Attributes:
@@ -73,7 +73,7 @@ class Person:
         self._quiet_since_s = 0.0
         self._mouth = anyio.Lock()
         self._listened = 0  # how many utterances have been listened to
-        self.said: list[Said] = []
+        self.said: list[Sentence] = []
 
     def notes(self) -> Iterator[Note]:
         """Yield what was said, for the story."""
@@ -97,7 +97,7 @@ class Person:
                 async with aclosing(speak(words, self._voices, self._voice)) as pieces:
                     pcm = b"".join([piece.pcm async for piece in pieces])
             self._check_open(f"say {words!r}")
-            said = Said(words, pcm, self._now_s())
+            said = Sentence(words, pcm, self._now_s())
             self.said.append(said)
             self._pcm, self._at, self._quiet = pcm, 0, anyio.Event()
             self._opens_mouth.set()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +191,15 @@ def test_it_costs_nothing_where_it_is_not_used(pytester: pytest.Pytester) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_tutorial(run, pytester: pytest.Pytester) -> None:
+    """What docs/testing.md shows is a test module that passes, on both backends."""
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- compile -->\n```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    pytester.makepyfile(test_agent="\n\n".join(blocks))
+    options = ("-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers")
+    pytester.runpytest_inprocess(*options, "-k", "goes_as_it", "--update-golden").assert_outcomes(
+        passed=2, deselected=9
+    )
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=11)
