@@ -79,7 +79,7 @@ def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:  # no
     return partial(
         place,
         watch=request.node.stash.setdefault(_CALLS, []).append,
-        update_golden=request.config.getoption("update_golden"),
+        update_golden=bool(request.config.getoption("update_golden")),
     )
 
 

@@ -440,12 +440,16 @@ class PlacedCall:
         self._tolerate = tolerate
         self._limit_s = limit_s
         self._watch = watch
+        self._entered = False
         self._call: Call | None = None
         self._tasks: TaskGroup = anyio.create_task_group()
         self._limit = anyio.CancelScope()
 
     async def __aenter__(self) -> Call:
         __tracebackhide__ = True
+        if self._entered:
+            raise UsageError("this call has been placed; place another one with place_call()")
+        self._entered = True
         await self._tasks.__aenter__()
         try:
             self._line.open(self._tasks)

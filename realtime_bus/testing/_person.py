@@ -138,31 +138,31 @@ class Person:
         What was said since this was last called counts, too: nothing is missed between.
 
         Args:
-            within_s: How long to listen.
+            within_s: How long to wait until it begins.
 
         Returns:
             What was heard, in whole words.
 
         Raises:
-            AssertionError: Nothing was heard, or no end of it, or the call has ended.
+            AssertionError: Nothing was heard, or the call has ended.
         """
         __tracebackhide__ = True
+        await self._listens(lambda _: True, behind=self._listened, within_s=within_s)
         utterance = await self._listens(
-            lambda each: each.ended_s is not None, behind=self._listened, within_s=within_s
+            lambda each: each.ended_s is not None, behind=self._listened
         )
         self._listened += 1
         return self._ear.words_of(utterance)
 
     async def _listens(
-        self, ready: Callable[[Utterance], bool], *, behind: int, within_s: float
+        self, ready: Callable[[Utterance], bool], *, behind: int, within_s: float | None = None
     ) -> Utterance:
         __tracebackhide__ = True
         try:
             with anyio.fail_after(within_s):
                 return await self._ear.wait_for(ready, behind=behind)
         except TimeoutError:
-            what = "nothing" if len(self._ear.heard) <= behind else "no end of it"
-            raise self._story.error(f"the person heard {what} within {within_s:g} s") from None
+            raise self._story.error(f"the person heard nothing within {within_s:g} s") from None
         except EOFError:
             raise self._story.error("the call ended while the person listened") from None
 
