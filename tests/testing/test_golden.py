@@ -69,6 +69,7 @@ async def test_a_call_that_comes_out_as_it_did(place_call: Any, tmp_path: Path) 
         await converse(call)
 
 
+@pytest.mark.virtual_time(backends=["asyncio"])
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -129,6 +130,7 @@ async def test_an_agent_that_has_changed(recorded: Path) -> None:
     await assert_replays(recorded, make_agent(output="20 min"), ignore_outputs={"look_up"})
 
 
+@pytest.mark.virtual_time(backends=["trio"])
 async def test_an_agent_that_lost_its_tool(recorded: Path) -> None:
     """The call is in the recording; what it is answered with is another thing."""
     with pytest.raises(AssertionError, match=r"look_up\(dish='rice'\) → 18 min"):
