@@ -34,7 +34,7 @@ from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import SessionClosed, UsageError
 from realtime_bus.events._registry import own_events
-from realtime_bus.session import Session
+from realtime_bus.session import Plugin, Session
 
 from ._comparison import Difference, stamp
 from ._format import Line, Told
@@ -109,6 +109,7 @@ async def replay(  # noqa: PLR0913  # each of its own; most calls give two
     main: Callable[[Session[Any]], Awaitable[object]] | None = None,
     settings: Mapping[str, Any] | None = None,
     state: Any = None,
+    plugins: Iterable[Plugin] = (),
     left: Sequence[Selector] = (),
     outside: Iterable[Outside] = (),
     ignore: Sequence[str] = (),
@@ -130,6 +131,7 @@ async def replay(  # noqa: PLR0913  # each of its own; most calls give two
         main: What the application's main program does with its session.
         settings: What it gave to `Bus.connect`; sent and compared.
         state: The application's own object of the call.
+        plugins: Attached to this session alone, after the bus's.
         left: What is left to the recording besides: names of commands or of the application's
             events, patterns of them, or predicates of their fields.
         outside: Events that came from outside, by class or name: they are emitted again.
@@ -162,14 +164,15 @@ async def replay(  # noqa: PLR0913  # each of its own; most calls give two
         patience_s=patience_s,
     )
     runs = bus if isinstance(bus, Bus) else bus(transport.sink)
-    plugins = _plugins(runs)
-    _refuse_devices(plugins)
+    given = list(plugins)
+    attached = [*runs.plugins, *given]
+    _refuse_devices(attached)
     plan = transport.plan
     again = _Again(transport, names | _NEWS, on_line)
     open_session: Any = runs.session  # its overloads know no settings by name
     async with open_session(
         transport,
-        plugins=[again],
+        plugins=[*given, again],
         state=state,
         protocol=plan.protocol,
         wait_created=plan.has_created,
@@ -184,7 +187,9 @@ async def replay(  # noqa: PLR0913  # each of its own; most calls give two
                     raise
                 again.notes.append("the recording ended before the main program did")
         await session.wait_closed()
-    return _report(transport, [*again.notes, *_notes(transport, plugins)], perf_counter() - began_s)
+    return _report(
+        transport, [*again.notes, *_notes(transport, attached)], perf_counter() - began_s
+    )
 
 
 def run_replay(
@@ -305,10 +310,6 @@ def _notes(transport: ReplayTransport, plugins: Sequence[object]) -> list[str]:
                 "where interruptions differ, give a function that takes a sink and returns the bus"
             )
     return notes
-
-
-def _plugins(bus: Bus) -> Sequence[object]:
-    return bus._registry.plugins  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # nobody else asks
 
 
 def _refuse_devices(plugins: Iterable[object]) -> None:
