@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 from realtime_bus import HandlerStatistics, Session
 from realtime_bus import events as ev
@@ -84,8 +84,7 @@ class Measured:
 class Instruments:
     """What is measured with one provider."""
 
-    def __init__(self, provider: MeterProvider, version: str) -> None:
-        meter = provider.get_meter(SCOPE, version, SCHEMA_URL)
+    def __init__(self, meter: Meter) -> None:
         self._measured: dict[Measured, None] = {}
         self._counted = _Figures(int)
         self._now = _Figures(int)
@@ -199,17 +198,23 @@ def _of_handler(name: str) -> tuple[_Key, ...]:
     return tuple((f"realtime_bus.handler.{figure}", attributes) for figure in figures)
 
 
-_OF_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
+_OF_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments | None] = WeakKeyDictionary()
 
 
 def instruments_of(provider: MeterProvider | None, version: str) -> Instruments | None:
     """Return the instruments of a provider, or of the global one; None if nobody measures.
 
-    The API has no way to ask that: its own providers, in force where no SDK is, do nothing.
+    The API has no way to ask that: its own classes, in force where no SDK is or where it was
+    switched off, do nothing.
     """
     provider = provider or metrics.get_meter_provider()
-    if type(provider).__module__.startswith(metrics.__name__):
+    if _is_idle(provider):
         return None
     if provider not in _OF_PROVIDER:
-        _OF_PROVIDER[provider] = Instruments(provider, version)
+        meter = provider.get_meter(SCOPE, version, SCHEMA_URL)
+        _OF_PROVIDER[provider] = None if _is_idle(meter) else Instruments(meter)
     return _OF_PROVIDER[provider]
+
+
+def _is_idle(thing: object) -> bool:
+    return type(thing).__module__.startswith(metrics.__name__)
