@@ -7,7 +7,6 @@ a turn's end is looked for in handlers, when its last event has been seen by tho
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -26,13 +25,12 @@ class TurnWatch:
 
     Args:
         session: The session.
-        clock: Seconds of any clock, by default `time.perf_counter`.
+        clock: Returns seconds; None for `Session.clock`.
         tell: Called with each turn that is over.
 
     Attributes:
         log: The turns.
         now_s: The time.
-        frame_s: When the frame at hand was delivered.
     """
 
     def __init__(
@@ -42,8 +40,7 @@ class TurnWatch:
         tell: Callable[[TurnCompleted], object],
     ) -> None:
         self.log: TurnLog = TurnLog()
-        self.now_s: Callable[[], float] = clock or time.perf_counter
-        self.frame_s: Callable[[], float] = clock or (lambda: session.frame_time_s)
+        self.now_s: Callable[[], float] = clock or session.clock
         self._session = session
         self._tell = tell
         self._watching = False
@@ -98,10 +95,10 @@ class TurnWatch:
     # what is received
 
     def _stopped(self, event: ev.InputAudioBufferSpeechStopped) -> None:
-        self.log.input_ended("speech", self.frame_s(), event.item_id)
+        self.log.input_ended("speech", self.now_s(), event.item_id)
 
     def _idle(self, event: ev.InputAudioBufferTimeoutTriggered) -> None:
-        self.log.input_ended("idle", self.frame_s(), event.item_id)
+        self.log.input_ended("idle", self.now_s(), event.item_id)
 
     def _committed(self, event: ev.InputAudioBufferCommitted) -> None:
         self.log.committed(event.item_id)
@@ -109,24 +106,24 @@ class TurnWatch:
     def _created(self, event: ev.ResponseCreated) -> None:
         response_id = _id(event.response)
         if self._session.conversation.has_response(response_id):
-            self.log.response_created(response_id, self.frame_s())
+            self.log.response_created(response_id, self.now_s())
 
     def _done(self, event: ev.ResponseDone) -> None:
         response_id = _id(event.response)
         self.log.response_done(
             response_id,
             event.response,
-            self.frame_s(),
+            self.now_s(),
             in_conversation=self._session.conversation.has_response(response_id),
         )
 
     def _text(self, event: ev.ResponseOutputTextDelta) -> None:
-        self.log.text(event.response_id, self.frame_s())
+        self.log.text(event.response_id, self.now_s())
 
     def _audio(self, event: ev.ResponseOutputAudioDelta) -> None:
         audio_format = self._session.conversation.audio_format_of(event.response_id)
         length_s = len(event.delta) / bytes_per_ms(audio_format) / 1000
-        self.log.audio(event.response_id, event.item_id, length_s, self.frame_s())
+        self.log.audio(event.response_id, event.item_id, length_s, self.now_s())
 
     def _heard(self, event: PlaybackStarted) -> None:
         self.log.heard(event.response_id, self.now_s())
@@ -137,13 +134,13 @@ class TurnWatch:
         self.log.interrupted(discarded_s, event.latency_s, self.now_s())
 
     def _buffer_started(self, event: ev.OutputAudioBufferStarted) -> None:
-        self.log.plays(event.response_id, self.frame_s())
+        self.log.plays(event.response_id, self.now_s())
 
     def _buffer_stopped(self, event: ev.OutputAudioBufferStopped) -> None:
-        self.log.silenced(event.response_id, self.frame_s(), interrupted=False)
+        self.log.silenced(event.response_id, self.now_s(), interrupted=False)
 
     def _buffer_cleared(self, event: ev.OutputAudioBufferCleared) -> None:
-        self.log.silenced(event.response_id, self.frame_s(), interrupted=True)
+        self.log.silenced(event.response_id, self.now_s(), interrupted=True)
 
     def _closed(self, _event: ev.Closed | ev.Reconnecting) -> None:
         for turn in self.log.close(self.now_s()):

@@ -52,7 +52,7 @@ class Telemetry:
             what errors say.
         tracer_provider: What makes spans; by default the global one.
         meter_provider: What measures; by default the global one.
-        clock: Seconds of any clock; by default `time.perf_counter`.
+        clock: Returns seconds; any zero point. By default it is `Session.clock`.
 
     Raises:
         MissingExtra: The package opentelemetry-api is not installed.

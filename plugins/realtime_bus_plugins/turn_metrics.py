@@ -32,9 +32,7 @@ class TurnMetrics:
     Without either, a turn is over when its audio would have been played.
 
     Args:
-        clock: Seconds of any clock. By default, what is received counts from when its frame
-            reached the session, and everything else from when it happens, both on the clock
-            of `time.perf_counter`.
+        clock: Returns seconds; any zero point. By default it is `Session.clock`.
     """
 
     def __init__(self, *, clock: Callable[[], float] | None = None) -> None:

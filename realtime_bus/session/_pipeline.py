@@ -42,7 +42,7 @@ from realtime_bus.routing import (
     weight_bytes,
 )
 from realtime_bus.transport import Transport
-from realtime_bus.transport._asyncio import on_asyncio
+from realtime_bus.transport._asyncio import loop_clock, on_asyncio
 
 from ._lifecycle import Lifecycle
 from ._link import Link
@@ -59,6 +59,7 @@ class Pipeline:
     Attributes:
         frame: The frame being dispatched; valid in inline handlers and interceptors.
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
+        clock: Reads the event loop's time, in seconds.
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
         link: The connection, whichever it is at the moment.
@@ -72,6 +73,7 @@ class Pipeline:
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
         self.frame: bytes = b""
         self.frame_time_s: float = 0.0
+        self.clock: Callable[[], float] = loop_clock()
         self.heavy_bytes: int = 0
         self.frames_received: int = 0
         self.bytes_received: int = 0

@@ -46,9 +46,10 @@ from realtime_bus.routing import (
 )
 
 from ._conversation import ConversationState
+from ._handover import Parts
 from ._pipeline import Pipeline
 from ._policy import FATAL_CODES, Reconnect
-from ._recovery import Opener, Parts, Recovery
+from ._recovery import Opener, Recovery
 from ._requests import ANSWERED, ITEM_ID_PREFIX, Pending, Requests, error_details
 from ._requests import SEEN as ANSWERS
 from ._responses import RESPONSE_TIMEOUT_S, Reply, Responses, not_sent
@@ -400,6 +401,15 @@ class Session(Generic[StateT]):
     def frame_time_s(self) -> float:
         """When it was delivered, on the clock of `time.perf_counter`, in seconds."""
         return self._pipeline.frame_time_s
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Reads the event loop's time in seconds, as `anyio.current_time` does, but sooner.
+
+        What is decided by time goes by it: in a test, or when a recording is replayed, it may be
+        virtual.
+        """
+        return self._pipeline.clock
 
     # --- sending -----------------------------------------------------------------------------
 

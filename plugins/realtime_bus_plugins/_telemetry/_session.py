@@ -322,10 +322,9 @@ class SessionTelemetry:
     def _response_created(self, event: ev.ResponseCreated) -> None:
         response: object = event.response
         if isinstance(response, ev.Response) and response.id:
-            self._open_response(response, response.id)
+            self._open_response(response, response.id, self._watch.now_s())
 
-    def _open_response(self, response: ev.Response, response_id: str) -> None:
-        since_s = self._watch.frame_s()
+    def _open_response(self, response: ev.Response, response_id: str, since_s: float) -> None:
         conversation_id = response.conversation_id
         named = {
             "gen_ai.conversation.id": conversation_id if isinstance(conversation_id, str) else None
@@ -362,7 +361,7 @@ class SessionTelemetry:
     def _chunk(self, event: _Chunk, _session: Session) -> _Chunk:
         response = self.spans.responses.get(event.response_id)
         if response is not None and response.first_chunk_s is None:
-            response.first_chunk_s = self._watch.frame_s()
+            response.first_chunk_s = self._watch.now_s()
             took_s = response.first_chunk_s - response.since_s
             response.span.set_attribute("gen_ai.response.time_to_first_chunk", took_s)
             name = "gen_ai.client.operation.time_to_first_chunk"
@@ -376,8 +375,9 @@ class SessionTelemetry:
         response: object = event.response
         if not isinstance(response, ev.Response) or not response.id:
             return
+        at_s = self._watch.now_s()
         if response.id not in self.spans.responses:  # it was killed at once
-            self._open_response(response, response.id)
+            self._open_response(response, response.id, at_s)
         counts = count_response(response.usage)
         usage = response.usage if isinstance(response.usage, ev.Usage) else ev.Usage()
         cost = self._spend(self._session.settings.model, counts)
@@ -399,7 +399,6 @@ class SessionTelemetry:
         if response.status == "failed":
             error: Any = getattr(response.status_details, "error", None)
             error_type = getattr(error, "code", None) or getattr(error, "type", None) or OTHER
-        at_s = self._watch.frame_s()
         found = self.spans.end_response(response.id, at_s, shown, error_type=error_type)
         of_response = self._of_operation("chat")
         if found is not None:
@@ -435,9 +434,9 @@ class SessionTelemetry:
         item: object = event.item
         turn = self._turn_of(response_id=event.response_id)
         if isinstance(item, ev.FunctionCallItem) and item.call_id:
-            self._open_call(item.call_id, turn, self._watch.frame_s(), item, "function")
+            self._open_call(item.call_id, turn, self._watch.now_s(), item, "function")
         elif isinstance(item, ev.McpCallItem):
-            since_s = self._mcp_since_s.pop(item.id, self._watch.frame_s())
+            since_s = self._mcp_since_s.pop(item.id, self._watch.now_s())
             self._open_call(item.id, turn, since_s, item, "extension")
             failed = item.error is not None
             self.spans.calls[item.id].error_type = "failed" if failed else None
@@ -465,7 +464,7 @@ class SessionTelemetry:
         self.spans.call(call_id, turn, since_s, item.name, attributes)
 
     def _mcp_began(self, event: ev.ResponseMcpCallInProgress) -> None:
-        self._mcp_since_s[event.item_id] = self._watch.frame_s()
+        self._mcp_since_s[event.item_id] = self._watch.now_s()
 
     def _tool_started(self, event: ToolStarted) -> None:
         self.spans.enter_call(event.call_id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import inf
-from time import perf_counter
 from typing import Any, ClassVar
 
 import anyio
@@ -197,7 +196,7 @@ class SessionTools:
         outcome = Outcome("interrupted", interrupted(tool.name))
         figures = tool.statistics
         figures.running += 1
-        started_s = perf_counter()
+        started_s = self._session.clock()
         try:
             with scope:
                 await anyio.lowlevel.checkpoint()  # one that was interrupted already does not begin
@@ -205,7 +204,7 @@ class SessionTools:
                 outcome = await tool.run(call.arguments, self._session, self._threads)
         finally:
             figures.running -= 1
-            took_s = perf_counter() - started_s
+            took_s = self._session.clock() - started_s
             told = ToolFinished(
                 call_id=call.call_id,
                 name=tool.name,
