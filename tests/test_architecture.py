@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "session": {*_BASE, "history", "routing", "transport"},
     "connect": {*_BASE, "session", "transport"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
+    "recording": {*_BASE, "audio", "bus", "history", "transport"},
     "mypy": {"errors", "routing"},
-    "server": {*_BASE, "audio", "transport"},
+    "server": {*_BASE, "audio", "recording", "transport"},
 }
 """Which rooms of the core each one may import from, lazily and for types included."""
 
@@ -41,6 +42,7 @@ PUBLIC = {
     "realtime_bus.audio",
     "realtime_bus.history",
     "realtime_bus.log",
+    "realtime_bus.recording",
 }
 """What plugins may import from."""
 

@@ -41,6 +41,7 @@ class Lifecycle:
 
     Attributes:
         close_info: How the session ended, or None while it is open.
+        reading: Whether it was begun to read.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Lifecycle:
         on_closed: Callable[[CloseInfo], None],
     ) -> None:
         self.close_info: CloseInfo | None = None
+        self.reading: bool = False
         self._link = link
         self._report = report
         self._on_closed = on_closed
@@ -58,7 +60,6 @@ class Lifecycle:
         self._in_backend: Callable[[], AbstractContextManager[None]] = nullcontext
         self._waiters: dict[OnEnd, None] = {}
         self._callbacks: list[Callable[[], Any]] = []
-        self._reading = False
         self._closing = False  # whatever comes of it, sending is over
         self._emptied: anyio.Event | None = None  # set when a mailbox is empty, at the end
         self._ended = anyio.Event()
@@ -73,7 +74,7 @@ class Lifecycle:
 
     def read(self, deliver: Callable[[bytes], None]) -> None:
         """Start to read from the transport."""
-        self._reading = True
+        self.reading = True
         self.start_soon(self._read, deliver)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
@@ -188,7 +189,7 @@ class Lifecycle:
             if failure is None:
                 raise
             self.has_closed(broken(failure))
-        if not self._reading:  # a plugin would not be attached, so nobody waits for the end
+        if not self.reading:  # a plugin would not be attached, so nobody waits for the end
             self.has_closed(CloseInfo(code=code, reason=reason))
 
     async def finish(self, is_busy: Callable[[], bool], drain_timeout_s: float) -> None:

@@ -83,7 +83,7 @@ class Connection:
 
 
 def _nowhere(_frame: bytes) -> None:
-    """Drop a frame of a connection that was left."""
+    """Drop a frame that nobody wants: of a connection that was left, or untapped."""
 
 
 class Gap:
@@ -165,6 +165,7 @@ class Link:
         paused: Whether reading is stopped for now.
         closing: Whether the session is being closed.
         replaceable: Whether another connection may take over; it costs a call for each frame.
+        sending: Told of each frame that is handed to a connection.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -173,6 +174,7 @@ class Link:
         self.gap: Gap | None = None
         self.paused: bool = False
         self.closing: bool = False
+        self.sending: Callable[[bytes], None] = _nowhere
         self._recover: Callable[[CloseInfo], Awaitable[bool]] | None = None
         self._may_recover: Callable[[CloseInfo], bool] = lambda _close: False
         self._new_gap: Callable[[], Gap] | None = None
@@ -233,6 +235,7 @@ class Link:
         """
         close = self.connection.close or ABANDONED
         if self.gap is None:
+            self.sending(frame)  # first: in memory, the answer comes within the call
             try:
                 self.connection.transport.send(frame)
             except TransportClosed as error:

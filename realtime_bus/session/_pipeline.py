@@ -61,6 +61,7 @@ class Pipeline:
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
         link: The connection, whichever it is at the moment.
+        deliver: Takes one frame from the transport.
         names: What the server calls items that it was given back; None if it took our ids.
         log: Every line carries the session's id, once it is known.
         errors: Which of the server's complaints are written to the log.
@@ -87,6 +88,7 @@ class Pipeline:
             self.link, report=self._report_task, on_closed=self._emit_closed
         )
         self.router: Router = Router(self, eager=on_asyncio())
+        self.deliver: Callable[[bytes], None] = self._deliver
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
@@ -100,7 +102,7 @@ class Pipeline:
 
     # --- frames in ---------------------------------------------------------------------------
 
-    def deliver(self, frame: bytes) -> None:
+    def _deliver(self, frame: bytes) -> None:
         """Take one frame from the transport and run what listens to its event."""
         self.frames_received += 1
         length = len(frame)
@@ -134,6 +136,33 @@ class Pipeline:
             self.router.inject(event, behind)
         finally:
             self.frame, self.heavy_bytes = current, heavy_bytes
+
+    def tap(
+        self, received: Callable[[bytes], object] | None, sent: Callable[[bytes], object] | None
+    ) -> None:
+        """Let a plugin see frames as they are; one that raises is reported, and sees the next.
+
+        Raises:
+            UsageError: Frames have come already.
+        """
+        if self.lifecycle.reading:
+            raise UsageError("a session is tapped from its first frame on: call tap() in attach()")
+        if received is not None:
+            self.deliver = self._before(received, self.deliver)
+        if sent is not None:
+            self.link.sending = self._before(sent, self.link.sending)
+
+    def _before(
+        self, look: Callable[[bytes], object], go_on: Callable[[bytes], None]
+    ) -> Callable[[bytes], None]:
+        def tapped(frame: bytes) -> None:
+            try:
+                look(frame)
+            except Exception as error:  # noqa: BLE001  # whatever a plugin raises, the frame goes on
+                self.report_failure(handler_name(look), None, error)
+            go_on(frame)
+
+        return tapped
 
     @property
     def drift_counts(self) -> dict[tuple[str, str, str], int]:

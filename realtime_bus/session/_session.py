@@ -287,6 +287,25 @@ class Session(Generic[StateT]):
         """
         self._pipeline.intercept_outgoing(selector, interceptor)
 
+    def tap(
+        self,
+        *,
+        received: Callable[[bytes], object] | None = None,
+        sent: Callable[[bytes], object] | None = None,
+    ) -> None:
+        """See every frame as it is, in both directions; called in a plugin's ``attach``.
+
+        Frames that nobody listens to are seen, too, and are not decoded for it.
+
+        Args:
+            received: Called with each frame from the server, before its event reaches anybody.
+            sent: Called with each frame that is about to be handed to the connection.
+
+        Raises:
+            UsageError: Frames have come already.
+        """
+        self._pipeline.tap(received, sent)
+
     def inject(self, event: ev.Event, *, behind: Interceptor | None = None) -> None:
         """Deliver an event that was held back, or one of your own making.
 
