@@ -96,7 +96,7 @@ class Feed(Generic[_Session]):
         close_info: How it ended, or None.
     """
 
-    def __init__(  # noqa: PLR0913  # each of its own, by name
+    def __init__(  # each of its own, by name
         self,
         handlers: Handlers[_Session],
         session: _Session,
@@ -278,14 +278,14 @@ class Feed(Generic[_Session]):
         """Ask that reading pauses until the same holder releases it."""
         self._holders.add(holder)
         if len(self._holders) == 1:
-            self._on_held(True)  # noqa: FBT003  # held or not
+            self._on_held(True)
 
     def release(self, holder: object) -> None:
         """Let reading go on, unless somebody else holds it."""
         if holder in self._holders:
             self._holders.discard(holder)
             if not self._holders:
-                self._on_held(False)  # noqa: FBT003  # held or not
+                self._on_held(False)
 
     def mailbox_empty(self) -> None:
         """Note that a mailbox has nothing left to do; nobody waits for that here."""

@@ -161,7 +161,7 @@ class SettledMailbox(Mailbox):
             _event.delivery.leave()
 
     async def _until_settled(self, item: _Item) -> None:
-        """Hand over an event until that succeeds or it is given up; a cancelled one never settles."""
+        """Hand over an event until that succeeds or it is given up; cancelled, it never settles."""
         event, delivery = item
         name, host = self.subscription.name, self._settling
         attempt = 0

@@ -1,0 +1,393 @@
+"""The connection to the broker: the only file that makes one.
+
+What is opened, once for an application: the stream of events, the stream of dead letters, and three
+buckets: leases (entries go by themselves when they are not renewed), sessions (where each is), and
+groups (who reads what). What is there already is taken as it is: an operator may have made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import anyio
+import msgspec
+
+from realtime_bus import MissingExtra, UsageError
+from realtime_bus.log import Repeats, get_logger
+
+from ._subjects import Names
+from ._wire import BrokerUnreachable
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+    from nats.js.kv import KeyValue
+
+_SESSIONS_TTL_S = 900.0
+
+
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the streams and buckets are made where they are not there yet.
+
+    Attributes:
+        partitions: Into how many parts a group's work is shared at most.
+        replicas: On how many servers of a cluster all of it is kept: 1, 3 or 5.
+        storage: Where: what is in memory is gone with the server.
+        max_age_s: Seconds that events are kept for replay.
+        max_bytes: How much the stream of events may hold; -1 for no limit.
+        duplicate_window_s: Seconds within which a second event of the same id is no event.
+        lease_s: Seconds after which a process that says nothing counts as dead.
+    """
+
+    partitions: int = 32
+    replicas: int = 1
+    storage: Literal["file", "memory"] = "file"
+    max_age_s: float = 86_400.0
+    max_bytes: int = -1
+    duplicate_window_s: float = 120.0
+    lease_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.partitions <= 1024:
+            raise UsageError(f"partitions={self.partitions!r} must be 1 to 1024")
+        if self.lease_s < 1:
+            raise UsageError(
+                f"lease_s={self.lease_s!r} must be 1 or more: brokers count in seconds"
+            )
+
+
+class Seen(NamedTuple):
+    """An entry of a bucket, as a watcher knows it."""
+
+    value: bytes
+    revision: int
+    at_s: float
+
+
+class Broker:
+    """A connection to NATS with JetStream, and what an application has there.
+
+    Args:
+        names: Of the application.
+        servers: ``nats://`` or ``tls://`` addresses.
+        settings: For what is not there yet.
+        options: Further keyword arguments of ``nats.connect``: credentials, keys, TLS.
+        open_timeout_s: Seconds that all of it may take.
+
+    Attributes:
+        partitions: Into how many parts the stream divides its sessions.
+        lease_s: How long a lease holds.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        servers: str | list[str],
+        *,
+        settings: StreamSettings,
+        options: Mapping[str, Any],
+        open_timeout_s: float,
+    ) -> None:
+        self.names: Names = names
+        self.partitions: int = settings.partitions
+        self.lease_s: float = settings.lease_s
+        self._servers = servers
+        self._settings = settings
+        self._options = options
+        self._open_timeout_s = open_timeout_s
+        self._log = get_logger().bind(app=names.app)
+        self._errors = Repeats()
+        self._listeners: list[Callable[[bool], object]] = []
+        self._client: Client | None = None
+        self._sessions: KeyValue | None = None
+        self._leases: KeyValue | None = None
+        self._groups: KeyValue | None = None
+
+    @property
+    def client(self) -> Client:
+        """nats-py's connection.
+
+        Raises:
+            UsageError: It is not open.
+        """
+        if self._client is None:
+            raise UsageError("the broker is not connected: enter `async with` first")
+        return self._client
+
+    @property
+    def js(self) -> JetStreamContext:
+        """Its JetStream."""
+        return self.client.jetstream()
+
+    @property
+    def sessions(self) -> KeyValue:
+        """Where each session is."""
+        assert self._sessions is not None  # noqa: S101  # opened with the client
+        return self._sessions
+
+    @property
+    def leases(self) -> KeyValue:
+        """Who lives."""
+        assert self._leases is not None  # noqa: S101  # opened with the client
+        return self._leases
+
+    @property
+    def groups(self) -> KeyValue:
+        """Who reads what."""
+        assert self._groups is not None  # noqa: S101  # opened with the client
+        return self._groups
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached now."""
+        return self._client is not None and self._client.is_connected
+
+    def on_change(self, listener: Callable[[bool], object]) -> None:
+        """Call a function with whether the broker is there, whenever that changes."""
+        self._listeners.append(listener)
+
+    async def open(self) -> None:
+        """Connect, and see that streams and buckets are there.
+
+        Raises:
+            MissingExtra: nats-py is not installed.
+            UsageError: This is trio, for which there is no nats-py; or an option is wrong.
+            BrokerUnreachable: No broker answered in time, or it has no JetStream.
+        """
+        nats = _nats()
+        from nats.aio.client import Client  # noqa: PLC0415  # of the extra
+        from nats.errors import Error  # noqa: PLC0415  # of the extra
+
+        given: dict[str, Any] = {
+            "name": f"realtime-bus {self.names.app}",
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.25,
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            **self._options,
+            "servers": self._servers,
+            "allow_reconnect": True,
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_gone,
+            "reconnected_cb": self._on_back,
+        }
+        self._client = client = Client()
+        try:
+            async with asyncio.timeout(self._open_timeout_s):
+                await client.connect(**given)
+                await self._set_up(nats)
+        except (Error, OSError, TimeoutError) as error:
+            await self.aclose()
+            raise BrokerUnreachable(
+                f"no broker with JetStream at {_shown(self._servers)} within "
+                f"{self._open_timeout_s:g} s: {error!r:.200}",
+                url=_shown(self._servers),
+            ) from error
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _set_up(self, nats: Any) -> None:
+        api, names, wanted = nats.js.api, self.names, self._settings
+        js = self.js
+        stored = {"num_replicas": wanted.replicas, "storage": api.StorageType(wanted.storage)}
+        source, destination = names.transform(wanted.partitions)
+        config = await self._stream(
+            nats,
+            api.StreamConfig(
+                name=names.stream,
+                subjects=names.published,
+                subject_transform=api.SubjectTransform(src=source, dest=destination),
+                duplicate_window=wanted.duplicate_window_s,
+                max_age=wanted.max_age_s,
+                max_bytes=wanted.max_bytes,
+                allow_direct=True,
+                **stored,
+            ),
+        )
+        self.partitions = _partitions(names, config)
+        await self._stream(
+            nats, api.StreamConfig(name=names.dead_stream, subjects=[names.dead], **stored)
+        )
+        bucket = {"replicas": wanted.replicas, "storage": stored["storage"]}
+        for attribute, name, ttl_s in (
+            ("_sessions", names.sessions_bucket, max(_SESSIONS_TTL_S, 3 * wanted.lease_s)),
+            ("_leases", names.leases_bucket, wanted.lease_s),
+            ("_groups", names.groups_bucket, None),
+        ):
+            try:
+                found = await js.key_value(name)
+            except nats.js.errors.NotFoundError:
+                made = api.KeyValueConfig(bucket=name, ttl=ttl_s, **bucket)
+                with suppress(nats.js.errors.BadRequestError):  # another process was quicker
+                    await js.create_key_value(made)
+                found = await js.key_value(name)
+            setattr(self, attribute, found)
+        self.lease_s = (await self.leases.status()).ttl or wanted.lease_s
+
+    async def _stream(self, nats: Any, config: Any) -> Any:
+        try:
+            return (await self.js.stream_info(config.name)).config
+        except nats.js.errors.NotFoundError:
+            with suppress(nats.js.errors.BadRequestError):  # another process was quicker
+                await self.js.add_stream(config)
+            return (await self.js.stream_info(config.name)).config
+
+    async def _on_error(self, error: Exception) -> None:
+        suppressed = self._errors.due("broker", type(error).__name__)
+        if suppressed is not None:
+            self._log.warning(
+                "the broker's connection has trouble", error=repr(error), **suppressed
+            )
+
+    async def _on_gone(self) -> None:
+        for listener in list(self._listeners):
+            listener(False)
+
+    async def _on_back(self) -> None:
+        for listener in list(self._listeners):
+            listener(True)
+
+    async def aclose(self) -> None:
+        """Close the connection; what is unsent is given a moment."""
+        client, self._client = self._client, None
+        if client is not None and not client.is_closed:
+            with anyio.CancelScope(shield=True), suppress(Exception):
+                if client.is_connected:
+                    await client.flush(2)
+                await client.close()
+
+    @asynccontextmanager
+    async def watch(
+        self, bucket: KeyValue, keys: str, changed: Callable[[], object]
+    ) -> AsyncGenerator[Mapping[str, Seen]]:
+        """Know a part of a bucket while this block lasts; `changed` is called after each change.
+
+        The entries are complete when the block begins. After the broker was away they are read
+        anew: then those that have gone meanwhile are forgotten.
+        """
+        known: dict[str, Seen] = {}
+        again = anyio.Event()
+        first = anyio.Event()
+
+        def note(there: bool) -> None:  # noqa: FBT001  # the listener's only argument
+            nonlocal again
+            if there:
+                again.set()
+                again = anyio.Event()
+
+        async def follow() -> None:
+            while True:
+                current = again
+                with suppress(*broker_errors()):
+                    watcher = await bucket.watch(keys)
+                    try:
+                        async with anyio.create_task_group() as tasks:
+                            tasks.start_soon(read, watcher)
+                            await current.wait()
+                            tasks.cancel_scope.cancel()
+                    finally:
+                        with suppress(*broker_errors()):
+                            await watcher.stop()
+                    continue
+                with anyio.move_on_after(0.5):
+                    await current.wait()
+
+        async def read(watcher: Any) -> None:
+            found: dict[str, Seen] | None = {}
+            while True:
+                entry = await watcher._updates.get()  # noqa: SLF001  # `updates` has a timeout only
+                if entry is None:
+                    for gone in known.keys() - (found or {}).keys():
+                        del known[gone]
+                    found = None
+                    first.set()
+                    changed()
+                    continue
+                if not hasattr(entry, "key"):
+                    return
+                if entry.operation in ("DEL", "PURGE"):
+                    known.pop(entry.key, None)
+                else:
+                    known[entry.key] = Seen(entry.value or b"", entry.revision, monotonic())
+                    if found is not None:
+                        found[entry.key] = known[entry.key]
+                if found is None:
+                    changed()
+
+        self._listeners.append(note)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(follow)
+                await first.wait()
+                yield known
+                tasks.cancel_scope.cancel()
+        finally:
+            self._listeners.remove(note)
+
+
+def _partitions(names: Names, config: Any) -> int:
+    """Return into how many parts a stream divides its sessions.
+
+    Raises:
+        UsageError: It was made for something else.
+    """
+    transform = getattr(config, "subject_transform", None)
+    destination = str(transform.dest) if transform is not None else ""
+    start = f"{names.app}.{{{{partition("
+    if destination.startswith(start):
+        number = destination[len(start) :].split(",", 1)[0]
+        if number.isdigit() and destination == names.transform(int(number))[1]:
+            return int(number)
+    raise UsageError(
+        f"the stream {names.stream!r} was made for something else: its subject transform is "
+        f"{destination!r}, and not {names.transform(32)[1]!r}"
+    )
+
+
+def _nats() -> Any:
+    """Return nats-py.
+
+    Raises:
+        MissingExtra: It is not installed.
+        UsageError: This is trio.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(
+            "fan-out over NATS needs asyncio, for nats-py is made for it: run the application with "
+            "anyio.run(main) or asyncio.run(main()), not on trio"
+        ) from None
+    try:
+        import nats  # noqa: PLC0415  # of the extra
+        import nats.js.errors  # noqa: PLC0415  # the same
+    except ImportError:
+        raise MissingExtra("nats-py", extra="nats") from None
+    return nats
+
+
+def broker_errors() -> tuple[type[Exception], ...]:
+    """Return what nats-py raises while a broker is away."""
+    from nats.errors import Error  # noqa: PLC0415  # of the extra
+
+    return (Error, OSError, TimeoutError)
+
+
+def _shown(servers: str | list[str]) -> str:
+    every = [servers] if isinstance(servers, str) else servers
+    return ", ".join(each.rsplit("@", 1)[-1].split("?", 1)[0] for each in every)
+
+
+async def retrying(what: Callable[[], Awaitable[Any]], *, pause_s: float = 0.25) -> Any:
+    """Do something that the broker is needed for, until it is there."""
+    while True:
+        try:
+            return await what()
+        except broker_errors():
+            await anyio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
