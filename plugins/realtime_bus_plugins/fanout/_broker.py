@@ -162,23 +162,10 @@ class Broker:
         from nats.aio.client import Client  # noqa: PLC0415  # of the extra
         from nats.errors import Error  # noqa: PLC0415  # of the extra
 
-        given: dict[str, Any] = {
-            "name": f"realtime-bus {self.names.app}",
-            "max_reconnect_attempts": -1,
-            "reconnect_time_wait": 0.25,
-            "ping_interval": 5,
-            "max_outstanding_pings": 2,
-            **self._options,
-            "servers": self._servers,
-            "allow_reconnect": True,
-            "error_cb": self._on_error,
-            "disconnected_cb": self._on_gone,
-            "reconnected_cb": self._on_back,
-        }
         self._client = client = Client()
         try:
             async with asyncio.timeout(self._open_timeout_s):
-                await client.connect(**given)
+                await client.connect(**self._arguments(self._on_gone, self._on_back))
                 await self._set_up(nats)
         except (Error, OSError, TimeoutError) as error:
             await self.aclose()
@@ -190,6 +177,37 @@ class Broker:
         except BaseException:
             await self.aclose()
             raise
+
+    def _arguments(self, gone: Any, back: Any = None) -> dict[str, Any]:
+        return {
+            "name": f"realtime-bus {self.names.app}",
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.25,
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            **self._options,
+            "servers": self._servers,
+            "allow_reconnect": back is not None,
+            "error_cb": self._on_error,
+            "disconnected_cb": gone,
+            "reconnected_cb": back,
+        }
+
+    async def dial(self, gone: Callable[[], Awaitable[None]]) -> Client:
+        """Make a connection for one who must know exactly what was sent over it.
+
+        It does not reconnect: nats-py would send what it still holds before anything else, and so
+        break the order of what is sent again.
+
+        Args:
+            gone: Called when it is lost.
+        """
+        from nats.aio.client import Client  # noqa: PLC0415  # of the extra
+
+        client = Client()
+        async with asyncio.timeout(self._open_timeout_s):
+            await client.connect(**self._arguments(gone))
+        return client
 
     async def _set_up(self, nats: Any) -> None:
         api, names, wanted = nats.js.api, self.names, self._settings

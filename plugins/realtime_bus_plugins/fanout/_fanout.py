@@ -198,7 +198,7 @@ class NatsFanout:
     def statistics(self) -> FanoutStatistics:
         """Return what was published so far."""
         return FanoutStatistics(
-            connected=self._broker.connected,
+            connected=self._publisher.connected,
             sessions=len(self._holding),
             acknowledged=self._buffer.acknowledged,
             pending=len(self._buffer),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import anyio.lowlevel
 
 from realtime_bus.log import Repeats, get_logger
 
-from ._broker import Broker, broker_errors
+from ._broker import Broker, broker_errors, retrying
 from ._buffer import Buffer, Message
 from ._wire import KEY
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
 
 _BATCH: Final = 64  # messages between two turns of the event loop
 _ANSWER_S: Final = 5.0  # without any answer while something is in flight, all of it is in doubt
@@ -44,7 +47,7 @@ class Publisher:
         self._emptied = anyio.Event()
         self._doubt = False
         self._answers = 0
-        self._inbox = ""
+        self._client: Client | None = None
         self._pause_s = 0.0
         self._log = get_logger().bind(app=broker.names.app)
         self._repeats = Repeats()
@@ -54,57 +57,69 @@ class Publisher:
         if not self._wakeup.is_set():
             self._wakeup.set()
 
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached now."""
+        return self._client is not None and self._client.is_connected
+
     async def run(self) -> None:
-        """Publish until cancelled."""
-        client = self._broker.client
-        self._inbox = client.new_inbox()
-        self._broker.on_change(self._on_change)
-        await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        """Publish until cancelled, over one connection after the other."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch_answers)
             while True:
-                await self._send_what_may_be_sent()
-                if not len(self._buffer):
-                    self._emptied.set()
-                self._wakeup = anyio.Event()
-                if not (self._may_send and self._buffer.sendable) and not self._doubt:
-                    await self._wakeup.wait()
+                gone = anyio.Event()
+                client = await self._dial(gone)
+                try:
+                    await self._publish_over(client, gone)
+                finally:
+                    self._client = None
+                    with anyio.CancelScope(shield=True), suppress(Exception):
+                        await client.close()
 
-    def _on_change(self, there: bool) -> None:  # noqa: FBT001  # a listener's only argument
-        self._doubt = True
-        if there:
+    async def _dial(self, gone: anyio.Event) -> Client:
+        async def lost() -> None:
+            gone.set()
             self.wake()
 
-    @property
-    def _may_send(self) -> bool:
-        return self._broker.connected
+        return cast("Client", await retrying(lambda: self._broker.dial(lost), pause_s=0.05))
 
-    async def _send_what_may_be_sent(self) -> None:
-        buffer, publish = self._buffer, self._broker.client.publish
-        if self._doubt:
-            self._doubt = False
-            buffer.rewind()
-            if self._pause_s:
-                await anyio.sleep(self._pause_s)
-        sent = 0
-        while buffer.sendable and self._may_send and not self._doubt:
+    async def _publish_over(self, client: Client, gone: anyio.Event) -> None:
+        inbox = client.new_inbox()
+        try:
+            await client.subscribe(f"{inbox}.*", cb=self._on_answer)
+        except broker_errors():
+            return
+        self._client, self._doubt = client, True
+        while not gone.is_set():
+            self._wakeup = anyio.Event()
+            if self._doubt:
+                self._doubt = False
+                self._buffer.rewind()
+                with anyio.move_on_after(self._pause_s):
+                    await gone.wait()
+            try:
+                await self._send_what_may_be_sent(client, inbox)
+            except broker_errors():
+                return
+            if not len(self._buffer):
+                self._emptied.set()
+            if not (self._doubt or gone.is_set()):
+                await self._wakeup.wait()
+
+    async def _send_what_may_be_sent(self, client: Client, inbox: str) -> None:
+        buffer, sent = self._buffer, 0
+        while buffer.sendable and client.is_connected and not self._doubt:
             token, message = buffer.take()
-            if len(message.payload) > self._broker.client.max_payload:
+            if len(message.payload) > client.max_payload:
                 buffer.reject(token)
                 self._reject(message, "it is larger than the broker's max_payload")
                 continue
-            reply = f"{self._inbox}.{token}"
-            try:
-                await publish(
-                    message.subject,
-                    message.payload,
-                    reply=reply,
-                    headers={KEY: message.key, **message.headers},
-                )
-            except broker_errors():
-                self._doubt = True  # it is in flight, and so goes back with the others
-                await anyio.lowlevel.checkpoint()
-                return
+            await client.publish(
+                message.subject,
+                message.payload,
+                reply=f"{inbox}.{token}",
+                headers={KEY: message.key, **message.headers},
+            )
             sent += 1
             if sent % _BATCH == 0:
                 await anyio.lowlevel.checkpoint()
@@ -153,7 +168,7 @@ class Publisher:
         while True:
             before = self._answers
             await anyio.sleep(_ANSWER_S)
-            if self._buffer.in_flight and self._answers == before and self._broker.connected:
+            if self._buffer.in_flight and self._answers == before and self.connected:
                 self._doubt = True
                 self.wake()
 
@@ -162,6 +177,5 @@ class Publisher:
         with anyio.move_on_after(timeout_s):
             while len(self._buffer):
                 self._emptied = anyio.Event()
-                self.wake()
                 await self._emptied.wait()
         return not len(self._buffer)
