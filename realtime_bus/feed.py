@@ -51,6 +51,7 @@ from realtime_bus.routing import (
     select,
     weight_bytes,
 )
+from realtime_bus.session._settings import settings_request
 
 __all__ = [
     "BusOptions",
@@ -64,6 +65,7 @@ __all__ = [
     "WaitForFor",
     "current_delivery",
     "select",
+    "settings_request",
 ]
 
 _Session = TypeVar("_Session")
@@ -120,6 +122,7 @@ class Feed(Generic[_Session]):
         self._holders: set[object] = set()
         self._waiters: dict[OnEnd, None] = {}
         self._failures = Repeats()
+        self._emptied = anyio.Event()
         self._log: Logger = get_logger().bind(**(log or {}))
         self._scopes: set[anyio.CancelScope] = set()
         self._router = Router(self, make=self._make)
@@ -288,7 +291,8 @@ class Feed(Generic[_Session]):
                 self._on_held(False)
 
     def mailbox_empty(self) -> None:
-        """Note that a mailbox has nothing left to do; nobody waits for that here."""
+        """Note that a mailbox has nothing left to do."""
+        self._emptied.set()
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -302,6 +306,12 @@ class Feed(Generic[_Session]):
         """Whether any handler still has work."""
         return self._router.busy
 
+    async def wait_idle(self) -> None:
+        """Wait until no handler has work."""
+        while self.close_info is None and self.busy:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
+
     def leave(self, close: CloseInfo) -> None:
         """Stop at once: cancel what runs here, and tell those who wait. Twice is no error."""
         if self.close_info is not None:
@@ -310,6 +320,7 @@ class Feed(Generic[_Session]):
         for tell in list(self._waiters):
             tell(close)
         self._waiters.clear()
+        self._emptied.set()
         self._router.close()
         for scope in list(self._scopes):
             scope.cancel()

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "transport": _BASE,
     "session": {*_BASE, "history", "routing", "transport"},
     "connect": {*_BASE, "session", "transport"},
-    "feed": {*_BASE, "routing"},
+    "feed": {*_BASE, "routing", "session"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
     "recording": {*_BASE, "audio", "bus", "history", "transport"},
     "mypy": {"errors", "routing"},

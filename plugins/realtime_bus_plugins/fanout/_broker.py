@@ -288,64 +288,71 @@ class Broker:
         The entries are complete when the block begins. After the broker was away they are read
         anew: then those that have gone meanwhile are forgotten.
         """
-        known: dict[str, Seen] = {}
-        again = anyio.Event()
-        first = anyio.Event()
-
-        def note(there: bool) -> None:  # noqa: FBT001  # the listener's only argument
-            nonlocal again
-            if there:
-                again.set()
-                again = anyio.Event()
-
-        async def follow() -> None:
-            while True:
-                current = again
-                with suppress(*broker_errors()):
-                    watcher = await bucket.watch(keys)
-                    try:
-                        async with anyio.create_task_group() as tasks:
-                            tasks.start_soon(read, watcher)
-                            await current.wait()
-                            tasks.cancel_scope.cancel()
-                    finally:
-                        with suppress(*broker_errors()):
-                            await watcher.stop()
-                    continue
-                with anyio.move_on_after(0.5):
-                    await current.wait()
-
-        async def read(watcher: Any) -> None:
-            found: dict[str, Seen] | None = {}
-            while True:
-                entry = await watcher._updates.get()  # noqa: SLF001  # `updates` has a timeout only
-                if entry is None:
-                    for gone in known.keys() - (found or {}).keys():
-                        del known[gone]
-                    found = None
-                    first.set()
-                    changed()
-                    continue
-                if not hasattr(entry, "key"):
-                    return
-                if entry.operation in ("DEL", "PURGE"):
-                    known.pop(entry.key, None)
-                else:
-                    known[entry.key] = Seen(entry.value or b"", entry.revision, monotonic())
-                    if found is not None:
-                        found[entry.key] = known[entry.key]
-                if found is None:
-                    changed()
-
-        self._listeners.append(note)
+        watched = _Watched(bucket, keys, changed)
+        self._listeners.append(watched.note)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(follow)
-                await first.wait()
-                yield known
+                tasks.start_soon(watched.follow)
+                await watched.complete.wait()
+                yield watched.known
                 tasks.cancel_scope.cancel()
         finally:
-            self._listeners.remove(note)
+            self._listeners.remove(watched.note)
+
+
+class _Watched:
+    """A part of a bucket, and what keeps it up to date."""
+
+    def __init__(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> None:
+        self.known: dict[str, Seen] = {}
+        self.complete = anyio.Event()
+        self._bucket = bucket
+        self._keys = keys
+        self._changed = changed
+        self._again = anyio.Event()
+
+    def note(self, there: bool) -> None:  # a listener's only argument
+        if there:
+            self._again.set()
+
+    async def follow(self) -> None:
+        """Watch, and watch anew whenever the broker is back."""
+        while True:
+            self._again = anyio.Event()
+            try:
+                watcher: Any = await self._bucket.watch(self._keys)
+            except broker_errors():
+                with anyio.move_on_after(0.5):
+                    await self._again.wait()
+                continue
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._read, watcher)
+                    await self._again.wait()
+                    tasks.cancel_scope.cancel()
+            finally:
+                with suppress(*broker_errors()):
+                    await watcher.stop()
+
+    async def _read(self, watcher: Any) -> None:
+        there: set[str] | None = set()  # until all that is there has come
+        while True:
+            entry = await watcher._updates.get()  # noqa: SLF001  # `updates` waits for a time only
+            if entry is None:
+                for gone in self.known.keys() - (there or set()):
+                    del self.known[gone]
+                there = None
+                self.complete.set()
+            elif not hasattr(entry, "key"):
+                return
+            elif entry.operation in ("DEL", "PURGE"):
+                self.known.pop(entry.key, None)
+            else:
+                self.known[entry.key] = Seen(entry.value or b"", entry.revision, monotonic())
+                if there is not None:
+                    there.add(entry.key)
+            if there is None:
+                self._changed()
 
 
 def _partitions(names: Names, config: Any) -> int:

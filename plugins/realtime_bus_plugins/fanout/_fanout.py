@@ -1,4 +1,4 @@
-"""The plugin: what happens in this process's sessions is published, and they can be asked things."""
+"""The plugin: this process's sessions are published, and answer commands."""
 
 from __future__ import annotations
 
@@ -283,7 +283,10 @@ class NatsFanout:
 
 
 class _Published:
-    """What is published of one session: a number and an id for each event."""
+    """What is published of one session: a number and an id for each event.
+
+    What its server and its bus say is counted together, what its client sends by itself.
+    """
 
     def __init__(self, fanout: NatsFanout, session: Session[Any]) -> None:
         self._fanout = fanout
@@ -292,7 +295,7 @@ class _Published:
         self._token = ""
         self._incarnation = token_hex(4)
         self._headers: dict[str, str] = {}
-        self._sequence = 0
+        self._numbers: dict[bool, int] = {False: 0, True: 0}  # of what a client sent: its own
         self._unnamed: list[tuple[Side, str, bytes, int]] = []
         self._held: HeldSession | None = None
         self._telling = False
@@ -335,7 +338,6 @@ class _Published:
 
     def closed(self) -> None:
         if self._held is not None:
-            self._held.where.events = self._sequence
             self._fanout.let_go(self._held)
 
     def tell(self, event: ev.BusEvent) -> None:
@@ -358,11 +360,12 @@ class _Published:
             self._unnamed.append((side, wire_name, payload, at_us))
 
     def _publish(self, side: Side, wire_name: str, payload: bytes, at_us: int) -> None:
-        self._sequence = sequence = self._sequence + 1
+        by_client = side == "client"
+        number = self._numbers[by_client] = self._numbers[by_client] + 1
         if self._held is not None:
-            self._held.where.events = sequence
-        headers = {SEQUENCE: str(sequence), TIME: str(at_us), **self._headers}
-        key = f"{self._token}.{self._incarnation}.{sequence}"
+            self._held.where.events += 1
+        headers = {SEQUENCE: str(number), TIME: str(at_us), **self._headers}
+        key = f"{self._token}.{self._incarnation}{'c' if by_client else ''}.{number}"
         subject = self._names.event(self._token, side, wire_name)
         self._fanout.publish(Message(subject, payload, key, headers, self))
 

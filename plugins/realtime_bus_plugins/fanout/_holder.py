@@ -2,8 +2,9 @@
 
 Rules:
 
-1. Only the holder speaks to the server. A command is done once: what is asked again under the same
-   id gets the first one's answer, which is kept for the last `_KEPT` commands of each session.
+1. Only the holder speaks to the server. A command succeeds once: what is asked again under the
+   same id gets the first one's answer, which is kept for the last `_KEPT` commands of each session.
+   One that has failed may be tried again.
 2. A process has a lease, and each of its sessions an entry that names it: both are renewed. An
    entry of a session that has ended says how, for a while.
 3. Commands of one session begin in the order in which they came, and run side by side.
@@ -76,6 +77,7 @@ class HeldSession:
                 begun.answer = to_json(Answer(result=msgspec.Raw(await self._do(command))))
             except Exception as error:  # noqa: BLE001  # whatever it is, the other side is told
                 begun.answer = to_json(Answer(failure=failure_from(error)))
+                self._done.pop(command.id, None)  # it may be tried again
             except BaseException:
                 begun.answer = to_json(
                     Answer(failure=Failure(kind="SessionClosed", message="the holder is leaving"))
@@ -281,7 +283,7 @@ class _Named(msgspec.Struct):
     type: str
 
 
-def _exceptions(kind: type, value: Any) -> Any:
-    if isinstance(kind, type) and issubclass(kind, BaseException):
+def _exceptions(kind: Any, value: Any) -> Any:
+    if issubclass(kind, BaseException):
         return RequestError(str(value), event_type="", event_id="")
     raise NotImplementedError(kind)

@@ -3,7 +3,8 @@
 Rules:
 
 1. An event of a session is published as ``<app>.<session>.<side>.<wire name>``: sides are
-   ``server``, ``client`` and ``bus``. A wire name keeps its dots: ``app.*.server.response.>`` works.
+   ``server``, ``client`` and ``bus``. A wire name keeps its dots: so ``app.*.server.response.>``
+   is a subscription.
 2. The stream stores it as ``<app>.<partition>.<session>.<side>.<wire name>``: the broker hashes the
    session's id itself (a subject transform), so nobody else needs to.
 3. What comes from outside is escaped: every byte but letters, digits, ``-`` and ``_`` becomes
@@ -89,7 +90,7 @@ class Names:
     """
 
     def __init__(self, app: str) -> None:
-        if not (isinstance(app, str) and _APP.fullmatch(app)):
+        if not _APP.fullmatch(str(app)):
             raise UsageError(
                 f"app={app!r:.80} cannot be part of a subject: give letters, digits, - and _, "
                 "at most 32"
@@ -122,9 +123,9 @@ class Names:
         """Return the subject that an event is published to."""
         return f"{self.app}.{token}.{side}.{name_tokens(wire_name)}"
 
-    def partition(self, partition: int) -> str:
-        """Return the stored subjects of a partition."""
-        return f"{self.app}.{partition}.>"
+    def handled(self, partition: int | Literal["*"]) -> list[str]:
+        """Return the stored subjects that handlers in workers are for: all but what clients sent."""
+        return [f"{self.app}.{partition}.*.{side}.>" for side in ("server", "bus")]
 
     def stored(self, token: str = "*") -> str:  # noqa: S107  # a part of a subject, no password
         """Return the stored subjects of a session."""
