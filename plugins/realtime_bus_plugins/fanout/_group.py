@@ -46,8 +46,10 @@ class Start(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Worker(Protocol):
     """What a group asks of its worker."""
 
-    def begin(self, partition: int, consumer: str, record: Record, careful_until: int) -> None:
-        """Read a partition from now on."""
+    def begin(
+        self, partition: int, consumer: str, record: Record, *, delivered: int, careful: bool
+    ) -> None:
+        """Read a partition from now on; up to `delivered`, others may have had events, too."""
         ...
 
     def floor(self, partition: int) -> int | None:
@@ -95,6 +97,7 @@ class Group:
         self._renewed_s = monotonic()
         self._grace_until_s = 0.0
         self._leaving = False
+        self._looking = anyio.CancelScope()
         self._log = get_logger().bind(app=broker.names.app, group=name, worker=worker_id)
 
     @property
@@ -132,7 +135,7 @@ class Group:
             tasks.start_soon(self._keep_lease)
             while True:
                 self._changed = anyio.Event()
-                with suppress(*broker_errors()):
+                with suppress(*broker_errors()), anyio.CancelScope() as self._looking:
                     await self._look(members, records)
                 with anyio.move_on_after(broker.lease_s / 3):
                     await self._changed.wait()
@@ -142,6 +145,8 @@ class Group:
             self._grace_until_s = monotonic() + self._broker.lease_s
             self._broken |= self._mine  # what was on its way is lost
             self.wake()
+        else:
+            self._looking.cancel()  # no answer will come
 
     async def _keep_lease(self) -> None:
         lease_s = self._broker.lease_s
@@ -257,7 +262,7 @@ class Group:
         )
         self._broken.discard(partition)
         self._mine.add(partition)
-        self._worker.begin(partition, consumer, record, delivered if died else 0)
+        self._worker.begin(partition, consumer, record, delivered=delivered, careful=died)
         if found.epoch:
             with suppress(*broker_errors()):
                 await js.delete_consumer(stream, old)

@@ -87,11 +87,10 @@ class RemoteBusStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class _Part:
     """One partition in this worker's hands."""
 
-    def __init__(self, bus: RemoteBus, floor: int, record: Record, careful_until: int) -> None:
-        self.bus = bus
-        self.progress = Progress(floor)
+    def __init__(self, record: Record, *, repeated_until: int = 0) -> None:
+        self.progress = Progress(record.floor)
         self.record = record
-        self.repeated_until = careful_until
+        self.repeated_until = repeated_until
         self.reader: Reader | None = None
         self.scope: anyio.CancelScope | None = None
         self.sessions: dict[str, _Known] = {}
@@ -236,6 +235,8 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         tasks = self._tasks
         if tasks is None:
             return
+        if exc_type is not None and issubclass(exc_type, anyio.get_cancelled_exc_class()):
+            self._drain_timeout_s = 0.0  # somebody is in a hurry: what is in hand comes again
         try:
             with anyio.move_on_after(self._drain_timeout_s + 2, shield=True):
                 if self._group is not None:
@@ -292,7 +293,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
     async def _run_alone(self) -> None:
         """Read everything, with a consumer that goes by itself when nobody reads."""
         start: Start = await retrying(lambda: first_of(self._broker, self._start_at))
-        part = self._parts[-1] = _Part(self, max(start.sequence - 1, 0), Record(), 0)
+        part = self._parts[-1] = _Part(Record(floor=max(start.sequence - 1, 0)))
         epoch = 0
         while True:
             epoch += 1
@@ -320,15 +321,20 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
 
     # --- what the group asks -----------------------------------------------------------------
 
-    def begin(self, partition: int, consumer: str, record: Record, careful_until: int) -> None:
+    def begin(
+        self, partition: int, consumer: str, record: Record, *, delivered: int, careful: bool
+    ) -> None:
         """Read a partition from now on. Called by the group."""
         part = self._parts.get(partition)
         if part is None:
-            part = self._parts[partition] = _Part(self, record.floor, record, careful_until)
+            part = self._parts[partition] = _Part(record, repeated_until=delivered)
         part.record = record
         group = self._group
         self._read(
-            part, consumer, careful_until, lambda: group.broken(partition) if group else None
+            part,
+            consumer,
+            delivered if careful else 0,
+            lambda: group.broken(partition) if group else None,
         )
 
     def _read(
