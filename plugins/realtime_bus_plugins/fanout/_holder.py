@@ -263,20 +263,34 @@ class Holding:
             await self._broker.leases.delete(f"holder.{self._holder.id}")
 
 
-def read_own_event(payload: bytes) -> ev.BusEvent:
+def read_own_event(
+    payload: bytes, classes: Callable[[str], type[ev.BusEvent] | None] | None = None
+) -> ev.BusEvent:
     """Read an event that was never on the wire; one whose class is not known here keeps its frame.
 
     An exception in it comes out as a `RequestError` with the same words: none is made anew.
+
+    Args:
+        payload: Its JSON.
+        classes: Finds the class of a wire name; `own_class` if left out.
     """
     try:
         name = msgspec.json.decode(payload, type=_Named).type
     except (ValueError, RecursionError) as error:
         return ev.InvalidFrame(reason=str(error), frame=payload)
-    for cls in ev.own_events():
-        if cls.__struct_config__.tag == name:
-            with suppress(ValueError, RecursionError, TypeError):
-                return msgspec.json.decode(payload, type=cls, dec_hook=_exceptions)
+    cls = (classes or own_class)(name)
+    if cls is not None:
+        with suppress(ValueError, RecursionError, TypeError):
+            return msgspec.json.decode(payload, type=cls, dec_hook=_exceptions)
     return ev.UnknownEvent(event_type=name, frame=payload)
+
+
+def own_class(
+    name: str, wanted: Callable[[type[ev.BusEvent]], bool] = lambda _cls: False
+) -> type[ev.BusEvent] | None:
+    """Return the class of a wire name; of several that share it, one that is wanted."""
+    found = [cls for cls in ev.own_events() if cls.__struct_config__.tag == name]
+    return next(filter(wanted, found), found[0] if found else None)
 
 
 class _Named(msgspec.Struct):

@@ -33,7 +33,7 @@ from realtime_bus.log import get_logger
 
 from ._broker import Broker, StreamSettings, broker_errors, retrying
 from ._group import Group, Start, first_of, make_consumer
-from ._holder import read_own_event
+from ._holder import own_class, read_own_event
 from ._reader import Progress, Reader
 from ._remote_session import Arrival, RemoteSession, find_session
 from ._shares import Record
@@ -194,6 +194,8 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         self._parts: dict[int, _Part] = {}
         self._tasks: TaskGroup | None = None
         self._group: Group | None = None
+        self._classes: dict[str, type[ev.BusEvent]] = {}
+        self._classes_of = 0
         self._received = self._repeated = self._settled = self._given_up = self._missing = 0
         self._log = get_logger().bind(app=app, group=self._group_name, worker=self.worker_id)
 
@@ -424,7 +426,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             return
         arrivals = session._arrivals  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # made here
         arrivals[arrival.key] = arrival
-        event = read_own_event(message.data) if stored.side == "bus" else None
+        event = read_own_event(message.data, self._own_class) if stored.side == "bus" else None
 
         def settled() -> None:
             arrivals.pop(arrival.key, None)
@@ -436,6 +438,19 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             feed.frame(message.data, key=arrival.key, settled=settled)
         else:
             feed.event(event, key=arrival.key, settled=settled)
+
+    def _own_class(self, name: str) -> type[ev.BusEvent] | None:
+        """Return the class that a name stands for here: one that a handler is registered for."""
+        subscriptions = self._registry.subscriptions
+        if len(subscriptions) != self._classes_of:
+            self._classes_of = len(subscriptions)
+            self._classes.clear()
+        cls = self._classes.get(name)
+        if cls is None:
+            cls = own_class(name, lambda each: any(s.selection.matches(each) for s in subscriptions))
+            if cls is not None:
+                self._classes[name] = cls
+        return cls
 
     def _done(self, part: _Part, number: int) -> None:
         self._settled += 1
