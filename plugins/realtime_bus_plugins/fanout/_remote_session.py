@@ -49,6 +49,7 @@ _A = TypeVar("_A", bound=ev.Event)
 _RESEND_S: Final = 2.0
 _MARGIN_S: Final = 2.0  # for the way there and back, beside what the server may take
 _UNKNOWN_S: Final = 3.0  # a session may be younger than its entry
+_UNHEARD_OF_S: Final = 0.5  # … which is less likely if nothing was heard of it
 _ANSWER: Final = msgspec.json.Decoder(Answer)
 _WHEREABOUTS: Final = msgspec.json.Decoder(Whereabouts)
 
@@ -410,12 +411,12 @@ class RemoteSession(Generic[StateT]):
             return
         if where is not None and where.state == "closed":
             raise SessionGone(f"{self.id} closed with {where.close}", close=where.close)
-        if where is None and (not lives or waited_s > _UNKNOWN_S):
+        if where is None and waited_s > (_UNKNOWN_S if lives else _UNHEARD_OF_S):
             raise SessionGone(
                 f"no process holds {self.id}",
                 close=CloseInfo(code=1006, reason="not held", clean=False),
             )
-        if not lives:
+        if where is not None and not lives:
             raise HolderLost(
                 f"the process {holder} that held {self.id} has died",
                 event_type=event_type,
