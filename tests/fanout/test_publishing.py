@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import nats
 import pytest
 
@@ -134,7 +135,7 @@ async def test_a_full_buffer_drops_counts_and_tells(
             assert await fanout.drain(10)
             own_broker.kill()
             while fanout.statistics().connected:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             for number in range(60):
                 peer.say(speech(number))
             assert fanout.statistics().dropped == 40

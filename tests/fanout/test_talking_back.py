@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import anyio
 import nats
 import pytest
@@ -95,28 +98,40 @@ async def test_a_session_that_is_gone_and_one_that_never_was(broker: NatsServer,
             await bus.session("sess_never").send_text("hello")
 
 
-async def test_a_holder_that_has_died(own_broker: NatsServer, app: str) -> None:
-    """Its lease is gone and nobody answers: `HolderLost`, with its name."""
-    async with worker(own_broker, app) as bus:
-        with anyio.CancelScope() as life:
-            async with holding(own_broker, app) as (fanout, _, _peer):
-                holder = fanout.holder_id
-                assert await fanout.drain()
-                with anyio.fail_after(5):
-                    while await bus.find("sess_1") is None:
-                        await anyio.sleep(0.01)
-                # as kill -9 would: no last words
-                fanout._holding._ended = _Forgetful()
-                fanout._holding._broker = None  # type: ignore[assignment]
-                life.cancel()
+_HOLDER = """
+import sys, anyio
+from realtime_bus import Bus
+from realtime_bus.server import EnergyDetector, RealtimeServer
+from realtime_bus_plugins.fanout import NatsFanout
+
+async def main():
+    server = RealtimeServer(detector_factory=EnergyDetector)
+    async with NatsFanout(sys.argv[2], servers=sys.argv[1], session_id=lambda _: "sess_1") as fanout:
+        async with server.connect_memory() as transport:
+            async with Bus(plugins=[fanout]).session(transport):
+                await fanout.drain()
+                print(fanout.holder_id, flush=True)
+                await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+
+
+async def test_a_holder_that_was_killed(broker: NatsServer, app: str) -> None:
+    """Its lease runs out, and nobody answers: `HolderLost`, with its name."""
+    async with worker(broker, app) as bus:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, broker.url, app], stdout=subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        with holder.stdout:
+            name = (await anyio.to_thread.run_sync(holder.stdout.readline)).decode().strip()
+        await bus.session("sess_1").send_text("It is there.")
+        holder.kill()
+        holder.wait()
         with pytest.raises(HolderLost) as lost:
             await bus.session("sess_1").send_text("hello")
-        assert lost.value.holder == holder
-
-
-class _Forgetful(list[object]):
-    def append(self, _what: object) -> None:
-        """Forget it."""
+        assert lost.value.holder == name
 
 
 async def test_a_command_that_is_sent_twice_is_done_once(broker: NatsServer, app: str) -> None:

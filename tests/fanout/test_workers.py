@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import nats
 import pytest
 
@@ -267,7 +268,7 @@ async def test_events_that_were_dropped_are_missed(own_broker: NatsServer, app: 
         assert await fanout.drain()
         own_broker.kill()
         while fanout.statistics().connected:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         for number in range(30):
             peer.say(speech(number))
         await anyio.to_thread.run_sync(own_broker.start)
