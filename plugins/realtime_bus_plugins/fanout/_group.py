@@ -47,9 +47,12 @@ class Worker(Protocol):
     """What a group asks of its worker."""
 
     def begin(
-        self, partition: int, consumer: str, record: Record, *, delivered: int, careful: bool
+        self, partition: int, consumer: str, record: Record, *, repeated: int, careful: int
     ) -> None:
-        """Read a partition from now on; up to `delivered`, others may have had events, too."""
+        """Read a partition from now on.
+
+        Up to `repeated` others may have had events, and up to `careful` one is handled at a time.
+        """
         ...
 
     def floor(self, partition: int) -> int | None:
@@ -60,8 +63,12 @@ class Worker(Protocol):
         """Stop at once: another one has it."""
         ...
 
-    async def finish(self, partition: int) -> int:
-        """Take no more, finish what is in hand, and return up to where all is done."""
+    async def finish(self, partition: int) -> tuple[int, int]:
+        """Take no more, and finish what is in hand.
+
+        Returns:
+            Up to where all is done, and up to where events have come.
+        """
         ...
 
 
@@ -95,7 +102,7 @@ class Group:
         self._mine: set[int] = set()
         self._broken: set[int] = set()
         self._renewed_s = monotonic()
-        self._grace_until_s = 0.0
+        self._grace_until_s = monotonic() + broker.lease_s  # others may not be known yet
         self._leaving = False
         self._looking = anyio.CancelScope()
         self._log = get_logger().bind(app=broker.names.app, group=name, worker=worker_id)
@@ -247,6 +254,9 @@ class Group:
                 delivered = info.delivered.stream_seq if info.delivered else 0
         floor = max(floor, self._worker.floor(partition) or 0)
         record = next_record(found, self._id, floor=floor, delivered=delivered, died=died)
+        repeated = found.newest
+        if found.worker:  # nothing was handed over, and what the broker knows may be older
+            repeated = (await js.stream_info(stream)).state.last_seq
         try:
             await self._broker.groups.update(
                 f"{self._name}.p.{partition}", to_json(record), last=revision
@@ -262,15 +272,17 @@ class Group:
         )
         self._broken.discard(partition)
         self._mine.add(partition)
-        self._worker.begin(partition, consumer, record, delivered=delivered, careful=died)
+        self._worker.begin(
+            partition, consumer, record, repeated=repeated, careful=delivered if died else 0
+        )
         if found.epoch:
             with suppress(*broker_errors()):
                 await js.delete_consumer(stream, old)
 
     async def _release(self, partition: int, record: Record, revision: int) -> None:
         self._mine.discard(partition)
-        floor = await self._worker.finish(partition)
-        freed = Record(epoch=record.epoch, floor=max(floor, record.floor))
+        floor, newest = await self._worker.finish(partition)
+        freed = Record(epoch=record.epoch, floor=max(floor, record.floor), newest=newest)
         with suppress(*broker_errors()):
             await self._broker.groups.update(
                 f"{self._name}.p.{partition}", to_json(freed), last=revision

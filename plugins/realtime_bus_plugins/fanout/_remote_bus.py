@@ -324,18 +324,18 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
     # --- what the group asks -----------------------------------------------------------------
 
     def begin(
-        self, partition: int, consumer: str, record: Record, *, delivered: int, careful: bool
+        self, partition: int, consumer: str, record: Record, *, repeated: int, careful: int
     ) -> None:
         """Read a partition from now on. Called by the group."""
         part = self._parts.get(partition)
         if part is None:
-            part = self._parts[partition] = _Part(record, repeated_until=delivered)
+            part = self._parts[partition] = _Part(record, repeated_until=repeated)
         part.record = record
         group = self._group
         self._read(
             part,
             consumer,
-            delivered if careful else 0,
+            careful,
             lambda: group.broken(partition) if group else None,
         )
 
@@ -374,11 +374,11 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             if known.feed is not None:
                 known.feed.leave(_LEFT)
 
-    async def finish(self, partition: int) -> int:
-        """Take no more, finish what is in hand, and say how far it is done. Called by the group."""
+    async def finish(self, partition: int) -> tuple[int, int]:
+        """Take no more, finish what is in hand, and say how far that is. Called by the group."""
         part = self._parts.get(partition)
         if part is None:
-            return 0
+            return 0, 0
         reader = part.reader
         if reader is not None:
             reader.pause(True)
@@ -388,10 +388,10 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
                 await part.emptied.wait()
         if reader is not None:
             await reader.flush()
-        floor = part.progress.floor
+        floor, newest = part.progress.floor, part.progress.newest
         if not self._alone:
             self.lose(partition)
-        return floor
+        return floor, newest
 
     # --- events ------------------------------------------------------------------------------
 
@@ -447,7 +447,9 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             self._classes.clear()
         cls = self._classes.get(name)
         if cls is None:
-            cls = own_class(name, lambda each: any(s.selection.matches(each) for s in subscriptions))
+            cls = own_class(
+                name, lambda each: any(s.selection.matches(each) for s in subscriptions)
+            )
             if cls is not None:
                 self._classes[name] = cls
         return cls

@@ -29,12 +29,14 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
         worker: Its owner; empty where it was handed over.
         epoch: How often it has changed hands; each epoch has a consumer of its own.
         floor: Everything up to this sequence number of the stream was done when the epoch began.
+        newest: Where it was handed over, events up to here had come.
         strikes: How many owners have died at that floor in a row.
     """
 
     worker: str = ""
     epoch: int = 0
     floor: int = 0
+    newest: int = 0
     strikes: int = 0
 
 
