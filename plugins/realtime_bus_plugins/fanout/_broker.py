@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import anyio
 import msgspec
@@ -22,10 +22,10 @@ from realtime_bus.log import Repeats, get_logger
 from ._subjects import Names
 from ._wire import BrokerUnreachable
 
-if TYPE_CHECKING:
-    from nats.aio.client import Client
-    from nats.js import JetStreamContext
-    from nats.js.kv import KeyValue
+Client = Any
+JetStream = Any
+KeyValue = Any
+# ^ nats-py says only in part what types its functions take and return
 
 _SESSIONS_TTL_S = 900.0
 
@@ -119,7 +119,7 @@ class Broker:
         return self._client
 
     @property
-    def js(self) -> JetStreamContext:
+    def js(self) -> JetStream:
         """Its JetStream."""
         return self.client.jetstream()
 
@@ -159,10 +159,10 @@ class Broker:
             BrokerUnreachable: No broker answered in time, or it has no JetStream.
         """
         nats = _nats()
-        from nats.aio.client import Client  # noqa: PLC0415  # of the extra
+        from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
         from nats.errors import Error  # noqa: PLC0415  # of the extra
 
-        self._client = client = Client()
+        self._client = client = NatsClient()
         try:
             async with asyncio.timeout(self._open_timeout_s):
                 await client.connect(**self._arguments(self._on_gone, self._on_back))
@@ -202,9 +202,9 @@ class Broker:
         Args:
             gone: Called when it is lost.
         """
-        from nats.aio.client import Client  # noqa: PLC0415  # of the extra
+        from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
 
-        client = Client()
+        client: Client = NatsClient()
         async with asyncio.timeout(self._open_timeout_s):
             await client.connect(**self._arguments(gone))
         return client
@@ -390,7 +390,6 @@ def _nats() -> Any:
         ) from None
     try:
         import nats  # noqa: PLC0415  # of the extra
-        import nats.js.errors  # noqa: PLC0415  # the same
     except ImportError:
         raise MissingExtra("nats-py", extra="nats") from None
     return nats

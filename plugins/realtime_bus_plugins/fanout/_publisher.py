@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 
 from realtime_bus.log import Repeats, get_logger
 
-from ._broker import Broker, broker_errors, retrying
+from ._broker import Broker, Client, broker_errors, retrying
 from ._buffer import Buffer, Message
 from ._wire import KEY
 
-if TYPE_CHECKING:
-    from nats.aio.client import Client
-
 _BATCH: Final = 64  # messages between two turns of the event loop
+_LOOK_S: Final = 0.25
 _ANSWER_S: Final = 5.0  # without any answer while something is in flight, all of it is in doubt
 _NEVER: Final = frozenset({10054, 10060})  # too large a message; a wrong expected stream
 
@@ -81,7 +79,7 @@ class Publisher:
             gone.set()
             self.wake()
 
-        return cast("Client", await retrying(lambda: self._broker.dial(lost), pause_s=0.05))
+        return await retrying(lambda: self._broker.dial(lost), pause_s=0.05)
 
     async def _publish_over(self, client: Client, gone: anyio.Event) -> None:
         inbox = client.new_inbox()
@@ -90,7 +88,7 @@ class Publisher:
         except broker_errors():
             return
         self._client, self._doubt = client, True
-        while not gone.is_set():
+        while client.is_connected and not gone.is_set():
             self._wakeup = anyio.Event()
             if self._doubt:
                 self._doubt = False
@@ -104,7 +102,8 @@ class Publisher:
             if not len(self._buffer):
                 self._emptied.set()
             if not (self._doubt or gone.is_set()):
-                await self._wakeup.wait()
+                with anyio.move_on_after(_LOOK_S):  # nats-py may end without a word
+                    await self._wakeup.wait()
 
     async def _send_what_may_be_sent(self, client: Client, inbox: str) -> None:
         buffer, sent = self._buffer, 0

@@ -189,7 +189,7 @@ class Reader:
             self._wakeup.set()
 
     def _on_status(self, message: Any) -> None:
-        headers = message.headers or {}
+        headers: dict[str, str] = message.headers or {}
         status = headers.get("Status", "")
         if status == "100":
             return

@@ -13,7 +13,8 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -177,7 +178,7 @@ def failure_from(error: Exception) -> Failure:
         event_type=str(getattr(error, "event_type", "")),
         event_id=str(getattr(error, "event_id", "")),
         param=getattr(error, "param", None),
-        error=fields if isinstance(fields, dict) else None,
+        error=cast("dict[str, Any]", fields) if isinstance(fields, dict) else None,
         timeout_s=float(getattr(error, "timeout_s", 0.0)),
         code=close.code,
         reason=close.reason,
@@ -199,7 +200,7 @@ def _close(failure: Failure) -> CloseInfo:
     return CloseInfo(code=failure.code, reason=failure.reason, clean=failure.clean)
 
 
-_ERRORS: Final[dict[str, Any]] = {
+_ERRORS: Final[dict[str, Callable[[Failure], Exception]]] = {
     "RequestRejected": _rejected,
     "RequestTimeout": lambda f: RequestTimeout(
         f.message, event_type=f.event_type, event_id=f.event_id, timeout_s=f.timeout_s
@@ -216,5 +217,4 @@ _ERRORS: Final[dict[str, Any]] = {
 
 def error_from(failure: Failure) -> Exception:
     """Return the exception that a failure stands for."""
-    made: Exception = _ERRORS.get(failure.kind, _ERRORS["RequestError"])(failure)
-    return made
+    return _ERRORS.get(failure.kind, _ERRORS["RequestError"])(failure)
