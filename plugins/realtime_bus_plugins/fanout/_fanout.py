@@ -30,6 +30,7 @@ _TELLING: Final = (
     ev.InputAudioBufferSpeechStarted,
     ev.InputAudioBufferSpeechStopped,
 )
+_MAX_SUBJECTS: Final = 200  # a server may make up names
 _MAX_UNNAMED: Final = 256  # frames before a server says which session this is
 
 
@@ -299,6 +300,7 @@ class _Published:
         self._unnamed: list[tuple[Side, str, bytes, int]] = []
         self._held: HeldSession | None = None
         self._telling = False
+        self._subjects: dict[tuple[Side, str], str] = {}
 
     def received(self, frame: bytes) -> None:
         self._put("server", wire_name_of(frame) or "bus.invalid_frame", frame)
@@ -366,7 +368,11 @@ class _Published:
             self._held.where.events += 1
         headers = {SEQUENCE: str(number), TIME: str(at_us), **self._headers}
         key = f"{self._token}.{self._incarnation}{'c' if by_client else ''}.{number}"
-        subject = self._names.event(self._token, side, wire_name)
+        subject = self._subjects.get((side, wire_name))
+        if subject is None:
+            subject = self._names.event(self._token, side, wire_name)
+            if len(self._subjects) < _MAX_SUBJECTS:
+                self._subjects[side, wire_name] = subject
         self._fanout.publish(Message(subject, payload, key, headers, self))
 
 
