@@ -1,4 +1,4 @@
-"""What a session does is in the stream: the frames' own bytes, in order, and it is never held up."""
+"""What a session does is in the stream, as its frames were, and the session never waits."""
 
 from __future__ import annotations
 

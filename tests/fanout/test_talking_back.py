@@ -1,4 +1,4 @@
-"""Talking back: workers ask, the process that holds the session does it, once; errors are the same."""
+"""Talking back: workers ask, and the process that holds the session does it, once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_whole_turn_from_a_worker(broker: NatsServer, app: str) -> None:
 
 
 async def test_errors_come_back_as_what_they_are(broker: NatsServer, app: str) -> None:
-    """What the server refuses, what it does not answer, what must not be sent, what makes no sense."""
+    """What is refused, not answered, must not be sent, or makes no sense."""
     async with worker(broker, app) as bus, holding(broker, app) as (_, _session, peer):
         peer.answer = echoing
         remote = bus.session("sess_1")
@@ -106,7 +106,8 @@ from realtime_bus_plugins.fanout import NatsFanout
 
 async def main():
     server = RealtimeServer(detector_factory=EnergyDetector)
-    async with NatsFanout(sys.argv[2], servers=sys.argv[1], session_id=lambda _: "sess_1") as fanout:
+    url, app = sys.argv[1:]
+    async with NatsFanout(app, servers=url, session_id=lambda _: "sess_1") as fanout:
         async with server.connect_memory() as transport:
             async with Bus(plugins=[fanout]).session(transport):
                 await fanout.drain()
@@ -120,7 +121,7 @@ anyio.run(main)
 async def test_a_holder_that_was_killed(broker: NatsServer, app: str) -> None:
     """Its lease runs out, and nobody answers: `HolderLost`, with its name."""
     async with worker(broker, app) as bus:
-        holder = subprocess.Popen(
+        holder = subprocess.Popen(  # noqa: ASYNC220  # it takes a moment, and nobody waits
             [sys.executable, "-c", _HOLDER, broker.url, app], stdout=subprocess.PIPE
         )
         assert holder.stdout is not None

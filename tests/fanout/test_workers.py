@@ -43,6 +43,7 @@ class Until:
         self._changed = anyio.Event()
 
     def __call__(self, *what: Any) -> None:
+        """Note what has come."""
         self.got.append(what[0] if len(what) == 1 else what)
         self._changed.set()
         self._changed = anyio.Event()
@@ -132,8 +133,10 @@ async def test_two_groups_have_everything_and_two_workers_share(
         bus.on(ev.InputAudioBufferSpeechStarted)(note)
     async with buses["one"], buses["two"], buses["other"]:
         with anyio.fail_after(20):
-            while [len(buses[n]._parts) for n in ("one", "two")] != [2, 2]:
+            shares = [0, 0]
+            while shares != [2, 2]:
                 await anyio.sleep(0.01)
+                shares = [buses[n].statistics().partitions for n in ("one", "two")]
         async with NatsFanout(
             app,
             servers=broker.url,

@@ -4,9 +4,10 @@ from realtime_bus.feed import Redelivery
 
 from ._broker import StreamSettings
 from ._fanout import FanoutOverflow, FanoutStatistics, NatsFanout
+from ._fleet import Fleet, Followed, Held
 from ._remote_bus import EventsMissing, RemoteBus, RemoteBusStatistics
 from ._remote_session import Arrival, RemoteSession
-from ._wire import BrokerUnreachable, HolderLost, SessionGone, Whereabouts
+from ._wire import BrokerUnreachable, Holder, HolderLost, SessionGone, Whereabouts
 
 __all__ = [
     "Arrival",
@@ -14,6 +15,10 @@ __all__ = [
     "EventsMissing",
     "FanoutOverflow",
     "FanoutStatistics",
+    "Fleet",
+    "Followed",
+    "Held",
+    "Holder",
     "HolderLost",
     "NatsFanout",
     "Redelivery",

@@ -74,7 +74,7 @@ class Broker:
     Args:
         names: Of the application.
         servers: ``nats://`` or ``tls://`` addresses.
-        settings: For what is not there yet.
+        settings: For what is not there yet; None if nothing is to be made.
         options: Further keyword arguments of ``nats.connect``: credentials, keys, TLS.
         open_timeout_s: Seconds that all of it may take.
 
@@ -88,15 +88,16 @@ class Broker:
         names: Names,
         servers: str | list[str],
         *,
-        settings: StreamSettings,
+        settings: StreamSettings | None,
         options: Mapping[str, Any],
         open_timeout_s: float,
     ) -> None:
         self.names: Names = names
-        self.partitions: int = settings.partitions
-        self.lease_s: float = settings.lease_s
+        self._settings = settings or StreamSettings()
+        self._makes = settings is not None
+        self.partitions: int = self._settings.partitions
+        self.lease_s: float = self._settings.lease_s
         self._servers = servers
-        self._settings = settings
         self._options = options
         self._open_timeout_s = open_timeout_s
         self._log = get_logger().bind(app=names.app)
@@ -212,6 +213,8 @@ class Broker:
     async def _set_up(self, nats: Any) -> None:
         api, names, wanted = nats.js.api, self.names, self._settings
         js = self.js
+        if not self._makes:
+            await self._must_be_there(nats)
         stored = {"num_replicas": wanted.replicas, "storage": api.StorageType(wanted.storage)}
         source, destination = names.transform(wanted.partitions)
         config = await self._stream(
@@ -246,6 +249,20 @@ class Broker:
                 found = await js.key_value(name)
             setattr(self, attribute, found)
         self.lease_s = (await self.leases.status()).ttl or wanted.lease_s
+
+    async def _must_be_there(self, nats: Any) -> None:
+        """Complain if the application has never been at this broker.
+
+        Raises:
+            UsageError: It has not.
+        """
+        try:
+            await self.js.stream_info(self.names.stream)
+        except nats.js.errors.NotFoundError:
+            raise UsageError(
+                f"no application {self.names.app!r} has published anything at "
+                f"{_shown(self._servers)}"
+            ) from None
 
     async def _stream(self, nats: Any, config: Any) -> Any:
         try:
@@ -288,24 +305,31 @@ class Broker:
         The entries are complete when the block begins. After the broker was away they are read
         anew: then those that have gone meanwhile are forgotten.
         """
-        watched = _Watched(bucket, keys, changed)
-        self._listeners.append(watched.note)
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watched.follow)
-                await watched.complete.wait()
-                yield watched.known
-                tasks.cancel_scope.cancel()
-        finally:
-            self._listeners.remove(watched.note)
+        async with anyio.create_task_group() as tasks:
+            watched = self.watched(bucket, keys, changed)
+            tasks.start_soon(watched.follow)
+            await watched.complete.wait()
+            yield watched.known
+            tasks.cancel_scope.cancel()
+
+    def watched(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> Watched:
+        """Return what knows a part of a bucket while its `follow` runs."""
+        watched = Watched(bucket, keys, changed)
+        self.on_change(watched.note)
+        return watched
 
 
-class _Watched:
-    """A part of a bucket, and what keeps it up to date."""
+class Watched:
+    """A part of a bucket, and what keeps it up to date.
+
+    Attributes:
+        known: The entries.
+        complete: Set when all that is there has come.
+    """
 
     def __init__(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> None:
         self.known: dict[str, Seen] = {}
-        self.complete = anyio.Event()
+        self.complete: anyio.Event = anyio.Event()
         self._bucket = bucket
         self._keys = keys
         self._changed = changed

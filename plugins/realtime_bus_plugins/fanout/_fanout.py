@@ -193,8 +193,10 @@ class NatsFanout:
         finally:
             self._tasks = None
             tasks.cancel_scope.cancel()
-            await tasks.__aexit__(None, None, None)
-            await self._broker.aclose()
+            try:
+                await tasks.__aexit__(None, None, None)  # what the block raises comes out as it is
+            finally:
+                await self._broker.aclose()
 
     def statistics(self) -> FanoutStatistics:
         """Return what was published so far."""

@@ -252,8 +252,10 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
                 self.lose(partition)
             self._tasks = None
             tasks.cancel_scope.cancel()
-            await tasks.__aexit__(None, None, None)
-            await self._broker.aclose()
+            try:
+                await tasks.__aexit__(None, None, None)  # what the block raises comes out as it is
+            finally:
+                await self._broker.aclose()
 
     @property
     def sessions(self) -> tuple[RemoteSession[Any], ...]:

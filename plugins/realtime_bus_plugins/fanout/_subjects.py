@@ -124,7 +124,7 @@ class Names:
         return f"{self.app}.{token}.{side}.{name_tokens(wire_name)}"
 
     def handled(self, partition: int | Literal["*"]) -> list[str]:
-        """Return the stored subjects that handlers in workers are for: all but what clients sent."""
+        """Return the stored subjects that workers handle: all but what clients have sent."""
         return [f"{self.app}.{partition}.*.{side}.>" for side in ("server", "bus")]
 
     def stored(self, token: str = "*") -> str:  # noqa: S107  # a part of a subject, no password
