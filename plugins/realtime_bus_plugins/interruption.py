@@ -252,9 +252,10 @@ class _Attached:
 
     def _delivered(self, event: ev.ResponseOutputAudioDelta) -> None:
         if self._machine.delivered(event) and self._announcing < _MAX_ANNOUNCED:
-            place = self._place(event.item_id)
             # one that is so short that it is over already, was heard
-            over_s = time.perf_counter() if place is None else _over_s(place)
+            over_s = self.session.clock()
+            if (place := self._place(event.item_id)) is not None:
+                over_s = place.over_s
             self._announcing += 1
             self.session.start_soon(self._announce_once, event, self._machine.generation, over_s)
 
@@ -274,38 +275,32 @@ class _Attached:
         An item that is gone sooner than it can have been heard to its end was flushed.
         """
         while (place := self._place(event.item_id)) is not None and place.ahead_ms > 0:
-            over_s = _over_s(place)
+            over_s = place.over_s
             # at least a millisecond per part: positions are rounded down
             await anyio.sleep((place.ahead_ms + place.parts_ahead) / 1000)
-        heard = place is not None or time.perf_counter() >= over_s
+        heard = place is not None or self.session.clock() >= over_s
         if heard and self._machine.generation == generation:
             self.session.emit(PlaybackStarted(item_id=event.item_id, response_id=event.response_id))
 
     def _place(self, item_id: str) -> _Place | None:
         """Return where an item stands in the queue, or None if it is not there (any more)."""
+        now_s = self.session.clock()  # first: the thread may be interrupted before the sink tells
         ahead_ms = 0
         for parts_ahead, part in enumerate(self._sink.positions()):
             left_ms = part.written_ms - part.played_ms
             if part.item_id == item_id:
-                return _Place(ahead_ms, parts_ahead, left_ms)
+                # up to a millisecond before its place says: what was played is rounded down
+                return _Place(ahead_ms, parts_ahead, now_s + (ahead_ms + left_ms - 1) / 1000)
             ahead_ms += left_ms
         return None
 
 
 class _Place(NamedTuple):
-    """Where an item stands in a sink's queue."""
+    """Where an item stands in a sink's queue, and when it will be over at the earliest."""
 
     ahead_ms: int
     parts_ahead: int
-    length_ms: int
-
-
-def _over_s(place: _Place) -> float:
-    """Return when an item will have been heard to its end, at the earliest.
-
-    That is up to a millisecond before its place says: what was played is rounded down.
-    """
-    return time.perf_counter() + (place.ahead_ms + place.length_ms - 1) / 1000
+    over_s: float
 
 
 async def _fail(error: BaseException) -> None:

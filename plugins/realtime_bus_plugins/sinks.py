@@ -48,8 +48,10 @@ class _ClockSink:
 
     _counting_only = True
 
-    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(self, *, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or time.perf_counter
+        self._own_clock = clock is not None
+        self._ahead_s = 0.0  # by which it goes on where another clock has stopped
         self.dropped_bytes: int = 0
         self._origin_s: float | None = None
         self._ribbon = Ribbon(counting_only=self._counting_only)
@@ -66,8 +68,23 @@ class _ClockSink:
             UsageError: It is attached to a session already.
         """
         self._slot.take(session)
+        if not self._own_clock:
+            self._go_by(session.clock)
         feed_sink(session, self)
-        session.on_close(self.close)
+        session.on_close(self._leave)
+
+    def _leave(self) -> None:
+        try:
+            self.close()
+        finally:
+            if not self._own_clock:
+                self._go_by(time.perf_counter)
+
+    def _go_by(self, clock: Callable[[], float]) -> None:
+        """Go by another clock; nothing that was begun is heard earlier or later for it."""
+        if self._origin_s is not None:
+            self._ahead_s += self._clock() - clock()
+        self._clock = clock
 
     def start(self, audio_format: AudioFormat) -> None:
         """Take note of the format of the audio that follows, and start the clock.
@@ -75,11 +92,12 @@ class _ClockSink:
         Raises:
             MissingExtra: The format must be decoded, and what does it is not installed.
         """
-        self._now()
+        self._begin()
         self._ribbon.start(audio_format)
 
     def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
         """Queue audio of an item behind what is already queued."""
+        self._begin()
         if not self._drops(audio):
             self._ribbon.write(self._now(), audio, item_id=item_id, content_index=content_index)
 
@@ -114,7 +132,10 @@ class _ClockSink:
 
     @property
     def started_s(self) -> float | None:
-        """What the clock showed at the first sample, or None if nothing started it yet."""
+        """What the clock showed at the first sample, or None if nothing started it yet.
+
+        In a session, and without a clock of its own, that is `Session.clock`.
+        """
         return self._origin_s
 
     def close(self) -> None:
@@ -127,10 +148,15 @@ class _ClockSink:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _now(self) -> int:
-        now_s = self._clock()
+    def _begin(self) -> None:
         if self._origin_s is None:
-            self._origin_s = now_s
+            self._origin_s = self._clock()
+
+    def _now(self) -> int:
+        """Return the sample that is played now."""
+        if self._origin_s is None:
+            return 0
+        now_s = self._clock() + self._ahead_s
         # a thousandth of a sample more: seconds as floats fall that much short of a whole one
         return int((now_s - self._origin_s) * RATE_HZ + 1e-3)
 
@@ -139,7 +165,8 @@ class NullSink(_ClockSink):
     """Play into nothing, at the pace of a clock: for tests, benchmarks and headless bots.
 
     Args:
-        clock: Returns seconds; any zero point.
+        clock: Returns seconds; any zero point. By default a session's clock goes in a session,
+            and `time.perf_counter` outside of one.
     """
 
 
@@ -152,13 +179,14 @@ class WavSink(_ClockSink):
 
     Args:
         path: Where to write it; None to keep it in memory only.
-        clock: Returns seconds; any zero point.
+        clock: Returns seconds; any zero point. By default a session's clock goes in a session,
+            and `time.perf_counter` outside of one.
     """
 
     _counting_only = False
 
     def __init__(
-        self, path: _StrPath | None = None, *, clock: Callable[[], float] = time.perf_counter
+        self, path: _StrPath | None = None, *, clock: Callable[[], float] | None = None
     ) -> None:
         super().__init__(clock=clock)
         self.path = path

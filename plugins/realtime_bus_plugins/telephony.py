@@ -126,7 +126,7 @@ class PhoneCall:
     ) -> None:
         self.dropped_bytes: int = 0
         self._input_limit_s = input_limit_s
-        self._line = Line(stream_format, mark_ms=mark_ms, stall_s=stall_s)
+        self._line = Line(stream_format, mark_ms=mark_ms, stall_s=stall_s, clock=anyio.current_time)
         self._connection = Connection(
             websocket,
             self._line,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -116,9 +116,14 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Show what differs from the defaults, and of the key only that there is one."""
-        plain = {name: getattr(self, name) for name in self.__struct_fields__}
-        if plain["api_key"] is not None:
-            plain["api_key"] = "***"
-        default = {f.name: f.default for f in msgspec.structs.fields(self)}
-        shown = (f"{name}={value!r}" for name, value in plain.items() if value != default[name])
+        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"ServerOptions({', '.join(shown)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # rich, of an exception's locals
+        """Return the same, field by field."""
+        changed = [
+            field.name
+            for field in msgspec.structs.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return [(name, "***" if name == "api_key" else getattr(self, name)) for name in changed]

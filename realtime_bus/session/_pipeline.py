@@ -12,7 +12,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -41,7 +42,7 @@ from realtime_bus.routing import (
     weight_bytes,
 )
 from realtime_bus.transport import Transport
-from realtime_bus.transport._asyncio import on_asyncio
+from realtime_bus.transport._asyncio import loop_clock, on_asyncio
 
 from ._lifecycle import Lifecycle
 from ._link import Link
@@ -58,6 +59,7 @@ class Pipeline:
     Attributes:
         frame: The frame being dispatched; valid in inline handlers and interceptors.
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
+        clock: Reads the event loop's time, in seconds.
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         router: What an event meets on its way.
         link: The connection, whichever it is at the moment.
@@ -71,6 +73,7 @@ class Pipeline:
     def __init__(self, registry: Registry, transport: Transport, protocol: WireProtocol) -> None:
         self.frame: bytes = b""
         self.frame_time_s: float = 0.0
+        self.clock: Callable[[], float] = loop_clock()
         self.heavy_bytes: int = 0
         self.frames_received: int = 0
         self.bytes_received: int = 0
@@ -89,6 +92,7 @@ class Pipeline:
         )
         self.router: Router = Router(self, eager=on_asyncio())
         self.deliver: Callable[[bytes], None] = self._deliver
+        self._around: Callable[[], AbstractContextManager[object]] = nullcontext
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
@@ -151,6 +155,36 @@ class Pipeline:
             self.deliver = self._before(received, self.deliver)
         if sent is not None:
             self.link.sending = self._before(sent, self.link.sending)
+
+    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
+        """Enter a context manager around each frame's way, and where handlers' tasks begin.
+
+        Raises:
+            UsageError: Frames have come already.
+        """
+        if self.lifecycle.reading:
+            raise UsageError("run_within() holds from the first frame on: call it in attach()")
+        deliver, around = self.deliver, self._around
+
+        def deliver_within(frame: bytes) -> None:
+            try:
+                with manager():
+                    deliver(frame)
+            except Exception as error:  # noqa: BLE001  # the manager's: a plugin's code
+                self.report_failure(handler_name(manager), None, error)
+
+        @contextmanager
+        def both() -> Generator[None]:
+            with around(), manager():
+                yield
+
+        self.deliver, self._around = deliver_within, both
+        self.router.run_within(manager)
+
+    def read(self) -> None:
+        """Start to read from the transport."""
+        with self._around():
+            self.lifecycle.read(self.deliver)
 
     def _before(
         self, look: Callable[[bytes], object], go_on: Callable[[bytes], None]
@@ -344,7 +378,8 @@ class Pipeline:
 
     def start_soon(self, function: Callable[..., Any], *args: object) -> None:
         """Start a task of the session."""
-        self.lifecycle.start_soon(function, *args)
+        with self._around():
+            self.lifecycle.start_soon(function, *args)
 
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
@@ -45,9 +46,10 @@ from realtime_bus.routing import (
 )
 
 from ._conversation import ConversationState
+from ._handover import Parts
 from ._pipeline import Pipeline
 from ._policy import FATAL_CODES, Reconnect
-from ._recovery import Opener, Parts, Recovery
+from ._recovery import Opener, Recovery
 from ._requests import ANSWERED, ITEM_ID_PREFIX, Pending, Requests, error_details
 from ._requests import SEEN as ANSWERS
 from ._responses import RESPONSE_TIMEOUT_S, Reply, Responses, not_sent
@@ -306,6 +308,22 @@ class Session(Generic[StateT]):
         """
         self._pipeline.tap(received, sent)
 
+    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
+        """Run the session's handlers inside a context manager; called in a plugin's ``attach``.
+
+        It is for context variables. It is entered around each frame's way to the plain handlers,
+        and where async handlers' tasks begin, which keep what is set there. Tasks of
+        `start_soon` keep what is set where that is called.
+
+        Args:
+            manager: Returns a context manager, a new one each time; neither may wait, and what it
+                costs is added to each frame.
+
+        Raises:
+            UsageError: Frames have come already.
+        """
+        self._pipeline.run_within(manager)
+
     def inject(self, event: ev.Event, *, behind: Interceptor | None = None) -> None:
         """Deliver an event that was held back, or one of your own making.
 
@@ -383,6 +401,15 @@ class Session(Generic[StateT]):
     def frame_time_s(self) -> float:
         """When it was delivered, on the clock of `time.perf_counter`, in seconds."""
         return self._pipeline.frame_time_s
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Reads the event loop's time in seconds, as `anyio.current_time` does, but sooner.
+
+        What is decided by time goes by it: in a test, or when a recording is replayed, it may be
+        virtual.
+        """
+        return self._pipeline.clock
 
     # --- sending -----------------------------------------------------------------------------
 

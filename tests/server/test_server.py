@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from rich.pretty import pretty_repr
 
 from realtime_bus import events as ev
 from realtime_bus.errors import (
@@ -559,9 +560,10 @@ async def test_what_goes_wrong_beside_the_server_comes_out_as_it_is() -> None:
 
 def test_options_hide_the_key() -> None:
     """The key is in no text about the options."""
-    text = repr(ServerOptions(api_key="k-secret", pace=2.0))
-    assert "k-secret" not in text
-    assert "pace=2.0" in text
+    options = ServerOptions(api_key="k-secret", pace=2.0)
+    for text in (repr(options), pretty_repr(options)):  # the latter: locals of a traceback
+        assert "k-secret" not in text
+        assert "pace=2.0" in text
 
 
 @pytest.mark.parametrize("name", ["obfuscation", "omit_nulls"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Awaitable, Iterable
 from itertools import accumulate
-from time import perf_counter
 from typing import NamedTuple, TypeVar
 
 import anyio
@@ -108,7 +107,7 @@ class Person:
         speaking: Whether there is speech in what is being sent.
         words: What has been said so far of what is being said, or was said last.
         said: Everything that was sent, PCM16 at 24 kHz.
-        started_s: When its first sample was sent, on the clock of `time.perf_counter`.
+        started_s: When its first sample was sent, on the session's clock.
         level: How loud the last chunk was, from 0 to 1.
     """
 
@@ -137,7 +136,8 @@ class Person:
 
     async def run(self) -> None:
         """Stream until the session ends."""
-        self.started_s = started_s = perf_counter()
+        now_s = self._session.clock
+        self.started_s = started_s = now_s()
         sent = 0
         try:
             while True:
@@ -146,7 +146,7 @@ class Person:
                 await self._session.append_audio(chunk)
                 sent += 1
                 # paced against the start, so that lateness does not add up
-                await anyio.sleep(max(0.0, started_s + sent * _CHUNK_MS / 1000 - perf_counter()))
+                await anyio.sleep(max(0.0, started_s + sent * _CHUNK_MS / 1000 - now_s()))
         except SessionClosed:
             return
 

@@ -43,6 +43,9 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"WebOptions(host={self.host!r}, port={self.port}, url={self.url!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # rich, of an exception's locals
+        return [("host", self.host), ("port", self.port), ("url", self.url)]
+
 
 async def run_web(options: WebOptions, say: Callable[[str], object]) -> None:
     """Serve the page until it is cancelled.
