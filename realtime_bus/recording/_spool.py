@@ -36,7 +36,7 @@ from realtime_bus.log import get_logger, text_of
 from ._format import Header, Left, Line, Received
 from ._writing import RECEIVED, SENT, Entry, FileDeleted, RecordingWriter
 
-FLUSH_S: Final = 0.25
+FLUSH_S: Final = 0.5
 RETRY_S: Final = 5.0
 CLOSE_S: Final = 0.5
 """How long `RecordingSpool.close` waits for the disk."""
@@ -46,7 +46,7 @@ MAX_PROCESS_BYTES: Final = 64 * 1024 * 1024
 
 _GRANT_BYTES = 64 * 1024
 _ENTRY_BYTES = 160  # what a frame takes beside its bytes
-_BATCH = 256  # lines that are made at one go: in that time nothing else runs
+_BATCH = 128  # lines that are made at one go: in that time nothing else runs
 
 _log = get_logger("realtime_bus.recording")
 

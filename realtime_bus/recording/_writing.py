@@ -24,13 +24,14 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from ._format import Header, Line, Told, part_of
-from ._redaction import PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_beginnings
+from ._redaction import PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_marks
 from ._zstd import zstd
 
 RECEIVED: Final = b'{"kind":"in","t_us":%d,"frame":'
 SENT: Final = b'{"kind":"out","t_us":%d,"frame":'
 _HEADS: Final = {"in": RECEIVED, "out": SENT}
 _FOOT: Final = b"}\n"
+_LINE_BREAK: Final = 10  # as a number it is found sooner
 _LEVEL = 1  # of zstd: base64 hardly becomes smaller at the next ones, which take much longer
 
 Entry: TypeAlias = tuple[float, bytes | None, Any]
@@ -110,10 +111,7 @@ class RecordingWriter:
             OSError: They cannot be written; none was.
         """
         if entries:
-            text = self._lines(entries, search_all=not self._keeps_all)
-            if text.count(b"\n") != len(entries):
-                text = self._lines(entries, search_all=True)
-            self._append(self._us(entries[0][0]), text)
+            self._append(self._us(entries[0][0]), self._lines(entries))
 
     def close(self) -> None:
         """Close the file; may be called again.
@@ -132,20 +130,23 @@ class RecordingWriter:
 
     # --- lines -------------------------------------------------------------------------------
 
-    def _lines(self, entries: Iterable[Entry], *, search_all: bool) -> bytes:
-        zero_s, beginnings = self._zero_s, key_beginnings()
+    def _lines(self, entries: Iterable[Entry]) -> bytes:
+        zero_s, keeps_all, marks = self._zero_s, self._keeps_all, key_marks()
         parts: list[bytes] = []
         for time_s, head, body in entries:
             if head is None:
                 parts.append(self._line(body))
                 continue
             t_us = int((time_s - zero_s) * 1e6)
-            if search_all or body[PLAIN_AT] not in PLAIN:
-                parts.append(self._searched(t_us, head, body))
-            elif len(body) < SMALL_BYTES and any(map(body.__contains__, beginnings)):
-                parts.append(self._searched(t_us, head, body))
-            else:
+            plain = keeps_all and body[PLAIN_AT] in PLAIN and _LINE_BREAK not in body
+            if plain and len(body) < SMALL_BYTES:
+                for mark in marks:
+                    if mark in body:
+                        plain = False
+            if plain:
                 parts += (head % t_us, body, _FOOT)
+            else:
+                parts.append(self._searched(t_us, head, body))
         return b"".join(parts)
 
     def _line(self, line: Line) -> bytes:
