@@ -3,6 +3,10 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
+from ._comparison import Change, Difference, DifferenceKind
+from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
+from ._drive import drive
+from ._export import export_wav
 from ._format import (
     FORMAT_VERSION,
     Ended,
@@ -15,25 +19,85 @@ from ._format import (
     Sent,
     Told,
 )
+from ._halves import Deviation, PlaybackReport
+from ._moments import (
+    AssistantAudio,
+    BargeIn,
+    BufferMark,
+    ConnectionSpan,
+    CutItem,
+    HeardFrom,
+    PersonAudio,
+    Piece,
+    Problem,
+    ProblemKind,
+    ResponseSpan,
+    Said,
+    Speech,
+    ToolCall,
+    Turn,
+    TurnOrigin,
+)
+from ._peaks import PEAK_MS
+from ._plan import Selector
 from ._reading import Recording, RecordingError
+from ._replay import ReplayReport, replay, run_replay
+from ._replay_sink import ReplaySink
+from ._replay_transport import ReplayTransport
 from ._spool import RecordingSpool
+from ._timeline import Timeline
 from ._writing import RecordingWriter
 from ._zstd import check_compression
 
 __all__ = [
     "FORMAT_VERSION",
+    "PEAK_MS",
+    "AssistantAudio",
+    "BargeIn",
+    "BufferMark",
+    "Change",
+    "ConnectionSpan",
+    "Conversation",
+    "ConversationEntry",
+    "CutItem",
+    "Deviation",
+    "Difference",
+    "DifferenceKind",
     "Ended",
     "Flushed",
     "Header",
+    "HeardFrom",
     "Left",
     "Line",
+    "PersonAudio",
+    "Piece",
+    "PlaybackReport",
     "Played",
+    "Problem",
+    "ProblemKind",
     "Received",
     "Recording",
     "RecordingError",
     "RecordingSpool",
     "RecordingWriter",
+    "ReplayReport",
+    "ReplaySink",
+    "ReplayTransport",
+    "ResponseSpan",
+    "Said",
+    "Selector",
     "Sent",
+    "Speech",
+    "Timeline",
     "Told",
+    "ToolCall",
+    "Turn",
+    "TurnOrigin",
     "check_compression",
+    "conversation",
+    "conversation_text",
+    "drive",
+    "export_wav",
+    "replay",
+    "run_replay",
 ]

@@ -11,6 +11,8 @@ wrong is a `FaultPlan` of `faults`.
 
 from . import faults
 from ._options import ServerOptions
+from ._playback import Playback
+from ._recorded import RecordedResponder
 from ._responders import (
     EchoResponder,
     Output,
@@ -20,6 +22,7 @@ from ._responders import (
     Text,
     ToolCall,
     Transcriber,
+    Unfinished,
     VoiceResponder,
 )
 from ._script import (
@@ -46,7 +49,9 @@ __all__ = [
     "FaultPlan",
     "FaultPlanError",
     "Output",
+    "Playback",
     "RealtimeServer",
+    "RecordedResponder",
     "Responder",
     "ResponderRequest",
     "ScriptError",
@@ -64,6 +69,7 @@ __all__ = [
     "Text",
     "ToolCall",
     "Transcriber",
+    "Unfinished",
     "Voice",
     "VoiceResponder",
     "faults",

@@ -51,6 +51,7 @@ from ._admission import (
 from ._fault_transport import ConnectionFaults, FaultRun, FaultyTransport
 from ._guests import Guest, Guests
 from ._options import ServerOptions
+from ._playback import Playback
 from ._protocol import RealtimeProtocol, SessionProtocol
 from ._responders import Responder, Transcriber, VoiceResponder
 from ._script import responder_named
@@ -129,6 +130,7 @@ class RealtimeServer:
         detector_factory: Makes what tells speech from silence, one for each session.
         transcriber: Who writes down what was said; None is the responder, if it can.
         faults: What goes wrong; None: nothing that was ordered.
+        playback: A recording that is played to each client, in place of a conversation.
     """
 
     def __init__(
@@ -139,7 +141,9 @@ class RealtimeServer:
         detector_factory: Callable[[], SpeechDetector] = SileroDetector,
         transcriber: Transcriber | None = None,
         faults: FaultPlan | None = None,
+        playback: Playback | None = None,
     ) -> None:
+        self._playback = playback
         self._responder = responder if responder is not None else VoiceResponder()
         if transcriber is None and isinstance(self._responder, Transcriber):
             transcriber = self._responder
@@ -372,6 +376,8 @@ class RealtimeServer:
         options = self._options
         if accepted.life_s is not None:
             options = replace(options, session_life_s=accepted.life_s)
+        if self._playback is not None:
+            return self._playback.begin(options, now_s=current_time(), epoch_s=time.time())
         if accepted.kind == "translation":
             return TranslationProtocol(
                 options,
@@ -396,6 +402,8 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
     responder_name: str = "voice",
     *,
     script: str | Path | None = None,
+    recording: str | Path | None = None,
+    playback: Playback | None = None,
     options: ServerOptions | None = None,
     faults: FaultPlan | None = None,
     certfile: str | Path | None = None,
@@ -408,8 +416,10 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
     Args:
         host: The address to listen at.
         port: The port; 0 takes a free one.
-        responder_name: Who answers: ``"voice"``, ``"echo"`` or ``"script"``.
+        responder_name: Who answers: ``"voice"``, ``"echo"``, ``"script"`` or ``"recording"``.
         script: The file of turns, for ``"script"``.
+        recording: The recorded session, for ``"recording"``.
+        playback: A recording that is played frame by frame, whoever would answer.
         options: The server's knobs.
         faults: What goes wrong.
         certfile: Speak ``wss`` with this certificate (PEM).
@@ -423,13 +433,13 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         UsageError: There is no such responder, or a key without a certificate.
         MissingExtra: There is no certificate yet, and trustme is not installed.
     """
-    responder = responder_named(responder_name, script=script)
+    responder = responder_named(responder_name, script=script, recording=recording)
     tls: ssl.SSLContext | SelfSigned | None = None
     if self_signed_in is not None:
         tls = self_signed(self_signed_in, host)
     elif certfile is not None or keyfile is not None:
         tls = ssl_context_of(certfile, keyfile)
-    server = RealtimeServer(responder, options=options, faults=faults)
+    server = RealtimeServer(responder, options=options, faults=faults, playback=playback)
     async with server.serve(host, port=port, tls=tls) as bound:
         if on_ready is not None:
             on_ready(bound)

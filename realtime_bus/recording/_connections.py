@@ -1,0 +1,277 @@
+"""The connections of a recording, frame by frame, as both sides of a conversation need them.
+
+Rules:
+
+1. A recording is one connection, or several: one was lost (``bus.reconnecting``), replaced before
+   the server's limit (``bus.reconnected``), or there is a second ``session.created``.
+2. What a later connection begins with comes before it has taken over: its lines are ``aside``.
+   If they were not recorded, it is not greeted (`RecordedConnection.greeted`).
+3. A frame keeps what it says without its audio and without what a delta brings, so that an hour
+   can be held; its bytes are kept only on the side that is played.
+4. Audio that was left out is silence of the same length.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import msgspec
+
+from realtime_bus.errors import CloseInfo
+
+from ._format import Ended, Line, Received, Sent, Told
+
+Side: TypeAlias = Literal["client", "server"]
+
+APPENDS: Final = frozenset({"input_audio_buffer.append", "session.input_audio_buffer.append"})
+"""What brings the microphone's audio."""
+
+_BY_CLIENT: Final = (1000, 1005)  # a server that closes has a reason
+_PAYLOAD: Final = ("delta", "audio")
+_SILENCE: Final = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}
+_DIRECTIONS: Final[tuple[tuple[Side, str], ...]] = (("client", "input"), ("server", "output"))
+_PCM_BYTES_PER_MS: Final = 48
+_G711_BYTES_PER_MS: Final = 8
+
+
+class Frame(msgspec.Struct, kw_only=True):
+    """One frame of a connection.
+
+    Attributes:
+        index: Its place in the connection, both directions counted.
+        t_us: Microseconds since the recording began.
+        side: Who has sent it.
+        type: The event's ``type``; empty if it has none.
+        said: The event without its audio and without what a delta brings; None if it is none.
+        raw: Its bytes; empty on the side that is not played.
+        heard_ms: How much the microphone had brought before it.
+        audio_ms: How much audio an append brings.
+        silence: What stands in for audio that was left out.
+        ends: Whether it is no frame, but the connection's end.
+    """
+
+    index: int
+    t_us: int
+    side: Side
+    type: str = ""
+    said: dict[str, Any] | None = None
+    raw: bytes = b""
+    heard_ms: float = 0.0
+    audio_ms: float = 0.0
+    silence: bytes = b""
+    ends: bool = False
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether it is a piece of a stream."""
+        return self.type.endswith(".delta")
+
+    def frame(self) -> bytes:
+        """Return what goes over the wire, with silence in the place of audio that was left out."""
+        if not self.silence:
+            return self.raw
+        event = msgspec.json.decode(self.raw)
+        _fill(event, b64encode(self.silence).decode())
+        return msgspec.json.encode(event)
+
+
+class RecordedConnection(msgspec.Struct, kw_only=True):
+    """One connection of a recording.
+
+    Attributes:
+        frames: Its frames, in order; the last one is its end, by whom it was ended.
+        close: How it ended; None if the recording was cut off.
+        greeted: Whether it begins with the server's greeting.
+    """
+
+    frames: list[Frame]
+    close: CloseInfo | None = None
+    greeted: bool = True
+
+
+class AudioClock:
+    """Count the microphone's audio, in the format that the session has.
+
+    Attributes:
+        heard_ms: How much there was.
+    """
+
+    def __init__(self) -> None:
+        self.heard_ms: float = 0.0
+        self._bytes_per_ms: int = _PCM_BYTES_PER_MS
+        self._silence = b"\0"
+
+    def see(self, event: dict[str, Any]) -> float:
+        """Take an event of either side; return how many milliseconds of audio it brings."""
+        kind = event.get("type")
+        if kind in APPENDS:
+            audio = event.get("audio")
+            size = len(audio) * 3 // 4 - audio[-2:].count("=") if isinstance(audio, str) else 0
+            return self.add(size)
+        if kind in ("session.update", "session.created", "session.updated"):
+            name = _audio_format(event, "input")
+            if name is not None:
+                is_g711 = name in _SILENCE
+                self._bytes_per_ms = _G711_BYTES_PER_MS if is_g711 else _PCM_BYTES_PER_MS
+                self._silence = _SILENCE.get(name, b"\0")
+        return 0.0
+
+    def silence(self, ms: int) -> bytes:
+        """Return so much silence."""
+        return self._silence * (ms * self._bytes_per_ms)
+
+    def add(self, size_bytes: int) -> float:
+        """Take so many bytes of audio; return their milliseconds."""
+        ms = size_bytes / self._bytes_per_ms
+        self.heard_ms += ms
+        return ms
+
+
+def read_connections(lines: Iterable[Line], plays: Side) -> list[RecordedConnection]:
+    """Return a recording's connections; the bytes of one side only.
+
+    Args:
+        lines: The recording.
+        plays: Whose bytes are kept.
+    """
+    return list(_Reader(plays).read(lines))
+
+
+class _Reader:
+    def __init__(self, plays: Side) -> None:
+        self._plays: Side = plays
+        self._connection = RecordedConnection(frames=[])
+        self._begun: list[Received | Sent] = []  # the next one, which has not taken over yet
+        self._clock = AudioClock()
+        self._greetings = 0
+        self._silence: dict[Side, bytes] = {"client": b"\0", "server": b"\0"}
+
+    def read(self, lines: Iterable[Line]) -> Iterator[RecordedConnection]:
+        for line in lines:
+            match line:
+                case Received() | Sent() if line.aside:
+                    if self._greets(line):
+                        self._begun.clear()  # the one before came to nothing
+                    self._begun.append(line)
+                case Received() | Sent():
+                    yield from self._take(line)
+                case Told(type="bus.reconnecting") if line.event.get("attempt") == 1:
+                    told = line.event
+                    code = told["code"] if isinstance(told.get("code"), int) else 1006
+                    reason = str(told.get("reason", ""))
+                    close = CloseInfo(code=code, reason=reason, clean=code != 1006)  # noqa: PLR2004
+                    yield from self._next(close, line.t_us)
+                case Told(type="bus.reconnected"):
+                    if line.event.get("cause") == "rollover":
+                        close = CloseInfo(code=1000, reason="", clean=True)
+                        yield from self._next(close, line.t_us)
+                    begun, self._begun = self._begun, []
+                    for each in begun:
+                        yield from self._take(each)
+                case Ended():
+                    close = CloseInfo(code=line.code, reason=line.reason, clean=line.clean)
+                    self._end(close, line.t_us)
+                case _:
+                    pass
+        yield self._connection
+
+    def _end(self, close: CloseInfo, t_us: int) -> None:
+        self._connection.close = close
+        frames, side = self._connection.frames, "client" if close.code in _BY_CLIENT else "server"
+        frames.append(
+            Frame(
+                index=len(frames),
+                t_us=t_us,
+                side=cast("Side", side),
+                heard_ms=self._clock.heard_ms,
+                ends=True,
+            )
+        )
+
+    def _next(self, close: CloseInfo, t_us: int) -> Iterator[RecordedConnection]:
+        self._end(close, t_us)
+        yield self._connection
+        self._connection = RecordedConnection(frames=[], greeted=False)
+        self._clock.heard_ms, self._greetings = 0.0, 0
+
+    def _take(self, line: Received | Sent) -> Iterator[RecordedConnection]:
+        side: Side = "client" if isinstance(line, Sent) else "server"
+        raw = _data(line)
+        event = event_of(raw)
+        if side == "server" and event is not None and event.get("type") == "session.created":
+            if self._greetings:
+                yield from self._next(CloseInfo(code=1006, reason="", clean=False), line.t_us)
+            self._greetings += 1
+            self._connection.greeted = True
+        frames = self._connection.frames
+        frame = Frame(index=len(frames), t_us=line.t_us, side=side, heard_ms=self._clock.heard_ms)
+        if side == self._plays:
+            frame.raw = raw
+        if event is not None:
+            kind = event.get("type")
+            frame.type = kind if isinstance(kind, str) else ""
+            frame.audio_ms = self._clock.see(event)
+            self._note_silence(event)
+            if line.audio_bytes:
+                frame.silence = self._silence[side] * line.audio_bytes
+                if frame.type in APPENDS and not frame.audio_ms:
+                    frame.audio_ms = self._clock.add(line.audio_bytes)
+            if frame.is_delta or frame.type in APPENDS:
+                event = {name: value for name, value in event.items() if name not in _PAYLOAD}
+            frame.said = event
+        frames.append(frame)
+
+    def _greets(self, line: Received | Sent) -> bool:
+        event = event_of(_data(line)) if isinstance(line, Received) else None
+        return event is not None and event.get("type") == "session.created"
+
+    def _note_silence(self, event: dict[str, Any]) -> None:
+        for side, direction in _DIRECTIONS:
+            name = _audio_format(event, direction)
+            if name is not None:
+                self._silence[side] = _SILENCE.get(name, b"\0")
+
+
+def _data(line: Received | Sent) -> bytes:
+    if line.broken is None:
+        return bytes(line.frame)
+    try:
+        return b64decode(line.broken)
+    except ValueError:
+        return line.broken.encode()
+
+
+def event_of(raw: bytes) -> dict[str, Any] | None:
+    """Return a frame as data; None if it is no JSON object."""
+    try:
+        event = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return cast("dict[str, Any]", event) if isinstance(event, dict) else None
+
+
+def _audio_format(event: dict[str, Any], direction: str) -> str | None:
+    """Return the name of a direction's format, where an event of the session has one."""
+    place: Any = event
+    for step in ("session", "audio", direction, "format", "type"):
+        if not isinstance(place, dict):
+            return None
+        place = cast("dict[str, Any]", place).get(step)
+    return place if isinstance(place, str) else None
+
+
+def _fill(event: Any, audio: str) -> None:
+    """Put audio where it was left out."""
+    if isinstance(event, list):
+        for element in cast("list[Any]", event):
+            _fill(element, audio)
+    elif isinstance(event, dict):
+        members = cast("dict[str, Any]", event)
+        kind = str(members.get("type", ""))
+        for name, value in members.items():
+            if value == "" and (name == "audio" or (name == "delta" and "audio" in kind)):
+                members[name] = audio
+            else:
+                _fill(value, audio)

@@ -1,0 +1,108 @@
+"""The frames of a recording, read: their events, and how their audio is encoded.
+
+Rules:
+
+1. A frame of a type that only the translation protocol has, is one of that.
+2. A response's audio is in the format that the server announced for it, else in the session's.
+3. What was read leniently may lack any field, or hold something else in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET
+
+from realtime_bus import events as ev
+from realtime_bus.codec import Decoder
+from realtime_bus.events import translation as tr
+
+from ._format import Received, Sent
+from ._playback import PartKey
+
+
+class Frames:
+    """Reads the frames of a recording's lines, of whichever protocol."""
+
+    def __init__(self) -> None:
+        self._decode = {
+            Received: (Decoder("realtime").decode, Decoder("translation").decode),
+            Sent: (
+                Decoder("realtime", side="client").decode,
+                Decoder("translation", side="client").decode,
+            ),
+        }
+
+    def event(self, line: Received | Sent) -> Any:
+        """Return the event of a line's frame."""
+        realtime, translation = self._decode[type(line)]
+        event = realtime(bytes(line.frame))
+        if type(event) is ev.UnknownEvent and event.event_type.startswith("session."):
+            return translation(bytes(line.frame))
+        return event
+
+
+class Formats:
+    """Which audio formats are in force."""
+
+    def __init__(self) -> None:
+        self.input: ev.AudioFormat = ev.AudioPCM()
+        self._output: ev.AudioFormat = ev.AudioPCM()
+        self._by_response: dict[str, ev.AudioFormat] = {}
+
+    def configured(self, session: object) -> None:
+        """Note what a session object says."""
+        self.input = _usable(find(session, "audio", "input", "format")) or ev.AudioPCM()
+        self._output = _usable(find(session, "audio", "output", "format")) or ev.AudioPCM()
+
+    def created(self, response: object) -> None:
+        """Note what a new response says."""
+        own = _usable(find(response, "audio", "output", "format"))
+        self._by_response.setdefault(str(find(response, "id")), own or self._output)
+
+    def see(self, event: Any) -> None:
+        """Note what an event says."""
+        if isinstance(event, ev.SessionCreated | ev.SessionUpdated):
+            self.configured(event.session)
+        elif isinstance(event, ev.ResponseCreated):
+            self.created(event.response)
+
+    def of(self, event: Any) -> ev.AudioFormat:
+        """Return how a delta's audio is encoded."""
+        if isinstance(event, tr.SessionOutputAudioDelta):
+            return _usable(ev.AudioPCM(rate=event.sample_rate)) or ev.AudioPCM()
+        return self._by_response.get(event.response_id, self._output)
+
+    @property
+    def responses(self) -> dict[str, ev.AudioFormat]:
+        """The formats of all responses, by id."""
+        return self._by_response
+
+
+def part_of(event: Any) -> PartKey:
+    """Return which part a delta belongs to; a translation has but one."""
+    return PartKey(getattr(event, "item_id", ""), getattr(event, "content_index", 0))
+
+
+def _usable(found: object) -> ev.AudioFormat | None:
+    if isinstance(found, ev.AudioPCM) and not 1000 <= found.rate <= 384_000:
+        return None
+    return found if isinstance(found, ev.AudioPCM | ev.AudioPCMU | ev.AudioPCMA) else None
+
+
+def rate_hz(audio_format: ev.AudioFormat) -> int:
+    """Return how many samples a second has."""
+    return audio_format.rate if isinstance(audio_format, ev.AudioPCM) else 8000
+
+
+def find(thing: object, *names: str) -> Any:
+    """Return a nested field; None where anything on the way is missing or raw data."""
+    for name in names:
+        thing = getattr(thing, name, None)
+    return None if thing is UNSET else thing
+
+
+def id_of(thing: object) -> str:
+    """Return an object's id; empty where it has none, or was read as raw data."""
+    found = getattr(thing, "id", None)
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,198 @@
+"""What a replay must know of a recording before it begins: found in one pass over its lines.
+
+Rules:
+
+1. Expected of the replayed bus are all commands, events of the application and failures of handlers
+   that the recording has, but what is left to the recording: audio; settings sent before anything
+   else has happened, which are `Bus.connect`'s; and what the caller says.
+2. A frame of the server's answers a command as `Requests` has it, a response answers the request
+   whose mark it bears, or else the oldest one. What answers nothing is not held back.
+3. What stands ``aside`` was between a server and the library alone, and is passed over. What a sink
+   that plays far away learned of a flush later, it had heard.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+
+from realtime_bus import events as ev
+from realtime_bus.codec import Decoder, decode_client, narrow
+from realtime_bus.codec._frame import wire_name
+from realtime_bus.events import ProtocolName
+from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
+
+from ._comparison import MARK, Act
+from ._format import Ended, Flushed, Header, Left, Line, Received, Sent, Told
+
+Selector: TypeAlias = str | Callable[[dict[str, Any]], bool]
+"""Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of its fields."""
+
+AUDIO: Final = frozenset({b"input_audio_buffer.append", b"session.input_audio_buffer.append"})
+_OPENING: Final = frozenset(
+    {b"session.created", b"session.updated", b"conversation.created", b"rate_limits.updated"}
+)
+_WATCHED: Final = frozenset(
+    cls.__struct_config__.tag.encode()
+    for cls in (*SEEN, ev.ResponseCreated)
+    if cls.__struct_config__.tag
+)
+_FAILED: Final = "bus.handler_failed"
+
+
+class Plan:
+    """A recording, as far as a replay must know it beforehand.
+
+    Args:
+        lines: The recording.
+        left: What is left to the recording, besides audio and the first settings.
+        outside: Names of events that came from outside: the replay emits them again.
+
+    Attributes:
+        acts: What is compared, in order.
+        answers: The acts that a frame answers, by its number among the received ones.
+        flushes: Where the sink was silenced.
+        left: How many acts are left to the recording, by name.
+        has_created: Whether it has the session's beginning.
+        protocol: What is spoken.
+        ended: Its end; None if it was cut off.
+        last_us: When its last line was written.
+        missing_lines: How many lines could not be written.
+    """
+
+    def __init__(
+        self, lines: Iterable[Line], *, left: Sequence[Selector], outside: Sequence[str]
+    ) -> None:
+        self.acts: list[Act] = []
+        self.answers: dict[int, list[Act]] = {}
+        self.flushes: list[Flushed] = []
+        self.left: Counter[str] = Counter()
+        self.has_created: bool = False
+        self.protocol: ProtocolName = "realtime"
+        self.ended: Ended | None = None
+        self.last_us: int = 0
+        self.missing_lines: int = 0
+        self._left = tuple(left)
+        self._outside = frozenset(outside)
+        self._opening = True
+        self._requests = Requests()
+        self._creates: list[Act] = []  # that nothing has answered
+        self._decode = Decoder("realtime").decode
+        self._number = 0
+        for line in lines:
+            self.last_us = max(self.last_us, line.t_us)
+            read = self._READ.get(type(line))
+            if read is not None and not getattr(line, "aside", False):
+                read(self, line)
+
+    def _header(self, line: Header) -> None:
+        if "/translations" in line.url:
+            self.protocol = "translation"
+
+    def _sent(self, line: Sent) -> None:
+        name = wire_name(bytes(line.frame))
+        if name in AUDIO:
+            self.left[name.decode()] += 1
+            if name != b"input_audio_buffer.append":
+                self.protocol = "translation"
+            return
+        try:
+            plain: Any = msgspec.json.decode(line.frame)
+        except msgspec.MsgspecError:
+            return
+        if not isinstance(plain, dict):
+            return
+        fields = cast("dict[str, Any]", plain)
+        is_first = self._opening and name == b"session.update"
+        self._opening = is_first
+        act = self._act(line.t_us, fields, left=is_first)
+        if act.expected:
+            self._await_answer(act, bytes(line.frame))
+
+    def _act(
+        self, t_us: int, fields: dict[str, Any], *, left: bool = False, is_event: bool = False
+    ) -> Act:
+        left = left or any(_selects(each, fields) for each in self._left)
+        act = Act(t_us, fields, expected=not left, is_event=is_event)
+        self.acts.append(act)
+        return act
+
+    def _await_answer(self, act: Act, frame: bytes) -> None:
+        if act.type == "response.create":
+            self._creates.append(act)
+            return
+        command = decode_client(frame, protocol=self.protocol)
+        if isinstance(command, ev.ClientEvent) and type(command) in ANSWERED:
+
+            def settled() -> None:
+                self.answers.setdefault(self._number, []).append(act)
+
+            self._requests.expect(Pending(command, settled))
+            self._requests.sent(command, command)
+
+    def _received(self, line: Received) -> None:
+        frame = bytes(line.frame)
+        name = wire_name(frame)
+        self._opening = self._opening and name in _OPENING
+        self.has_created = self.has_created or name == b"session.created"
+        if name in _WATCHED:
+            event = narrow(self._decode(frame))
+            if isinstance(event, ev.ResponseCreated):
+                self._answered_by(event)
+            else:
+                if isinstance(event, ev.Error):
+                    self._refused(event)
+                if isinstance(event, SEEN):
+                    self._requests.observe(event)
+        self._number += 1
+
+    def _answered_by(self, event: ev.ResponseCreated) -> None:
+        metadata: Any = getattr(event.response, "metadata", None)
+        mark = metadata.get(MARK) if isinstance(metadata, dict) else None
+        for act in self._creates:
+            if mark is None or act.made_up.get("mark") == mark:
+                self._creates.remove(act)
+                self.answers.setdefault(self._number, []).append(act)
+                return
+
+    def _refused(self, event: ev.Error) -> None:
+        refused = getattr(event.error, "event_id", None)
+        for act in [each for each in self._creates if each.made_up.get("event_id") == refused]:
+            self._creates.remove(act)
+            self.answers.setdefault(self._number, []).append(act)
+
+    def _told(self, line: Told) -> None:
+        compared = line.application or line.type == _FAILED
+        if compared and line.type not in self._outside:
+            self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)
+
+    def _flushed(self, line: Flushed) -> None:
+        if getattr(line, "settled", False) and self.flushes:
+            line = msgspec.structs.replace(self.flushes.pop(), items=line.items)
+        self.flushes.append(line)
+
+    def _missing(self, line: Left) -> None:
+        self.missing_lines += line.lines
+
+    def _ended(self, line: Ended) -> None:
+        self.ended = line
+
+    _READ: Final[dict[type, Callable[[Plan, Any], None]]] = {
+        Header: _header,
+        Sent: _sent,
+        Received: _received,
+        Told: _told,
+        Flushed: _flushed,
+        Left: _missing,
+        Ended: _ended,
+    }
+
+
+def _selects(selector: Selector, fields: dict[str, Any]) -> bool:
+    if isinstance(selector, str):
+        return fnmatchcase(str(fields.get("type")), selector)
+    return bool(selector(fields))
