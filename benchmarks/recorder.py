@@ -180,7 +180,9 @@ def shares(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
 def main() -> int:
     """Measure, print, and return 1 if the target was clearly missed in a smoke test."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recorder", description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="some seconds; fail far off the target")
+    parser.add_argument(
+        "--smoke", action="store_true", help="some seconds; fail far off the target"
+    )
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=3.0)

@@ -173,7 +173,7 @@ class _Recorded:
 
     def subscribe(self) -> None:
         session, spool = self._session, self._spool
-        session.tap(received=spool.received, sent=spool.sent)
+        session.tap(received=spool.received, sent=spool.sent, aside=spool.aside, named=spool.named)
         session.on(ev.BusEvent)(self._told)
         if self._sink is not None:
             spool.look(self._look)
@@ -313,9 +313,7 @@ class _Paper:
 
     def _many(self, value: object, depth: int) -> Any:
         if isinstance(value, msgspec.Struct):
-            return {
-                name: self.put(getattr(value, name), depth) for name in value.__struct_fields__
-            }
+            return {name: self.put(getattr(value, name), depth) for name in value.__struct_fields__}
         if isinstance(value, Mapping):
             entries = cast("Mapping[object, object]", value).items()
             return {self._text(str(key)): self.put(each, depth) for key, each in entries}

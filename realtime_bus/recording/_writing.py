@@ -29,18 +29,25 @@ from ._zstd import zstd
 
 RECEIVED: Final = b'{"kind":"in","t_us":%d,"frame":'
 SENT: Final = b'{"kind":"out","t_us":%d,"frame":'
-_HEADS: Final = {"in": RECEIVED, "out": SENT}
+RECEIVED_ASIDE: Final = b'{"kind":"in","t_us":%d,"aside":true,"frame":'
+SENT_ASIDE: Final = b'{"kind":"out","t_us":%d,"aside":true,"frame":'
+_HEADS: Final = {
+    ("in", False): RECEIVED,
+    ("in", True): RECEIVED_ASIDE,
+    ("out", False): SENT,
+    ("out", True): SENT_ASIDE,
+}
 _FOOT: Final = b"}\n"
 _LINE_BREAK: Final = 10  # as a number it is found sooner
 _LEVEL = 1  # of zstd: base64 hardly becomes smaller at the next ones, which take much longer
 
 Entry: TypeAlias = tuple[float, bytes | None, Any]
-"""When in seconds, `RECEIVED` or `SENT`, and the frame; or None, and a line whose ``t_us`` holds."""
+"""When in seconds, one of the heads above, and the frame; or None, and a line with its time."""
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
-class FileDeleted(FileNotFoundError):
+class FileDeletedError(FileNotFoundError):
     """Somebody has deleted the file that is written: it is not wanted any more."""
 
 
@@ -94,7 +101,7 @@ class RecordingWriter:
         Raises:
             OSError: It cannot be written.
         """
-        self._append(t_us, self._searched(t_us, _HEADS[kind], frame, aside=aside))
+        self._append(t_us, self._searched(t_us, _HEADS[kind, aside], frame))
 
     def write(self, line: Line) -> None:
         """Write a line.
@@ -154,11 +161,9 @@ class RecordingWriter:
             line = self._redaction.told(line)
         return _encode(line) + b"\n"
 
-    def _searched(self, t_us: int, head: bytes, frame: bytes, *, aside: bool = False) -> bytes:
+    def _searched(self, t_us: int, head: bytes, frame: bytes) -> bytes:
         cut = self._redaction.cut(frame)
         begin = (head % t_us).removesuffix(b',"frame":')
-        if aside:
-            begin += b',"aside":true'
         if cut.audio_bytes is not None:
             begin += b',"audio_bytes":%d' % cut.audio_bytes
         if cut.is_json:
@@ -211,7 +216,7 @@ class RecordingWriter:
             # flushed to a block's end, so that all is readable however the process ends
             text = self._compressor.compress(text, self._compressor.FLUSH_BLOCK)
         if os.fstat(self._fd).st_nlink == 0:
-            raise FileDeleted(errno.ENOENT, "the file was deleted", str(self.paths[-1]))
+            raise FileDeletedError(errno.ENOENT, "the file was deleted", str(self.paths[-1]))
         try:
             _write(self._fd, text)
         except OSError:
