@@ -73,6 +73,7 @@ _LOOKS_SECRET = re.compile(
     rb"\b(?:sk|ek|pk|xai|gsk)[-_][\w-]{12,}+|\bBearer\s++[\w.~+/=-]{8,}+|\beyJ[\w-]++\.[\w.-]++"
 )
 _HIDDEN = b"***"
+_DASH: Final = ord("-")
 
 _KEPT: Final = frozenset(
     """
@@ -150,9 +151,12 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 # Keys
 
 
-def key_beginnings() -> tuple[bytes, ...]:
-    """Return how the keys begin that are in use: what small frames are searched for."""
-    return tuple({word[:4].encode() for word in in_use()})
+def key_marks() -> tuple[int | bytes, ...]:
+    """Return what plain frames that hold a key in use hold, too: a dash, or how it begins.
+
+    A single byte is found in a sixth of the time, and few plain frames have a dash.
+    """
+    return tuple({_DASH if "-" in word else word[:4].encode() for word in in_use()})
 
 
 def without_keys(frame: bytes) -> bytes:
