@@ -29,13 +29,13 @@ from realtime_bus.events import translation as tr
 
 from ._format import Line, Received, Sent
 from ._frames import Formats, Frames, part_of, rate_hz
+from ._hearing import PartKey
 from ._moments import AssistantAudio, Piece
 from ._peaks import as_pcm
-from ._playback import PartKey
 from ._reading import RecordingError
 from ._timeline import Timeline
 
-Heard: TypeAlias = Literal["heard", "generated"]
+WavContent: TypeAlias = Literal["heard", "generated"]
 """Which of the assistant's audio; see `export_wav`."""
 
 _LEFT, _RIGHT = 0, 1
@@ -50,7 +50,7 @@ _AUDIO = (
 
 
 def export_wav(
-    recording: Iterable[Line], path: str | os.PathLike[str], *, what: Heard = "heard"
+    recording: Iterable[Line], path: str | os.PathLike[str], *, what: WavContent = "heard"
 ) -> Timeline:
     """Write both voices into a stereo WAV file: left the person, right the assistant.
 

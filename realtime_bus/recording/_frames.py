@@ -18,7 +18,7 @@ from realtime_bus.codec import Decoder
 from realtime_bus.events import translation as tr
 
 from ._format import Received, Sent
-from ._playback import PartKey
+from ._hearing import PartKey
 
 
 class Frames:

@@ -1,6 +1,6 @@
 """What a recording says happened, worked out in one pass.
 
-The rules are in ``_placing.py`` (when the person said it), ``_playback.py`` (what was heard when),
+The rules are in ``_placing.py`` (when the person said it), ``_hearing.py`` (what was heard when),
 ``_voices.py`` and ``_exchange.py`` (who answers whom). Beside them:
 
 1. A frame's moment is its line's; a clock that jumps back does not undo time.
@@ -290,7 +290,7 @@ class _Pass:
     def result(self) -> Timeline:
         """Return what happened."""
         voices, exchange = self._voices, self._exchange
-        voices.playback.ended(self._now)
+        voices.hearing.ended(self._now)
         pieces = voices.sending.pieces()
         assistant, speech = voices.assistant(), voices.speech(pieces)
         self._note_heard(assistant)
@@ -299,7 +299,7 @@ class _Pass:
             header=self._header,
             end_ms=self._now,
             ended=self._ended,
-            heard_from=voices.playback.known_from,
+            heard_from=voices.hearing.known_from,
             person=voices.person(pieces),
             assistant=assistant,
             speech=speech,
@@ -316,7 +316,7 @@ class _Pass:
 
     def _note_heard(self, assistant: Iterable[AssistantAudio]) -> None:
         """Tell the history what was heard of what was cut off (rule 2)."""
-        told = self._voices.playback.was_told
+        told = self._voices.hearing.was_told
         for part in assistant:
             if part.discarded_ms > 1 and told(part.item_id, part.content_index):
                 self._history.heard(

@@ -1,6 +1,6 @@
 """Both voices: what was sent of the person's, generated and heard of the assistant's.
 
-Rules, beside those of ``_placing.py`` and ``_playback.py``:
+Rules, beside those of ``_placing.py`` and ``_hearing.py``:
 
 1. What the server says of positions in the input audio counts from the first byte that its
    connection was sent.
@@ -22,10 +22,10 @@ from realtime_bus.audio import PlayedItem, bytes_per_ms
 
 from ._format import Flushed, Played
 from ._frames import Formats, find, part_of, rate_hz
+from ._hearing import Hearing, Part, PartKey
 from ._moments import AssistantAudio, BargeIn, BufferMark, CutItem, PersonAudio, Piece, Speech
 from ._peaks import Peaks
 from ._placing import Sending, moment_of
-from ._playback import Part, PartKey, Playback
 
 _JUST_NOW_MS = 50.0  # between a flush and what is told of it
 _CAUSED_MS = 250.0  # between speech and the silence that it caused
@@ -67,7 +67,7 @@ class Voices:
 
     Attributes:
         formats: Which audio formats are in force.
-        playback: What is heard.
+        hearing: What is heard.
         sending: What the person's side sends.
         marks: Where that was committed or cleared.
         barge_ins: Where the assistant was silenced.
@@ -75,7 +75,7 @@ class Voices:
 
     def __init__(self, *, peaks: bool) -> None:
         self.formats = Formats()
-        self.playback = Playback()
+        self.hearing = Hearing()
         self.sending = Sending()
         self.marks: list[BufferMark] = []
         self.barge_ins: list[BargeIn] = []
@@ -122,7 +122,7 @@ class Voices:
     def _started(self, event: ev.InputAudioBufferSpeechStarted, at_ms: float) -> None:
         self._speech.append(_Speech(event, at_ms, self._base_ms))
         if self._interrupts:
-            self.playback.silence(self.formats.responses)
+            self.hearing.silence(self.formats.responses)
 
     def _stopped(self, event: ev.InputAudioBufferSpeechStopped, at_ms: float) -> None:
         speech = next((s for s in reversed(self._speech) if s.stopped_ms is None), None)
@@ -137,7 +137,7 @@ class Voices:
         audio, audio_format = event.delta, self.formats.of(event)
         length_ms = (len(audio) or left_out_bytes or 0) / bytes_per_ms(audio_format)
         key = part_of(event)
-        self.playback.received(at_ms, key, getattr(event, "response_id", ""), length_ms)
+        self.hearing.received(at_ms, key, getattr(event, "response_id", ""), length_ms)
         self._rates_hz[key] = max(self._rates_hz.get(key, 0), rate_hz(audio_format))
         if self._peaks is not None:
             peaks = self._part_peaks.get(key)
@@ -150,7 +150,7 @@ class Voices:
 
     def played(self, line: Played, at_ms: float) -> None:
         """Take what the sink says."""
-        self.playback.played(at_ms, line.items)
+        self.hearing.played(at_ms, line.items)
 
     def flushed(self, line: Flushed, at_ms: float) -> None:
         """Take what the sink says of its silence."""
@@ -158,8 +158,8 @@ class Voices:
         self._silenced(line.items, at_ms)
 
     def _silenced(self, items: list[PlayedItem], at_ms: float, *, by_sink: bool = True) -> None:
-        received = {key: part.generated_ms for key, part in self.playback.parts.items()}
-        if not self.playback.flushed(at_ms, items, by_sink=by_sink) or self._closed:
+        received = {key: part.generated_ms for key, part in self.hearing.parts.items()}
+        if not self.hearing.flushed(at_ms, items, by_sink=by_sink) or self._closed:
             return
         cuts = [
             CutItem(
@@ -184,7 +184,7 @@ class Voices:
     def interrupted(self, told: dict[str, Any], at_ms: float) -> None:
         """Take what `Interruption` tells: the sink was flushed, and the rest will be dropped."""
         self._interrupts = True
-        self.playback.silence(self.formats.responses)
+        self.hearing.silence(self.formats.responses)
         flushed_ms, self._flushed_ms = self._flushed_ms, None
         if flushed_ms is None or at_ms - flushed_ms > _JUST_NOW_MS:
             items = [_played_item(item) for item in told_list(told, "items")]
@@ -205,7 +205,7 @@ class Voices:
 
     def truncate(self, event: ev.ConversationItemTruncate, at_ms: float) -> None:
         """Take what the client says was heard."""
-        part = self.playback.parts.get(PartKey(event.item_id, event.content_index))
+        part = self.hearing.parts.get(PartKey(event.item_id, event.content_index))
         if part is None:
             return
         item = PlayedItem(
@@ -214,11 +214,11 @@ class Voices:
             played_ms=event.audio_end_ms,
             written_ms=int(part.generated_ms),
         )
-        if self.playback.known_from != "sink":
-            self.playback.silence([part.response_id])
+        if self.hearing.known_from != "sink":
+            self.hearing.silence([part.response_id])
             self._silenced([item], at_ms, by_sink=False)
         elif part.silenced_ms is not None:
-            self.playback.settled(item)
+            self.hearing.settled(item)
 
     def _buffer_cleared(self, _event: object, at_ms: float) -> None:
         self._silenced([], at_ms, by_sink=False)
@@ -250,7 +250,7 @@ class Voices:
 
     def assistant(self) -> list[AssistantAudio]:
         """Return the assistant's side."""
-        return [self._part(part) for part in self.playback.parts.values()]
+        return [self._part(part) for part in self.hearing.parts.values()]
 
     def _part(self, part: Part) -> AssistantAudio:
         peaks = self._part_peaks.get(part.key)

@@ -83,7 +83,7 @@ class Part:
         return self.stretches[-1].from_ms + self.stretches[-1].length_ms if self.stretches else 0.0
 
 
-class Playback:
+class Hearing:
     """Follow what is played.
 
     Attributes:
@@ -135,21 +135,15 @@ class Playback:
                 self._take_back(part)
         if named:
             self._anchor(at_ms, named[0])
-        elif self._run:
-            last = self._run[-1]
-            self._note(last, at_ms, last.from_ms + last.length_ms)
 
     def _anchor(self, at_ms: float, item: PlayedItem) -> None:
         part = self.parts.get(PartKey(item.item_id, item.content_index))
         for stretch in reversed(part.stretches if part is not None else []):
             if stretch.from_ms <= item.played_ms and stretch.at_ms <= at_ms:
-                self._note(stretch, at_ms, min(item.played_ms, stretch.from_ms + stretch.length_ms))
+                position_ms = min(item.played_ms, stretch.from_ms + stretch.length_ms)
+                late_ms = at_ms - (stretch.at_ms + position_ms - stretch.from_ms)
+                stretch.anchors.append((position_ms, max(0.0, late_ms)))
                 return
-
-    @staticmethod
-    def _note(stretch: _Stretch, at_ms: float, position_ms: float) -> None:
-        late_ms = at_ms - (stretch.at_ms + position_ms - stretch.from_ms)
-        stretch.anchors.append((position_ms, max(0.0, late_ms)))
 
     def _take_back(self, part: Part) -> None:
         """Write what was taken for dropped after all."""
