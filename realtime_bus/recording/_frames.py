@@ -4,12 +4,13 @@ Rules:
 
 1. A frame of a type that only the translation protocol has, is one of that.
 2. A response's audio is in the format that the server announced for it, else in the session's.
-3. What was read leniently may lack any field, or hold something else in it.
+3. Fields that do not fit are taken for left out: nobody here looks at raw data.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET
 
@@ -20,17 +21,19 @@ from realtime_bus.events import translation as tr
 from ._format import Received, Sent
 from ._hearing import PartKey
 
+Side: TypeAlias = Literal["server", "client"]
+
 
 class Frames:
     """Reads the frames of a recording's lines, of whichever protocol."""
 
     def __init__(self) -> None:
+        def decoder(protocol: ev.ProtocolName, side: Side) -> Callable[[bytes], ev.Event]:
+            return Decoder(protocol, side=side, both=lambda _event, narrowed: narrowed).decode
+
         self._decode = {
-            Received: (Decoder("realtime").decode, Decoder("translation").decode),
-            Sent: (
-                Decoder("realtime", side="client").decode,
-                Decoder("translation", side="client").decode,
-            ),
+            Received: (decoder("realtime", "server"), decoder("translation", "server")),
+            Sent: (decoder("realtime", "client"), decoder("translation", "client")),
         }
 
     def event(self, line: Received | Sent) -> Any:

@@ -8,8 +8,9 @@ The rules:
    the same run of audio (without a gap in rule 1) bounds by how much all that came before it was
    late. Lateness only grows within a run, and growth of less than 25 ms is none.
 3. A flush cuts each item where the sink says. An item that it does not name was heard to its end.
-4. After an interruption, all that comes of a response that was known by then is dropped before it
-   reaches the sink; unless the sink says later that it got it.
+   What the sink gets of an item after that, it counts from zero.
+4. What comes after a flush of an item that it has cut, or of a response that was interrupted, is
+   dropped before it reaches the sink; unless the sink says later that it got it.
 5. Without a sink in the recording, a truncation that the client sends is taken for a flush.
 6. What is still to be heard when the recording ends never is.
 """
@@ -63,6 +64,7 @@ class Part:
         heard: Where it was heard.
         heard_ms: How much of it.
         silenced_ms: When it was cut off.
+        told_ms: How much of it was heard, as somebody has said when it was cut off.
     """
 
     def __init__(self, key: PartKey, response_id: str) -> None:
@@ -74,7 +76,9 @@ class Part:
         self.heard_ms = 0.0
         self.silenced_ms: float | None = None
         self.dropped = False
-        self.limit_ms: float | None = None
+        self.told_ms: float | None = None
+        self.limit_ms: float | None = None  # the same, until it is settled
+        self.base_ms = 0.0  # from where the sink counts
         self.stretches: list[_Stretch] = []
 
     @property
@@ -138,9 +142,12 @@ class Hearing:
 
     def _anchor(self, at_ms: float, item: PlayedItem) -> None:
         part = self.parts.get(PartKey(item.item_id, item.content_index))
-        for stretch in reversed(part.stretches if part is not None else []):
-            if stretch.from_ms <= item.played_ms and stretch.at_ms <= at_ms:
-                position_ms = min(item.played_ms, stretch.from_ms + stretch.length_ms)
+        if part is None:
+            return
+        played_ms = part.base_ms + item.played_ms
+        for stretch in reversed(part.stretches):
+            if stretch.from_ms <= played_ms and stretch.at_ms <= at_ms:
+                position_ms = min(played_ms, stretch.from_ms + stretch.length_ms)
                 late_ms = at_ms - (stretch.at_ms + position_ms - stretch.from_ms)
                 stretch.anchors.append((position_ms, max(0.0, late_ms)))
                 return
@@ -158,43 +165,49 @@ class Hearing:
         self._silenced.update(response_ids)
         self._silenced.discard("")
 
-    def flushed(self, at_ms: float, items: Iterable[PlayedItem], *, by_sink: bool = True) -> bool:
+    def flushed(
+        self, at_ms: float, items: Iterable[PlayedItem], *, by_sink: bool = True, exact: bool = True
+    ) -> bool:
         """Note that there is silence; return whether anything was cut off by it.
 
-        Told again before anything else is played, only what was heard is brought up to date: a
-        sink that plays far away learns it later.
+        Told again before anything else is played, only what was heard is brought up to date.
+
+        Args:
+            at_ms: When.
+            items: What was playing or queued.
+            by_sink: Whether the sink says so; else it is a client's truncation.
+            exact: Whether it was then; else it was a little before.
         """
-        if self._flush is None:
-            self._flush = at_ms, by_sink
         if by_sink:
             self.known_from = "sink"
         elif self.known_from == "arrival":
             self.known_from = "truncations"
         named = {PartKey(item.item_id, item.content_index): item for item in items}
-        for index, item in enumerate(named.values()):
-            if by_sink and not index:
+        if by_sink and exact and self._flush is None:
+            for item in [*named.values()][:1]:
                 self._anchor(at_ms, item)
+        self._flush = self._flush or (at_ms, by_sink)
         cut = False
         for key, item in named.items():
             part = self.parts.get(key)
-            if part is None or not part.stretches:
-                continue
-            part.limit_ms = max(float(item.played_ms), part.limit_ms or 0.0)
-            part.silenced_ms = at_ms if part.silenced_ms is None else part.silenced_ms
-            part.dropped = True
-            cut = cut or part.limit_ms < part.generated_ms - 1
+            if part is not None and part.stretches:
+                heard_ms = part.base_ms + item.played_ms
+                part.limit_ms = part.told_ms = max(heard_ms, part.limit_ms or 0.0)
+                part.silenced_ms = at_ms if part.silenced_ms is None else part.silenced_ms
+                part.dropped = True
+                cut = cut or part.limit_ms < part.generated_ms - 1
         return cut
 
     def settled(self, item: PlayedItem) -> None:
         """Note what was heard of what the last flush cut off: a far end says so a moment later."""
         part = self.parts.get(PartKey(item.item_id, item.content_index))
-        if self._flush is not None and part is not None and part.limit_ms is not None:
-            part.limit_ms = max(part.limit_ms, float(item.played_ms))
+        if part is not None and part.limit_ms is not None:
+            part.limit_ms = part.told_ms = max(part.limit_ms, part.base_ms + item.played_ms)
 
     def was_told(self, item_id: str, content_index: int) -> bool:
         """Tell whether somebody has said how much of a part was heard."""
         part = self.parts.get(PartKey(item_id, content_index))
-        return self.known_from == "sink" or (part is not None and part.limit_ms is not None)
+        return self.known_from == "sink" or (part is not None and part.told_ms is not None)
 
     def ended(self, at_ms: float) -> None:
         """Note that the recording ends."""
@@ -239,6 +252,8 @@ class Hearing:
                     self._heard_until_ms = start + length
                 if length < to_ms - from_ms - 1e-6 and part.silenced_ms is None:
                     part.silenced_ms = at_ms
+        for part in {id(stretch.part): stretch.part for stretch in run}.values():
+            part.limit_ms, part.base_ms = None, part.written_ms
         self._end_ms = min(self._end_ms, at_ms)
 
 

@@ -20,7 +20,6 @@ import msgspec
 from msgspec import Struct
 
 from realtime_bus import events as ev
-from realtime_bus.codec import narrow
 from realtime_bus.events import translation as tr
 from realtime_bus.history import Cost, HistoryItem, HistoryPart, HistoryState, Prices, TokenCounts
 from realtime_bus.history._usage import cost_of
@@ -180,7 +179,7 @@ class _Pass:
         for owner in (self._voices, self._exchange, self):
             see = getattr(owner, way).get(kind)
             if see is not None:
-                see(owner, narrow(event), self._now)
+                see(owner, event, self._now)
 
     def _is_ours(self, event: Any) -> bool:
         """Tell whether an item has not only been given back, under a name that nobody knows."""
@@ -294,7 +293,7 @@ class _Pass:
         pieces = voices.sending.pieces()
         assistant, speech = voices.assistant(), voices.speech(pieces)
         self._note_heard(assistant)
-        responses = exchange.responses(assistant)
+        responses, barge_ins = exchange.responses(assistant), voices.silences()
         return Timeline(
             header=self._header,
             end_ms=self._now,
@@ -305,8 +304,8 @@ class _Pass:
             speech=speech,
             responses=responses,
             calls=exchange.calls(),
-            barge_ins=voices.barge_ins,
-            turns=exchange.turns(responses, speech, voices.barge_ins),
+            barge_ins=barge_ins,
+            turns=exchange.turns(responses, speech, barge_ins),
             said=[*self._said(assistant, speech, pieces), *self._words],
             problems=self._problems,
             connections=[ConnectionSpan(**msgspec.structs.asdict(c)) for c in self._connections],

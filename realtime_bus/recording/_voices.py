@@ -154,12 +154,24 @@ class Voices:
 
     def flushed(self, line: Flushed, at_ms: float) -> None:
         """Take what the sink says of its silence."""
+        if line.settled:
+            for item in line.items:
+                self.hearing.settled(item)
+            return
         self._flushed_ms = at_ms
-        self._silenced(line.items, at_ms)
+        self._silenced(line.items, at_ms, exact=not line.noticed)
 
-    def _silenced(self, items: list[PlayedItem], at_ms: float, *, by_sink: bool = True) -> None:
+    def _silenced(
+        self,
+        items: list[PlayedItem],
+        at_ms: float,
+        *,
+        by_sink: bool = True,
+        exact: bool = True,
+    ) -> None:
         received = {key: part.generated_ms for key, part in self.hearing.parts.items()}
-        if not self.hearing.flushed(at_ms, items, by_sink=by_sink) or self._closed:
+        cut = self.hearing.flushed(at_ms, items, by_sink=by_sink, exact=exact)
+        if self._closed or not cut:
             return
         cuts = [
             CutItem(
@@ -247,6 +259,17 @@ class Voices:
             marks=self.marks,
             peaks=b"" if self._peaks is None else self._peaks.taken(),
         )
+
+    def silences(self) -> list[BargeIn]:
+        """Return where the assistant was silenced, with what was learned later of it."""
+        return [
+            replace(each, items=[self._up_to_date(item) for item in each.items])
+            for each in self.barge_ins
+        ]
+
+    def _up_to_date(self, cut: CutItem) -> CutItem:
+        part = self.hearing.parts.get(PartKey(cut.item_id, cut.content_index))
+        return cut if part is None or part.told_ms is None else replace(cut, heard_ms=part.told_ms)
 
     def assistant(self) -> list[AssistantAudio]:
         """Return the assistant's side."""

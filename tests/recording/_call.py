@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -171,7 +171,7 @@ class Person:
 
 
 @asynccontextmanager
-async def call(*plugins: Any, server: RealtimeServer | None = None) -> AsyncIterator[Session]:
+async def call(*plugins: Any, server: RealtimeServer | None = None) -> AsyncGenerator[Session]:
     """Hold a call without a socket."""
     bus = Bus(plugins=plugins, raise_handler_errors=True)
     async with (server or cook_server()).connect_memory() as transport, bus.session(transport) as s:

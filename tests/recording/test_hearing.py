@@ -117,6 +117,27 @@ def test_what_comes_of_a_silenced_response_is_not_heard_unless_the_sink_says_so(
     assert pieces(hearing, B) == [(0, 0, 500)]
 
 
+def test_a_sink_that_is_only_flushed_plays_what_comes_next() -> None:
+    """Nobody drops late audio then: the sink says that it has it, and counts from zero."""
+    hearing = Hearing()
+    hearing.received(0, A, "r", 1000)
+    hearing.flushed(200, [item("a", 200, 1000)])
+    hearing.received(300, A, "r", 500)
+    hearing.played(400, [item("a", 100, 500)])
+    hearing.played(700, [item("a", 400, 500)])
+    hearing.ended(5000)
+    assert pieces(hearing, A) == [(0, 0, 200), (300, 1000, 500)]
+
+
+def test_a_flush_that_was_noticed_later_says_nothing_of_when_it_played() -> None:
+    """What it was last known to have played is what counts."""
+    hearing = Hearing()
+    hearing.received(0, A, "r", 1000)
+    hearing.flushed(500, [item("a", 400, 1000)], exact=False)
+    hearing.ended(5000)
+    assert pieces(hearing, A) == [(0, 0, 400)]
+
+
 def test_without_a_sink_a_truncation_says_what_was_heard() -> None:
     """All else that was to play then falls silent, too."""
     hearing = Hearing()
