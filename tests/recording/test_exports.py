@@ -19,6 +19,7 @@ from realtime_bus.recording import (
     Flushed,
     Header,
     Line,
+    Recording,
     RecordingError,
     Timeline,
     conversation,
@@ -26,6 +27,7 @@ from realtime_bus.recording import (
     export_wav,
 )
 from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import WavSink
 
 from ._by_hand import HEADER, created, delta, line
@@ -82,6 +84,27 @@ async def test_the_wav_holds_what_the_sink_played_and_what_the_person_said(
         assert len(found_pcm) == pytest.approx(len(played_pcm), abs=MS)
         length = min(len(found_pcm), len(played_pcm))
         assert np.array_equal(found_pcm[:length], played_pcm[:length])
+
+
+@pytest.mark.anyio
+async def test_a_recording_without_audio_tells_the_same(tmp_path: Path) -> None:
+    """From files of the `Recorder`: the same conversation at the same moments, and silence."""
+    sink = WavSink()
+    whole = Recorder(tmp_path / "whole", sink=sink)
+    bare = Recorder(tmp_path / "bare", sink=sink, audio=False)
+    async with call(whole, bare, sink, Interruption(sink), tools()) as session:
+        person = Person(session)
+        await person.does(("silent", 300), ("speaks", 500), ("silent", 2000), ("speaks", 500))
+        await person.does(("silent", 2500))
+    one, other = (Recording(recorder.path_of(session) or "") for recorder in (whole, bare))
+    assert conversation_text(one) == conversation_text(other)
+    assert "[interrupted after " in conversation_text(one)
+    heard = [[part.heard for part in Timeline.of(each).assistant] for each in (one, other)]
+    assert heard[0] == heard[1] != []
+    export_wav(one, tmp_path / "one.wav")
+    export_wav(other, tmp_path / "other.wav")
+    assert [len(sounds(side)) for side in sides(tmp_path / "one.wav")] == [2, 2]
+    assert not any(side.any() for side in sides(tmp_path / "other.wav"))
 
 
 def ramp(ms: int, first: int = 1) -> bytes:
