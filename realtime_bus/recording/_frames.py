@@ -61,7 +61,7 @@ class Formats:
     def created(self, response: object) -> None:
         """Note what a new response says."""
         own = _usable(find(response, "audio", "output", "format"))
-        self._by_response.setdefault(str(find(response, "id")), own or self._output)
+        self._by_response.setdefault(id_of(response), own or self._output)
 
     def see(self, event: Any) -> None:
         """Note what an event says."""
@@ -75,11 +75,6 @@ class Formats:
         if isinstance(event, tr.SessionOutputAudioDelta):
             return _usable(ev.AudioPCM(rate=event.sample_rate)) or ev.AudioPCM()
         return self._by_response.get(event.response_id, self._output)
-
-    @property
-    def responses(self) -> dict[str, ev.AudioFormat]:
-        """The formats of all responses, by id."""
-        return self._by_response
 
 
 def part_of(event: Any) -> PartKey:

@@ -26,6 +26,7 @@ from realtime_bus.audio import PlayedItem
 from ._moments import HeardFrom, Piece
 
 _TOLERANCE_MS = 25.0
+_RECENT = 256  # stretches of a part that may still play
 _OVER_MS = 250.0  # a sink may be so much ahead of us with what it does not name any more
 
 
@@ -145,7 +146,7 @@ class Hearing:
         if part is None:
             return
         played_ms = part.base_ms + item.played_ms
-        for stretch in reversed(part.stretches):
+        for stretch in reversed(part.stretches[-_RECENT:]):
             if stretch.from_ms <= played_ms and stretch.at_ms <= at_ms:
                 position_ms = min(played_ms, stretch.from_ms + stretch.length_ms)
                 late_ms = at_ms - (stretch.at_ms + position_ms - stretch.from_ms)

@@ -131,6 +131,7 @@ class _Pass:
         self._ended: Ended | None = None
         self._counts: Counter[str] = Counter()
         self._words: list[Said] = []  # of a translation
+        self._last_words: dict[str, int] = {}  # where each side's last ones are
         self._problems: list[Problem] = []
         self._connections: list[_Connection] = []
         self._lost_connection = False
@@ -274,15 +275,16 @@ class _Pass:
     # --- a translation -----------------------------------------------------------------------
 
     def _translated(self, event: Any, at_ms: float, *, role: str) -> None:
-        last = next((said for said in reversed(self._words) if said.item.role == role), None)
-        if last is not None and at_ms - last.end_ms < _SENTENCE_MS:
-            text, begun_ms, item_id = last.text + event.delta, last.at_ms, last.item.id
-            self._words.remove(last)
-        else:
-            text, begun_ms, item_id = event.delta, at_ms, f"{role}-{len(self._words)}"
-        part = HistoryPart(kind="audio", text=text)
-        item = HistoryItem(id=item_id, role=role, parts=(part,))
-        self._words.append(Said(item=item, at_ms=begun_ms, end_ms=at_ms))
+        index = self._last_words.get(role, -1)
+        last = self._words[index] if index >= 0 else None
+        if last is None or at_ms - last.end_ms >= _SENTENCE_MS:
+            index = self._last_words[role] = len(self._words)
+            item = HistoryItem(id=f"{role}-{index}", role=role)
+            last = Said(item=item, at_ms=at_ms, end_ms=at_ms)
+            self._words.append(last)
+        part = HistoryPart(kind="audio", text=last.text + event.delta)
+        item = msgspec.structs.replace(last.item, parts=(part,))
+        self._words[index] = Said(item=item, at_ms=last.at_ms, end_ms=at_ms)
 
     # --- all of it ---------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_per_ms
 
 from ._format import Flushed, Played
-from ._frames import Formats, find, part_of, rate_hz
+from ._frames import Formats, find, id_of, part_of, rate_hz
 from ._hearing import Hearing, Part, PartKey
 from ._moments import AssistantAudio, BargeIn, BufferMark, CutItem, PersonAudio, Piece, Speech
 from ._peaks import Peaks
@@ -85,6 +85,8 @@ class Voices:
         self._rates_hz: dict[PartKey, int] = {}
         self._base_ms = 0.0  # where in the stream this connection's audio begins
         self._speech: list[_Speech] = []
+        self._open_speech: _Speech | None = None
+        self._loud: list[str] = []  # responses that no interruption knew
         self._silence_ms: int | None = None  # that ends a turn
         self._flushed_ms: float | None = None  # when, as long as nobody has told why
         self._interrupts = False  # somebody silences the sink when speech begins
@@ -121,11 +123,12 @@ class Voices:
 
     def _started(self, event: ev.InputAudioBufferSpeechStarted, at_ms: float) -> None:
         self._speech.append(_Speech(event, at_ms, self._base_ms))
+        self._open_speech = self._speech[-1]
         if self._interrupts:
-            self.hearing.silence(self.formats.responses)
+            self._silence_all()
 
     def _stopped(self, event: ev.InputAudioBufferSpeechStopped, at_ms: float) -> None:
-        speech = next((s for s in reversed(self._speech) if s.stopped_ms is None), None)
+        speech, self._open_speech = self._open_speech, None
         if speech is not None:
             speech.stopped_ms, speech.audio_end_ms = at_ms, event.audio_end_ms
             speech.silence_ms = self._silence_ms
@@ -147,6 +150,11 @@ class Voices:
 
     def _created(self, event: ev.ResponseCreated, _at_ms: float) -> None:
         self.formats.created(event.response)
+        self._loud.append(id_of(event.response))
+
+    def _silence_all(self) -> None:
+        self.hearing.silence(self._loud)
+        self._loud.clear()
 
     def played(self, line: Played, at_ms: float) -> None:
         """Take what the sink says."""
@@ -169,7 +177,7 @@ class Voices:
         by_sink: bool = True,
         exact: bool = True,
     ) -> None:
-        received = {key: part.generated_ms for key, part in self.hearing.parts.items()}
+        parts = self.hearing.parts
         cut = self.hearing.flushed(at_ms, items, by_sink=by_sink, exact=exact)
         if self._closed or not cut:
             return
@@ -178,9 +186,9 @@ class Voices:
                 item_id=item.item_id,
                 content_index=item.content_index,
                 heard_ms=item.played_ms,
-                generated_ms=received.get(key_of(item), float(item.written_ms)),
+                generated_ms=float(item.written_ms) if part is None else part.generated_ms,
             )
-            for item in items
+            for item, part in ((item, parts.get(key_of(item))) for item in items)
         ]
         speech_ms = self._speech[-1].started_ms if self._speech else float("-inf")
         caused = at_ms - speech_ms <= _CAUSED_MS
@@ -196,7 +204,7 @@ class Voices:
     def interrupted(self, told: dict[str, Any], at_ms: float) -> None:
         """Take what `Interruption` tells: the sink was flushed, and the rest will be dropped."""
         self._interrupts = True
-        self.hearing.silence(self.formats.responses)
+        self._silence_all()
         flushed_ms, self._flushed_ms = self._flushed_ms, None
         if flushed_ms is None or at_ms - flushed_ms > _JUST_NOW_MS:
             items = [_played_item(item) for item in told_list(told, "items")]

@@ -8,7 +8,7 @@ from realtime_bus import Bus, Session
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
 from realtime_bus.history import Prices
-from realtime_bus.recording import Ended, Flushed, Line, Played, Received, Sent, Timeline
+from realtime_bus.recording import Ended, Flushed, Line, Played, Received, Sent, Timeline, Told
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.sinks import WavSink
 
@@ -302,6 +302,59 @@ def test_a_sink_that_is_flushed_because_the_session_ends_was_cut_off_by_nobody()
     )
     assert timeline.barge_ins == []
     assert timeline.assistant[0].heard_ms == 400
+
+
+def test_positions_in_the_input_count_anew_on_another_connection() -> None:
+    """Speech after a reconnection lies where it was said; late ends of old items are no news."""
+    second_of_silence = range(20, 1001, 20)
+    given_back = ev.MessageItem(id="item_there", role="user", content=[ev.InputText(text="Old.")])
+    reconnected = {
+        "cause": "lost",
+        "session_id": "s2",
+        "restored": ["u"],
+        "lost": [{"what": "audio", "id": "", "why": "it was not committed"}],
+    }
+    timeline = Timeline.of(
+        [
+            HEADER,
+            created(0),
+            *(line(ms, ev.InputAudioBufferAppend(audio=bytes(960))) for ms in second_of_silence),
+            Told(t_us=1_500_000, type="bus.reconnecting", event={"attempt": 1}),
+            Told(t_us=2_900_000, type="bus.reconnected", event=reconnected),
+            line(2950, ev.ConversationItemDone(item=given_back, previous_item_id=None)),
+            *(
+                line(3000 + ms, ev.InputAudioBufferAppend(audio=bytes(960)))
+                for ms in second_of_silence
+            ),
+            line(4000, ev.InputAudioBufferSpeechStarted(audio_start_ms=200, item_id="v")),
+            Ended(t_us=5_000_000),
+        ]
+    )
+    assert [(p.at_ms, p.length_ms) for p in timeline.person.pieces] == [(0, 1000), (3000, 1000)]
+    assert timeline.speech[0].from_ms == 3200
+    assert timeline.said == []
+    first, second = timeline.connections
+    assert (first.to_ms, second.from_ms, second.session_id) == (1500, 2900, "s2")
+    assert second.lost == ["audio: it was not committed"]
+
+
+def test_what_a_far_end_learns_later_is_in_all_that_tells_of_it() -> None:
+    """In the barge-in as in the audio."""
+    item = PlayedItem(item_id="a", played_ms=300, written_ms=1000)
+    later = PlayedItem(item_id="a", played_ms=420, written_ms=1000)
+    timeline = Timeline.of(
+        [
+            HEADER,
+            created(0),
+            delta(100, bytes(48_000)),
+            line(550, ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="u")),
+            Flushed(t_us=550_000, items=[item]),
+            Flushed(t_us=600_000, items=[later], settled=True),
+            Ended(t_us=5_000_000),
+        ]
+    )
+    assert timeline.assistant[0].heard_ms == 420
+    assert timeline.barge_ins[0].items[0].heard_ms == 420
 
 
 def test_nothing_at_all() -> None:
