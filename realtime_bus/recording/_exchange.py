@@ -284,6 +284,8 @@ class Exchange:
         ev.ResponseCreate: _respond,
     }
     """What each event from the client changes."""
+    TOLD: ClassVar[dict[str, Callable[[Exchange, dict[str, Any], float], None]]] = {}
+    """What each event of the bus changes."""
 
 
 def _whole(

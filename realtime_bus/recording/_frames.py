@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import UNSET
 
@@ -104,3 +104,9 @@ def id_of(thing: object) -> str:
     """Return an object's id; empty where it has none, or was read as raw data."""
     found = getattr(thing, "id", None)
     return found if isinstance(found, str) else ""
+
+
+def told_list(told: dict[str, Any], name: str) -> list[object]:
+    """Return a list of what was told."""
+    found = told.get(name)
+    return cast("list[object]", found) if isinstance(found, list) else []

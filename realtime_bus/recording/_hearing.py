@@ -17,6 +17,7 @@ The rules:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
@@ -133,13 +134,14 @@ class Hearing:
         """Note what the sink has played by now."""
         self.known_from = "sink"
         named = [*items]
+        if not named:
+            return
         self._settle_flush()
         for item in named:
             part = self.parts.get(PartKey(item.item_id, item.content_index))
             if part is not None and part.dropped and item.written_ms > 0:
                 self._take_back(part)
-        if named:
-            self._anchor(at_ms, named[0])
+        self._anchor(at_ms, named[0])
 
     def _anchor(self, at_ms: float, item: PlayedItem) -> None:
         part = self.parts.get(PartKey(item.item_id, item.content_index))
@@ -232,30 +234,31 @@ class Hearing:
             all_heard: Whether what has no limit was heard to its end, as the sink says.
         """
         run, self._run = self._run, []
-        late = _lateness(run)
-        for stretch, steps in zip(run, late, strict=True):
-            part = stretch.part
+        for stretch, steps in zip(run, _lateness(run), strict=True):
             for from_ms, to_ms, late_ms in steps:
                 due_ms = stretch.at_ms + from_ms - stretch.from_ms + late_ms
-                start = max(due_ms, self._heard_until_ms)
-                end_ms = to_ms if part.limit_ms is None else min(to_ms, part.limit_ms)
-                length = end_ms - from_ms
-                over = start + length - at_ms
-                if over > 0 and part.limit_ms is not None:
-                    earlier = min(
-                        over, start - self._heard_until_ms
-                    )  # the sink was that much ahead
-                    start -= earlier
-                elif over > 0 and not (all_heard and over <= _OVER_MS):
-                    length -= over
-                if length > 0:
-                    _append(part.heard, Piece(at_ms=start, from_ms=from_ms, length_ms=length))
-                    self._heard_until_ms = start + length
-                if length < to_ms - from_ms - 1e-6 and part.silenced_ms is None:
-                    part.silenced_ms = at_ms
-        for part in {id(stretch.part): stretch.part for stretch in run}.values():
+                heard_ms = self._place(stretch.part, due_ms, from_ms, to_ms, at_ms, all_heard)
+                if heard_ms < to_ms - from_ms - 1e-6 and stretch.part.silenced_ms is None:
+                    stretch.part.silenced_ms = at_ms
+        for part in {stretch.part.key: stretch.part for stretch in run}.values():
             part.limit_ms, part.base_ms = None, part.written_ms
         self._end_ms = min(self._end_ms, at_ms)
+
+    def _place(
+        self, part: Part, due_ms: float, from_ms: float, to_ms: float, until_ms: float, whole: bool
+    ) -> float:
+        """Place audio of a part that is due at some time; return how much of it was heard."""
+        start_ms = max(due_ms, self._heard_until_ms)
+        length_ms = (to_ms if part.limit_ms is None else min(to_ms, part.limit_ms)) - from_ms
+        over_ms = start_ms + length_ms - until_ms
+        if over_ms > 0 and part.limit_ms is not None:  # the sink was that much ahead
+            start_ms = max(start_ms - over_ms, self._heard_until_ms)
+        elif over_ms > 0 and not (whole and over_ms <= _OVER_MS):
+            length_ms -= over_ms
+        if length_ms > 0:
+            _append(part.heard, Piece(at_ms=start_ms, from_ms=from_ms, length_ms=length_ms))
+            self._heard_until_ms = start_ms + length_ms
+        return length_ms
 
 
 def _lateness(run: list[_Stretch]) -> list[list[tuple[float, float, float]]]:
@@ -278,7 +281,7 @@ def _lateness_of(run: list[_Stretch]) -> list[list[tuple[float, float, float]]]:
         lowest = min(lowest, late)
         bounds[index] = (number, position, lowest)
     # from where on it was how late: growth begins where the sink was last known to be in time
-    changes = [(0, run[0].from_ms, bounds[0][2] if bounds else 0.0)]
+    changes = deque([(0, run[0].from_ms, bounds[0][2] if bounds else 0.0)])
     for (number, position, _), (_, _, late) in pairwise(bounds):
         if late > changes[-1][2] + _TOLERANCE_MS:
             changes.append((number, position, late))
@@ -288,7 +291,7 @@ def _lateness_of(run: list[_Stretch]) -> list[list[tuple[float, float, float]]]:
         begin, end = stretch.from_ms, stretch.from_ms + stretch.length_ms
         steps: list[tuple[float, float, float]] = []
         while changes and changes[0][0] == number:
-            _, position, late = changes.pop(0)
+            _, position, late = changes.popleft()
             if position > begin:
                 steps.append((begin, position, current))
                 begin = position

@@ -3,7 +3,7 @@
 Rules, beside those of ``_placing.py`` and ``_hearing.py``:
 
 1. What the server says of positions in the input audio counts from the first byte that its
-   connection was sent.
+   connection was sent. Nothing is sent from the loss of one connection until the next takes over.
 2. Speech silences if the sink is flushed within a quarter of a second, or if `Interruption` says
    so. Once that was seen, what is known when somebody begins to speak is dropped when it comes
    later, also where nothing played. A sink that is flushed because the session ends was cut off
@@ -21,7 +21,7 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_per_ms
 
 from ._format import Flushed, Played
-from ._frames import Formats, find, id_of, part_of, rate_hz
+from ._frames import Formats, find, id_of, part_of, rate_hz, told_list
 from ._hearing import Hearing, Part, PartKey
 from ._moments import AssistantAudio, BargeIn, BufferMark, CutItem, PersonAudio, Piece, Speech
 from ._peaks import Peaks
@@ -102,9 +102,12 @@ class Voices:
         self._rate_hz = max(self._rate_hz, rate_hz(self.formats.input))
         self.sending.add(at_ms, length_ms)
 
-    def connected(self) -> None:
-        """Note that another connection has no audio yet."""
+    def _reconnecting(self, _told: dict[str, Any], _at_ms: float) -> None:
         self._base_ms = self.sending.length_ms
+
+    def _reconnected(self, told: dict[str, Any], _at_ms: float) -> None:
+        if told.get("cause") == "rollover":
+            self._base_ms = self.sending.length_ms
 
     def _mark(self, kind: Any, at_ms: float, item_id: str | None = None) -> None:
         position = self.sending.length_ms
@@ -201,7 +204,7 @@ class Voices:
             )
         )
 
-    def interrupted(self, told: dict[str, Any], at_ms: float) -> None:
+    def _interrupted(self, told: dict[str, Any], at_ms: float) -> None:
         """Take what `Interruption` tells: the sink was flushed, and the rest will be dropped."""
         self._interrupts = True
         self._silence_all()
@@ -219,11 +222,13 @@ class Voices:
             speech_ms = self._speech[-1].started_ms if self._speech else None
             self.barge_ins[-1] = replace(last, speech_ms=speech_ms, latency_ms=latency_s * 1000)
 
-    def heard_begins(self, _told: dict[str, Any], _at_ms: float) -> None:
-        """Take what only `Interruption` tells: so there is one."""
+    def _began(self, told: dict[str, Any], at_ms: float) -> None:
+        """Take what `Interruption` tells: an item begins to be heard."""
         self._interrupts = True
+        item_id = str(told.get("item_id"))
+        self.hearing.played(at_ms, [PlayedItem(item_id=item_id, played_ms=0, written_ms=1)])
 
-    def truncate(self, event: ev.ConversationItemTruncate, at_ms: float) -> None:
+    def _truncate(self, event: ev.ConversationItemTruncate, at_ms: float) -> None:
         """Take what the client says was heard."""
         part = self.hearing.parts.get(PartKey(event.item_id, event.content_index))
         if part is None:
@@ -243,7 +248,7 @@ class Voices:
     def _buffer_cleared(self, _event: object, at_ms: float) -> None:
         self._silenced([], at_ms, by_sink=False)
 
-    def closed(self, at_ms: float) -> None:
+    def closed(self, _told: dict[str, Any], at_ms: float) -> None:
         """Note that the session is over."""
         last = self.barge_ins[-1] if self.barge_ins else None
         if (
@@ -314,20 +319,22 @@ class Voices:
     }
     """What each event from the server changes."""
     SENT: ClassVar[dict[type, Callable[[Voices, Any, float], None]]] = {
-        ev.ConversationItemTruncate: truncate,
+        ev.ConversationItemTruncate: _truncate,
     }
     """What each event from the client changes."""
+    TOLD: ClassVar[dict[str, Callable[[Voices, dict[str, Any], float], None]]] = {
+        "bus.playback_started": _began,
+        "bus.playback_interrupted": _interrupted,
+        "bus.reconnecting": _reconnecting,
+        "bus.reconnected": _reconnected,
+        "bus.closed": closed,
+    }
+    """What each event of the bus changes."""
 
 
 def key_of(item: PlayedItem) -> PartKey:
     """Return which part a sink talks of."""
     return PartKey(item.item_id, item.content_index)
-
-
-def told_list(told: dict[str, Any], name: str) -> list[object]:
-    """Return a list of what was told."""
-    found = told.get(name)
-    return cast("list[object]", found) if isinstance(found, list) else []
 
 
 def _played_item(told: object) -> PlayedItem | None:
