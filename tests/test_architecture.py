@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "connect": {*_BASE, "session", "transport"},
     "feed": {*_BASE, "routing", "session"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
-    "recording": {*_BASE, "_virtual_time", "audio", "bus", "history", "transport"},
+    "recording": {*_BASE, "_virtual_time", "audio", "bus", "history", "session", "transport"},
     "inspector": {"audio", "errors", "events", "recording"},
     "mypy": {"errors", "routing"},
     "server": {*_BASE, "audio", "recording", "transport"},

@@ -161,7 +161,7 @@ class _Reader:
                     told = line.event
                     code = told["code"] if isinstance(told.get("code"), int) else 1006
                     reason = str(told.get("reason", ""))
-                    close = CloseInfo(code=code, reason=reason, clean=code != 1006)  # noqa: PLR2004
+                    close = CloseInfo(code=code, reason=reason, clean=code != 1006)
                     yield from self._next(close, line.t_us)
                 case Told(type="bus.reconnected"):
                     if line.event.get("cause") == "rollover":
