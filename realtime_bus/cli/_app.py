@@ -411,11 +411,6 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         serve_forever,
     )
 
-    if exact and recording is None:
-        raise typer.BadParameter("--exact is for --recording: which one?")
-    if recording is not None and script is not None:
-        raise typer.BadParameter("--script and --recording exclude each other")
-
     try:
         plan = None if faults is None else FaultPlan.named(faults)
     except FaultPlanError as error:
@@ -424,12 +419,10 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         _show_faults(plan)
     origins = tuple(allow_origin or ())
     options = ServerOptions(api_key=api_key, pace=pace or 4.0, allowed_origins=origins)
-    name = answer.value if script is None else "script"
-    playback = None
-    if recording is not None and exact:
-        playback = Playback(recording, pace=pace or 1.0)
-    elif recording is not None:
-        name = "recording"
+    name = _answerer(answer, script, recording)
+    if exact and recording is None:
+        raise typer.BadParameter("--exact is for --recording: which one?")
+    playback = Playback(recording, pace=pace or 1.0) if recording and exact else None
     run = functools.partial(
         serve_forever,
         host,
@@ -484,9 +477,7 @@ def drive(
     from realtime_bus.connect import target  # noqa: PLC0415  # needed here alone
     from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
 
-    there = target(
-        url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={}
-    )
+    there = target(url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={})
     connect = there.opener(None, open_timeout_s=OPEN_TIMEOUT_S)
     run = functools.partial(drive_server, recording, connect, pace=pace, patience_s=patience)
     try:
@@ -567,6 +558,13 @@ def export(
         typer.echo(conversation(timeline).json(), nl=False)
     elif text or wav is None:
         typer.echo(conversation_text(timeline), nl=False)
+
+
+def _answerer(answer: Answer, script: Path | None, recording: Path | None) -> str:
+    """Return the name of what answers."""
+    if script is not None and recording is not None:
+        raise typer.BadParameter("--script and --recording exclude each other")
+    return "script" if script else "recording" if recording else answer.value
 
 
 def _show_faults(plan: FaultPlan) -> None:

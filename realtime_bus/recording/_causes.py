@@ -261,7 +261,7 @@ def subject_of(said: dict[str, Any] | None) -> str:
 def ids_in(value: Any) -> Iterator[str]:
     """Yield the ids in an event, but for its own."""
     if isinstance(value, list):
-        for element in cast("list[Any]", value):
+        for element in cast("Sequence[Any]", value):
             yield from ids_in(element)
     elif isinstance(value, dict):
         for name, member in cast("dict[str, Any]", value).items():

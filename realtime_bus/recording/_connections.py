@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -161,7 +161,7 @@ class _Reader:
                     told = line.event
                     code = told["code"] if isinstance(told.get("code"), int) else 1006
                     reason = str(told.get("reason", ""))
-                    close = CloseInfo(code=code, reason=reason, clean=code != 1006)  # noqa: PLR2004
+                    close = CloseInfo(code=code, reason=reason, clean=code != 1006)
                     yield from self._next(close, line.t_us)
                 case Told(type="bus.reconnected"):
                     if line.event.get("cause") == "rollover":
@@ -265,7 +265,7 @@ def _audio_format(event: dict[str, Any], direction: str) -> str | None:
 def _fill(event: Any, audio: str) -> None:
     """Put audio where it was left out."""
     if isinstance(event, list):
-        for element in cast("list[Any]", event):
+        for element in cast("Sequence[Any]", event):
             _fill(element, audio)
     elif isinstance(event, dict):
         members = cast("dict[str, Any]", event)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -377,7 +377,7 @@ class Half:
             self.parted = True
             self._note("parted", step.type, step, live=f"{what} has not come")
         elif missing in need.firm:
-            self._postponed[cast("int", missing)].append(step)
+            self._postponed[missing].append(step)
             self._next += 1
         else:
             self._given_up.update(need.soft)
@@ -524,7 +524,7 @@ class _Peer:
                 elif not self._fits(one, other):
                     return False
         elif isinstance(then, list) and isinstance(now, list):
-            pairs = zip(cast("list[Any]", then), cast("list[Any]", now), strict=False)
+            pairs = zip(cast("Sequence[Any]", then), cast("Sequence[Any]", now), strict=False)
             return all(self._fits(one, other) for one, other in pairs)
         return True
 
@@ -556,7 +556,9 @@ class _Peer:
                 else:
                     self._learn(one, other)
         elif isinstance(then, list) and isinstance(now, list):
-            for one, other in zip(cast("list[Any]", then), cast("list[Any]", now), strict=False):
+            for one, other in zip(
+                cast("Sequence[Any]", then), cast("Sequence[Any]", now), strict=False
+            ):
                 self._learn(one, other)
 
     def translated(self, value: Any, name: str = "") -> Any:
@@ -565,7 +567,7 @@ class _Peer:
             members = cast("dict[str, Any]", value)
             return {key: self.translated(member, key) for key, member in members.items()}
         if isinstance(value, list):
-            return [self.translated(element) for element in cast("list[Any]", value)]
+            return [self.translated(element) for element in cast("Sequence[Any]", value)]
         if isinstance(value, str) and (name in ID_KEYS or name == "event_id"):
             return self._ids.get(value, value)
         return value
@@ -598,7 +600,7 @@ def _differing(then: Any, now: Any, path: str = "") -> Iterable[tuple[str, Any, 
                 where = f"{path}.{name}" if path else name
                 yield from _differing(mine.get(name), theirs.get(name), where)
     elif isinstance(then, list) and isinstance(now, list):
-        ones, others = cast("list[Any]", then), cast("list[Any]", now)
+        ones, others = cast("Sequence[Any]", then), cast("Sequence[Any]", now)
         if len(ones) != len(others):
             yield path, f"{len(ones)} elements", f"{len(others)} elements"
         for place, (one, other) in enumerate(zip(ones, others, strict=False)):
@@ -630,4 +632,4 @@ def _later(said: dict[str, Any], later_s: int) -> dict[str, Any]:
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= 120 else f"{text[:119]}…"  # noqa: PLR2004  # a line's length
+    return text if len(text) <= 120 else f"{text[:119]}…"

@@ -23,9 +23,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return virtual_time(request.param)
 
 
-async def driven(
-    lines: list[Line], server: RealtimeServer, **options: Any
-) -> list[PlaybackReport]:
+async def driven(lines: list[Line], server: RealtimeServer, **options: Any) -> list[PlaybackReport]:
     """Drive a server without a socket."""
     async with AsyncExitStack() as stack:
 

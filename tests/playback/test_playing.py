@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -124,7 +124,12 @@ SPEECH = ("s input_audio_buffer.speech_started", {"audio_start_ms": 0, "item_id"
 
 def response(status: str = "in_progress") -> dict[str, Any]:
     """Return the fields of ``response.created`` and ``response.done``."""
-    shown = {"id": "resp_1", "object": "realtime.response", "status": status, "output": []}
+    shown: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "realtime.response",
+        "status": status,
+        "output": [],
+    }
     return {"response": {**shown, "conversation_id": "conv_1"}}
 
 
@@ -198,7 +203,7 @@ AT_ONCE = Reconnect(first_delay_s=0)
 
 
 @asynccontextmanager
-async def reconnecting(server: RealtimeServer, *plugins: Any) -> AsyncIterator[Session]:
+async def reconnecting(server: RealtimeServer, *plugins: Any) -> AsyncGenerator[Session]:
     """Connect a session that outlives its connections."""
     async with anyio.create_task_group() as tasks:
 
@@ -257,6 +262,6 @@ async def test_a_recording_of_two_connections_loses_the_first_again() -> None:
 
 async def drop(server: RealtimeServer, then: list[str]) -> None:
     """Cut the connection once the answer was read."""
-    while "asked" not in then:
+    while "asked" not in then:  # noqa: ASYNC110  # virtual time: it costs nothing
         await anyio.sleep(0.1)
     server.sessions[0].drop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def written(lines: list[Line], path: Path) -> Path:
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[str]:
+def serving(*options: str) -> Generator[str]:
     """Run ``realtime-bus serve`` as a process; give where it listens."""
     command = [sys.executable, "-W", "error", "-m", "realtime_bus", "serve", "--port", "0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
@@ -126,5 +126,3 @@ def test_what_is_wrong_is_told_before_anything_begins(
     path.write_text("no recording\n")
     assert app.run([each.format(path) for each in arguments]) in (1, 2)
     assert told in capsys.readouterr().err
-
-
