@@ -179,16 +179,11 @@ class _Reader:
 
     def _end(self, close: CloseInfo, t_us: int) -> None:
         self._connection.close = close
-        frames, side = self._connection.frames, "client" if close.code in _BY_CLIENT else "server"
-        frames.append(
-            Frame(
-                index=len(frames),
-                t_us=t_us,
-                side=cast("Side", side),
-                heard_ms=self._clock.heard_ms,
-                ends=True,
-            )
-        )
+        frames = self._connection.frames
+        side: Side = "client" if close.code in _BY_CLIENT else "server"
+        heard_ms = self._clock.heard_ms
+        end = Frame(index=len(frames), t_us=t_us, side=side, heard_ms=heard_ms, ends=True)
+        frames.append(end)
 
     def _next(self, close: CloseInfo, t_us: int) -> Iterator[RecordedConnection]:
         self._end(close, t_us)

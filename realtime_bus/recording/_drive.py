@@ -26,8 +26,9 @@ from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 from realtime_bus.transport import Transport
 
 from ._connections import RecordedConnection, read_connections
+from ._deviations import PlaybackReport
 from ._format import Line
-from ._halves import PATIENCE_S, Half, PlaybackReport
+from ._halves import PATIENCE_S, Half
 from ._reading import Recording
 
 _SILENCE_MS: Final = 20

@@ -18,9 +18,9 @@ The rules
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -29,9 +29,9 @@ from realtime_bus.codec import decode
 from realtime_bus.codec._frame import wire_name
 from realtime_bus.errors import CloseInfo, UsageError
 from realtime_bus.events._registry import REALTIME, TRANSLATION
-from realtime_bus.recording import Header, Line, Recording
+from realtime_bus.recording import Header, Line, PlaybackReport, Recording
 from realtime_bus.recording._connections import RecordedConnection, read_connections
-from realtime_bus.recording._halves import PATIENCE_S, Half, PlaybackReport
+from realtime_bus.recording._halves import PATIENCE_S, Half
 
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
@@ -155,7 +155,7 @@ class PlaybackProtocol(SessionProtocol):
         self._ended_with: CloseInfo | None = None
         self._has_next = has_next
         self._restoring = not connection.greeted
-        self._answers = {
+        self._answers: dict[type, Callable[[dict[str, Any]], None]] = {
             ev.SessionUpdate: self._update,
             ev.ConversationItemCreate: self._create_item,
             ev.ConversationItemTruncate: self._truncate_item,
@@ -224,9 +224,10 @@ class PlaybackProtocol(SessionProtocol):
         super()._close(close)
 
     def _note_session(self, frame: bytes) -> None:
-        session = msgspec.json.decode(frame).get("session")
-        if not isinstance(session, dict):
+        told: Any = msgspec.json.decode(frame)
+        if not isinstance(told.get("session"), dict):
             return
+        session: dict[str, Any] = told["session"]
         self.session = session
         self.session_id = str(session.get("id") or self.session_id)
         self.speaks = TRANSLATION if session.get("type") == "translation" else REALTIME
@@ -271,7 +272,8 @@ _RESTORING: Final = (b"session.update", b"conversation.item.create")
 def _merged(settings: Any, changes: Any) -> Any:
     if not isinstance(settings, dict) or not isinstance(changes, dict):
         return changes
-    return {**settings, **{name: _merged(settings.get(name), changes[name]) for name in changes}}
+    before, after = cast("dict[str, Any]", settings), cast("dict[str, Any]", changes)
+    return {**before, **{name: _merged(before.get(name), after[name]) for name in after}}
 
 
 def _started_at(lines: Iterable[Line]) -> float | None:

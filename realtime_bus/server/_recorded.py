@@ -204,7 +204,8 @@ class _Reader:
 
     def _begin(self, frame: Frame, said: dict[str, Any], asked: dict[str, Any] | None) -> None:
         response_id = at(said, "response", "id")
-        metadata = at(asked, "response", "metadata") or at(said, "response", "metadata") or {}
+        marks = at(asked, "response", "metadata") or at(said, "response", "metadata")
+        metadata = cast("dict[str, str]", marks) if isinstance(marks, dict) else {}
         aside = at(asked, "response", "conversation") == "none"
         kind = at(said, "response", "audio", "output", "format", "type")
         answer = _Answer(
