@@ -22,7 +22,6 @@ import typer
 
 import realtime_bus
 from realtime_bus import InvalidURL, RealtimeBusError, UsageError
-from realtime_bus.transport._transport import OPEN_TIMEOUT_S
 
 from ._arguments import (
     folder,
@@ -53,6 +52,7 @@ _ApiKeyFrom = Annotated[
 ]
 _Backend = Annotated[str, typer.Option(help="asyncio or trio.", callback=known_backend)]
 
+_OPEN_TIMEOUT_S = 10.0
 _PLAIN = dict(zip("✓✗✂●○…→·█░─", "+x|*-.>-#.-", strict=True))
 
 
@@ -478,7 +478,7 @@ def drive(
     from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
 
     there = target(url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={})
-    connect = there.opener(None, open_timeout_s=OPEN_TIMEOUT_S)
+    connect = there.opener(None, open_timeout_s=_OPEN_TIMEOUT_S)
     run = functools.partial(drive_server, recording, connect, pace=pace, patience_s=patience)
     try:
         reports = run_until_signalled(run, backend=backend)

@@ -34,6 +34,7 @@ TALK = tape(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it knows no trio
 async def test_openai_python_lives_through_a_recording() -> None:
@@ -100,6 +101,7 @@ def serving(*options: str) -> Generator[str]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_the_commands_play_both_halves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``serve --exact`` answers ``drive``: both report that nothing differs."""
     path = str(written(TALK, tmp_path / "talk.jsonl"))
