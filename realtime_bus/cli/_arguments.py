@@ -83,6 +83,19 @@ def positive(value: float | None) -> float | None:
     return value
 
 
+def speed_or_max(text: str | None) -> str | None:
+    """Take a number above 0, or ``max``."""
+    if text is None or text == "max":
+        return text
+    try:
+        speed = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor max") from None
+    if not 0 < speed < float("inf"):
+        raise typer.BadParameter(f"{text} is no speed")
+    return text
+
+
 def needs_terminal(view: str) -> str:
     """Take a view; the live one where there is a terminal to draw on."""
     if view == "live" and not sys.stdout.isatty():

@@ -24,7 +24,7 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
 from typing import Any, cast
 
@@ -300,8 +300,13 @@ class EagerMailbox(Mailbox):
         self._begun: tuple[Any, asyncio.Task[Any], float] | None = None  # the worker takes it
 
     def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
-        """Enter a context manager for good in the context of the handler's tasks."""
-        self._context.run(manager().__enter__)
+        """Let the handler's tasks find what a context manager sets."""
+
+        def inside() -> Context:
+            with manager():
+                return copy_context()
+
+        self._context = self._context.run(inside)
 
     @property
     def pending(self) -> int:

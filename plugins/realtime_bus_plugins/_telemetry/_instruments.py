@@ -139,7 +139,7 @@ class Instruments:
         with self._lock:
             if name in self._told or not self._told:  # a new collection
                 self._told.clear()
-                now = _Figures(int)
+                now = _Figures(int, {("realtime_bus.sessions", ()): 0})
                 for measured in list(self._measured):
                     self._look_at(measured, now)
                 self._now = now

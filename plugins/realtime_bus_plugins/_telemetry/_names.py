@@ -117,8 +117,9 @@ RESPONSE = SpanShape(
 )
 TOOL = SpanShape(
     "execute_tool {gen_ai.tool.name}",
-    "turn",
-    "from the complete call until its output is sent; an MCP call, while the server runs it",
+    "turn; session, if it is out of band",
+    "from the complete call until its output is sent, or it has run out of band; "
+    "an MCP call, while the server runs it",
     (
         "gen_ai.operation.name",
         "gen_ai.provider.name",

@@ -8,7 +8,8 @@ not even decoded for this.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from opentelemetry.trace import Tracer
@@ -31,7 +32,7 @@ from realtime_bus_plugins._turns import TurnCompleted
 from . import _content as content
 from ._instruments import Instruments, Measured
 from ._names import OTHER
-from ._spans import SessionSpans, Within
+from ._spans import SessionSpans, within
 
 _PROVIDERS = {
     "openai.com": "openai",
@@ -46,6 +47,8 @@ _OUTCOMES = {"failed": "failed", "timed_out": "timeout", "invalid": "invalid_arg
 """What of a tool's outcomes is an error, and what it is called."""
 
 _TOKEN_KINDS = tuple(n for n in TokenCounts.__struct_fields__ if n != "audio_seconds")
+_Chunk: TypeAlias = ev.ResponseOutputAudioDelta | ev.ResponseOutputTextDelta
+_CHUNKS = (ev.ResponseOutputAudioDelta, ev.ResponseOutputTextDelta)
 _MOST_CODES = 64  # a server may make them up, and each is a time series
 _MOST_SAID = 64  # what persons said, until its turn is over
 
@@ -112,11 +115,12 @@ class SessionTelemetry:
         session.intercept(ev.Closed, self._receive)  # before the turns are told
         self._watch.subscribe()
         session.intercept(tuple(self._RECEIVED), self._receive, narrowed=True)
+        session.intercept(_CHUNKS, self._chunk, narrowed=True)
         session.intercept_outgoing(ev.ConversationItemCreate, self._created_item)
         session.on(ev.ResponseCreated, narrowed=True)(self._response_created)
         session.on_close(self._end)
         if self.spans.span.is_recording():
-            session.run_within(lambda: Within(self.spans.context))
+            session.run_within(partial(within, self.spans.context))
         if self._instruments is not None:
             self._measured = self._instruments.measure(session)
 
@@ -316,10 +320,9 @@ class SessionTelemetry:
     def _response_created(self, event: ev.ResponseCreated) -> None:
         response: object = event.response
         if isinstance(response, ev.Response) and response.id:
-            self._open_response(response, response.id)
+            self._open_response(response, response.id, self._watch.now_s())
 
-    def _open_response(self, response: ev.Response, response_id: str) -> None:
-        since_s = self._watch.now_s()
+    def _open_response(self, response: ev.Response, response_id: str, since_s: float) -> None:
         conversation_id = response.conversation_id
         named = {
             "gen_ai.conversation.id": conversation_id if isinstance(conversation_id, str) else None
@@ -353,7 +356,7 @@ class SessionTelemetry:
             attributes,
         )
 
-    def _chunk(self, event: ev.ResponseOutputAudioDelta | ev.ResponseOutputTextDelta) -> None:
+    def _chunk(self, event: _Chunk, _session: Session) -> _Chunk:
         response = self.spans.responses.get(event.response_id)
         if response is not None and response.first_chunk_s is None:
             response.first_chunk_s = self._watch.now_s()
@@ -361,6 +364,7 @@ class SessionTelemetry:
             response.span.set_attribute("gen_ai.response.time_to_first_chunk", took_s)
             name = "gen_ai.client.operation.time_to_first_chunk"
             self._record(name, took_s, self._of_operation("chat"))
+        return event
 
     def _of_operation(self, operation: str) -> dict[str, Any]:
         return {"gen_ai.operation.name": operation, **self._of_model}
@@ -369,8 +373,9 @@ class SessionTelemetry:
         response: object = event.response
         if not isinstance(response, ev.Response) or not response.id:
             return
+        at_s = self._watch.now_s()
         if response.id not in self.spans.responses:  # it was killed at once
-            self._open_response(response, response.id)
+            self._open_response(response, response.id, at_s)
         counts = count_response(response.usage)
         usage = response.usage if isinstance(response.usage, ev.Usage) else ev.Usage()
         cost = self._spend(self._session.settings.model, counts)
@@ -392,7 +397,6 @@ class SessionTelemetry:
         if response.status == "failed":
             error: Any = getattr(response.status_details, "error", None)
             error_type = getattr(error, "code", None) or getattr(error, "type", None) or OTHER
-        at_s = self._watch.now_s()
         found = self.spans.end_response(response.id, at_s, shown, error_type=error_type)
         of_response = self._of_operation("chat")
         if found is not None:
@@ -474,6 +478,8 @@ class SessionTelemetry:
             shown = content.failure(event.error, texts=self._options.texts)
             call.span.add_event("exception", shown)
             call.error_type = shown["exception.type"]
+        if not call.in_turn:  # nobody need be told of its output
+            self._close_call(event.call_id, event.outcome, None)
 
     def _created_item(self, event: ev.ConversationItemCreate, _session: Session) -> ev.ClientEvent:
         item: object = event.item
@@ -509,8 +515,6 @@ class SessionTelemetry:
         ev.Reconnected: _reconnected,
         ev.ReconnectFailed: _reconnect_failed,
         ev.ResponseDone: _response_done,
-        ev.ResponseOutputAudioDelta: _chunk,
-        ev.ResponseOutputTextDelta: _chunk,
         ev.ResponseOutputItemDone: _item_done,
         ev.ResponseMcpCallInProgress: _mcp_began,
         ev.ConversationItemInputAudioTranscriptionCompleted: _transcribed,

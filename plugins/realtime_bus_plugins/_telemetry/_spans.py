@@ -16,8 +16,10 @@ Bounds: 64 responses and 256 calls that are open; the oldest is ended for a new 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
 from typing import Any
 
@@ -51,20 +53,22 @@ class OpenCall:
         span: Its span.
         since_s: When it was complete.
         name: Which tool.
+        in_turn: Whether the model waits for its output.
         error_type: What went wrong, if it did.
         token: How to leave its context again, while the tool runs.
     """
 
-    def __init__(self, span: Span, since_s: float, name: str) -> None:
+    def __init__(self, span: Span, since_s: float, name: str, *, in_turn: bool) -> None:
         self.span: Span = span
         self.since_s: float = since_s
         self.name: str = name
+        self.in_turn: bool = in_turn
         self.error_type: str | None = None
         self.token: Token[Context] | None = None
 
 
-class Within:
-    """Makes a span the current one while it is entered; it may be entered once."""
+class _Within:
+    """Makes a context the current one while it is entered."""
 
     __slots__ = ("_context", "_token")
 
@@ -75,7 +79,25 @@ class Within:
         self._token = contexts.attach(self._context)
 
     def __exit__(self, *_error: object) -> None:
-        contexts.detach(self._token)
+        # asyncio calls a socket's reader in a context of its own, the same for each frame: once
+        # set, it stays; so all but its first frame cost no more than to see that
+        if not _in_callback():
+            contexts.detach(self._token)
+
+
+_THERE_ALREADY = nullcontext()
+
+
+def within(context: Context) -> AbstractContextManager[object]:
+    """Return what makes a context the current one, if it is not."""
+    return _THERE_ALREADY if contexts.get_current() is context else _Within(context)
+
+
+def _in_callback() -> bool:
+    try:
+        return asyncio.current_task() is None
+    except RuntimeError:  # it is another event loop's task
+        return False
 
 
 class SessionSpans:
@@ -162,7 +184,7 @@ class SessionSpans:
             attributes=attributes,
             start_time=self._ns(since_s),
         )
-        self.calls[call_id] = OpenCall(span, since_s, tool)
+        self.calls[call_id] = OpenCall(span, since_s, tool, in_turn=turn is not None)
 
     def _context_of(self, turn: str | None) -> Context:
         span = self._turns.get(turn or "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import anyio
@@ -23,6 +24,7 @@ from realtime_bus.audio import AudioSink, PlayedItem
 from realtime_bus.server import RealtimeServer, ScriptResponder, ScriptTurn, Voice
 from realtime_bus_plugins.devices import Speaker
 from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import Track, WavSink
 
 from ._conversation import (
@@ -51,7 +53,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         short: Say less.
-        wav: Where to write both sides as heard.
+        wav: Where to write both sides as heard; the page to look at is written beside it.
         speaker: Whether to play it on the sound device, too.
         view: How to show it.
         url: A real provider, or None for the local server.
@@ -82,14 +84,20 @@ async def run_demo(options: DemoOptions) -> bool:
         ConnectError: There was no conversation: nobody answers at `DemoOptions.url`.
         NoSoundDevice: There is nothing to play it on.
     """
+    with TemporaryDirectory(prefix="realtime-bus-demo-", ignore_cleanup_errors=True) as folder:
+        return await _run(options, Path(folder))
+
+
+async def _run(options: DemoOptions, folder: Path) -> bool:
     console = Terminal()
     lines = SHORT if options.short else FULL
     speech = await anyio.to_thread.run_sync(_synthesize, lines)
     heard = WavSink()
     room = _Room(heard) if options.speaker else None
     sink = room or heard
-    bus = Bus(plugins=[sink, Interruption(sink)], log_errors=False)
-    told = Summary(Record(bus), wav=options.wav)
+    plugins = [sink, Interruption(sink), Recorder(folder, sink=sink)]
+    bus = Bus(plugins=plugins, log_errors=False)
+    told = Summary(Record(bus), wav=options.wav, recorded=folder)
     try:
         async with _connected(options, lines, bus) as session:
             person = Person(session, aloud=room.person if room else None)

@@ -9,6 +9,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from realtime_bus import RealtimeBusError
+from realtime_bus.inspector import inspection_page
+from realtime_bus.recording import Recording
 from realtime_bus_plugins.sinks import Track, write_stereo_wav
 
 from ._judge import Check, Figures, figures, judge
@@ -22,7 +25,8 @@ class Summary:
 
     Args:
         record: What has happened.
-        wav: Where to write both sides.
+        wav: Where to write both sides; beside it, the page of `realtime-bus inspect`.
+        recorded: Where the recording is.
 
     Attributes:
         begun: Whether there was a conversation.
@@ -32,9 +36,10 @@ class Summary:
         notes: What else went wrong, and is no fault of the conversation.
     """
 
-    def __init__(self, record: Record, *, wav: Path) -> None:
+    def __init__(self, record: Record, *, wav: Path, recorded: Path | None = None) -> None:
         self.record = record
         self._wav = wav
+        self._recorded = recorded
         self.begun = False
         self.person = self.assistant = Track(pcm=b"")
         self.broken_off: str | None = "somebody ended it"
@@ -45,11 +50,11 @@ class Summary:
 
         What stdout does not take goes to stderr.
         """
-        written = self._write_wav()
+        written, page = self._write_wav(), self._write_page()
         checks = judge(self.record)
         for place in (console, Terminal(stderr=True)):
             try:
-                self._print(place, checks, written=written)
+                self._print(place, checks, written=written, page=page)
                 break
             except (OSError, ValueError) as error:
                 self.notes.append(f"The summary could not be printed: {error}")
@@ -64,13 +69,30 @@ class Summary:
             return False
         return True
 
-    def _print(self, console: Console, checks: list[Check], *, written: bool) -> None:
+    def _write_page(self) -> Path | None:
+        found = sorted(self._recorded.glob("*.jsonl")) if self._recorded else []
+        if not found:
+            return None
+        path = self._wav.with_suffix(".html")
+        try:
+            path.write_bytes(inspection_page(Recording(found[0])))
+        except (OSError, RealtimeBusError) as error:
+            self.notes.append(f"{path} was not written: {getattr(error, 'strerror', error)}")
+            return None
+        return path
+
+    def _print(
+        self, console: Console, checks: list[Check], *, written: bool, page: Path | None
+    ) -> None:
         console.print(_conversation(self.record))
         console.print(_figures(figures(self.record), self.record))
         console.print(_verdict(checks))
         if written:
             where = Text("Both sides as heard (left person, right assistant): ")
             console.print(where.append(str(self._wav), "bold"), soft_wrap=True)
+        if page is not None:
+            where = Text("What happened, on a time line, for your browser: ")
+            console.print(where.append(str(page), "bold"), soft_wrap=True)
         broken_off = [f"The conversation broke off: {self.broken_off}"] if self.broken_off else []
         for trouble in (*self.notes, *broken_off):
             console.print(Text(trouble, "bold red"), soft_wrap=True)

@@ -416,6 +416,24 @@ async def test_tools_of_the_server_and_by_hand(sdk: Told) -> None:
     assert (sdk.span("execute_tool find").attributes or {})["gen_ai.tool.type"] == "extension"
 
 
+async def test_a_tool_out_of_band(sdk: Told) -> None:
+    """Its call is over when it has run: nobody is told of its output."""
+    tools = Tools()
+
+    @tools.tool
+    async def look() -> str:
+        """Look."""
+        return current()
+
+    call = ev.FunctionCallItem(id="f", name="look", arguments="{}", call_id="call_1")
+    async with session_on(sdk.telemetry(), tools) as (session, wire):
+        wire.feed(ev.ResponseOutputItemDone(response_id="x", output_index=0, item=call))
+        assert (await tools.call(call, session)).output == "execute_tool look"
+        span = sdk.span("execute_tool look")
+    assert sdk.parent(span) == "realtime_bus.session"
+    assert (span.attributes or {})["realtime_bus.tool.outcome"] == "succeeded"
+
+
 async def test_texts_are_shown_on_request_only(sdk: Told) -> None:
     """Transcripts, instructions, arguments, results and complaints; keys are blotted out."""
     server = RealtimeServer(Clerk())
