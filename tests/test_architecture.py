@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "session": {*_BASE, "history", "routing", "transport"},
     "connect": {*_BASE, "session", "transport"},
     "bus": {*_BASE, "connect", "routing", "session", "transport"},
-    "recording": {*_BASE, "_virtual_time", "audio", "bus", "history", "transport"},
+    "recording": {*_BASE, "_virtual_time", "audio", "bus", "connect", "history", "transport"},
     "inspector": {"audio", "errors", "events", "recording"},
     "mypy": {"errors", "routing"},
     "server": {*_BASE, "audio", "recording", "transport"},

@@ -54,7 +54,6 @@ _ApiKeyFrom = Annotated[
 ]
 _Backend = Annotated[str, typer.Option(help="asyncio or trio.", callback=known_backend)]
 
-_OPEN_TIMEOUT_S = 10.0
 _PLAIN = dict(zip("✓✗✂●○…→·█░─", "+x|*-.>-#.-", strict=True))
 
 
@@ -564,12 +563,12 @@ def drive(
 
     The exit code is 0 if they do not.
     """
-    from realtime_bus.connect import target  # noqa: PLC0415  # needed here alone
     from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
 
-    there = target(url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={})
-    connect = there.opener(None, open_timeout_s=_OPEN_TIMEOUT_S)
-    run = functools.partial(drive_server, recording, connect, pace=pace, patience_s=patience)
+    key = _key(api_key, api_key_from)
+    run = functools.partial(
+        drive_server, recording, url, api_key=key, pace=pace, patience_s=patience
+    )
     try:
         reports = run_until_signalled(run, backend=backend)
     except Ended as ended:

@@ -19,7 +19,7 @@ import math
 import os
 import sys
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, Literal

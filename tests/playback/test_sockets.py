@@ -16,7 +16,6 @@ import pytest
 from realtime_bus.cli import _app as app
 from realtime_bus.recording import Line, drive
 from realtime_bus.server import Playback, RealtimeServer
-from realtime_bus.transport import Transport, dial
 
 from ._tape import tape
 from .test_answering import asked, said
@@ -70,12 +69,8 @@ async def test_a_server_is_driven_over_a_socket() -> None:
     """The client's half of a recording against the server's, with a wire between them."""
     playback = Playback(TALK, pace=float("inf"))
     async with RealtimeServer(playback=playback).serve() as bound:
-
-        async def connect() -> Transport:
-            return await dial(bound.url_for("any"))
-
         with anyio.fail_after(20):
-            (report,) = await drive(TALK, connect, pace=float("inf"))
+            (report,) = await drive(TALK, bound.url_for("any"), pace=float("inf"))
     assert str(report) == "connection 0: 4 of 4 frames"
     assert str(playback.reports[0]) == "connection 0: 7 of 7 frames"
 
