@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast
 
@@ -29,6 +29,7 @@ APPENDS: Final = frozenset({"input_audio_buffer.append", "session.input_audio_bu
 """What brings the microphone's audio."""
 
 _BY_CLIENT: Final = (1000, 1005)  # a server that closes has a reason
+_MAX_LEVELS: Final = 100
 _PAYLOAD: Final = ("delta", "audio")
 _SILENCE: Final = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}
 _DIRECTIONS: Final[tuple[tuple[Side, str], ...]] = (("client", "input"), ("server", "output"))
@@ -230,21 +231,29 @@ class _Reader:
 
 
 def _data(line: Received | Sent) -> bytes:
-    if line.broken is None:
-        return bytes(line.frame)
     try:
-        return b64decode(line.broken)
-    except ValueError:
-        return line.broken.encode()
+        return line.data
+    except ValueError:  # it was to be base64
+        return b""
 
 
 def event_of(raw: bytes) -> dict[str, Any] | None:
-    """Return a frame as data; None if it is no JSON object."""
+    """Return a frame as data; None if it is no JSON object, or is nested too deep for one."""
     try:
         event = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return cast("dict[str, Any]", event) if isinstance(event, dict) else None
+    return cast("dict[str, Any]", event) if isinstance(event, dict) and _is_flat(event) else None
+
+
+def _is_flat(value: Any, levels: int = _MAX_LEVELS) -> bool:
+    if isinstance(value, dict):
+        inside: Iterable[Any] = cast("dict[str, Any]", value).values()
+    elif isinstance(value, list):
+        inside = cast("Sequence[Any]", value)
+    else:
+        return True
+    return levels > 0 and all(_is_flat(each, levels - 1) for each in inside)
 
 
 def _audio_format(event: dict[str, Any], direction: str) -> str | None:
