@@ -106,7 +106,7 @@ class AudioClock:
 
     def see(self, event: dict[str, Any]) -> float:
         """Take an event of either side; return how many milliseconds of audio it brings."""
-        kind = event.get("type")
+        kind = type_of(event)
         if kind in APPENDS:
             audio = event.get("audio")
             size = len(audio) * 3 // 4 - audio[-2:].count("=") if isinstance(audio, str) else 0
@@ -196,7 +196,7 @@ class _Reader:
         side: Side = "client" if isinstance(line, Sent) else "server"
         raw = _data(line)
         event = event_of(raw)
-        if side == "server" and event is not None and event.get("type") == "session.created":
+        if side == "server" and event is not None and type_of(event) == "session.created":
             if self._greetings:
                 yield from self._next(CloseInfo(code=1006, reason="", clean=False), line.t_us)
             self._greetings += 1
@@ -206,8 +206,7 @@ class _Reader:
         if side == self._plays:
             frame.raw = raw
         if event is not None:
-            kind = event.get("type")
-            frame.type = kind if isinstance(kind, str) else ""
+            frame.type = type_of(event)
             frame.audio_ms = self._clock.see(event)
             self._note_silence(event)
             if line.audio_bytes:
@@ -221,7 +220,7 @@ class _Reader:
 
     def _greets(self, line: Received | Sent) -> bool:
         event = event_of(_data(line)) if isinstance(line, Received) else None
-        return event is not None and event.get("type") == "session.created"
+        return event is not None and type_of(event) == "session.created"
 
     def _note_silence(self, event: dict[str, Any]) -> None:
         for side, direction in _DIRECTIONS:
@@ -244,6 +243,12 @@ def event_of(raw: bytes) -> dict[str, Any] | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return cast("dict[str, Any]", event) if isinstance(event, dict) and _is_flat(event) else None
+
+
+def type_of(event: dict[str, Any]) -> str:
+    """Return an event's type; empty if it has none."""
+    kind = event.get("type")
+    return kind if isinstance(kind, str) else ""
 
 
 def _is_flat(value: Any, levels: int = _MAX_LEVELS) -> bool:

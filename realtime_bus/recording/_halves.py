@@ -23,14 +23,15 @@ from __future__ import annotations
 import math
 from base64 import b64encode
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from realtime_bus.errors import CloseInfo
 
-from ._causes import NOTHING, OF_NO_CONSEQUENCE, Needs, at, needs_of_client, needs_of_server
-from ._connections import APPENDS, AudioClock, Frame, RecordedConnection, Side, event_of
+from ._causes import NOTHING, OF_NO_CONSEQUENCE, Needs, at, needs_of
+from ._connections import APPENDS, AudioClock, Frame, RecordedConnection, Side, event_of, type_of
 from ._deviations import Deviation, PlaybackReport
 from ._peer import Peer, repeating
 
@@ -49,6 +50,7 @@ class Half:
         patience_s: How long to wait for what the peer does not do.
         microphone: Whether the server's half waits for the microphone.
         later_s: What is added to times of the day.
+        needs: What its frames wait for, if somebody knows it already.
 
     Attributes:
         deviations: What was otherwise, the first `MAX_DEVIATIONS`.
@@ -68,6 +70,7 @@ class Half:
         patience_s: float = PATIENCE_S,
         microphone: bool = True,
         later_s: int = 0,
+        needs: Mapping[int, Needs] | None = None,
     ) -> None:
         self.deviations: list[Deviation] = []
         self.parted: bool = False
@@ -76,7 +79,7 @@ class Half:
         self.played: int = 0
         self._frames = frames = connection.frames
         self._steps = [frame for frame in frames if frame.side == plays]
-        self._needs = needs_of_server(frames) if plays == "server" else needs_of_client(frames)
+        self._needs: Mapping[int, Needs] = needs if needs is not None else needs_of(frames, plays)
         self._plays: Side = plays
         self._pace = pace
         self._patience_s = patience_s
@@ -111,13 +114,13 @@ class Half:
             self._note("unexpected", "", live="it is no event")
             return False
         self._clock.see(event)
-        kind = event.get("type")
+        kind = type_of(event)
         if kind in APPENDS:
             return True
         outcome = self._peer.match(event, self._now_s, exactly=restoring)
         if outcome is None:
             if not restoring and kind not in OF_NO_CONSEQUENCE:
-                self._note("unexpected", str(kind), live=at(event, "error", "message") or "")
+                self._note("unexpected", kind, live=at(event, "error", "message") or "")
             return False
         self.matched_s = self._now_s
         recorded, is_first = outcome

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from ._causes import ID_KEYS, OF_NO_CONSEQUENCE, at, ids_in, stream_of, subject_of
-from ._connections import APPENDS, Frame, Side
+from ._connections import APPENDS, Frame, Side, type_of
 
 
 class Peer:
@@ -68,7 +68,7 @@ class Peer:
         self, event: dict[str, Any], now_s: float, *, exactly: bool
     ) -> tuple[Frame, bool] | None:
         """Return the counterpart, and whether it was found just now; None if there is none."""
-        kind = str(event.get("type"))
+        kind = type_of(event)
         if kind.endswith(".delta"):
             stream = stream_of(event)
             if stream in self._streams:

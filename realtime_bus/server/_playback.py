@@ -18,6 +18,7 @@ The rules
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final, cast
@@ -30,6 +31,7 @@ from realtime_bus.codec._frame import wire_name
 from realtime_bus.errors import CloseInfo, UsageError
 from realtime_bus.events._registry import REALTIME, TRANSLATION
 from realtime_bus.recording import Header, Line, PlaybackReport, Recording
+from realtime_bus.recording._causes import needs_of
 from realtime_bus.recording._connections import RecordedConnection, read_connections
 from realtime_bus.recording._halves import PATIENCE_S, Half
 
@@ -41,6 +43,7 @@ PARTED: Final = 4000
 """The close code of a session that goes another way than the recorded one."""
 
 _BYTES_AT_ONCE: Final = 64 * 1024
+_MAX_REPORTS: Final = 100
 _GREETINGS: Final = (b"session.created", b"session.updated")
 
 
@@ -75,16 +78,17 @@ class Playback:
             recording = Recording(recording)
         lines = list(recording) if not isinstance(recording, Recording) else recording
         self._connections = read_connections(lines, "server")
+        self._needs = [needs_of(each.frames, "server") for each in self._connections]
         self._started_at = _started_at(lines)
         self._pace, self._patience_s, self._microphone = pace, patience_s, microphone
-        self._sessions: list[PlaybackProtocol] = []
+        self._sessions: deque[PlaybackProtocol] = deque(maxlen=_MAX_REPORTS)
         self._session: dict[str, Any] = {}
         if not any(frame.side == "server" for frame in self._connections[0].frames):
             raise UsageError("there is nothing from a server in this recording: nothing to play")
 
     @property
     def reports(self) -> tuple[PlaybackReport, ...]:
-        """What became of each connection until now, the oldest first."""
+        """What became of the last 100 connections until now, the oldest first."""
         return tuple(session.report() for session in self._sessions)
 
     def begin(self, options: ServerOptions, *, now_s: float, epoch_s: float) -> PlaybackProtocol:
@@ -101,6 +105,7 @@ class Playback:
             patience_s=self._patience_s,
             microphone=self._microphone,
             later_s=later_s,
+            needs=self._needs[number],
         )
         session = PlaybackProtocol(
             options,

@@ -29,7 +29,7 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.errors import UsageError
 from realtime_bus.recording import Line, Recording
-from realtime_bus.recording._causes import at, needs_of_server
+from realtime_bus.recording._causes import at, needs_of
 from realtime_bus.recording._connections import Frame, read_connections
 
 from ._audio import to_pcm24
@@ -188,7 +188,7 @@ class _Reader:
 
     def read(self, frames: list[Frame]) -> None:
         """Take a connection's frames."""
-        needs = needs_of_server(frames)
+        needs = needs_of(frames, "server")
         for frame in frames:
             if frame.said is None:
                 continue
