@@ -74,7 +74,7 @@ def drive(
         raise UsageError(f"patience_s must be above 0, not {patience_s}")
     lines = Recording(recording) if isinstance(recording, str | os.PathLike) else recording
     connections = read_connections(lines, "client")
-    if not any(frame.side == "client" for each in connections for frame in each.frames):
+    if not any(f.side == "client" and not f.ends for each in connections for f in each.frames):
         raise UsageError("there is nothing from a client in this recording: nothing to send")
     if isinstance(to, str):
         there = target(to, call_id=None, intent=None, api_key=api_key, headers=headers or {})

@@ -83,7 +83,7 @@ class Playback:
         self._pace, self._patience_s, self._microphone = pace, patience_s, microphone
         self._sessions: deque[PlaybackProtocol] = deque(maxlen=_MAX_REPORTS)
         self._session: dict[str, Any] = {}
-        if not any(frame.side == "server" for frame in self._connections[0].frames):
+        if not any(f.side == "server" and not f.ends for f in self._connections[0].frames):
             raise UsageError("there is nothing from a server in this recording: nothing to play")
 
     @property
