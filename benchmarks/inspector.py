@@ -32,6 +32,11 @@ from realtime_bus.recording import Ended, Flushed, Header, Line, Played, Receive
 _CHUNK_MS = 20
 _RATE_HZ = 24_000
 _TURN_S = 10
+_SESSION = {
+    "type": "realtime",
+    "model": "gpt-realtime",
+    "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 500}}},
+}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _OPENED = "opened and drawn in, ms"
@@ -58,7 +63,7 @@ def conversation(minutes: float) -> Iterator[Line]:
     """Yield the lines of a conversation: a question, an answer, an interruption, over and over."""
     spoken = _sound(2.0)
     yield Header(t_us=0, recording_id="synthetic", started_at="2026-01-01T12:00:00+00:00")
-    yield _frame(Received, 900, type="session.created", session={"model": "gpt-realtime"})
+    yield _frame(Received, 900, type="session.created", session=_SESSION)
     for tick in range(round(minutes * 60_000 / _CHUNK_MS)):
         t_us = 1000 * _CHUNK_MS * (tick + 1)
         turn, at_ms = divmod(tick * _CHUNK_MS, 1000 * _TURN_S)
@@ -74,7 +79,7 @@ def conversation(minutes: float) -> Iterator[Line]:
             cut = PlayedItem(item_id=f"item_{turn - 1}", played_ms=7300, written_ms=9000)
             told = msgspec.to_builtins(cut) | {"received_ms": 9000, "discarded_ms": 1700}
             yield Flushed(t_us=t_us + 80, items=[cut])
-            fields = {"items": [told], "latency_s": 0.00008}
+            fields = {"items": [told], "latency_s": 0.00008, "audio_start_ms": 0}
             yield Told(t_us=t_us + 90, type="bus.playback_interrupted", event=fields)
         if at_ms == 2500:
             speech = {"item_id": person, "audio_end_ms": turn * _TURN_S * 1000 + at_ms}

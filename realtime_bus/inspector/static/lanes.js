@@ -61,6 +61,12 @@ class Lanes {
     this.marks = [];
     this.kept = data.tracks.generated.filter(({ kind }) => kind === "heard");
     this.lost = lostPieces(this.kept);
+    this.waits = data.turns.flatMap(({ quiet_us, asked_us, first_us, heard_us }, turn) => {
+      const times = [quiet_us, asked_us, first_us, heard_us].filter((t) => t != null);
+      if ((heard_us ?? first_us) == null) return [];
+      const value = spanText(times.at(-1) - times[0]);
+      return [{ times, value, words: heard_us == null ? " to the first answer" : " until heard", turn }];
+    });
     $("stage").style.height = `${LANES_HEIGHT}px`;
     $("labels").style.height = `${LANES_HEIGHT}px`;
     for (const lane of LANES.filter((each) => each.label)) $("labels").append(labelOf(lane));
@@ -173,14 +179,16 @@ class Lanes {
   drawCuts(context) {
     const top = laneOf.person.top + laneOf.person.height;
     const bottom = laneOf.heard.top + laneOf.heard.height;
-    for (const cut of data.cuts) {
-      const x = Math.round(view.x(cut.silent_us)) + 0.5;
-      if (x < -10 || x > view.width + 10) continue;
+    const seen = data.cuts.map(({ silent_us }) => Math.round(view.x(silent_us)) + 0.5).filter((x) => x > -10 && x < view.width + 10);
+    const dense = seen.length > view.width / 40;
+    for (const x of seen) {
       context.strokeStyle = context.fillStyle = colours.accent;
-      context.lineWidth = 1.5;
+      context.globalAlpha = dense ? 0.5 : 1;
+      context.lineWidth = dense ? 1 : 1.5;
       context.beginPath();
       line(context, x, top, x, bottom);
       context.stroke();
+      if (dense) continue;
       context.beginPath();
       context.moveTo(x - 5, top);
       context.lineTo(x + 5, top);
@@ -190,32 +198,33 @@ class Lanes {
       context.arc(x, bottom - laneOf.heard.height / 2, 3.5, 0, 7);
       context.fill();
     }
+    context.globalAlpha = 1;
   }
 
   /** Draw the latencies as dimensions are drawn: a line between two ends, with its length. */
   drawLatencies(context) {
     const lane = laneOf.latency;
     const rows = [lane.top + 16, lane.top + 35];
-    const free = [-1e9, -1e9];
     context.lineWidth = 1.25;
-    data.turns.forEach((turn, number) => {
-      const answer = turn.heard_us ?? turn.first_us;
-      if (answer == null) return;
-      const parts = [turn.quiet_us, turn.asked_us, turn.first_us, turn.heard_us].filter((t) => t != null);
-      const words = turn.heard_us == null ? " to the first answer" : " until heard";
-      free[0] = this.drawDimension(context, rows[0], parts, spanText(answer - parts[0]), words, colours["ink-2"], free[0], { turn: number });
+    const waits = this.waits;
+    waits.forEach(({ times, value, words, turn }, n) => {
+      const end = n + 1 < waits.length ? view.x(waits[n + 1].times[0]) : view.width + 8;
+      this.drawDimension(context, rows[0], times, { value, words, colour: colours["ink-2"], end, about: { turn } });
     });
-    for (const cut of data.cuts) {
-      if (cut.latency_us == null) continue;
-      const parts = [cut.from_us ?? cut.silent_us, cut.silent_us];
-      free[1] = this.drawDimension(context, rows[1], parts, spanText(cut.latency_us), " to silence", colours["accent-text"], free[1], { cut, event: cut.event });
-    }
+    const cuts = data.cuts.filter(({ latency_us }) => latency_us != null);
+    cuts.forEach((cut, n) => {
+      const end = n + 1 < cuts.length ? view.x(cuts[n + 1].silent_us) : view.width + 8;
+      const times = [cut.from_us ?? cut.silent_us, cut.silent_us];
+      const about = { cut, event: cut.event };
+      this.drawDimension(context, rows[1], times, { value: spanText(cut.latency_us), words: " to silence", colour: colours["accent-text"], end, about });
+    });
   }
 
-  drawDimension(context, y, times, value, words, colour, free, about) {
+  /** Draw a length; its words only where there is room before the next one begins. */
+  drawDimension(context, y, times, { value, words, colour, end, about }) {
     const places = times.map((t) => view.x(t));
     const [left, right] = [places[0], places.at(-1)];
-    if (right < -200 || left > view.width + 20) return free;
+    if (right < -200 || left > view.width + 20) return;
     context.strokeStyle = context.fillStyle = colour;
     context.beginPath();
     line(context, left, y, right, y);
@@ -225,14 +234,16 @@ class Lanes {
     context.font = `600 12px ${colours.sans}`;
     const valueWidth = context.measureText(value).width;
     context.font = `12px ${colours.sans}`;
-    const whole = valueWidth + context.measureText(words).width;
+    let whole = valueWidth + context.measureText(words).width;
     const inside = right - left > whole + 24;
-    let at = inside ? (left + right - whole) / 2 : right + 7;
-    if (!inside && at < free) return free;
-    if (inside) at = Math.min(Math.max(at, 8), Math.max(left + 12, Math.min(right, view.width) - whole - 8));
-    const wide = whole + at < view.width + whole;
-    if (!wide) return free;
+    const room = inside ? right - left : Math.min(end, view.width + 8) - right - 14;
+    if (whole > room) [whole, words] = [valueWidth, ""];
+    if (whole > room) return;
+    let at = right + 7;
     if (inside) {
+      // in the middle of what is seen of it
+      const [from, to] = [Math.max(left, 0), Math.min(right, view.width)];
+      at = Math.min(Math.max((from + to - whole) / 2, left + 12), right - whole - 12);
       context.fillStyle = colours.sheet;
       context.fillRect(at - 6, y - 8, whole + 12, 16);
     }
@@ -244,7 +255,6 @@ class Lanes {
     context.fillText(words, at + valueWidth, y + 4);
     context.globalAlpha = 1;
     this.marks.push({ left: at, right: at + whole, top: y - 9, bottom: y + 9, ...about });
-    return at + whole + 14;
   }
 
   drawBars(context, lane, bars, styleOf) {
