@@ -52,10 +52,15 @@ class Secret:
 
 def redact(text: str) -> str:
     """Return a text without the secrets that are in use."""
-    words = list(_known.values())  # a copy at one go: another thread may come or go
-    for word in sorted(set(words), key=len, reverse=True):  # no part of a longer one stays
+    for word in in_use():
         text = text.replace(word, _HIDDEN)
     return text
+
+
+def in_use() -> list[str]:
+    """Return the secrets that are in use, longest first: no part of a longer one stays."""
+    words = list(_known.values())  # a copy at one go: another thread may come or go
+    return sorted(set(words), key=len, reverse=True)
 
 
 class Secrets:

@@ -372,6 +372,11 @@ class Bus:
         )
 
     @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """Those that are attached to every session, in this order."""
+        return self._registry.plugins
+
+    @property
     def sessions(self) -> tuple[Session[Any], ...]:
         """The open sessions, oldest first."""
         return self._registry.sessions

@@ -28,7 +28,7 @@ import structlog
 
 from realtime_bus._secrets import redact
 
-__all__ = ["Logger", "Repeats", "describe", "get_logger", "text_of"]
+__all__ = ["Logger", "Repeats", "describe", "get_logger", "place_of", "text_of"]
 
 _MAX_FRAMES = 12
 _MAX_LINKS = 4
@@ -139,7 +139,7 @@ class Repeats:
             ``suppressed``, if there are any. None if this one is not to be written, either.
         """
         now_s = monotonic()
-        kind = about if error is None else (*about, type(error).__name__, _place_of(error))
+        kind = about if error is None else (*about, type(error).__name__, place_of(error))
         if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
             kind = _OTHERS
         found = self._kinds.get(kind)
@@ -173,7 +173,7 @@ class _Kind:
         self.written = 0
 
 
-def _place_of(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Return where an exception was raised, such as ``"shop/calls.py:12"``; empty if nowhere."""
     last = deque(_places(error.__traceback__), maxlen=1)
     return f"{last[0].tb_frame.f_code.co_filename}:{last[0].tb_lineno}" if last else ""

@@ -10,7 +10,7 @@ The rules:
    by the clock (audio plays from its arrival, or from when it was heard if that is later), or
    because somebody interrupted. When a new turn begins, open calls are no longer waited for.
 4. A turn that got no response is forgotten.
-5. Audio that comes after an interruption counts for nothing.
+5. Audio that comes after an interruption counts as generated, and for nothing else.
 
 Bounds: the last 32 turns that are not over; older ones are taken for over. 256 responses of each,
 and the last 4096 responses and items.
@@ -18,9 +18,9 @@ and the last 4096 responses and items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from math import inf
-from typing import Literal, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -56,6 +56,8 @@ class TurnCompleted(ev.BusEvent, frozen=True, kw_only=True, tag="bus.turn_comple
         barge_in_latency_s: From the arrival of ``speech_started`` to silence at the sink.
         usage: Tokens of all these responses together.
         tool_round_trips: How often a response waited for tools' outputs.
+        generated_audio_s: Length of the audio that came.
+        heard_audio_s: How much of it was heard; None if nobody says what is.
     """
 
     origin: TurnOrigin
@@ -70,6 +72,22 @@ class TurnCompleted(ev.BusEvent, frozen=True, kw_only=True, tag="bus.turn_comple
     barge_in_latency_s: float | None = None
     usage: ev.Usage | None = None
     tool_round_trips: int = 0
+    generated_audio_s: float = 0.0
+    heard_audio_s: float | None = None
+
+
+class OpenTurn(NamedTuple):
+    """A turn that is not over.
+
+    Attributes:
+        first_response_id: What it is known by: its first response.
+        origin: What it began with.
+        zero_s: When the person's input ended.
+    """
+
+    first_response_id: str
+    origin: TurnOrigin
+    zero_s: float
 
 
 class _Turn:
@@ -91,6 +109,9 @@ class _Turn:
         self.usage: ev.Usage | None = None
         self.awaits_tools = False  # the last response called functions, and nothing followed
         self.tool_round_trips = 0
+        self.generated_s = 0.0
+        self.discarded_s: float | None = None  # of what came before it was interrupted
+        self.late_s = 0.0  # came after that
 
     @property
     def awaits_response(self) -> bool:
@@ -120,6 +141,10 @@ class _Turn:
 
     def audio(self, length_s: float, at_s: float) -> None:
         """Note audio: it plays behind what came before."""
+        self.generated_s += length_s
+        if self.interrupted:
+            self.late_s += length_s
+            return
         if self.first_audio_at_s is None:
             self.first_audio_at_s = at_s
         self.plays_until_s = max(self.plays_until_s, at_s) + length_s
@@ -138,6 +163,19 @@ class _Turn:
         if self.barge_in_latency_s is None:
             self.barge_in_latency_s = latency_s
 
+    def cut(self, at_s: float) -> None:
+        """Note that nothing of it is played any more."""
+        unheard_s = self.plays_until_s - at_s
+        if self.heard_at_s is not None and 0 < unheard_s < inf and not self.interrupted:
+            self.discarded_s = min(unheard_s, self.generated_s)
+
+    @property
+    def heard_audio_s(self) -> float | None:
+        """How much audio was heard, as far as somebody says so."""
+        if self.discarded_s is not None:
+            return max(0.0, self.generated_s - self.late_s - self.discarded_s)
+        return None if self.interrupted or self.heard_at_s is None else self.generated_s
+
     def completed(self) -> TurnCompleted:
         return TurnCompleted(
             origin=self.origin,
@@ -152,6 +190,8 @@ class _Turn:
             barge_in_latency_s=self.barge_in_latency_s,
             usage=self.usage,
             tool_round_trips=self.tool_round_trips,
+            generated_audio_s=self.generated_s,
+            heard_audio_s=self.heard_audio_s,
         )
 
 
@@ -215,7 +255,7 @@ class TurnLog:
     def audio(self, response_id: str, item_id: str, length_s: float, at_s: float) -> None:
         """Note that audio has come."""
         turn = self._by_response.get(response_id)
-        if turn is not None and not turn.interrupted:
+        if turn is not None:
             self._by_item[item_id] = turn
             turn.audio(length_s, at_s)
 
@@ -234,10 +274,13 @@ class TurnLog:
 
     # --- what ends it ------------------------------------------------------------------------
 
-    def interrupted(self, item_ids: Iterable[str], latency_s: float, at_s: float) -> None:
-        """Note that items were cut off."""
-        for turn in {id(t): t for i in item_ids if (t := self._by_item.get(i))}.values():
-            turn.stop(at_s, latency_s)
+    def interrupted(self, discarded_s: Mapping[str, float], latency_s: float, at_s: float) -> None:
+        """Note that items were cut off, and how much of each was never heard."""
+        for item_id, length_s in discarded_s.items():
+            turn = self._by_item.get(item_id)
+            if turn is not None:
+                turn.stop(at_s, latency_s)
+                turn.discarded_s = (turn.discarded_s or 0.0) + length_s
 
     def silenced(self, response_id: str, at_s: float, *, interrupted: bool) -> None:
         """Note that the server, which plays by itself, plays a response no more."""
@@ -246,6 +289,15 @@ class TurnLog:
             turn.stop(at_s)
         elif turn is not None:
             turn.plays_until_s = min(turn.plays_until_s, at_s)
+
+    def open_turn(
+        self, *, response_id: str | None = None, item_id: str | None = None
+    ) -> OpenTurn | None:
+        """Return the turn that a response, or an item with audio, is part of."""
+        turn = self._by_response.get(response_id or "") or self._by_item.get(item_id or "")
+        if turn is None or not turn.response_ids:
+            return None
+        return OpenTurn(turn.response_ids[0], turn.origin, turn.zero_s)
 
     def next_end_s(self) -> float | None:
         """Return when a turn will be over, if only its playback is waited for."""
@@ -259,8 +311,10 @@ class TurnLog:
             lambda turn: turn in excess or (turn.answered and turn.plays_until_s <= now_s)
         )
 
-    def close(self) -> list[TurnCompleted]:
-        """Return all turns that got a response: the session has ended."""
+    def close(self, now_s: float) -> list[TurnCompleted]:
+        """Return all turns that got a response: the session has ended, and nothing plays on."""
+        for turn in self._open:
+            turn.cut(now_s)
         return self._take(lambda turn: bool(turn.response_ids))
 
     def _take(self, is_over: Callable[[_Turn], bool]) -> list[TurnCompleted]:

@@ -16,7 +16,6 @@ The rules:
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from typing import Any, Literal, TextIO, TypeAlias, cast
@@ -27,6 +26,7 @@ import structlog
 from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import bytes_to_ms
+from realtime_bus_plugins._blotted import blotted
 from realtime_bus_plugins._playback import PlaybackInterrupted
 
 __all__ = ["EventLog"]
@@ -95,16 +95,7 @@ _AUDIO: dict[str, str] = {
 }
 """Incoming events with audio: the field that holds it."""
 
-_SECRET = re.compile(
-    r"\b(?:sk|ek|pk|xai|gsk)[-_][\w*.-]+"
-    r"|\b(?:Bearer|Basic)\s+[^\s\"',;]+"
-    r"|\beyJ[\w-]++\.[\w.-]+"
-    r"|(?<![\w-])[\w-]*(?:api[-_]?key|secret|token|password|passwd|authorization)"
-    r"[\"']?\s*[:=]\s*(?:(?:Bearer|Basic)\s+)?(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;}]+)",
-    re.IGNORECASE,
-)
 _SHORT = 80
-_LOOKED_AT = 1000  # of a text; what comes later is cut off anyway
 _SCALARS = (str, int, float, bool)
 _OURS = frozenset({"event", "level", "timestamp", "way", "session"})  # what every line has
 _QUERY = frozenset({"model", "intent", "deployment", "api-version"})
@@ -288,8 +279,7 @@ def _safe(value: str | float) -> str | float:
     """Shorten a text, and blot out whatever looks like a key."""
     if not isinstance(value, str):
         return value
-    text = _SECRET.sub("[secret]", value[:_LOOKED_AT])
-    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+    return blotted(value, _SHORT)
 
 
 def _usage(event: ev.ResponseDone) -> _Fields:

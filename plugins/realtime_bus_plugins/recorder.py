@@ -1,86 +1,327 @@
-"""Record sessions: every frame both ways, what was heard, and what the bus told."""
+"""Record sessions: every frame both ways, what was heard, and what the bus told.
+
+::
+
+    sink = Speaker()
+    bus = Bus(plugins=[Microphone(), sink, Interruption(sink), Recorder("calls", sink=sink)])
+
+The rules:
+
+1. Each session has a file of its own, which is complete when the session's block has been left.
+   Put the recorder before plugins that send: what is sent before it is attached is not in it.
+2. A recording never holds up its session, and never ends it. What cannot be written is counted,
+   and told: a log line, `RecordingIncomplete`, and a line in the file where it is missing.
+3. Where playback stands is asked along with frames, `LOOK_S` after one another at least, while
+   something plays. A flush is noted when `Interruption` tells of it; others are noticed from what
+   the sink says next. A sink that settles later is waited for.
+4. Events of the bus are written down as far as they can be: numbers, texts, lists and objects; of
+   bytes the length, of an exception its text and the place where it was raised.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
-import time
+import secrets
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, TypeAlias, cast
+from weakref import WeakKeyDictionary
 
+import anyio
 import msgspec
 
-from realtime_bus import Session
+from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
-from realtime_bus.audio import AudioSink, PlayedItem
-from realtime_bus.recording import Ended, Flushed, Header, Played, RecordingWriter, Told
-from realtime_bus_plugins._playback import PlaybackInterrupted, PlaybackStarted
+from realtime_bus.audio import AudioSink, PlayedItem, SettlingSink
+from realtime_bus.log import place_of, text_of
+from realtime_bus.recording import (
+    Ended,
+    Flushed,
+    Header,
+    Played,
+    RecordingSpool,
+    Told,
+    check_compression,
+)
 
-__all__ = ["Recorder"]
+from ._playback import PlaybackInterrupted
+
+__all__ = ["Recorder", "RecordingIncomplete"]
+
+LOOK_S: Final = 0.1
+_SETTLE_S = 2.0  # as long as Interruption waits
+_SLACK_MS = 60  # by which a sink's clock may be ahead of ours before silence counts as a flush
+_MAX_DEPTH, _MAX_PARTS, _MAX_TEXT = 8, 2000, 16_384
+_FRAMES = (ev.UnknownEvent, ev.InvalidFrame)
+
+_FindSink: TypeAlias = Callable[[Session], AudioSink | None]
+
+
+class RecordingIncomplete(ev.BusEvent, frozen=True, kw_only=True, tag="bus.recording_incomplete"):
+    """Lines begin to be missing from a session's recording; the session goes on.
+
+    Attributes:
+        path: The recording's first file.
+        reason: What is wrong, in words.
+    """
+
+    path: str
+    reason: str
 
 
 class Recorder:
     """Record each session to a file of its own.
 
+    One recorder may serve all sessions of a bus.
+
     Args:
-        folder: Where the files go.
-        sink: What plays the session's audio, to note what was heard.
+        folder: Where the files go; it is made.
+        sink: What plays the session's audio, to note what was heard; or a function of the session
+            that returns it, or None, where each call has a sink of its own.
+        audio: Whether to keep audio.
+        texts: Whether to keep texts: transcripts, instructions, arguments, what tools return.
+        max_file_bytes: Where a session's next file begins; None for one file each.
+        compress: Whether to compress with zstd; needs the extra ``zstd``.
+        labels: What the header says of each call; or a function of the session.
+
+    Raises:
+        MissingExtra: What compresses is not installed.
+        UsageError: A file of that size could hold nothing.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, sink: AudioSink | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        sink: AudioSink | _FindSink | None = None,
+        audio: bool = True,
+        texts: bool = True,
+        max_file_bytes: int | None = 1_073_741_824,
+        compress: bool = False,
+        labels: Mapping[str, str] | Callable[[Session], Mapping[str, str]] | None = None,
+    ) -> None:
+        if max_file_bytes is not None and max_file_bytes < 1:
+            raise UsageError(f"max_file_bytes={max_file_bytes!r} must be at least 1, or None")
+        if compress:
+            check_compression()
         self._folder = Path(folder)
         self._sink = sink
+        self._audio = audio
+        self._texts = texts
+        self._max_file_bytes = max_file_bytes
+        self._ending = ".jsonl.zst" if compress else ".jsonl"
+        self._labels = labels
+        self._paths: WeakKeyDictionary[Session, Path] = WeakKeyDictionary()
 
     def attach(self, session: Session) -> None:
-        """Record a session."""
+        """Record a session from its first frame on. Called by the bus."""
         now = dt.datetime.now(dt.UTC)
-        name = f"{now:%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
-        writer = RecordingWriter(
-            self._folder / f"{name}.jsonl",
-            Header(t_us=0, recording_id=name, started_at=now.isoformat()),
+        name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        labels = self._labels(session) if callable(self._labels) else self._labels
+        header = Header(
+            t_us=0,
+            recording_id=name,
+            started_at=now.isoformat(),
+            library=_LIBRARY,
+            audio=self._audio,
+            texts=self._texts,
+            labels=dict(labels or {}),
         )
-        began_s = time.perf_counter()
+        path = self._paths[session] = self._folder / f"{name}{self._ending}"
 
-        def t_us() -> int:
-            return int((time.perf_counter() - began_s) * 1e6)
+        def trouble(why: str) -> None:
+            session.emit(RecordingIncomplete(path=str(path), reason=why))
 
-        def told(event: ev.BusEvent) -> None:
-            fields: Any = msgspec.to_builtins(event, enc_hook=repr)
-            fields.pop("type", None)
-            if isinstance(event, PlaybackInterrupted):
-                items = [
-                    PlayedItem(
-                        item_id=item.item_id,
-                        content_index=item.content_index,
-                        played_ms=item.played_ms,
-                        written_ms=item.played_ms + item.discarded_ms,
-                    )
-                    for item in event.items
-                ]
-                writer.write(Flushed(t_us=t_us(), items=items))
-            writer.write(
-                Told(
-                    t_us=t_us(),
-                    type=event.type,
-                    event=cast("dict[str, Any]", fields),
-                    application=isinstance(event, ev.AppEvent),
-                )
+        spool = RecordingSpool(
+            path,
+            header,
+            clock=session.clock,
+            max_file_bytes=self._max_file_bytes,
+            on_trouble=trouble,
+        )
+        sink = self._sink
+        if sink is not None and not isinstance(sink, AudioSink):
+            sink = sink(session)
+        _Recorded(session, spool, sink).subscribe()
+
+    def path_of(self, session: Session) -> Path | None:
+        """Return the first file of a session's recording; None if it is not recorded."""
+        return self._paths.get(session)
+
+
+def _library() -> str:
+    try:
+        return f"realtime-bus {version('realtime-bus')}"
+    except PackageNotFoundError:  # a checkout on the path
+        return "realtime-bus"
+
+
+_LIBRARY: Final = _library()
+
+
+class _Recorded:
+    """One session's recording."""
+
+    def __init__(self, session: Session, spool: RecordingSpool, sink: AudioSink | None) -> None:
+        self._session = session
+        self._spool = spool
+        self._sink = sink
+        self._items: list[PlayedItem] = []  # what the sink said last
+        self._said_us = 0  # when
+
+    def subscribe(self) -> None:
+        session, spool = self._session, self._spool
+        session.tap(received=spool.received, sent=spool.sent)
+        session.on(ev.BusEvent)(self._told)
+        if self._sink is not None:
+            spool.look(self._look)
+        session.on_close(self._ended)
+
+    def _ended(self) -> None:
+        close = self._session.close_info
+        last = Ended(t_us=self._spool.now_us)
+        if close is not None:
+            last = msgspec.structs.replace(
+                last, code=close.code, reason=close.reason, clean=close.clean
             )
-            if isinstance(event, PlaybackStarted) and self._sink is not None:
-                writer.write(Played(t_us=t_us(), items=self._sink.positions()))
+        self._spool.close(last)
 
-        def ended() -> None:
-            close = session.close_info
-            if close is not None:
-                writer.write(
-                    Ended(t_us=t_us(), code=close.code, reason=close.reason, clean=close.clean)
-                )
-            writer.close()
+    # --- what the bus tells ------------------------------------------------------------------
 
-        session.tap(
-            received=lambda frame: writer.frame(t_us(), "in", frame),
-            sent=lambda frame: writer.frame(t_us(), "out", frame),
+    def _told(self, event: ev.BusEvent) -> None:
+        now_us = self._spool.now_us
+        if isinstance(event, PlaybackInterrupted):
+            self._interrupted(event, now_us)
+        elif isinstance(event, ev.InvalidFrame):
+            self._spool.mark_broken(event.frame)
+        fields, length = _written(event)
+        self._spool.write(
+            Told(
+                t_us=now_us,
+                type=event.type,
+                event=fields,
+                application=isinstance(event, ev.AppEvent),
+            ),
+            size_bytes=length,
         )
-        session.on("bus.*")(told)
-        session.on(ev.AppEvent)(told)
-        session.on_close(ended)
+
+    # --- what is heard -----------------------------------------------------------------------
+
+    def _look(self, now_s: float) -> float:
+        """Note where playback stands; return when to look again."""
+        self._note(self._spool.us(now_s), self._positions())
+        return now_s + LOOK_S
+
+    def _positions(self) -> list[PlayedItem]:
+        assert self._sink is not None  # noqa: S101  # else nobody looks
+        try:
+            return self._sink.positions()
+        except Exception:
+            self._spool.look(lambda _now_s: float("inf"), after_s=float("inf"))
+            raise
+
+    def _note(self, now_us: int, items: list[PlayedItem]) -> None:
+        before, since_ms = self._items, (now_us - self._said_us) // 1000
+        self._items, self._said_us = items, now_us
+        if _was_cut(before, items, since_ms):
+            self._spool.write(Flushed(t_us=now_us, items=before, noticed=True))
+        if items or before:
+            self._spool.write(Played(t_us=now_us, items=items))
+
+    def _interrupted(self, event: PlaybackInterrupted, now_us: int) -> None:
+        items = [
+            PlayedItem(
+                item_id=item.item_id,
+                content_index=item.content_index,
+                played_ms=item.played_ms,
+                written_ms=item.received_ms,
+            )
+            for item in event.items
+        ]
+        self._items, self._said_us = [], now_us
+        self._spool.write(Flushed(t_us=now_us, items=items))
+        if isinstance(self._sink, SettlingSink):
+            self._session.start_soon(self._settle, self._sink)
+
+    async def _settle(self, sink: SettlingSink) -> None:
+        """Note what was learned later of what was heard."""
+        with anyio.move_on_after(_SETTLE_S):
+            items = await sink.settled()
+            self._spool.write(Flushed(t_us=self._spool.now_us, items=items, settled=True))
+
+
+def _was_cut(before: list[PlayedItem], after: list[PlayedItem], since_ms: int) -> bool:
+    """Tell whether something is gone sooner than it can have been heard to its end."""
+    left = {(item.item_id, item.content_index): item for item in after}
+    rest_ms = 0
+    for item in before:
+        rest_ms += item.written_ms - item.played_ms
+        now = left.get((item.item_id, item.content_index))
+        gone = now is None or now.written_ms < item.written_ms
+        if gone and rest_ms > since_ms + _SLACK_MS:
+            return True
+    return False
+
+
+# What the bus tells, as data
+
+
+def _written(event: ev.BusEvent) -> tuple[dict[str, Any], int]:
+    """Return an event's fields as far as they can be written down, and about how long that is."""
+    paper = _Paper()
+    fields = {
+        name: paper.put(getattr(event, name), 0)
+        for name in event.__struct_fields__
+        if not (name == "frame" and isinstance(event, _FRAMES))  # it is recorded already
+    }
+    return fields, paper.length
+
+
+class _Paper:
+    """Takes data down, up to a bound."""
+
+    def __init__(self) -> None:
+        self.length = 256
+        self._left = _MAX_PARTS
+
+    def put(self, value: object, depth: int) -> Any:
+        """Return a value as it can be written down."""
+        kind = type(value)
+        if kind in (bool, int, float, type(None)):
+            return value
+        self._left -= 1
+        if depth > _MAX_DEPTH or self._left < 0:
+            return "…"
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return {"bytes": len(value)}
+        if isinstance(value, BaseException):
+            return {
+                "type": kind.__name__,
+                "text": self._text(text_of(value)),
+                "at": place_of(value),
+            }
+        return self._many(value, depth + 1)
+
+    def _many(self, value: object, depth: int) -> Any:
+        if isinstance(value, msgspec.Struct):
+            return {
+                name: self.put(getattr(value, name), depth) for name in value.__struct_fields__
+            }
+        if isinstance(value, Mapping):
+            entries = cast("Mapping[object, object]", value).items()
+            return {self._text(str(key)): self.put(each, depth) for key, each in entries}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.put(each, depth) for each in cast("list[object]", value)]
+        try:
+            return self._text(repr(value))
+        except Exception as error:  # noqa: BLE001  # an application's own may fail at that
+            return f"<{type(value).__name__}: {text_of(error)}>"
+
+    def _text(self, text: str) -> str:
+        text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+        self.length += len(text) + 16
+        return text if text.isascii() else text.encode("utf-8", "replace").decode()

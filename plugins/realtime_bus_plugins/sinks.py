@@ -92,11 +92,12 @@ class _ClockSink:
         Raises:
             MissingExtra: The format must be decoded, and what does it is not installed.
         """
-        self._now()
+        self._begin()
         self._ribbon.start(audio_format)
 
     def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
         """Queue audio of an item behind what is already queued."""
+        self._begin()
         if not self._drops(audio):
             self._ribbon.write(self._now(), audio, item_id=item_id, content_index=content_index)
 
@@ -147,10 +148,15 @@ class _ClockSink:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _now(self) -> int:
-        now_s = self._clock() + self._ahead_s
+    def _begin(self) -> None:
         if self._origin_s is None:
-            self._origin_s = now_s
+            self._origin_s = self._clock()
+
+    def _now(self) -> int:
+        """Return the sample that is played now."""
+        if self._origin_s is None:
+            return 0
+        now_s = self._clock() + self._ahead_s
         # a thousandth of a sample more: seconds as floats fall that much short of a whole one
         return int((now_s - self._origin_s) * RATE_HZ + 1e-3)
 

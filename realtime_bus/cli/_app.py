@@ -23,6 +23,7 @@ import typer
 
 import realtime_bus
 from realtime_bus import InvalidURL, RealtimeBusError, UsageError
+from realtime_bus.transport._transport import OPEN_TIMEOUT_S
 
 from ._arguments import (
     folder,
@@ -31,6 +32,7 @@ from ._arguments import (
     not_empty,
     positive,
     readable,
+    speed_or_max,
     writable,
 )
 from ._signals import Ended, run_until_signalled
@@ -347,6 +349,16 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         Path | None,
         typer.Option(help="A file of turns (TOML or JSON) to answer by.", callback=readable),
     ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(help="A recorded session, to answer as it was answered.", callback=readable),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact", help="With --recording: send its frames as they are, and tell what differs."
+        ),
+    ] = False,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -358,9 +370,12 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         typer.Option(help="A web page that is let in, such as https://app.example; repeatable."),
     ] = None,
     pace: Annotated[
-        float,
-        typer.Option(help="How many times faster than real time audio is sent.", callback=positive),
-    ] = 4.0,
+        float | None,
+        typer.Option(
+            help="How many times faster than real time audio is sent; 4, and 1 for a recording.",
+            callback=positive,
+        ),
+    ] = None,
     certfile: Annotated[
         Path | None,
         typer.Option(help="Speak wss with this certificate (PEM).", callback=readable),
@@ -392,10 +407,16 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     from realtime_bus.server import (  # noqa: PLC0415  # slow to import
         FaultPlan,
         FaultPlanError,
+        Playback,
         ScriptError,
         ServerOptions,
         serve_forever,
     )
+
+    if exact and recording is None:
+        raise typer.BadParameter("--exact is for --recording: which one?")
+    if recording is not None and script is not None:
+        raise typer.BadParameter("--script and --recording exclude each other")
 
     try:
         plan = None if faults is None else FaultPlan.named(faults)
@@ -403,14 +424,22 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         raise typer.BadParameter(str(error), param_hint="'--faults'") from None
     if plan is not None:
         _show_faults(plan)
-    options = ServerOptions(api_key=api_key, pace=pace, allowed_origins=tuple(allow_origin or ()))
+    origins = tuple(allow_origin or ())
+    options = ServerOptions(api_key=api_key, pace=pace or 4.0, allowed_origins=origins)
     name = answer.value if script is None else "script"
+    playback = None
+    if recording is not None and exact:
+        playback = Playback(recording, pace=pace or 1.0)
+    elif recording is not None:
+        name = "recording"
     run = functools.partial(
         serve_forever,
         host,
         port,
         name,
         script=script,
+        recording=recording,
+        playback=playback,
         options=options,
         faults=plan,
         certfile=certfile,
@@ -421,11 +450,141 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     try:
         run_until_signalled(run, backend=backend)
     except Ended:
+        for report in () if playback is None else playback.reports:
+            typer.echo(report)
         raise typer.Exit(0) from None
     except ScriptError as error:
         raise typer.Exit(_fail(str(error), 2)) from None
     except OSError as error:
         raise typer.Exit(_fail(f"cannot listen at {host}:{port}: {error}")) from None
+
+
+@app.command()
+def replay(  # noqa: PLR0913  # each is an option of the command
+    file: Annotated[Path, typer.Argument(help="A recording.", callback=readable)],
+    *,
+    handlers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:BUS",
+            help="What to run it through: a bus, or a function that makes one, with a sink if it "
+            "takes one. Left out, the conversation is shown.",
+        ),
+    ] = None,
+    main: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="With --handlers: what the main program does with its session.",
+        ),
+    ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|max",
+            help="How many times faster; default: max with --handlers, else 1.",
+            callback=speed_or_max,
+        ),
+    ] = None,
+    no_compare: Annotated[
+        bool, typer.Option("--no-compare", help="With --handlers: look for no differences.")
+    ] = False,
+    left: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What is left to the recording, such as response.create or conversation.*; "
+            "repeatable.",
+        ),
+    ] = None,
+    outside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An event that came from outside; repeatable."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="A field that does not matter, such as item.output; repeatable."
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Also write the report here.", callback=writable)
+    ] = None,
+    view: Annotated[
+        View,
+        typer.Option(
+            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
+        ),
+    ] = View.auto,
+    backend: _Backend = "asyncio",
+) -> None:
+    """Show a recorded conversation, or run it again through the handlers of today.
+
+    The exit code is 1 if they do something else than was done then.
+    """
+    from ._replay import ReplayOptions, run_replay_command  # noqa: PLC0415  # slow to import
+
+    if handlers is None and main is not None:
+        raise typer.BadParameter("--main goes with --handlers")
+    pace = speed or ("1" if handlers is None else "max")
+    options = ReplayOptions(
+        file=file,
+        handlers=handlers,
+        main=main,
+        speed=None if pace == "max" else float(pace),
+        compare=not no_compare,
+        left=tuple(left or ()),
+        outside=tuple(outside or ()),
+        ignore=tuple(ignore or ()),
+        json=json,
+        view=view.value,
+    )
+    run = functools.partial(run_replay_command, options)
+    try:
+        same = run_until_signalled(run, backend=backend, virtual=options.speed is None)
+    except Ended as ended:
+        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
+    raise typer.Exit(0 if same else 1)
+
+
+@app.command()
+def drive(
+    recording: Annotated[
+        Path, typer.Argument(help="The recorded session.", callback=readable, metavar="FILE")
+    ],
+    *,
+    url: Annotated[
+        str, typer.Option(help="The server's address, or a model's name for OpenAI.")
+    ] = "ws://127.0.0.1:8765/v1/realtime?model=any",
+    api_key: _ApiKey = None,
+    api_key_from: _ApiKeyFrom = None,
+    pace: Annotated[
+        float, typer.Option(help="How many times faster than recorded.", callback=positive)
+    ] = 1.0,
+    patience: Annotated[
+        float,
+        typer.Option(help="Seconds to wait for what the server does not say.", callback=positive),
+    ] = 10.0,
+    backend: _Backend = "asyncio",
+) -> None:
+    """Send a recorded client's half to a server, and tell how its answers differ.
+
+    The exit code is 0 if they do not.
+    """
+    from realtime_bus.connect import target  # noqa: PLC0415  # needed here alone
+    from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
+
+    there = target(url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={})
+    connect = there.opener(None, open_timeout_s=OPEN_TIMEOUT_S)
+    run = functools.partial(drive_server, recording, connect, pace=pace, patience_s=patience)
+    try:
+        reports = run_until_signalled(run, backend=backend)
+    except Ended as ended:
+        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
+    for report in reports:
+        typer.echo(report)
+    same = all(report.complete and not report.deviations for report in reports)
+    raise typer.Exit(0 if same else 1)
 
 
 @app.command()

@@ -76,11 +76,24 @@ def folder(path: Path | None) -> Path | None:
     return path
 
 
-def positive(value: float) -> float:
-    """Take a number above 0."""
-    if not value > 0:
+def positive(value: float | None) -> float | None:
+    """Take a number above 0, or none."""
+    if value is not None and not value > 0:
         raise typer.BadParameter(f"{value:g} is not above 0")
     return value
+
+
+def speed_or_max(text: str | None) -> str | None:
+    """Take a number above 0, or ``max``."""
+    if text is None or text == "max":
+        return text
+    try:
+        speed = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor max") from None
+    if not 0 < speed < float("inf"):
+        raise typer.BadParameter(f"{text} is no speed")
+    return text
 
 
 def needs_terminal(view: str) -> str:

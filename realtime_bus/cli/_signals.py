@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from realtime_bus._virtual_time import virtual_time
+
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
@@ -34,14 +36,22 @@ class Ended(Exception):  # noqa: N818  # nothing went wrong: somebody wanted it 
         self.number = number
 
 
-def run_until_signalled(run: Callable[[], Awaitable[_T]], *, backend: str) -> _T:
+def run_until_signalled(
+    run: Callable[[], Awaitable[_T]], *, backend: str, virtual: bool = False
+) -> _T:
     """Run an async function in a loop of its own.
+
+    Args:
+        run: What to run.
+        backend: asyncio or trio.
+        virtual: Whether time passes only while everybody waits.
 
     Raises:
         Ended: A signal came first. What ran was cancelled, and has ended.
     """
+    backend_options = virtual_time("trio" if backend == "trio" else "asyncio")[1] if virtual else {}
     try:
-        outcome = anyio.run(_watched, run, backend=backend)
+        outcome = anyio.run(_watched, run, backend=backend, backend_options=backend_options)
     except KeyboardInterrupt:
         raise Ended(signal.SIGINT) from None
     if isinstance(outcome, Ended):

@@ -3,7 +3,7 @@
 from ._items import FunctionCall, HistoryItem, HistoryPart, SpeakerSegment
 from ._order import Order
 from ._state import HistorySnapshot, HistoryState
-from ._usage import Cost, Prices, TokenCounts
+from ._usage import Cost, Prices, TokenCounts, cost_of, count_response, count_transcription
 
 __all__ = [
     "Cost",
@@ -16,4 +16,7 @@ __all__ = [
     "Prices",
     "SpeakerSegment",
     "TokenCounts",
+    "cost_of",
+    "count_response",
+    "count_transcription",
 ]

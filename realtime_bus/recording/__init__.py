@@ -44,8 +44,10 @@ from ._reading import Recording, RecordingError
 from ._replay import ReplayReport, replay, run_replay
 from ._replay_sink import ReplaySink
 from ._replay_transport import ReplayTransport
+from ._spool import RecordingSpool
 from ._timeline import Timeline
 from ._writing import RecordingWriter
+from ._zstd import check_compression
 
 __all__ = [
     "FORMAT_VERSION",
@@ -76,6 +78,7 @@ __all__ = [
     "Received",
     "Recording",
     "RecordingError",
+    "RecordingSpool",
     "RecordingWriter",
     "ReplayReport",
     "ReplaySink",
@@ -90,6 +93,7 @@ __all__ = [
     "ToolCall",
     "Turn",
     "TurnOrigin",
+    "check_compression",
     "conversation",
     "conversation_text",
     "drive",

@@ -160,9 +160,7 @@ class _Answers:
                 return command
         if metadata is not None and self._echoes:
             return None
-        silent = (
-            c for c in asked if not (self._echoes and at(c.said, "response", "metadata"))
-        )
+        silent = (c for c in asked if not (self._echoes and at(c.said, "response", "metadata")))
         return next(silent, None)
 
     def _cancelled(self, said: dict[str, Any]) -> Frame | None:

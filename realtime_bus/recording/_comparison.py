@@ -5,15 +5,18 @@ Rules:
 1. What is compared are acts: commands that are sent, events that the application emits, handlers
    that fail. Audio that is sent is not: nobody speaks in a replay.
 2. An act of now corresponds to one of then that is of the same kind, about the same thing (the
-   call that is answered, the item that is cut), and within `_WINDOW_US`: to the first that says
-   the same, whatever came in between. One that says something else corresponds at once if what it
-   is about leaves no doubt; otherwise when the recording's answer is due, or at the end.
+   call that is answered, the item that is cut), and within `_WINDOW_US` of where the recording is:
+   to the nearest that says the same, and to one that is left to the recording only if there is no
+   other. One that says something else corresponds at once if what it is about leaves no doubt;
+   otherwise when the recording's answer is due, or at the end.
 3. What a client makes up is no difference: ids of commands and of items, and the mark that a
    request for a response bears. They are learned from what corresponds: what the recording's
    server says of an old id is said of the new one, and what is sent is read with the old one.
 4. What was done then and not now is missing, unless it is left to the recording; what is done now
    and was not then is extra. What corresponds may be different, or late.
-5. Of the acts at the very end of a recording that was cut off nothing is missing.
+5. At the very end of a recording that was cut off nothing is missing, and nothing extra: nobody
+   knows what came next.
+6. Of a text that was left out of the recording only the length is compared, of a key nothing.
 
 Bound: `_MAX_UNPAIRED` acts that correspond to nothing; more are only counted.
 """
@@ -116,9 +119,21 @@ class Act:
         expected: Of then: whether it is missing if it is not done now.
         mate: The act that it corresponds to.
         is_event: Whether it is an event that was emitted, and no command.
+        waited_us: Of then: how long the recording has waited since.
     """
 
-    __slots__ = ("content", "expected", "is_event", "key", "made_up", "mate", "sure", "t_us", "type")
+    __slots__ = (
+        "content",
+        "expected",
+        "is_event",
+        "key",
+        "made_up",
+        "mate",
+        "sure",
+        "t_us",
+        "type",
+        "waited_us",
+    )
 
     def __init__(
         self,
@@ -135,6 +150,7 @@ class Act:
         self.key, self.sure = _key(self.type, self.content)
         self.expected = expected
         self.mate: Act | None = None
+        self.waited_us = 0
 
 
 class Comparison:
@@ -173,34 +189,46 @@ class Comparison:
         self._new_ids: dict[bytes, bytes] = {}  # by what they were then
         self._old_ids: dict[bytes, bytes] = {}  # the reverse
 
-    def sent(self, t_us: int, frame: bytes) -> Act | None:
-        """Take note of a command that is sent now; None if it is none."""
+    def sent(self, t_us: int, place_us: int, frame: bytes) -> None:
+        """Take note of a command that is sent now; see `did`."""
         text = redact(_renamed(frame, self._old_ids).decode("utf-8", "replace"))
         try:
             plain = msgspec.json.decode(text)
         except msgspec.MsgspecError:
-            return None
-        return self.did(t_us, cast("dict[str, Any]", plain)) if isinstance(plain, dict) else None
+            return
+        if isinstance(plain, dict):
+            self.did(t_us, place_us, cast("dict[str, Any]", plain))
 
-    def did(self, t_us: int, plain: dict[str, Any], *, is_event: bool = False) -> Act:
-        """Take note of an act of now, and find the one of then."""
+    def did(
+        self, t_us: int, place_us: int, plain: dict[str, Any], *, is_event: bool = False
+    ) -> None:
+        """Take note of an act of now, and find the one of then.
+
+        Args:
+            t_us: When it was done.
+            place_us: Where the recording is: before that, if it waits.
+            plain: The act.
+            is_event: Whether it is an event that was emitted.
+        """
         self.now += 1
         act = Act(t_us, plain, is_event=is_event)
+
+        def distance(then: Act) -> int:
+            return abs(then.t_us - place_us)
+
         there = self._open.get(act.key, [])
-        near = [each for each in there if act.sure or abs(each.t_us - t_us) <= _WINDOW_US]
-        same = next((each for each in near if not self._changes(each, act)), None)
-        if same is None and act.sure and near:
-            same = near[0]
-        if same is not None:
-            self._pair(same, act)
+        near = [each for each in there if act.sure or distance(each) <= _WINDOW_US]
+        same = [each for each in near if not self._changes(each, act)]
+        found = [each for each in same if each.expected] or same or (near if act.sure else [])
+        if found:
+            self._pair(min(found, key=distance), act)
         elif len(self._unpaired) < _MAX_UNPAIRED:
             self._unpaired.append(act)
         else:
             self._uncounted[act.type] += 1
-        return act
 
     def is_done(self, then: Act) -> bool:
-        """Tell whether an act of then was done now; what says something else will do, too."""
+        """Tell whether an act of then was done by now; what says something else will do, too."""
         if then.mate is None:
             alike = [each for each in self._unpaired if _near(then, each)]
             if alike:  # trio runs what is due at one moment in any order: the first by its words
@@ -209,21 +237,31 @@ class Comparison:
                 self._pair(then, first)
         return then.mate is not None
 
+    def waited(self, length_us: int, place_us: int) -> None:
+        """Take note that the recording has waited at a place; what is still to come is that late."""
+        for there in self._open.values():
+            for then in there:
+                if then.t_us <= place_us:
+                    then.waited_us += length_us
+
     def renamed(self, frame: bytes) -> bytes:
         """Return what the recording's server says, with the ids of now."""
         return _renamed(frame, self._new_ids)
 
-    def differences(self, until_us: int) -> list[Difference]:
+    def differences(self, until_us: int, *, cut_off: bool = False) -> list[Difference]:
         """Return all differences in order of time.
 
         Args:
             until_us: What was done then after this was not replayed: it is not missing.
+            cut_off: Whether what was done now after this may have been done then, too.
         """
         for then in self._then:
             if then.t_us <= until_us:
                 self.is_done(then)
         found = [*self._of_pairs(until_us)]
         for act in self._unpaired:
+            if cut_off and act.t_us > until_us:
+                continue
             content = _nameless(act.content)
             found.append(Difference(kind="extra", t_s=_s(act.t_us), type=act.type, now=content))
         for name, count in self._uncounted.items():
@@ -239,11 +277,12 @@ class Comparison:
                 if then.expected and then.t_us <= until_us:
                     yield Difference(kind="missing", **about)
                 continue
-            about |= {"now": _nameless(now.content), "late_s": _s(now.t_us - then.t_us)}
+            late_us = now.t_us - then.t_us + then.waited_us
+            about |= {"now": _nameless(now.content), "late_s": _s(late_us)}
             changes = self._changes(then, now)
             if changes:
                 yield Difference(kind="different", changes=changes, **about)
-            elif now.t_us - then.t_us > self._late_us:
+            elif late_us > self._late_us:
                 yield Difference(kind="late", **about)
 
     def _pair(self, then: Act, now: Act) -> None:
@@ -268,6 +307,8 @@ class Comparison:
             if before == after or any(fnmatchcase(path, each) for each in self._ignore):
                 continue
             if path == "audio_end_ms" and _within(before, after, self._audio_within_ms):
+                continue
+            if _left_out(before, after):
                 continue
             found.append(Change(path=path, then=before, now=_nameless(after)))
         return found
@@ -338,6 +379,12 @@ def _within(before: Any, after: Any, limit: int) -> bool:
     return isinstance(before, int) and isinstance(after, int) and abs(before - after) <= limit
 
 
+def _left_out(before: Any, after: Any) -> bool:
+    if not isinstance(before, str) or not isinstance(after, str):
+        return False
+    return before == "***" or (bool(before) and before == "x" * len(after))
+
+
 def _renamed(frame: bytes, names: Mapping[bytes, bytes]) -> bytes:
     if not names:
         return frame
@@ -363,7 +410,9 @@ def _brief(difference: Difference) -> str:
     if difference.changes:
         return ""
     leaves = _leaves(difference.then if difference.then is not None else difference.now)
-    said = [f"{path.rpartition('.')[2]} {_short(value)}" for path, value in leaves if path != "type"]
+    said = [
+        f"{path.rpartition('.')[2]} {_short(value)}" for path, value in leaves if path != "type"
+    ]
     return ", ".join(said[:4])
 
 

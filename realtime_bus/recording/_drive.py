@@ -76,7 +76,12 @@ async def drive(
 
 class _Driver:
     def __init__(
-        self, connection: RecordedConnection, transport: Transport, *, pace: float, patience_s: float
+        self,
+        connection: RecordedConnection,
+        transport: Transport,
+        *,
+        pace: float,
+        patience_s: float,
     ) -> None:
         self._half = Half(
             connection, "client", now_s=current_time(), pace=pace, patience_s=patience_s

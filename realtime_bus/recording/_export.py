@@ -66,7 +66,7 @@ def export_wav(
 
     Raises:
         RecordingError: It is longer than a WAV can be: 12 hours at 24 kHz.
-        UsageError: There is nothing else than these two.
+        UsageError: There is nothing else than these two; or the path is that of a device or pipe.
         MissingExtra: Sample rates must be changed, and what does it is not installed.
         OSError: The file cannot be written.
     """
@@ -83,6 +83,8 @@ def export_wav(
         hours = end_ms / 3_600_000
         raise RecordingError(f"{hours:.1f} hours are more than a WAV file can hold")
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{target} is no file: a WAV file is written in place")
     try:
         with target.open("w+b", buffering=0) as file:
             file.write(_wav_header(frames, rate))
@@ -90,7 +92,7 @@ def export_wav(
             _Mix(file, rate, timeline.person.pieces, pieces).fill(recording)
     except BaseException:
         with suppress(OSError):
-            target.unlink()
+            target.unlink()  # half a WAV says nothing of what is missing
         raise
     return timeline
 
@@ -159,7 +161,7 @@ class _Channel:
         low, high = 2 * self._channel, 2 * self._channel + 1
         before = bytearray(len(pcm))
         before[0::2], before[1::2] = there[low::4][: room // 2], there[high::4][: room // 2]
-        if any(before):
+        if before.count(0) < len(before):
             pcm = _sum(pcm, bytes(before))
         there[low::4], there[high::4] = pcm[0::2], pcm[1::2]
         self._file.seek(at)

@@ -7,12 +7,21 @@ Rules:
    happened. The first line of every file is the header.
 2. A frame stands in its line as it came, as JSON within JSON. Only line breaks between its fields
    have become spaces. A frame that is no JSON stands as base64 in ``broken`` instead.
-3. Audio that was left out leaves ``""`` in its frame, and its length in ``audio_bytes``.
-4. A reader ignores fields and kinds that it does not know, and a last line that is cut off.
+3. Nobody looks into each frame while it is written. So a line may be no JSON because its frame is
+   none: then the frame is what stands between ``"frame":`` and the line's last brace, and
+   `Recording` gives it as ``broken``.
+4. Audio that was left out leaves ``""`` in its frame, and its length in ``audio_bytes``. Text that
+   was left out leaves an ``x`` for each of its characters, and a key leaves ``***``.
+5. A reader ignores fields and kinds that it does not know, and a last line that is cut off.
+   What else is damaged or missing it tells as `Left`.
+6. Further files of a recording, ``NAME.1.jsonl`` and so on, go on where the one before ended. A
+   file that ends in ``.zst`` is compressed with zstd; it may end within a zstd frame.
 """
 
 from __future__ import annotations
 
+from binascii import a2b_base64
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -58,6 +67,11 @@ class _Frame(_Line, frozen=True, kw_only=True):
     broken: str | None = None
     audio_bytes: int | None = None
     aside: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The frame's bytes, whether it is JSON or not."""
+        return bytes(self.frame) if self.broken is None else a2b_base64(self.broken)
 
 
 class Received(_Frame, tag="in", frozen=True, kw_only=True):
@@ -109,22 +123,30 @@ class Flushed(_Line, tag="flush", frozen=True, kw_only=True):
     Attributes:
         t_us: Microseconds since the recording began.
         items: What was playing or queued, and how much of it was heard.
+        settled: Whether this is what was learned later of the last one, from a sink that plays
+            far away.
+        noticed: Whether only its consequence was seen: it happened between the last line about
+            playing and this one, and ``items`` are that one's.
     """
 
     items: list[PlayedItem] = []
+    settled: bool = False
+    noticed: bool = False
 
 
 class Left(_Line, tag="left_out", frozen=True, kw_only=True):
-    """Lines that are missing here: they came faster than they could be written.
+    """Lines that are missing here. Written, or made by a reader who finds damage.
 
     Attributes:
         t_us: Microseconds since the recording began.
-        lines: How many.
-        bytes: Their length.
+        lines: How many, as far as that is known.
+        bytes: Their length, as far as that is known.
+        why: In words; empty if they came faster than they could be written.
     """
 
-    lines: int
-    bytes: int
+    lines: int = 0
+    bytes: int = 0
+    why: str = ""
 
 
 class Ended(_Line, tag="end", frozen=True, kw_only=True):
@@ -143,3 +165,11 @@ class Ended(_Line, tag="end", frozen=True, kw_only=True):
 
 
 Line: TypeAlias = Header | Received | Sent | Told | Played | Flushed | Left | Ended
+
+
+def part_of(path: Path, part: int) -> Path:
+    """Return where a part of a recording stands, given its first file."""
+    if part == 0:
+        return path
+    stem, dot, ending = path.name.partition(".jsonl")
+    return path.with_name(f"{stem}.{part}{dot}{ending}")

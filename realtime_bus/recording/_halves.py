@@ -354,8 +354,8 @@ class Half:
     def _time_of(self, step: Frame, need: Needs) -> float:
         """Return when a frame is due that waits for nothing but the time."""
         last_s, last_us = self._last
-        if need.heard_ms and self._microphone:
-            return last_s if self._waits_since_s is None else self._now_s
+        if need.heard_ms and self._microphone and self._waits_since_s is not None:
+            return self._now_s
         since_us, at_s = last_us, last_s
         came_s = self._peer.came_s
         if self._plays == "server" and need.answers in came_s and (need.firm or need.soft):
@@ -480,7 +480,12 @@ class _Peer:
             if stream in self._streams:
                 return _STREAM, False
             self._streams.add(stream)
-        fitting = [frame for frame in self._open[kind] if self._fits(frame.said, event)]
+        fitting = [
+            frame
+            for frame in self._open[kind]
+            if all(at(frame.said, *steps) == at(event, *steps) for steps in _KIND)
+            and self._fits(frame.said, event)
+        ]
         if not fitting:
             return None
         alike = (frame for frame in fitting if not any(True for _ in self.compare(frame, event)))
@@ -574,9 +579,8 @@ class _Peer:
 
 _CLOSE_US: Final = 250_000
 _STREAM: Final = Frame(index=-1, t_us=0, side="server")
+_KIND: Final = (("item", "type"), ("item", "role"))
 _SHAPE: Final = (
-    ("item", "type"),
-    ("item", "role"),
     ("response", "conversation"),
     ("response", "conversation_id"),
     ("response", "status"),

@@ -7,6 +7,8 @@ Rules:
    else has happened, which are `Bus.connect`'s; and what the caller says.
 2. A frame of the server's answers a command as `Requests` has it, a response answers the request
    whose mark it bears, or else the oldest one. What answers nothing is not held back.
+3. What stands ``aside`` was between a server and the library alone, and is passed over. What a sink
+   that plays far away learned of a flush later, it had heard.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ _OPENING: Final = frozenset(
     {b"session.created", b"session.updated", b"conversation.created", b"rate_limits.updated"}
 )
 _WATCHED: Final = frozenset(
-    cls.__struct_config__.tag.encode() for cls in (*SEEN, ev.ResponseCreated) if cls.__struct_config__.tag
+    cls.__struct_config__.tag.encode()
+    for cls in (*SEEN, ev.ResponseCreated)
+    if cls.__struct_config__.tag
 )
 _FAILED: Final = "bus.handler_failed"
 
@@ -82,7 +86,7 @@ class Plan:
         for line in lines:
             self.last_us = max(self.last_us, line.t_us)
             read = self._READ.get(type(line))
-            if read is not None:
+            if read is not None and not getattr(line, "aside", False):
                 read(self, line)
 
     def _header(self, line: Header) -> None:
@@ -147,12 +151,13 @@ class Plan:
         self._number += 1
 
     def _answered_by(self, event: ev.ResponseCreated) -> None:
-        mark = (getattr(event.response, "metadata", None) or {}).get(MARK)
-        asked = [each for each in self._creates if each.made_up.get("mark") == mark]
-        asked = asked if mark is not None else self._creates
-        if asked:
-            self._creates.remove(asked[0])
-            self.answers.setdefault(self._number, []).append(asked[0])
+        metadata: Any = getattr(event.response, "metadata", None)
+        mark = metadata.get(MARK) if isinstance(metadata, dict) else None
+        for act in self._creates:
+            if mark is None or act.made_up.get("mark") == mark:
+                self._creates.remove(act)
+                self.answers.setdefault(self._number, []).append(act)
+                return
 
     def _refused(self, event: ev.Error) -> None:
         refused = getattr(event.error, "event_id", None)
@@ -166,6 +171,8 @@ class Plan:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)
 
     def _flushed(self, line: Flushed) -> None:
+        if getattr(line, "settled", False) and self.flushes:
+            line = msgspec.structs.replace(self.flushes.pop(), items=line.items)
         self.flushes.append(line)
 
     def _missing(self, line: Left) -> None:

@@ -32,7 +32,7 @@ from realtime_bus import events as ev
 from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
-from realtime_bus.errors import UsageError
+from realtime_bus.errors import SessionClosed, UsageError
 from realtime_bus.events._registry import own_events
 from realtime_bus.session import Session
 
@@ -92,7 +92,10 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
             f"{self.frames} frames, {self.compared} acts compared, {found}"
         )
         left = ", ".join(f"{name} ({number})" for name, number in sorted(self.left.items()))
-        lines = [head, *(f"  {line}" for each in self.differences for line in f"{each}".split("\n"))]
+        lines = [
+            head,
+            *(f"  {line}" for each in self.differences for line in f"{each}".split("\n")),
+        ]
         lines += [f"left to the recording: {left}"] if left else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -174,7 +177,12 @@ async def replay(  # noqa: PLR0913  # each of its own; most calls give two
         **(settings or {}),
     ) as session:
         if main is not None:
-            await main(session)
+            try:
+                await main(session)
+            except SessionClosed:
+                if session.close_info is None:  # another session's
+                    raise
+                again.notes.append("the recording ended before the main program did")
         await session.wait_closed()
     return _report(transport, [*again.notes, *_notes(transport, plugins)], perf_counter() - began_s)
 
@@ -251,7 +259,8 @@ class _Again:
 
 def _report(transport: ReplayTransport, notes: list[str], took_s: float) -> ReplayReport:
     plan = transport.plan
-    until_us = plan.last_us if plan.ended is not None else plan.last_us - 1_000_000
+    cut_off = plan.ended is None
+    until_us = plan.last_us - (1_000_000 if cut_off else 0)
     differences: list[Difference] = []
     left = Counter(plan.left)
     if transport.compares:
@@ -261,7 +270,7 @@ def _report(transport: ReplayTransport, notes: list[str], took_s: float) -> Repl
                 Difference(kind="closed", t_s=closed_us / 1e6, type="the bus closed the session")
             )
             until_us = closed_us
-        differences += transport.comparison.differences(until_us)
+        differences += transport.comparison.differences(until_us, cut_off=cut_off)
         left.update(act.type for act in plan.acts if not act.expected and act.mate is None)
     return ReplayReport(
         recording=transport.recording.header.recording_id or transport.recording.path.name,
@@ -279,7 +288,12 @@ def _report(transport: ReplayTransport, notes: list[str], took_s: float) -> Repl
 def _notes(transport: ReplayTransport, plugins: Sequence[object]) -> list[str]:
     plan, notes = transport.plan, list[str]()
     if plan.ended is None:
-        notes.append("the recording was cut off: of its last second nothing is missing")
+        notes.append("the recording was cut off: nothing of its last second is compared")
+    if not transport.recording.header.texts:
+        notes.append(
+            "texts were left out of the recording: what depends on them, such as the arguments "
+            "of tools, cannot be as it was"
+        )
     if plan.missing_lines:
         notes.append(f"{plan.missing_lines} lines are missing in the recording")
     if transport.flooded:
@@ -287,8 +301,8 @@ def _notes(transport: ReplayTransport, plugins: Sequence[object]) -> list[str]:
     for plugin in plugins:
         if isinstance(plugin, AudioSink) and not isinstance(plugin, ReplaySink):
             notes.append(
-                f"{type(plugin).__name__} plays by a clock of its own; where interruptions differ, "
-                "give a function that is given a sink and returns the bus"
+                f"{type(plugin).__name__} heard what it was given now, not what was heard then: "
+                "where interruptions differ, give a function that takes a sink and returns the bus"
             )
     return notes
 

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -20,9 +20,11 @@ import anyio
 import anyio.lowlevel
 
 from realtime_bus._virtual_time import VirtualTimeLoop
-from realtime_bus.transport._asyncio import on_asyncio
+from realtime_bus.transport._asyncio import loop_clock, on_asyncio
 
 _MAX_TURNS: Final = 100
+_TURNS_S: Final = 0.05  # the same limit on trio, in the only unit that it has for it
+_MOMENT_S: Final = 1e-6
 
 
 class Clock(Protocol):
@@ -42,6 +44,10 @@ class Clock(Protocol):
         """Wait for a time of the recording."""
         ...
 
+    async def settle(self) -> None:
+        """Let all that is due at this moment be done."""
+        ...
+
     def real_s(self, recorded_s: float) -> float:
         """Return how long a time of the recording takes on the event loop's clock."""
         ...
@@ -59,8 +65,7 @@ class Paced:
     """
 
     def __init__(self, speed: float) -> None:
-        # not anyio's: a command may be sent from a callback, where anyio knows no backend
-        self._time = _clock_of_the_loop()
+        self._time = loop_clock()
         self._speed = speed
         self._origin_s = self._time()
         self._stands_at_s: float | None = None
@@ -82,6 +87,10 @@ class Paced:
         """Wait for a time of the recording; let others run in any case."""
         await anyio.sleep_until(self._origin_s + t_us / 1e6 / self._speed)
 
+    async def settle(self) -> None:
+        """Let all that is due at this moment be done: a virtual clock waits for it."""
+        await anyio.sleep(_MOMENT_S)
+
     def real_s(self, recorded_s: float) -> float:
         """Return how long a time of the recording takes on the event loop's clock."""
         return recorded_s / self._speed
@@ -102,9 +111,9 @@ class Unpaced:
 
     def __init__(self) -> None:
         self.now_us: int = 0
-        self._time = _clock_of_the_loop()
+        self._time = loop_clock()
         self._stands_since_s: float | None = None
-        self._settle = _until_all_wait_on_asyncio if on_asyncio() else _until_all_wait_on_trio
+        self.settle = _until_all_wait_on_asyncio if on_asyncio() else _until_all_wait_on_trio
 
     @property
     def act_us(self) -> int:
@@ -114,7 +123,7 @@ class Unpaced:
 
     async def until(self, t_us: int) -> None:
         """Wait until every task waits."""
-        await self._settle()
+        await self.settle()
         self.now_us = max(self.now_us, t_us)
 
     def real_s(self, recorded_s: float) -> float:
@@ -136,14 +145,6 @@ def clock(speed: float | None) -> Paced | Unpaced:
     if speed is None and not _time_is_virtual():
         return Unpaced()
     return Paced(speed or 1.0)
-
-
-def _clock_of_the_loop() -> Callable[[], float]:
-    if on_asyncio():
-        return asyncio.get_running_loop().time
-    from trio.lowlevel import current_clock  # noqa: PLC0415  # trio is optional
-
-    return current_clock().current_time
 
 
 def _time_is_virtual() -> bool:
@@ -178,6 +179,3 @@ async def _until_all_wait_on_trio() -> None:
     await anyio.lowlevel.checkpoint()
     with anyio.move_on_after(_TURNS_S):
         await wait_all_tasks_blocked()
-
-
-_TURNS_S: Final = 0.05  # the same limit, in the only unit that trio offers

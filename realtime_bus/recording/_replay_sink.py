@@ -92,7 +92,7 @@ class ReplaySink:
         self._go_on()
         part = self._parts.setdefault((item_id, content_index), _Part(item_id, content_index))
         part.written_us += len(audio) * 1000 / self._bytes_per_ms
-        if part not in self._queue:
+        if audio and part not in self._queue:
             self._queue.append(part)
 
     def flush(self) -> list[PlayedItem]:

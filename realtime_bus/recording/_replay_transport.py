@@ -32,7 +32,7 @@ from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 from realtime_bus.transport._buffers import Signal
 
 from ._comparison import Act, Comparison
-from ._format import Line, Played, Received, Told
+from ._format import Line, Played, Received, Sent, Told
 from ._plan import AUDIO, Plan, Selector
 from ._reading import Recording
 from ._replay_clock import Clock, clock
@@ -139,6 +139,8 @@ class ReplayTransport:
 
     async def _play(self, deliver: Callable[[bytes], None], clock: Clock) -> None:
         for line in self.recording:
+            if isinstance(line, Received | Sent) and line.aside:
+                continue
             if isinstance(line, Received):
                 await clock.until(line.t_us)
                 if self.compares:
@@ -167,19 +169,29 @@ class ReplayTransport:
             silence = base64.b64encode(bytes(line.audio_bytes))
             frame = frame.replace(_EMPTY_DELTA, b'"delta":"' + silence + b'"', 1)
         name = wire_name(frame)  # deltas bear the server's ids alone, and are most of it
-        return frame if name is not None and name.endswith(b".delta") else self.comparison.renamed(frame)
+        return (
+            frame
+            if name is not None and name.endswith(b".delta")
+            else self.comparison.renamed(frame)
+        )
 
     async def _until_asked(self, acts: Sequence[Act], clock: Clock) -> None:
         """Hold back an answer until it was asked for."""
         for act in acts:
-            if self.comparison.is_done(act):
-                self._patience.pop(act.type, None)
+            if act.mate is not None:
                 continue
             patience_s = self._patience.get(act.type, self._patience_s)
-            with clock.stand_still(), anyio.move_on_after(clock.real_s(patience_s)):
-                while not self.comparison.is_done(act):
-                    await self._changed.wait()
+            with clock.stand_still():
+                with anyio.move_on_after(clock.real_s(patience_s)):
+                    await self._until_done(act, clock)
+                self.comparison.waited(clock.act_us - clock.now_us, clock.now_us)
             self._patience[act.type] = patience_s / 2 if act.mate is None else self._patience_s
+
+    async def _until_done(self, act: Act, clock: Clock) -> None:
+        while act.mate is None:
+            await clock.settle()  # the very same may be sent in this moment, too
+            if not self.comparison.is_done(act):
+                await self._changed.wait()
 
     def _recorded_end(self) -> CloseInfo:
         end = self.plan.ended
@@ -204,13 +216,13 @@ class ReplayTransport:
             self.flooded = True
             self._end(CloseInfo(code=1008, reason=f"{_FLOOD} commands in no time", clean=False))
         if name not in AUDIO:
-            self.comparison.sent(self._act_us, frame)
+            self.comparison.sent(self._act_us, self.now_us, frame)
         self._changed.notify()
 
     def did(self, event: dict[str, Any]) -> None:
         """Compare an event that the application emits, or a failure, with those of the recording."""
         if self._close is None:
-            self.comparison.did(self._act_us, event, is_event=True)
+            self.comparison.did(self._act_us, self.now_us, event, is_event=True)
 
     @property
     def _act_us(self) -> int:

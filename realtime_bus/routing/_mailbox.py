@@ -23,8 +23,8 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context, ContextVar, copy_context
 from time import perf_counter
 from typing import Any, cast
 
@@ -233,6 +233,7 @@ class Mailbox:
             self._running -= 1
         took_s = perf_counter() - started
         statistics.delivered += 1
+        statistics.total_s += took_s
         if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs a call per event
             statistics.slowest_s = took_s
 
@@ -298,6 +299,15 @@ class EagerMailbox(Mailbox):
         self._handler, self._call = self._call, self._in_task
         self._begun: tuple[Any, asyncio.Task[Any], float] | None = None  # the worker takes it
 
+    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
+        """Let the handler's tasks find what a context manager sets."""
+
+        def inside() -> Context:
+            with manager():
+                return copy_context()
+
+        self._context = self._context.run(inside)
+
     @property
     def pending(self) -> int:
         """How many events wait or are being handled."""
@@ -328,8 +338,10 @@ class EagerMailbox(Mailbox):
         finally:
             self._running = 0
         if self._begun is None:
+            took_s = perf_counter() - started
             self.statistics.delivered += 1
-            self.statistics.slowest_s = max(self.statistics.slowest_s, perf_counter() - started)
+            self.statistics.total_s += took_s
+            self.statistics.slowest_s = max(self.statistics.slowest_s, took_s)
         elif self._workers:
             self._wake()
         else:

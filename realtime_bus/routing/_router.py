@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -92,6 +93,7 @@ class Router:
         self._kept = Backlog[Event](max_items=_MAX_KEPT, on_drop=self._unhold)
         self._wanted: Counter[type[Event]] = Counter()
         self._over = False
+        self._within: tuple[Callable[[], AbstractContextManager[object]], ...] = ()
         self._forget_routes()
         self.skippable: set[bytes] = set(_HEADS)
 
@@ -194,6 +196,13 @@ class Router:
         self._pass_on(event, narrow(event), chain[first:], route.interceptors_narrowed[first:])
 
     # --- registration ------------------------------------------------------------------------
+
+    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
+        """Let handlers that have a context of their own run inside a context manager."""
+        self._within = (*self._within, manager)
+        for runner in self._runners.values():
+            if isinstance(runner, EagerMailbox):
+                runner.run_within(manager)
 
     def observe(self, classes: Iterable[type[Event]], observer: _Put) -> None:
         """Let a part of the session see events before interceptors and handlers."""
@@ -299,8 +308,12 @@ class Router:
         mode = subscription.options.mode
         if mode == "inline":
             return InlineRunner(subscription, self.session, self._host)
-        make = EagerMailbox if mode == "eager" and self._eager else Mailbox
-        return make(subscription, self.session, self._host)
+        if mode == "eager" and self._eager:
+            eager = EagerMailbox(subscription, self.session, self._host)
+            for manager in self._within:
+                eager.run_within(manager)
+            return eager
+        return Mailbox(subscription, self.session, self._host)
 
     def _put_of(self, runner: Runner, put: _Put) -> _Put:
         """Return what hands a runner its events: those that its predicate wants, or one alone."""
@@ -367,8 +380,13 @@ class Router:
         return None if runner is None else _snapshot(runner)
 
     def statistics(self) -> list[HandlerStatistics]:
-        """Return each handler's figures in this session, without the session's own listeners."""
-        return [_snapshot(r) for r in self._every() if not r.subscription.internal]
+        """Return each handler's figures in this session, without the session's own listeners.
+
+        It changes nothing: any thread may ask.
+        """
+        retired = [runner for runner in [*self._retired] if runner.pending]
+        runners = [*self._runners.values(), *retired]
+        return [_snapshot(runner) for runner in runners if not runner.subscription.internal]
 
 
 def _checked(replaced: object, interceptor: Interceptor) -> Event | None:

@@ -129,6 +129,7 @@ class InlineRunner:
             self.pending -= 1  # even if the stack is too deep to report anything
         took_s = perf_counter() - started
         statistics.delivered += 1
+        statistics.total_s += took_s
         if took_s > statistics.slowest_s:  # noqa: PLR1730  # max() costs more, for every event
             statistics.slowest_s = took_s
 

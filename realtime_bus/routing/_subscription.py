@@ -25,6 +25,7 @@ class HandlerStatistics(msgspec.Struct, kw_only=True):
         dropped: Events that it never saw, because its mailbox was full or its session ended.
         failed: Events at which it raised or ran out of time.
         slowest_s: The longest that one event took, in seconds.
+        total_s: What all of them took, waiting included, in seconds.
     """
 
     handler: str
@@ -34,6 +35,7 @@ class HandlerStatistics(msgspec.Struct, kw_only=True):
     dropped: int = 0
     failed: int = 0
     slowest_s: float = 0.0
+    total_s: float = 0.0
 
     def add(self, other: HandlerStatistics) -> None:
         """Add the figures of the same handler in another session."""
@@ -42,6 +44,7 @@ class HandlerStatistics(msgspec.Struct, kw_only=True):
         self.dropped += other.dropped
         self.failed += other.failed
         self.slowest_s = max(self.slowest_s, other.slowest_s)
+        self.total_s += other.total_s
 
 
 class Subscription:

@@ -12,6 +12,7 @@ wrong is a `FaultPlan` of `faults`.
 from . import faults
 from ._options import ServerOptions
 from ._playback import Playback
+from ._recorded import RecordedResponder
 from ._responders import (
     EchoResponder,
     Output,
@@ -21,6 +22,7 @@ from ._responders import (
     Text,
     ToolCall,
     Transcriber,
+    Unfinished,
     VoiceResponder,
 )
 from ._script import (
@@ -49,6 +51,7 @@ __all__ = [
     "Output",
     "Playback",
     "RealtimeServer",
+    "RecordedResponder",
     "Responder",
     "ResponderRequest",
     "ScriptError",
@@ -66,6 +69,7 @@ __all__ = [
     "Text",
     "ToolCall",
     "Transcriber",
+    "Unfinished",
     "Voice",
     "VoiceResponder",
     "faults",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -55,7 +55,32 @@ class ToolCall(msgspec.Struct, frozen=True):
     call_id: str | None = None
 
 
-Output: TypeAlias = Text | Speech | ToolCall
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of an answer that is not complete; nothing comes behind it.
+
+    Attributes:
+        status: ``incomplete``, or ``failed``.
+        reason: Why it is incomplete.
+        code: Of the error that it failed with.
+        message: The same in words.
+        type: What kind of error that is.
+    """
+
+    status: Literal["incomplete", "failed"] = "incomplete"
+    reason: Literal["max_output_tokens", "content_filter"] | None = None
+    code: str | None = None
+    message: str | None = None
+    type: str = "server_error"
+
+    def details(self) -> ev.StatusDetails:
+        """Return what ``response.done`` says of it."""
+        if self.status == "incomplete":
+            return ev.StatusDetails(type="incomplete", reason=self.reason)
+        error = ev.StatusError(type=self.type, code=self.code, message=self.message)
+        return ev.StatusDetails(type="failed", error=error)
+
+
+Output: TypeAlias = Text | Speech | ToolCall | Unfinished
 
 
 class ResponderRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +97,7 @@ class ResponderRequest(msgspec.Struct, frozen=True, kw_only=True):
         response_index: How many responses of the default conversation came before in this
             session; what a script goes by.
         session_id: The session that asks.
+        out_of_band: Whether the answer is to stay out of the conversation.
     """
 
     items: list[ev.Item]
@@ -83,6 +109,7 @@ class ResponderRequest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     response_index: int = 0
     session_id: str = ""
+    out_of_band: bool = False
 
     @property
     def wants_audio(self) -> bool:

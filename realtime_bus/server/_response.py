@@ -27,7 +27,7 @@ from ._output_items import (
     WrittenWriter,
 )
 from ._pacing import DeltaTiming, PendingMessage
-from ._responders import Output, Speech, ToolCall
+from ._responders import Output, Speech, ToolCall, Unfinished
 from ._usage import CHARS_PER_TOKEN, OUTPUT_MS_PER_TOKEN, Meter
 
 BACKLOG_MS = 10_000
@@ -58,7 +58,7 @@ class RunningResponse:
         self._options = context.options
         self._meter = meter
         self._timing = DeltaTiming(context.options)
-        self._queue: deque[PendingMessage | ToolCall] = deque()
+        self._queue: deque[PendingMessage | ToolCall | Unfinished] = deque()
         self._writer: MessageWriter | None = None
         self._created = False
         if not self._options.done_without_created:
@@ -74,7 +74,7 @@ class RunningResponse:
     def feed(self, output: Output) -> None:
         """Take what the responder has made."""
         last = self._queue[-1] if self._queue else None
-        if isinstance(output, ToolCall):
+        if isinstance(output, ToolCall | Unfinished):
             self._close_message()
             self._queue.append(output)
             return
@@ -120,6 +120,8 @@ class RunningResponse:
             first = self._queue[0]
             if isinstance(first, ToolCall):
                 self._send_call(first)
+            elif isinstance(first, Unfinished):
+                self._end(first.status, first.details())
             elif not self._send_message(first):
                 return
             if not self.done:
@@ -136,7 +138,8 @@ class RunningResponse:
         self._send_texts(message)
         if self.done or not (message.closed and message.empty):
             return False
-        self._end_message("completed")
+        cut = len(self._queue) > 1 and isinstance(self._queue[1], Unfinished)
+        self._end_message("incomplete" if cut else "completed")
         return True
 
     def _send_texts(self, message: PendingMessage) -> None:

@@ -133,6 +133,7 @@ class ResponseTable:
             metadata=context.metadata,
             response_index=self._started,
             session_id=self._config.session_id,
+            out_of_band=not in_conversation,
         )
         response = RunningResponse(context, Meter(items, instructions))
         self._running[context.response_id] = response

@@ -30,6 +30,7 @@ import msgspec
 
 from realtime_bus.errors import RealtimeBusError, UsageError
 
+from ._recorded import RecordedResponder
 from ._responders import (
     EchoResponder,
     Output,
@@ -143,25 +144,33 @@ class _Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     turns: Annotated[list[ScriptTurn], msgspec.Meta(min_length=1)]
 
 
-RESPONDERS = ("voice", "echo", "script")
-"""What a server can answer with; a script needs a file."""
+RESPONDERS = ("voice", "echo", "script", "recording")
+"""What a server can answer with; a script and a recording need a file."""
 
 
-def responder_named(name: str, *, script: str | Path | None = None) -> Responder:
+def responder_named(
+    name: str, *, script: str | Path | None = None, recording: str | Path | None = None
+) -> Responder:
     """Make a responder.
 
     Args:
         name: One of `RESPONDERS`.
         script: The file of turns, for ``"script"``.
+        recording: The recorded session, for ``"recording"``.
 
     Raises:
-        UsageError: There is no such responder, or the script is missing.
+        UsageError: There is no such responder, or its file is missing.
         ScriptError: The script cannot be read.
+        RecordingError: The file is no recording.
     """
     if name == "script":
         if script is None:
             raise UsageError("the script responder needs a file of turns")
         return ScriptResponder.from_file(script)
+    if name == "recording":
+        if recording is None:
+            raise UsageError("the recording responder needs a recorded session")
+        return RecordedResponder(recording)
     makers: dict[str, Callable[[], Responder]] = {"voice": VoiceResponder, "echo": EchoResponder}
     if name not in makers:
         known = ", ".join(RESPONDERS)

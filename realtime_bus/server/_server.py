@@ -402,6 +402,8 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
     responder_name: str = "voice",
     *,
     script: str | Path | None = None,
+    recording: str | Path | None = None,
+    playback: Playback | None = None,
     options: ServerOptions | None = None,
     faults: FaultPlan | None = None,
     certfile: str | Path | None = None,
@@ -414,8 +416,10 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
     Args:
         host: The address to listen at.
         port: The port; 0 takes a free one.
-        responder_name: Who answers: ``"voice"``, ``"echo"`` or ``"script"``.
+        responder_name: Who answers: ``"voice"``, ``"echo"``, ``"script"`` or ``"recording"``.
         script: The file of turns, for ``"script"``.
+        recording: The recorded session, for ``"recording"``.
+        playback: A recording that is played frame by frame, whoever would answer.
         options: The server's knobs.
         faults: What goes wrong.
         certfile: Speak ``wss`` with this certificate (PEM).
@@ -429,13 +433,13 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         UsageError: There is no such responder, or a key without a certificate.
         MissingExtra: There is no certificate yet, and trustme is not installed.
     """
-    responder = responder_named(responder_name, script=script)
+    responder = responder_named(responder_name, script=script, recording=recording)
     tls: ssl.SSLContext | SelfSigned | None = None
     if self_signed_in is not None:
         tls = self_signed(self_signed_in, host)
     elif certfile is not None or keyfile is not None:
         tls = ssl_context_of(certfile, keyfile)
-    server = RealtimeServer(responder, options=options, faults=faults)
+    server = RealtimeServer(responder, options=options, faults=faults, playback=playback)
     async with server.serve(host, port=port, tls=tls) as bound:
         if on_ready is not None:
             on_ready(bound)

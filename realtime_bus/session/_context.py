@@ -145,7 +145,7 @@ class SessionContext(Generic[StateT]):
 
         pipeline.handle((ev.SessionCreated, translation.SessionCreated), see)
         pipeline.lifecycle.on_end(see)
-        pipeline.lifecycle.read(pipeline.deliver)
+        pipeline.read()
         if self._wait_created:
             await self._until(created)
             if session.close_info is not None:

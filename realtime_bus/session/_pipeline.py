@@ -12,7 +12,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -91,6 +92,7 @@ class Pipeline:
         )
         self.router: Router = Router(self, eager=on_asyncio())
         self.deliver: Callable[[bytes], None] = self._deliver
+        self._around: Callable[[], AbstractContextManager[object]] = nullcontext
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
@@ -153,6 +155,36 @@ class Pipeline:
             self.deliver = self._before(received, self.deliver)
         if sent is not None:
             self.link.sending = self._before(sent, self.link.sending)
+
+    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
+        """Enter a context manager around each frame's way, and where handlers' tasks begin.
+
+        Raises:
+            UsageError: Frames have come already.
+        """
+        if self.lifecycle.reading:
+            raise UsageError("run_within() holds from the first frame on: call it in attach()")
+        deliver, around = self.deliver, self._around
+
+        def deliver_within(frame: bytes) -> None:
+            try:
+                with manager():
+                    deliver(frame)
+            except Exception as error:  # noqa: BLE001  # the manager's: a plugin's code
+                self.report_failure(handler_name(manager), None, error)
+
+        @contextmanager
+        def both() -> Generator[None]:
+            with around(), manager():
+                yield
+
+        self.deliver, self._around = deliver_within, both
+        self.router.run_within(manager)
+
+    def read(self) -> None:
+        """Start to read from the transport."""
+        with self._around():
+            self.lifecycle.read(self.deliver)
 
     def _before(
         self, look: Callable[[bytes], object], go_on: Callable[[bytes], None]
@@ -346,7 +378,8 @@ class Pipeline:
 
     def start_soon(self, function: Callable[..., Any], *args: object) -> None:
         """Start a task of the session."""
-        self.lifecycle.start_soon(function, *args)
+        with self._around():
+            self.lifecycle.start_soon(function, *args)
 
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:
         """Report what raised: a log line and an event."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
@@ -306,6 +307,22 @@ class Session(Generic[StateT]):
             UsageError: Frames have come already.
         """
         self._pipeline.tap(received, sent)
+
+    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
+        """Run the session's handlers inside a context manager; called in a plugin's ``attach``.
+
+        It is for context variables. It is entered around each frame's way to the plain handlers,
+        and where async handlers' tasks begin, which keep what is set there. Tasks of
+        `start_soon` keep what is set where that is called.
+
+        Args:
+            manager: Returns a context manager, a new one each time; neither may wait, and what it
+                costs is added to each frame.
+
+        Raises:
+            UsageError: Frames have come already.
+        """
+        self._pipeline.run_within(manager)
 
     def inject(self, event: ev.Event, *, behind: Interceptor | None = None) -> None:
         """Deliver an event that was held back, or one of your own making.

@@ -26,7 +26,7 @@ from realtime_bus_plugins.sinks import NullSink
 from realtime_bus_plugins.tools import Tools
 
 LOUD = (b"\x00\x30" + b"\x00\xd0") * 12  # 1 ms of a 12 kHz square wave, PCM16 at 24 kHz
-PERSON = [("silent", 300), ("speaks", 500), ("silent", 1500), ("speaks", 500), ("silent", 1500)]
+PERSON = [("silent", 300), ("speaks", 500), ("silent", 1460), ("speaks", 500), ("silent", 1500)]
 
 
 class Cook:
@@ -49,21 +49,25 @@ class Cook:
 class Agent:
     """What a session showed of it: tool calls, captions, truncations, errors.
 
+    Args:
+        tool_s: How long its tool takes.
+
     Attributes:
         told: What was noted, in order.
         sent: The types of what was sent, but for audio.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, tool_s: float = 0.0) -> None:
         self.told: list[str] = []
         self.sent: list[str] = []
-        self.ended = anyio.Event()
-        tools, self.speaker = Tools(), NullSink(clock=anyio.current_time)
+        self._more = anyio.Event()
+        tools, self.speaker = Tools(), NullSink()
 
         @tools.tool
         async def set_timer(minutes: float) -> str:
             """Start a kitchen timer."""
-            self.told.append(f"timer {minutes:g}")
+            await anyio.sleep(tool_s)
+            self._tell(f"timer {minutes:g}")
             return "started"
 
         self.plugins: list[Any] = [self.speaker, Interruption(self.speaker), tools, self]
@@ -73,22 +77,32 @@ class Agent:
 
         @session.on(ev.ResponseDone)
         def done(event: ev.ResponseDone) -> None:
-            self.told.append(f"done {event.response.status}")
+            self._tell(f"done {event.response.status}")
 
         @session.on(ev.ResponseOutputAudioTranscriptDone)
         def caption(event: ev.ResponseOutputAudioTranscriptDone) -> None:
-            self.told.append(event.transcript)
+            self._tell(event.transcript)
 
         @session.on(ev.ConversationItemTruncated)
         def truncated(event: ev.ConversationItemTruncated) -> None:
-            self.told.append(f"truncated {event.audio_end_ms}")
+            self._tell(f"truncated {event.audio_end_ms}")
 
         @session.on(ev.Error)
         def failed(event: ev.Error) -> None:
-            self.told.append(f"error {event.error.code}")
+            self._tell(f"error {event.error.code}")
 
         session.intercept_outgoing("*", self._note)
-        session.on_close(self.ended.set)
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        self._more.set()
+        self._more = anyio.Event()
+
+    async def heard(self, what: str, *, times: int = 1) -> None:
+        """Wait until something was told so often."""
+        with anyio.fail_after(60):
+            while self.told.count(what) < times:
+                await self._more.wait()
 
     def _note(self, event: Any, _session: object) -> Any:
         if event.type != "input_audio_buffer.append":

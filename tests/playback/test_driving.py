@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-import trio.testing
 
+from realtime_bus._virtual_time import virtual_time
 from realtime_bus.recording import Line, PlaybackReport, drive
 from realtime_bus.server import Playback, RealtimeServer
 from realtime_bus.transport import MemoryTransport
@@ -17,10 +17,10 @@ from ._agent import cook_server, recorded
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Run in virtual time, which only trio has."""
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run in virtual time."""
+    return virtual_time(request.param)
 
 
 async def driven(

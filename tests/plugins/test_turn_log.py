@@ -90,12 +90,30 @@ def test_an_interruption_ends_a_turn() -> None:
     log.input_ended("speech", 0.0)
     log.response_created("r", 0.5)
     log.audio("r", "a", 5.0, 0.5)
-    log.interrupted(["a", "jingle"], 0.002, 1.0)
+    log.interrupted({"a": 0.5, "jingle": 1.0}, 0.002, 1.0)
     log.audio("r", "a", 5.0, 1.1)
     assert log.settle(1.1) == []
     log.response_done("r", CUT, 1.2)
     turn = only(log.settle(1.2))
     assert (turn.interrupted, turn.barge_in_latency_s, turn.status) == (True, 0.002, "cancelled")
+    assert (turn.generated_audio_s, turn.heard_audio_s) == (10.0, 4.5)
+
+
+def test_what_was_heard_of_an_answer() -> None:
+    """All of it, what was played until the session ended, or nobody knows."""
+    log = TurnLog()
+    for number, heard in enumerate((True, False)):
+        log.input_ended("speech", 10.0 * number)
+        answered(log, 10.0 * number, f"r{number}", audio_s=4.0)
+        if heard:
+            log.heard(f"r{number}", 10.0 * number)
+    played, unknown = log.settle(50.0)
+    assert (played.generated_audio_s, played.heard_audio_s) == (4.0, 4.0)
+    assert (unknown.generated_audio_s, unknown.heard_audio_s) == (4.0, None)
+    log.input_ended("speech", 60.0)
+    answered(log, 60.0, "r3", audio_s=4.0)
+    log.heard("r3", 60.0)
+    assert only(log.close(61.0)).heard_audio_s == 1.0
 
 
 def test_an_interruption_after_the_end_of_generation() -> None:
@@ -104,7 +122,7 @@ def test_an_interruption_after_the_end_of_generation() -> None:
     log.input_ended("speech", 0.0)
     answered(log, 0.5, audio_s=10.0)
     assert log.settle(2.0) == []
-    log.interrupted(["item_r"], 0.001, 2.0)
+    log.interrupted({"item_r": 0.0}, 0.001, 2.0)
     assert only(log.settle(2.0)).interrupted
 
 
@@ -210,10 +228,10 @@ def test_the_last_input_counts() -> None:
         log.input_ended("text", float(number), f"u{number}")
     log.response_created("r", 3.0)
     log.response_done("r", response(), 4.0)
-    turn = only(log.close())
+    turn = only(log.close(9.0))
     assert turn.item_id == "u2"
     log.input_ended("text", 5.0)
-    assert log.close() == []
+    assert log.close(9.0) == []
 
 
 def test_turns_may_overlap() -> None:
@@ -252,9 +270,9 @@ def test_what_is_not_known_is_ignored() -> None:
     log.plays("x", 0.0)
     log.silenced("x", 0.0, interrupted=True)
     log.response_done("x", response(), 0.0)
-    log.interrupted(["a"], 0.0, 0.0)
+    log.interrupted({"a": 0.0}, 0.0, 0.0)
     log.committed("u")
-    assert log.close() == []
+    assert log.close(9.0) == []
 
 
 def test_memory_is_bounded() -> None:

@@ -14,8 +14,10 @@
 Which calls run and when the model goes on is decided in ``_rounds.py``, which opens with the rules.
 """
 
+from realtime_bus_plugins._tool_events import ToolFinished, ToolStarted
+
 from ._arguments import Inject
 from ._tool import ToolOptions, ToolStatistics
 from ._tools import Tools
 
-__all__ = ["Inject", "ToolOptions", "ToolStatistics", "Tools"]
+__all__ = ["Inject", "ToolFinished", "ToolOptions", "ToolStarted", "ToolStatistics", "Tools"]

@@ -18,6 +18,7 @@ import msgspec
 from realtime_bus import RealtimeBusError, Reply, Session, SessionClosed
 from realtime_bus import events as ev
 from realtime_bus.log import Repeats, describe, get_logger
+from realtime_bus_plugins._tool_events import ToolFinished, ToolStarted
 
 from ._follow_up import Call
 from ._rounds import Action, Decline, FollowUp, Interrupt, Rounds, Run
@@ -199,10 +200,19 @@ class SessionTools:
         try:
             with scope:
                 await anyio.lowlevel.checkpoint()  # one that was interrupted already does not begin
+                self._session.emit(ToolStarted(call_id=call.call_id, name=tool.name))
                 outcome = await tool.run(call.arguments, self._session, self._threads)
         finally:
             figures.running -= 1
-        took_s = self._session.clock() - started_s
+            took_s = self._session.clock() - started_s
+            told = ToolFinished(
+                call_id=call.call_id,
+                name=tool.name,
+                outcome=outcome.kind,
+                took_s=took_s,
+                error=outcome.error,
+            )
+            self._session.emit(told)
         figures.total_s += took_s
         figures.slowest_s = max(figures.slowest_s, took_s)
         setattr(figures, outcome.kind, getattr(figures, outcome.kind) + 1)

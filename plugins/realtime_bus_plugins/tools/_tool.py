@@ -20,6 +20,7 @@ import msgspec
 
 from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
+from realtime_bus_plugins._tool_events import ToolOutcome
 
 from ._arguments import Arguments, ArgumentsError, read_parameters, target_of
 from ._rounds import DeclineReason
@@ -106,7 +107,7 @@ class Outcome(msgspec.Struct, frozen=True):
         error: What the tool raised.
     """
 
-    kind: Literal["succeeded", "failed", "invalid", "timed_out", "interrupted"]
+    kind: ToolOutcome
     output: str
     error: Exception | None = None
 

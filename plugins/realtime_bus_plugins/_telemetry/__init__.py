@@ -1,0 +1,21 @@
+"""What the plugin `telemetry` is made of; it needs OpenTelemetry's API.
+
+`_names` is what is told, as data; `_session` turns a session's events into it, by `_spans` and
+`_instruments`; `_content` writes texts as the conventions have them.
+"""
+
+from ._instruments import instruments_of
+from ._names import CONTENT, EVENTS, METRICS, SCHEMA_URL, SCOPE, SPANS
+from ._session import Options, SessionTelemetry
+
+__all__ = [
+    "CONTENT",
+    "EVENTS",
+    "METRICS",
+    "SCHEMA_URL",
+    "SCOPE",
+    "SPANS",
+    "Options",
+    "SessionTelemetry",
+    "instruments_of",
+]

@@ -1,0 +1,202 @@
+"""The instruments of one meter provider, and the figures of all sessions that it measures.
+
+Rules:
+
+1. There is one set of instruments for each provider, whoever asks: a second observable one of the
+   same name would never be observed.
+2. What sessions count anyway is read when somebody collects, in a thread of the exporter's. That
+   reads, and changes nothing of a session.
+3. A counter never falls: what a session has counted since it was last looked at is added. One that
+   has ended is looked at until its mailboxes are empty, and then forgotten.
+4. Types that no protocol has count together: a server cannot make up label values without end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from threading import Lock
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+
+from realtime_bus import Session
+from realtime_bus import events as ev
+
+from ._names import METRICS, OTHER, SCHEMA_URL, SCOPE
+
+_Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # a metric, and its attributes
+_Figures = defaultdict[_Key, float]
+_HEAD = b'{"type":"'
+_MAX_HEAD_BYTES = 140
+_TYPE = re.compile(rb'"type"\s*:\s*"([^"\\]{0,128})"')
+_KNOWN = frozenset(
+    name
+    for protocol in ev.PROTOCOLS.values()
+    for names in (protocol.server, protocol.client, protocol.old_names)
+    for name in names
+)
+
+
+class EventCounts(dict[bytes, int]):
+    """Frames by how they begin, up to the end of their type."""
+
+    def see(self, frame: bytes) -> None:
+        """Count a frame."""
+        end = frame.find(b'"', len(_HEAD), _MAX_HEAD_BYTES)
+        try:
+            self[frame[:end]] += 1
+        except KeyError:
+            head = _HEAD + type_of(frame).encode()
+            self[head] = self.get(head, 0) + 1
+
+    def by_type(self) -> dict[str, int]:
+        """Return the counts; any thread may ask."""
+        return {head[len(_HEAD) :].decode(): count for head, count in dict(self).items()}
+
+
+def type_of(frame: bytes) -> str:
+    """Return the type of a frame, if a protocol has it."""
+    found = _TYPE.search(frame, 0, 4 * _MAX_HEAD_BYTES)
+    name = found[1].decode(errors="replace") if found is not None else ""
+    return name if name in _KNOWN else OTHER
+
+
+class Measured:
+    """A session that is measured.
+
+    Attributes:
+        session: Which.
+        received: Frames from the server.
+        sent: Frames to it.
+        ended: Whether it was closed.
+        seen: What was counted when it was last looked at.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session: Session = session
+        self.received: EventCounts = EventCounts()
+        self.sent: EventCounts = EventCounts()
+        self.ended: bool = False
+        self.seen: dict[_Key, float] = {}
+
+
+class Instruments:
+    """What is measured with one provider."""
+
+    def __init__(self, provider: MeterProvider, version: str) -> None:
+        meter = provider.get_meter(SCOPE, version, SCHEMA_URL)
+        self._measured: dict[Measured, None] = {}
+        self._counted = _Figures(int)
+        self._now = _Figures(int)
+        self._told: set[str] = set()  # of this collection
+        self._lock = Lock()
+        self._record: dict[str, Callable[..., None]] = {}
+        for metric in METRICS:
+            make: Callable[..., Any] = getattr(meter, f"create_{metric.instrument}")
+            options: dict[str, Any] = {"unit": metric.unit, "description": metric.description}
+            if metric.instrument.startswith("observable"):
+                make(metric.name, callbacks=[partial(self._observe, metric.name)], **options)
+            elif metric.instrument == "histogram":
+                made = make(
+                    metric.name, explicit_bucket_boundaries_advisory=metric.buckets, **options
+                )
+                self._record[metric.name] = made.record
+            else:
+                self._record[metric.name] = make(metric.name, **options).add
+
+    def record(
+        self, name: str, value: float | None, attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add to a counter, or to a histogram; what is not known is not measured."""
+        if value is not None:
+            self._record[name](value, attributes=attributes)
+
+    def measure(self, session: Session) -> Measured:
+        """Measure a session that is about to begin."""
+        measured = Measured(session)
+        session.tap(received=measured.received.see, sent=measured.sent.see)
+        self._measured[measured] = None
+        return measured
+
+    def has_ended(self, measured: Measured) -> None:
+        """Note that a session was closed."""
+        measured.ended = True
+        if self._lock.acquire(blocking=False):  # else whoever collects looks at it
+            try:
+                for each in [each for each in list(self._measured) if each.ended]:
+                    self._look_at(each, _Figures(int))
+            finally:
+                self._lock.release()
+
+    # --- when somebody collects --------------------------------------------------------------
+
+    def _observe(self, name: str, _options: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            if name in self._told or not self._told:  # a new collection
+                self._told.clear()
+                now = _Figures(int, {("realtime_bus.sessions", ()): 0})
+                for measured in list(self._measured):
+                    self._look_at(measured, now)
+                self._now = now
+            self._told.add(name)
+            return [
+                Observation(value, dict(attributes))
+                for figures in (self._counted, self._now)
+                for (metric, attributes), value in figures.items()
+                if metric == name
+            ]
+
+    def _look_at(self, measured: Measured, now: _Figures) -> None:
+        statistics = measured.session.statistics()
+        counted = _Figures(int)
+        pending = 0
+        for direction, events in (("received", measured.received), ("sent", measured.sent)):
+            for name, count in events.by_type().items():
+                counted[_key("realtime_bus.events", direction, event_type=name)] += count
+        counted[_key("realtime_bus.io", "received")] += statistics.bytes_received
+        counted[_key("realtime_bus.io", "sent")] += statistics.bytes_sent
+        for (_, _, kind), count in statistics.drift.items():
+            counted["realtime_bus.drift", (("realtime_bus.drift.kind", kind),)] += count
+        for handler in statistics.handlers:
+            attributes = (("realtime_bus.handler", handler.handler),)
+            counted["realtime_bus.handler.calls", attributes] += handler.delivered
+            counted["realtime_bus.handler.time", attributes] += handler.total_s
+            counted["realtime_bus.handler.failures", attributes] += handler.failed
+            counted["realtime_bus.handler.drops", attributes] += handler.dropped
+            now["realtime_bus.handler.pending", attributes] += handler.pending
+            pending += handler.pending
+        for key, value in counted.items():
+            self._counted[key] += max(0, value - measured.seen.get(key, 0))
+        measured.seen = dict(counted)
+        if not measured.ended:
+            now["realtime_bus.sessions", ()] += 1
+        elif not pending:
+            self._measured.pop(measured, None)
+
+
+def _key(metric: str, direction: str, *, event_type: str | None = None) -> _Key:
+    attributes = (("realtime_bus.direction", direction),)
+    if event_type is None:
+        return metric, attributes
+    return metric, (("realtime_bus.event.type", event_type), *attributes)
+
+
+_OF_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
+
+
+def instruments_of(provider: MeterProvider | None, version: str) -> Instruments | None:
+    """Return the instruments of a provider, or of the global one; None if nobody measures.
+
+    The API has no way to ask that: its own providers, in force where no SDK is, do nothing.
+    """
+    provider = provider or metrics.get_meter_provider()
+    if type(provider).__module__.startswith(metrics.__name__):
+        return None
+    if provider not in _OF_PROVIDER:
+        _OF_PROVIDER[provider] = Instruments(provider, version)
+    return _OF_PROVIDER[provider]

@@ -1,0 +1,236 @@
+"""What of a frame, and of what the bus told, may stand in a recording. Pure.
+
+Rules:
+
+1. Keys never stand in it: those that are in use, wherever they stand; what stands in fields whose
+   names sound secret, and in the headers of tools; what looks like a provider's key.
+2. Frames that are audio or a piece of text, nearly all that there are, hold no keys and are not
+   searched (`PLAIN`): that would cost more than all the rest. A small one is searched for the
+   keys in use all the same.
+3. Without audio, ``""`` is left of each piece of it. Without texts, an ``x`` is left of each
+   character of every string that is not known to be a name, an id, a state or a setting: what
+   an unknown event holds is left out, too. Images count as texts.
+4. What is left out is so for good; all else stays as it came, byte for byte. Only a frame that
+   texts were taken out of is written anew.
+5. A frame that is no JSON cannot be looked into: it stays as it came, without the keys in use, and
+   is left out where texts or audio are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+
+from realtime_bus._secrets import in_use, redact
+
+from ._format import Told
+
+PLAIN_AT: Final = slice(9, 26)
+"""Where in a frame that begins with its type a part of its name stands that tells enough."""
+
+PLAIN: Final = frozenset(
+    name[:17]
+    for name in (
+        b"response.output_audio",
+        b"response.output_text",
+        b"response.audio.delta",
+        b"response.audio_transcript",
+        b"response.text.delta",
+        b"response.function_call_arguments",
+        b"input_audio_buffer",
+        b"session.input_audio_buffer",
+        b"session.input_transcript",
+        b"session.output_audio",
+        b"session.output_transcript",
+    )
+)
+"""How the names of events begin that hold audio or pieces of text, and nothing else of interest."""
+
+SMALL_BYTES: Final = 2048
+_STRING = rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
+_AUDIO = re.compile(rb'("audio"\s*+:\s*+)' + _STRING, re.DOTALL)
+_DELTA = re.compile(rb'("(?:audio|delta)"\s*+:\s*+)' + _STRING, re.DOTALL)
+_AUDIO_DELTAS: Final = frozenset(
+    {
+        b'{"type":"response.output_audio.delta"',
+        b'{"type":"response.audio.delta"',
+        b'{"type":"session.output_audio.delta"',
+    }
+)
+_LONG = re.compile(rb'"[^"\\]{4096,}+"')
+_SOUNDS_SECRET = re.compile(
+    rb"(?i)authorization|key\b|token\b|secret|cookie|passw|headers|bearer|\b(?:[sep]k|xai|gsk)[-_]|eyJ"
+)
+_FIELD = re.compile(rb'("([\w.-]{1,64}+)"\s*+:\s*+)' + _STRING, re.DOTALL)
+_HEADERS = re.compile(rb'"(?:headers|client_secret)"\s*+:\s*+\{[^{}]*+\}')
+_SECRET_NAME = re.compile(
+    rb"(?i)(?:[\w.-]*[_-])?(?:authorization|(?:api|access|secret|private|subscription)[-_]?key"
+    rb"|token|secret|cookie|passw(?:or)?d)"
+)
+_LOOKS_SECRET = re.compile(
+    rb"\b(?:sk|ek|pk|xai|gsk)[-_][\w-]{12,}+|\bBearer\s++[\w.~+/=-]{8,}+|\beyJ[\w-]++\.[\w.-]++"
+)
+_HIDDEN = b"***"
+
+_KEPT: Final = frozenset(
+    """
+    type object id role status model voice format code param reason event_type kind language detail
+    phase conversation tool_choice truncation tracing effort eagerness server_label
+    output_modalities modalities include max_output_tokens max_response_output_tokens
+    input_audio_format output_audio_format require_approval name message handler path policy cause
+    url what why action at version generation realtime_bus_request event restored resent
+    """.split()
+)
+"""Fields whose strings say how things stand, not what was said. So do those that end in ``_id``."""
+
+
+class Cut(NamedTuple):
+    """A frame as it may stand in a recording.
+
+    Attributes:
+        frame: Its bytes; without line breaks if it is JSON.
+        is_json: Whether it is.
+        audio_bytes: Length of the audio that was left out, or None if none was.
+    """
+
+    frame: bytes
+    is_json: bool
+    audio_bytes: int | None = None
+
+
+class Redaction:
+    """What is left out of one recording.
+
+    Args:
+        audio: Whether audio is kept.
+        texts: Whether texts are kept.
+    """
+
+    def __init__(self, *, audio: bool = True, texts: bool = True) -> None:
+        self.audio: bool = audio
+        self.texts: bool = texts
+
+    def cut(self, frame: bytes) -> Cut:
+        """Return a frame as it may stand in a recording."""
+        audio_bytes: int | None = None
+        if not self.audio:
+            frame, audio_bytes = without_audio(frame)
+        frame = without_keys(frame)
+        try:
+            _DECODE_RAW(frame)
+        except (ValueError, RecursionError):
+            if self.texts and self.audio:
+                return Cut(frame, is_json=False)
+            return Cut(b"", is_json=False)
+        if not self.texts:
+            try:
+                frame = _ENCODE(without_texts(_DECODE(frame)))
+            except (ValueError, RecursionError):  # nested too deeply, or numbers that are none
+                return Cut(b"", is_json=False)
+        if b"\n" in frame or b"\r" in frame:
+            frame = frame.replace(b"\n", b" ").replace(b"\r", b" ")
+        return Cut(frame, is_json=True, audio_bytes=audio_bytes)
+
+    def told(self, line: Told) -> Told:
+        """Return what the bus told as it may stand in a recording."""
+        event = cast("dict[str, Any]", _without_keys_in(line.event))
+        if not self.texts:  # of an application's event only ids are known not to say anything
+            kept = frozenset[str]() if line.application else _KEPT
+            event = cast("dict[str, Any]", without_texts(event, kept=kept))
+        return msgspec.structs.replace(line, event=event)
+
+
+_DECODE_RAW: Final = msgspec.json.Decoder(msgspec.Raw).decode
+_DECODE: Final = msgspec.json.Decoder().decode
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+# Keys
+
+
+def key_beginnings() -> tuple[bytes, ...]:
+    """Return how the keys begin that are in use: what small frames are searched for."""
+    return tuple({word[:4].encode() for word in in_use()})
+
+
+def without_keys(frame: bytes) -> bytes:
+    """Return a frame without keys; what is no JSON, too."""
+    for word in in_use():
+        if (secret := word.encode()) in frame:
+            frame = frame.replace(secret, _HIDDEN)
+    if len(frame) <= 2 * SMALL_BYTES:
+        return _without_secret_fields(frame)
+    # long strings without any escape are audio or images: what stands between them is looked at
+    parts: list[bytes] = []
+    done = 0
+    for long in _LONG.finditer(frame):
+        parts += (_without_secret_fields(frame[done : long.start()]), long[0])
+        done = long.end()
+    parts.append(_without_secret_fields(frame[done:]))
+    return b"".join(parts)
+
+
+def _without_secret_fields(text: bytes) -> bytes:
+    if _SOUNDS_SECRET.search(text) is None:
+        return text
+    has_logprobs = b'"logprobs"' in text  # whose tokens are words
+
+    def hide(found: re.Match[bytes]) -> bytes:
+        secret = found[3] and _SECRET_NAME.fullmatch(found[2])
+        if not secret or (has_logprobs and found[2] == b"token"):
+            return found[0]
+        return found[1] + b'"***"'
+
+    text = _HEADERS.sub(lambda found: _FIELD.sub(rb'\1"***"', found[0]), text)
+    return _LOOKS_SECRET.sub(_HIDDEN, _FIELD.sub(hide, text))
+
+
+def _without_keys_in(value: object, name: str = "") -> object:
+    if isinstance(value, str):
+        if value and _SECRET_NAME.fullmatch(name.encode()):
+            return "***"
+        return _LOOKS_SECRET.sub(_HIDDEN, redact(value).encode()).decode()
+    if isinstance(value, list):
+        return [_without_keys_in(each, name) for each in cast("list[object]", value)]
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {key: _without_keys_in(each, key) for key, each in fields.items()}
+    return value
+
+
+# Audio
+
+
+def without_audio(frame: bytes) -> tuple[bytes, int | None]:
+    """Return a frame with ``""`` for its audio, and the audio's length if there was any."""
+    is_delta = frame[: frame.find(b'"', 9, 140) + 1] in _AUDIO_DELTAS
+    if not is_delta and b'"audio"' not in frame:
+        return frame, None
+    lengths: list[int] = []
+
+    def leave(found: re.Match[bytes]) -> bytes:
+        text = found[2]
+        lengths.append(len(text) * 3 // 4 - text.count(b"=", max(0, len(text) - 2)))
+        return found[1] + b'""'
+
+    frame = (_DELTA if is_delta else _AUDIO).sub(leave, frame)
+    return frame, sum(lengths) if any(lengths) else None
+
+
+# Texts
+
+
+def without_texts(value: object, name: str = "", *, kept: frozenset[str] = _KEPT) -> object:
+    """Return data with an ``x`` for each character of its texts."""
+    if isinstance(value, str):
+        return value if name in kept or name.endswith("_id") else "x" * len(value)
+    if isinstance(value, list):
+        return [without_texts(each, name, kept=kept) for each in cast("list[object]", value)]
+    if isinstance(value, dict):
+        if name == "logprobs":
+            return {}
+        fields = cast("dict[str, object]", value)
+        return {key: without_texts(each, key, kept=kept) for key, each in fields.items()}
+    return value

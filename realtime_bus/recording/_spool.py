@@ -1,0 +1,449 @@
+"""Write recordings without holding up a session: lines are collected, and a thread writes them.
+
+Rules:
+
+1. What a session pays for a frame is to note it with its time: nothing is copied, searched or
+   written there.
+2. One thread of the process writes for all sessions, `FLUSH_S` after one another at most: that is
+   what a process that is killed loses.
+3. What waits is bounded, by bytes, for each session and for the process (`MAX_PROCESS_BYTES`).
+   What finds no room is counted, and told where it is missing (`Left`).
+4. What cannot be written is counted in the same way, told once, and tried again every
+   `RETRY_S`: a disk may have room again. A file that somebody has deleted is not.
+5. `close` waits until all is written, but not for a disk that hangs.
+6. A process that was forked off writes nothing of its parent's.
+
+Bytes are accounted for in grants: a session that has used up one asks for the next, so that few
+frames pay for the accounting. Only the loop's thread takes, only the writing thread gives back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from binascii import b2a_base64
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import Final
+
+from realtime_bus.errors import RealtimeBusError
+from realtime_bus.log import get_logger, text_of
+
+from ._format import Header, Left, Line, Received
+from ._writing import RECEIVED, SENT, Entry, FileDeleted, RecordingWriter
+
+FLUSH_S: Final = 0.25
+RETRY_S: Final = 5.0
+CLOSE_S: Final = 0.5
+"""How long `RecordingSpool.close` waits for the disk."""
+
+MAX_SESSION_BYTES: Final = 16 * 1024 * 1024
+MAX_PROCESS_BYTES: Final = 64 * 1024 * 1024
+
+_GRANT_BYTES = 64 * 1024
+_ENTRY_BYTES = 160  # what a frame takes beside its bytes
+_BATCH = 256  # lines that are made at one go: in that time nothing else runs
+
+_log = get_logger("realtime_bus.recording")
+
+
+class RecordingSpool:
+    """Record one session, without waiting. Made where the session's event loop runs.
+
+    ::
+
+        spool = RecordingSpool(path, header, clock=session.clock)
+        session.tap(received=spool.received, sent=spool.sent)
+        session.on_close(spool.close)
+
+    Args:
+        path: The file; it and its folder are made by the thread.
+        header: Its first line.
+        clock: Reads the time in seconds.
+        max_file_bytes: Where the next file begins; None for a single file.
+        max_bytes: How much may wait to be written.
+        on_trouble: Called with what is wrong, in words, once lines begin to be missing: along with
+            the next frame.
+
+    Attributes:
+        path: The first file.
+        received: Takes a frame from the server.
+        sent: Takes a frame to the server.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        header: Header,
+        *,
+        clock: Callable[[], float],
+        max_file_bytes: int | None = None,
+        max_bytes: int = MAX_SESSION_BYTES,
+        on_trouble: Callable[[str], object] = lambda _why: None,
+    ) -> None:
+        self.path: Path = Path(path)
+        self._header = header
+        self._clock = clock
+        self._zero_s = clock()
+        self._max_file_bytes = max_file_bytes
+        self._max_bytes = max_bytes
+        self._on_trouble = on_trouble
+        # the loop's side
+        self._entries: list[Entry] = []
+        self._credit = 0  # bytes that may still be taken of the last grant
+        self._granted = 0
+        self._refused = 0  # lines that found no room
+        self._missing: list[int] | None = None  # of them lines and bytes, lately
+        self._look_s = float("inf")
+        self._look: Callable[[float], float] = lambda _now_s: float("inf")
+        self._news: str | None = None  # from the thread
+        self.received: Callable[[bytes], None] = self._tap(RECEIVED)
+        self.sent: Callable[[bytes], None] = self._tap(SENT)
+        # the thread's side
+        self._returned = 0
+        self._writer: RecordingWriter | None = None
+        self._trouble: str | None = None
+        self._retry_s = 0.0
+        self._lost = 0  # lines that could not be written
+        self._unwritten = [0, 0]  # of them lines and bytes, since the trouble began
+        self._closing = False
+        self._working = Lock()
+        self._done = Event()
+        _THREAD.serve(self)
+
+    # --- the loop's side ---------------------------------------------------------------------
+
+    def _tap(self, head: bytes) -> Callable[[bytes], None]:
+        clock, append = self._clock, self._entries.append
+
+        def note(frame: bytes) -> None:
+            now_s = clock()
+            credit = self._credit - len(frame) - _ENTRY_BYTES
+            if credit < 0:
+                credit = self._more(credit, now_s, len(frame))
+                if credit < 0:
+                    return
+            self._credit = credit
+            append((now_s, head, frame))
+            if now_s >= self._look_s:
+                self._attend(now_s)
+
+        return note
+
+    def _attend(self, now_s: float) -> None:
+        news, self._news = self._news, None
+        self._look_s = float("inf")  # whatever is raised
+        self._look_s = self._look(now_s)
+        if news is not None:
+            self._on_trouble(news)
+
+    def look(self, function: Callable[[float], float], *, after_s: float = 0.0) -> None:
+        """Call a function along with a frame, once it is time to.
+
+        Args:
+            function: Called with the time; returns when it wants to be called again.
+            after_s: When to call it first.
+        """
+        self._look, self._look_s = function, after_s
+
+    @property
+    def now_us(self) -> int:
+        """Microseconds since the recording began."""
+        return self.us(self._clock())
+
+    def us(self, time_s: float) -> int:
+        """Return a time of the clock in microseconds since the recording began."""
+        return int((time_s - self._zero_s) * 1e6)
+
+    def write(self, line: Line, *, size_bytes: int = 512) -> None:
+        """Take a line.
+
+        Args:
+            line: With its time.
+            size_bytes: How long it is, about.
+        """
+        credit = self._credit - size_bytes
+        if credit < 0:
+            credit = self._more(credit, self._clock(), size_bytes)
+        if credit >= 0:
+            self._credit = credit
+            self._entries.append((0.0, None, line))
+
+    def mark_broken(self, frame: bytes) -> None:
+        """Note that a frame, if it was the last one, is no JSON."""
+        with suppress(IndexError):  # it is being written
+            time_s, head, body = self._entries[-1]
+            if body is frame and head is RECEIVED and self._header.audio and self._header.texts:
+                broken = b2a_base64(frame, newline=False).decode()
+                line = Received(t_us=self.us(time_s), broken=broken)
+                self._entries[-1] = (0.0, None, line)
+
+    @property
+    def left_lines(self) -> int:
+        """How many lines are missing."""
+        return self._refused + self._lost
+
+    def close(self, *last: Line) -> bool:
+        """End the recording, and wait until it is written.
+
+        Args:
+            *last: Lines that are written in any case.
+
+        Returns:
+            Whether it is complete; False if the disk takes too long, or something is missing.
+        """
+        if not self._closing:
+            self._tell_missing(self._clock())
+            self._entries += [(0.0, None, line) for line in last]
+            self._closing, self._credit, self._look_s = True, 0, float("inf")
+            _THREAD.finish(self)
+        return self._done.is_set() and not self.left_lines
+
+    def _more(self, credit: int, now_s: float, length: int) -> int:
+        """Return what is left of a new grant; less than 0 if there is none."""
+        if self._closing:
+            return -1
+        wanted = max(_GRANT_BYTES, -credit)
+        held = self._granted - self._returned
+        if held + wanted <= self._max_bytes and _ROOM.take(wanted):
+            self._granted += wanted
+            self._tell_missing(now_s)
+            return credit + wanted
+        self._refused += 1
+        if self._missing is None:
+            self._missing = [0, 0]
+            self._tell("it came faster than it could be written")
+        self._missing[0] += 1
+        self._missing[1] += length
+        return -1
+
+    def _tell_missing(self, now_s: float) -> None:
+        if self._missing is not None:
+            lines, length = self._missing
+            self._missing = None
+            self._entries.append((0.0, None, Left(t_us=self.us(now_s), lines=lines, bytes=length)))
+
+    # --- the thread's side -------------------------------------------------------------------
+
+    def flush(self) -> bool:
+        """Write what waits; return whether that was all there will be."""
+        with self._working:
+            if self._done.is_set():
+                return True
+            closing = self._closing  # what comes before it is seen below
+            used, batch = self._granted - self._credit, self._entries[:_BATCH]
+            while batch:
+                del self._entries[: len(batch)]
+                self._write(batch)
+                batch = self._entries[:_BATCH]
+            self._give_back(max(used, self._returned))
+            if self._writer is None and self._trouble is None:
+                self._write([])
+            if closing:
+                self._finish()
+            return closing
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until all is written; return whether it is."""
+        return self._done.wait(timeout_s)
+
+    def _give_back(self, returned: int) -> None:
+        _ROOM.give(returned - self._returned)
+        self._returned = returned
+
+    def _write(self, batch: list[Entry]) -> None:
+        if self._trouble is not None and monotonic() < self._retry_s and not self._closing:
+            self._lose(batch)
+            return
+        try:
+            if self._writer is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = RecordingWriter(
+                    self.path,
+                    self._header,
+                    max_file_bytes=self._max_file_bytes,
+                    zero_s=self._zero_s,
+                )
+            if self._trouble is not None:
+                self._go_on(batch)
+            self._put(batch)
+        except (OSError, RealtimeBusError) as error:
+            self._lose(batch)
+            self._fail(error)
+
+    def _put(self, batch: list[Entry]) -> None:
+        """Write lines; one that cannot be made is left out, and the others are not.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        assert self._writer is not None  # noqa: S101  # for the type checkers
+        try:
+            self._writer.put(batch)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, the rest can be written
+            if len(batch) > 1:
+                for entry in batch:
+                    self._put([entry])
+            else:
+                self._lose(batch)
+                _log.warning("a line of a recording cannot be made", why=text_of(error))
+
+    def _go_on(self, batch: list[Entry]) -> None:
+        """Tell what is missing, now that it can be written again."""
+        assert self._writer is not None  # noqa: S101  # for the type checkers
+        lines, length = self._unwritten
+        t_us = max((_time_us(entry, self.us) for entry in batch[:1]), default=0)
+        why = self._trouble or ""
+        self._writer.write(Left(t_us=t_us, lines=lines, bytes=length, why=why))
+        self._trouble, self._unwritten = None, [0, 0]
+        _log.info("the recording goes on", path=str(self.path), lines=lines)
+
+    def _lose(self, batch: list[Entry]) -> None:
+        length = sum(len(body) for _, head, body in batch if head is not None)
+        self._unwritten[0] += len(batch)
+        self._unwritten[1] += length
+        self._lost += len(batch)
+
+    def _fail(self, error: Exception) -> None:
+        told = self._trouble is not None
+        self._trouble = text_of(error)
+        self._retry_s = float("inf") if isinstance(error, FileDeleted) else monotonic() + RETRY_S
+        if not told:
+            self._tell(self._trouble)
+
+    def _tell(self, why: str) -> None:
+        """Tell that lines begin to be missing; from either side."""
+        _log.warning("lines of a recording are missing", path=str(self.path), why=why)
+        self._news, self._look_s = why, float("-inf")
+
+    def _finish(self) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        except OSError as error:
+            self._fail(error)
+        self._give_back(self._granted)
+        if self.left_lines:
+            _log.warning("a recording has gaps", path=str(self.path), left_lines=self.left_lines)
+        else:
+            _log.info("a recording is complete", path=str(self.path))
+        self._done.set()
+
+    def forget(self) -> None:
+        """Write nothing, in the child of a fork: the files are the parent's."""
+        self._closing, self._credit, self._look_s = True, 0, float("inf")
+        self._entries.clear()
+        self._done = Event()
+        self._done.set()
+
+
+def _time_us(entry: Entry, us: Callable[[float], int]) -> int:
+    time_s, head, body = entry
+    return us(time_s) if head is not None else int(body.t_us)
+
+
+class _Room:
+    """Bytes that all sessions of the process share."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left = size_bytes
+        self._lock = Lock()
+
+    def take(self, size_bytes: int) -> bool:
+        with self._lock:
+            if self._left < size_bytes:
+                return False
+            self._left -= size_bytes
+            return True
+
+    def give(self, size_bytes: int) -> None:
+        with self._lock:
+            self._left += size_bytes
+
+
+class _WritingThread:
+    """The thread that writes; it lives as long as there is something to write."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._wake = Event()
+        self._spools: dict[RecordingSpool, None] = {}
+        self._urgent: deque[RecordingSpool] = deque()
+        self._thread: Thread | None = None
+        self._busy_since_s: float | None = None
+
+    def serve(self, spool: RecordingSpool) -> None:
+        """Write what a recording collects from now on.
+
+        Raises:
+            RuntimeError: The system has no thread left.
+        """
+        with self._lock:
+            if self._thread is None:
+                thread = Thread(target=self._run, name="realtime-bus-recording", daemon=True)
+                thread.start()  # it begins with the lock
+                self._thread = thread
+            self._spools[spool] = None
+            self._urgent.append(spool)
+        self._wake.set()
+
+    def finish(self, spool: RecordingSpool) -> None:
+        """Have the rest of a recording written, and wait for that."""
+        self._urgent.append(spool)
+        self._wake.set()
+        since_s = self._busy_since_s
+        hangs = since_s is not None and monotonic() - since_s > CLOSE_S
+        spool.wait(0 if hangs else CLOSE_S)
+
+    def flush_all(self) -> None:
+        """Write what there is: the process ends."""
+        for spool in self.spools:
+            spool.flush()
+
+    @property
+    def spools(self) -> list[RecordingSpool]:
+        """What is being written."""
+        return list(self._spools)
+
+    def _run(self) -> None:
+        due_s = monotonic() + FLUSH_S
+        while True:
+            self._wake.wait(max(0.0, due_s - monotonic()))
+            self._wake.clear()
+            while self._urgent:
+                self._flush(self._urgent.popleft())
+            if monotonic() >= due_s:
+                due_s = monotonic() + FLUSH_S
+                for spool in self.spools:
+                    self._flush(spool)
+            with self._lock:
+                if not self._spools:
+                    self._thread = None
+                    return
+
+    def _flush(self, spool: RecordingSpool) -> None:
+        self._busy_since_s = monotonic()
+        if spool.flush():
+            self._spools.pop(spool, None)
+        self._busy_since_s = None
+
+
+def _forked() -> None:
+    """Begin anew, in the child of a fork."""
+    global _ROOM, _THREAD  # noqa: PLW0603  # locks may be held by a thread that is not there
+    for spool in _THREAD.spools:
+        spool.forget()
+    _ROOM, _THREAD = _Room(MAX_PROCESS_BYTES), _WritingThread()
+
+
+_ROOM = _Room(MAX_PROCESS_BYTES)
+_THREAD = _WritingThread()
+atexit.register(lambda: _THREAD.flush_all())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,379 @@
+"""Recordings that are damaged, and buses that misbehave: told, and never worse than that."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from realtime_bus import Bus, ConnectError, Session
+from realtime_bus import events as ev
+from realtime_bus._virtual_time import Backend, run_virtual
+from realtime_bus.recording import Flushed, RecordingError, ReplaySink, Told, replay, run_replay
+from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.tools import Tools
+
+from ._tape import cut, kitchen, record, speech, spoken, talk, written
+
+
+@pytest.fixture(scope="session")
+def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the recording of a call."""
+    return record(tmp_path_factory.mktemp("tape") / "call.jsonl", kitchen())
+
+
+@pytest.fixture
+def backend(anyio_backend: Backend) -> Backend:
+    """Replay on both backends."""
+    return anyio_backend
+
+
+# --- recordings -----------------------------------------------------------------------------------
+
+
+def test_every_beginning_of_a_recording_can_be_replayed(tape: Path, tmp_path: Path) -> None:
+    """Wherever it was cut off, in the middle of a line too; of its last second nothing is missing."""
+    whole = tape.read_bytes()
+    path = tmp_path / "cut.jsonl"
+    for number, length in enumerate(range(60, len(whole), len(whole) // 25)):
+        path.write_bytes(whole[:length])
+        backend: Backend = "trio" if number % 2 else "asyncio"
+        report = run_replay(path, kitchen(), backend=backend, main=talk)
+        assert report.differences == []
+        assert "cut off" in report.notes[-1]
+
+
+def test_lines_that_are_damaged_cost_what_they_held(tape: Path, tmp_path: Path) -> None:
+    """Each line in turn is replaced by noise: the others are replayed, and nothing is raised."""
+    lines = tape.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "damaged.jsonl"
+    for number in range(1, len(lines), 3):
+        path.write_bytes(b"".join([*lines[:number], b"\xff{noise\n", *lines[number + 1 :]]))
+        run_replay(path, kitchen(), main=talk, patience_s=1)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "response.created", "response": {"id": 5, "metadata": 7}},
+        {"type": "response.created", "response": "none"},
+        {"type": "error", "error": {"event_id": {}}},
+        {"type": "error", "error": None},
+        {"type": "session.updated"},
+        {"type": "conversation.item.added", "item": [1]},
+        {"type": 3},
+        [1, 2],
+        "text",
+        None,
+    ],
+)
+def test_frames_that_are_no_events_are_delivered_as_they_were(
+    tmp_path: Path, backend: Backend, frame: Any
+) -> None:
+    """A server's nonsense, and a client's, harms a replay as little as it harmed the call."""
+    path = written(
+        tmp_path / "odd.jsonl",
+        (0.1, "out", {"type": "response.create", "response": {"metadata": {}}}),
+        (0.2, "out", {"type": "conversation.item.create", "item": {"type": "x", "id": 3}}),
+        (0.3, "out", frame),
+        (0.4, "in", frame),
+        (0.5, "out", {"type": "response.create", "response": 5}),
+        (0.6, "in", {"type": "last"}),
+    )
+    seen: list[str] = []
+    bus = Bus()
+    bus.on(ev.UnknownEvent)(lambda event: seen.append(event.event_type))
+    report = run_replay(path, bus, backend=backend)
+    assert seen[-1] == "last"
+    assert {each.kind for each in report.differences} == {"missing"}
+    assert str(report)
+
+
+def test_a_frame_that_is_no_json_comes_as_it_was(tmp_path: Path, backend: Backend) -> None:
+    """It stands in base64."""
+    path = written(tmp_path / "broken.jsonl", (1.0, "in", {"type": "x"}))
+    broken = base64.b64encode(b'{"type": oh').decode()
+    path.write_text(path.read_text().replace('"frame":{"type":"x"}', f'"broken":"{broken}"'))
+    seen: list[bytes] = []
+    bus = Bus()
+    bus.on(ev.InvalidFrame)(lambda event: seen.append(event.frame))
+    run_replay(path, bus, backend=backend)
+    assert seen == [b'{"type": oh']
+
+
+def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+    """Another file, an empty one."""
+    path = tmp_path / "none.jsonl"
+    for text in ("", "hello", '{"kind":"end","t_us":1}\n'):
+        path.write_text(text)
+        with pytest.raises(RecordingError, match="is no recording"):
+            run_replay(path, Bus())
+
+
+def test_a_recording_without_a_beginning_has_a_session(tmp_path: Path, backend: Backend) -> None:
+    """Recording may have begun late, or the server have said nothing."""
+    path = tmp_path / "late.jsonl"
+    path.write_text(
+        '{"kind":"recording","t_us":0}\n'
+        '{"kind":"in","t_us":900000,"frame":{"type":"response.done","response":{"id":"r"}}}\n'
+    )
+    seen: list[ev.Event] = []
+    bus = Bus()
+    bus.on(ev.ResponseDone)(seen.append)
+    assert run_replay(path, bus, backend=backend).differences == []
+    assert len(seen) == 1
+
+
+def test_a_session_that_was_refused_is_refused_again(tmp_path: Path, backend: Backend) -> None:
+    """The replay raises what the call raised."""
+    path = tmp_path / "refused.jsonl"
+    path.write_text(
+        '{"kind":"recording","t_us":0}\n'
+        '{"kind":"end","t_us":900000,"code":3000,"reason":"no key"}\n'
+    )
+    report = run_replay(path, Bus(), backend=backend)
+    assert (report.frames, report.differences) == (0, [])
+
+
+def test_texts_and_keys_that_were_left_out_are_no_difference(
+    tape: Path, tmp_path: Path, backend: Backend
+) -> None:
+    """Of a text that is not there, only the length is known."""
+    path = tmp_path / "silent.jsonl"
+    text = tape.read_text()
+    for word in ("timer set", "Good bye."):
+        assert word in text
+        text = text.replace(word, "x" * len(word))
+    text = text.replace('"recording_id"', '"texts":false,"recording_id"')
+    path.write_text(text.replace("Nine minutes, please.", "***"))
+    report = run_replay(path, kitchen(), backend=backend, main=talk)
+    assert report.differences == []
+    assert "texts were left out" in report.notes[0]
+
+
+def test_a_reconnect_is_told_again(tmp_path: Path, backend: Backend) -> None:
+    """The frames of all connections come over one; what only the library saw is passed over."""
+    lost = {"cause": "lost", "session_id": "s2", "url": "", "attempts": 1, "gap_s": 0.5}
+    lost |= {"restored": ["i"], "lost": [{"what": "audio", "why": "it was"}], "resent": []}
+    path = written(
+        tmp_path / "two.jsonl",
+        (1.0, "in", {"type": "first"}),
+        (1.5, "in", {"type": "aside"}),
+        (2.0, Told(t_us=0, type="bus.reconnected", event=lost)),
+        (3.0, "in", {"type": "second"}),
+    )
+    text = path.read_text().replace(':1500000,"frame"', ':1500000,"aside":true,"frame"')
+    path.write_text(text)
+    seen: list[str] = []
+    bus = Bus()
+
+    @bus.on(ev.UnknownEvent, ev.Reconnected)
+    def note(event: ev.UnknownEvent | ev.Reconnected) -> None:
+        seen.append(event.event_type if isinstance(event, ev.UnknownEvent) else event.lost[0].why)
+
+    report = run_replay(path, bus, backend=backend)
+    assert seen == ["first", "it was", "second"]
+    assert (report.differences, report.notes) == ([], [])
+
+
+def test_what_a_sink_learned_later_was_heard(tmp_path: Path, backend: Backend) -> None:
+    """A line far away tells after the flush: the truncation of then says that, too."""
+    path = written(tmp_path / "far.jsonl", *spoken(1, 1), speech(3), *cut(3, 1, played_ms=1700))
+    [flush] = [line for line in path.read_text().splitlines() if '"flush"' in line]
+    early = flush.replace('"played_ms":1700', '"played_ms":1500')
+    later = flush.replace('"kind":"flush"', '"kind":"flush","settled":true')
+    path.write_text(path.read_text().replace(flush, f"{early}\n{later}"))
+
+    def bus(sink: ReplaySink) -> Bus:
+        return Bus(plugins=[sink, Interruption(sink)])
+
+    if "settled" not in Flushed.__struct_fields__:
+        pytest.skip("the format has no such field yet")
+    assert run_replay(path, bus, backend=backend, audio_within_ms=0).differences == []
+
+
+# --- buses ----------------------------------------------------------------------------------------
+
+
+def test_what_the_bus_raises_comes_out(tape: Path, backend: Backend) -> None:
+    """A bus that was told to raise does; a main program's own error is its own."""
+    bus = Bus(raise_handler_errors=True)
+
+    @bus.on(ev.ResponseDone)
+    async def fail(_event: ev.ResponseDone) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_replay(tape, bus, backend=backend)
+
+    async def main(_session: Session) -> None:
+        raise KeyError("main")
+
+    with pytest.raises(KeyError, match="main"):
+        run_replay(tape, Bus(), backend=backend, main=main)
+
+
+def test_a_main_program_that_opens_nothing_else_ends_with_the_recording(
+    tape: Path, backend: Backend
+) -> None:
+    """What it still waits for will not come."""
+
+    async def main(session: Session) -> None:
+        await talk(session)
+        await session.respond()
+
+    report = run_replay(tape, kitchen(), backend=backend, main=main)
+    assert [each.kind for each in report.differences] == ["extra"]
+    assert report.notes == ["the recording ended before the main program did"]
+
+
+def test_a_handler_that_blocks_or_never_ends_takes_no_time(tape: Path, backend: Backend) -> None:
+    """On a virtual clock a blocked loop is a moment; what waits for ever is left at the end."""
+    bus = kitchen()
+    bus.on(ev.ResponseCreated)(lambda _: time.sleep(0.05))
+
+    @bus.on(ev.ResponseDone)
+    async def wait(_event: ev.ResponseDone) -> None:
+        await anyio.sleep_forever()
+
+    assert run_replay(tape, bus, backend=backend, main=talk).differences == []
+
+
+@pytest.mark.parametrize("send", ["send_nowait", "send"])
+def test_a_flood_is_ended(tape: Path, backend: Backend, send: str) -> None:
+    """A handler that sends for ever in no time would never let time pass."""
+    bus = Bus()
+
+    @bus.on(ev.SessionCreated)
+    async def flood(_event: ev.SessionCreated, session: Session) -> None:
+        while True:
+            if send == "send":
+                await session.send(ev.OutputAudioBufferClear())
+            else:
+                session.send_nowait(ev.OutputAudioBufferClear())
+
+    report = run_replay(tape, bus, backend=backend)
+    assert "the session was ended" in str(report)
+    assert sum(each.kind == "extra" for each in report.differences) == 1001
+    assert len(msgspec.json.encode(report)) < 1_000_000
+
+
+def test_audio_that_a_bus_sends_is_counted(tape: Path, backend: Backend) -> None:
+    """Whoever speaks in a replay is not compared with who spoke."""
+    bus = Bus()
+
+    @bus.on(ev.SessionCreated)
+    async def speak(_event: ev.SessionCreated, session: Session) -> None:
+        for _ in range(50):
+            await session.append_audio(bytes(960))
+            await anyio.sleep(0.02)
+
+    report = run_replay(tape, bus, backend=backend, compare=False)
+    assert report.sent == {"input_audio_buffer.append": 50}
+
+
+@pytest.mark.parametrize("after_s", [0, 0.5, 3])
+def test_it_can_be_cancelled(tape: Path, backend: Backend, after_s: float) -> None:
+    """Nothing is left behind, at whatever moment."""
+
+    async def run() -> bool:
+        with anyio.move_on_after(after_s) as scope:
+            await replay(tape, kitchen(), main=talk)
+        return scope.cancelled_caught
+
+    assert run_virtual(run, backend=backend)
+
+
+def test_back_pressure_holds_the_recording(tape: Path, backend: Backend) -> None:
+    """A handler that asked for it is waited for, and loses nothing."""
+    seen: list[str] = []
+    bus = Bus()
+
+    @bus.on(ev.ResponseOutputItemDone, max_pending=1, overflow="pause")
+    async def slow(event: ev.ResponseOutputItemDone) -> None:
+        await anyio.sleep(0.3)
+        seen.append(event.item.type)
+
+    run_replay(tape, bus, backend=backend, compare=False)
+    assert seen == ["message", "function_call", "message", "message"]
+
+
+def test_many_replays_of_a_bus_do_not_mix(tape: Path, backend: Backend) -> None:
+    """Sessions of one bus, one beside the other."""
+    bus = kitchen()
+    reports: list[Any] = []
+
+    async def one() -> None:
+        reports.append(await replay(tape, bus, main=talk))
+
+    async def run() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(one)
+
+    run_virtual(run, backend=backend)
+    assert [report.differences for report in reports] == [[]] * 5
+
+
+def test_calls_that_were_answered_in_another_order_are_the_same(
+    tmp_path: Path, backend: Backend
+) -> None:
+    """What is about a call finds its own; which of two tools was faster is no difference."""
+
+    def bus_with(slow_s: float, fast_s: float) -> Callable[[ReplaySink], Bus]:
+        def make(_sink: ReplaySink) -> Bus:
+            tools = Tools()
+
+            @tools.tool
+            async def slow() -> str:  # pyright: ignore[reportUnusedFunction]
+                await anyio.sleep(slow_s)
+                return "slow"
+
+            @tools.tool
+            async def fast() -> str:  # pyright: ignore[reportUnusedFunction]
+                await anyio.sleep(fast_s)
+                return "fast"
+
+            return Bus(plugins=[tools])
+
+        return make
+
+    from realtime_bus.server import ScriptTool, ScriptTurn
+
+    calls = [ScriptTool(name="slow", call_id="s"), ScriptTool(name="fast", call_id="f")]
+    script = [
+        ScriptTurn(assistant="Well.", tools=calls, text_only=True),
+        ScriptTurn(assistant="Both.", text_only=True),
+    ]
+
+    async def main(session: Session) -> None:
+        await session.respond()
+        await session.wait_for(ev.ResponseDone, timeout_s=60)
+
+    sink: Any = None
+    path = record(tmp_path / "two.jsonl", bus_with(0.8, 0.2)(sink), main, script=script)
+    assert run_replay(path, bus_with(0.8, 0.2), backend=backend, main=main).differences == []
+    assert run_replay(path, bus_with(0.1, 0.9), backend=backend, main=main).differences == []
+
+
+def test_a_session_that_cannot_begin_says_so(tmp_path: Path, backend: Backend) -> None:
+    """Where the connection was closed before its greeting is over, the bus says what it says."""
+    path = written(tmp_path / "x.jsonl")
+
+    async def main(session: Session) -> None:
+        await session.update(instructions="x")
+
+    report = run_replay(path, Bus(), backend=backend, main=main)
+    assert "main program" in report.notes[0]
+    text = path.read_text().replace('"type":"session.created"', '"type":"session.greeted"')
+    path.write_text(text)
+    try:
+        run_replay(path, Bus(), backend=backend)
+    except ConnectError:
+        pytest.fail("it has no beginning, so that none is waited for")
