@@ -157,7 +157,7 @@ def measure(page: Path, browser: str) -> dict[str, Any]:
         for _ in range(3):
             began = time.perf_counter()
             seen.goto(page.as_uri())
-            seen.wait_for_function("document.documentElement.dataset.ready !== undefined")
+            seen.locator("html[data-ready]").wait_for(state="attached")
             seen.evaluate("new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
             opened.append((time.perf_counter() - began) * 1000)
             seen.evaluate("inspector.events.texts.then((texts) => texts.length)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ SESSION = {
 }
 
 
+@cache
 def tone(length_ms: int, *, hz: float = 220, level: float = 0.5, rate_hz: int = 24_000) -> bytes:
     """Return PCM16 that can be seen and heard."""
     samples = range(rate_hz * length_ms // 1000)
@@ -58,9 +60,7 @@ def conversation(
     for n in range(290):
         audio = spoken[n * 960 :][:960] if n < 50 else b""
         at_ms = 20.0 * (n + 1)
-        lines.append(
-            sent(at_ms, "input_audio_buffer.append", audio=text(audio.ljust(960, b"\0")))
-        )
+        lines.append(sent(at_ms, "input_audio_buffer.append", audio=text(audio.ljust(960, b"\0"))))
     delta = {"response_id": "r1", "item_id": "a1", "output_index": 0, "content_index": 0}
     message = {"id": "a1", "type": "message", "role": "assistant", "content": []}
     asked = {"id": "p1", "type": "message", "role": "user", "content": [{"type": "input_audio"}]}

@@ -1,4 +1,4 @@
-"""The page, without a browser: it stands alone, nothing in it is markup but its own, and it is small."""
+"""The page, without a browser: it stands alone, and nothing that was recorded is markup."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Parsed(html.parser.HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
         fields = dict(attrs)
         self.elements.append((tag, fields))
         if tag in {"script", "style", "title"}:
@@ -39,10 +40,12 @@ class Parsed(html.parser.HTMLParser):
             self.raw[self._inside] = ""
 
     def handle_endtag(self, tag: str) -> None:
+        """Leave raw text."""
         if tag in {"script", "style", "title"}:
             self._inside = None
 
     def handle_data(self, data: str) -> None:
+        """Note raw text."""
         if self._inside is not None:
             self.raw[self._inside] += data
 
@@ -147,7 +150,10 @@ def test_nothing_that_was_recorded_is_markup() -> None:
     [
         sent(100, "x" * 1_000_000, audio=5),
         sent(100, "input_audio_buffer.append", audio="no base64!" * 20),
-        received(100, "response.output_audio.delta", delta=text(b"odd"), item_id=[], response_id=3),
+        received(
+            100, "response.output_audio.delta", delta=text(b"odd"), item_id=[], response_id=[]
+        ),
+        received(100, "response.output_audio.delta", delta=text(b"odd"), content_index={}),
         received(100, "response.done", response="nothing"),
         received(100, "conversation.item.added", item={"id": 7, "type": ["x"]}),
         received(100, "response.output_text.delta", delta="y" * 1_000_000),
@@ -175,7 +181,10 @@ def test_a_recording_of_nothing_has_a_page() -> None:
 
 def test_without_audio_the_voices_are_drawn_only() -> None:
     """The page is smaller, and says so."""
-    with_audio, without = inspection_page(conversation()), inspection_page(conversation(), audio=False)
+    with_audio, without = (
+        inspection_page(conversation()),
+        inspection_page(conversation(), audio=False),
+    )
     parsed = Parsed(without)
     assert not parsed.data["about"]["audio"]
     assert all(clip["bins"] and not clip["chunks"] for clip in parsed.data["clips"])

@@ -327,5 +327,6 @@ showHead();
 setTheme(rememberedTheme());
 stage.setAttribute("aria-label", `Time line of ${clock(data.end_us, 0)}, ${data.turns.length} turns, ${events.count} events`);
 performance.mark("drawn");
-window.inspector = { view, player, events, list, lanes, data };
+lanes.laneOf = laneOf;
+window.inspector = { view, player, events, list, lanes, clips };
 document.documentElement.dataset.ready = "";
