@@ -16,6 +16,7 @@ import random
 import shutil
 import statistics
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -205,16 +206,49 @@ def run(minutes: float, browser: str, keep: Path | None = None) -> dict[str, flo
     }
 
 
+def picture(path: Path, browser: str) -> None:
+    """Hold the demo's conversation, and take the picture of it that is in the docs."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  # of the group `browser`
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        demo = [sys.executable, "-m", "realtime_bus", "demo", "--view", "plain", "--wav"]
+        subprocess.run([*demo, f"{folder}/demo.wav"], check=True)
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        seen = chromium.new_page(
+            viewport={"width": 1280, "height": 832}, device_scale_factor=1.25, color_scheme="light"
+        )
+        seen.goto(Path(folder, "demo.html").as_uri())
+        seen.locator("html[data-ready]").wait_for(state="attached")
+        box = seen.locator("#stage").bounding_box()
+        assert box is not None
+        x, y = seen.evaluate(
+            "(() => { const { left, right, top, bottom } ="
+            " inspector.lanes.marks.findLast(({ cut }) => cut);"
+            " return [(left + right) / 2, (top + bottom) / 2]; })()"
+        )
+        seen.mouse.click(box["x"] + x, box["y"] + y)
+        seen.locator("#json span").first.wait_for()
+        seen.keyboard.press("n")  # from the sink to what the bus told of it
+        seen.evaluate("inspector.player.seek(5_200_000)")
+        seen.mouse.move(10, 10)
+        seen.screenshot(path=path)
+        chromium.close()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and return the exit code: 1 if a page of ten minutes takes 2 s to open."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inspector", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="half a minute of conversation")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--keep", type=Path, help="also write the page here")
+    parser.add_argument("--picture", type=Path, help="only take the docs' picture, to this place")
     options = parser.parse_args(arguments)
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None or importlib.util.find_spec("playwright") is None:
         print("left out: it needs Chromium, and playwright (uv run --group browser)")
+        return 0
+    if options.picture is not None:
+        picture(options.picture, browser)
         return 0
     figures = run(0.5 if options.smoke else options.minutes, browser, options.keep)
     for name, value in figures.items():

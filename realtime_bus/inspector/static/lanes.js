@@ -11,17 +11,31 @@ const LANES = [
   { id: "responses", height: 25, label: "Responses", tall: true },
   { id: "tools", height: 25, label: "Tool calls" },
   { id: "problems", height: 25, label: "Errors, drift" },
-  { id: "received", height: 18, label: "Received", tall: true, small: true },
-  { id: "sent", height: 18, label: "Sent", small: true },
-  { id: "told", height: 18, label: "Bus, sink", small: true },
+  { id: "received", height: 18, label: "Received", tall: true },
+  { id: "sent", height: 18, label: "Sent" },
+  { id: "told", height: 18, label: "Bus, sink" },
 ];
-let total = 0;
-for (const lane of LANES) {
-  lane.top = total;
-  total += lane.height;
-}
-const LANES_HEIGHT = total + 4;
+let LANES_HEIGHT = 0;
 const laneOf = Object.fromEntries(LANES.map((lane) => [lane.id, lane]));
+const VOICES = ["person", "generated", "heard"];
+for (const lane of LANES) lane.least = lane.height;
+
+/** Give each lane its place; in a high window the voices are higher. */
+function placeLanes() {
+  const room = innerWidth > 900 ? Math.min(Math.max(0, (innerHeight - 800) / 2), 240) : 0;
+  let top = 0;
+  for (const lane of LANES) {
+    lane.height = lane.least + (VOICES.includes(lane.id) ? Math.round(room / VOICES.length) : 0);
+    lane.top = top;
+    top += lane.height;
+    if (!lane.box) continue;
+    lane.box.style.top = `${lane.top}px`;
+    lane.box.style.height = `${lane.height}px`;
+  }
+  LANES_HEIGHT = top + 4;
+  $("stage").style.height = $("labels").style.height = `${LANES_HEIGHT}px`;
+}
+
 const EVENT_ROWS = ["received", "sent", "told"];
 
 /** The colours of the style sheet, as a canvas takes them. */
@@ -67,9 +81,11 @@ class Lanes {
       const value = spanText(times.at(-1) - times[0]);
       return [{ times, value, words: heard_us == null ? " to the first answer" : " until heard", turn }];
     });
-    $("stage").style.height = `${LANES_HEIGHT}px`;
-    $("labels").style.height = `${LANES_HEIGHT}px`;
-    for (const lane of LANES.filter((each) => each.label)) $("labels").append(labelOf(lane));
+    for (const lane of LANES.filter((each) => each.label)) {
+      lane.box = labelOf(lane);
+      $("labels").append(lane.box);
+    }
+    placeLanes();
   }
 
   /** Draw all that does not move while it is played. */
@@ -453,10 +469,8 @@ function lostPieces(kept) {
     });
 }
 
-function labelOf({ id, label, note, play, top, height, tall, small }) {
+function labelOf({ label, note, play, tall }) {
   const made = element("div", { class: `label${tall ? " tall" : ""}${note ? "" : " small"}` });
-  made.style.top = `${top}px`;
-  made.style.height = `${height}px`;
   const text = element("div", {});
   text.append(note ? element("b", {}, label) : element("span", {}, label));
   if (note) text.append(element("span", {}, note));

@@ -318,6 +318,7 @@ view.moved.add(() => {
   lanes.drawAbove();
 });
 player.changed.add(showPlayer);
+addEventListener("resize", placeLanes);
 new ResizeObserver(() => {
   overview.render();
   lanes.draw();
