@@ -53,7 +53,7 @@ function readColours() {
 
 /** Fit a canvas to its box, in the screen's own pixels. */
 function fitted(canvas) {
-  const { clientWidth: width, clientHeight: height } = canvas;
+  const { width, height } = canvas.getBoundingClientRect();
   const ratio = devicePixelRatio || 1;
   const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
   if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
@@ -91,7 +91,7 @@ class Lanes {
   /** Draw all that does not move while it is played. */
   draw() {
     const context = fitted(this.drawn);
-    view.width = this.drawn.clientWidth;
+    view.width = this.drawn.getBoundingClientRect().width;
     const scale = { x: (t_us) => view.x(t_us), t: (x) => view.t(x), width: view.width };
     this.marks = [];
     this.drawGrid(context);
