@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -40,7 +41,7 @@ _PROBLEMS: Final = {
 
 
 def _us(ms: float | None) -> int | None:
-    return None if ms is None else round(ms * 1000)
+    return None if ms is None or not isfinite(ms * 1000) else round(ms * 1000)
 
 
 class Inspected(NamedTuple):

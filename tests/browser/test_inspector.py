@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from realtime_bus.inspector import inspection_page
-from realtime_bus.recording import Header, Line
+from realtime_bus.recording import Header, Left, Line
 from tests.inspector._lines import ANSWER, HOSTILE, QUESTION, conversation, received
 
 from ._stage import FLAGS
@@ -389,10 +389,19 @@ def test_no_width_is_too_narrow(open_page: Open, width: int) -> None:
         assert box["x"] + box["width"] <= width
 
 
-def test_a_recording_of_nothing_is_a_page(open_page: Open) -> None:
-    """With nothing in it, and no error either."""
-    page = open_page([Header(t_us=0)])
-    for key in ("n", "p", "t", "+", "End", "Space", "e"):
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [Header(t_us=0)],
+        [Header(t_us=0), Left(t_us=0, lines=1, bytes=1)],
+        [*conversation(), Left(t_us=1 << 61, lines=1, bytes=1)],
+    ],
+    ids=["nothing", "no time", "73,000 years"],
+)
+def test_odd_recordings_are_pages_too(open_page: Open, lines: list[Line]) -> None:
+    """With nothing in them, or far too much time: no error, and every key does something."""
+    page = open_page(lines)
+    for key in ("n", "p", "t", "+", "End", "Space", "e", "Home", "c", "-", "0", "?"):
         page.keyboard.press(key)
     drawn(page)
-    assert "no turns" in page.inner_text("#turns") or page.is_hidden("#turns")
+    page.locator("#help[open]").wait_for()

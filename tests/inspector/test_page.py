@@ -11,13 +11,26 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from realtime_bus.audio import PlayedItem
 from realtime_bus.cli import _app as app
 from realtime_bus.inspector import inspection_page
-from realtime_bus.recording import Header, Left, Line, Recording, RecordingWriter, Sent
+from realtime_bus.recording import (
+    Header,
+    Left,
+    Line,
+    Played,
+    Recording,
+    RecordingWriter,
+    Sent,
+    Told,
+)
 
 from ._lines import ANSWER, HOSTILE, QUESTION, conversation, received, sent, text
+
+_LEFT_OUT = msgspec.Raw(b'{"type":"input_audio_buffer.append","audio":""}')
 
 
 class Parsed(html.parser.HTMLParser):
@@ -159,9 +172,16 @@ def test_nothing_that_was_recorded_is_markup() -> None:
         received(100, "response.output_text.delta", delta="y" * 1_000_000),
         Sent(t_us=100_000, broken="!"),
         Left(t_us=100_000, lines=3, bytes=4),
+        Left(t_us=1 << 61, lines=1 << 62, bytes=-1),
+        Told(t_us=2_700_600, type="bus.playback_interrupted", event=dict.fromkeys("ab", 1e308)),
+        Told(t_us=5, type="bus.playback_interrupted", event={"items": [3], "latency_s": 1e308}),
+        Played(t_us=5, items=[PlayedItem(item_id="a1", played_ms=1 << 60, written_ms=-1)]),
+        Sent(t_us=100, frame=_LEFT_OUT, audio_bytes=1 << 60),
+        Sent(t_us=100, frame=msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)),
+        Sent(t_us=100, frame=msgspec.Raw(b'{"type":"x","y":1e999}')),
         Sent(t_us=-5),
     ],
-    ids=lambda line: str(line)[:60],
+    ids=lambda line: str(line)[:40].replace(" ", ""),
 )
 def test_nonsense_in_a_recording_is_shown_as_it_is(line: Line) -> None:
     """Whatever a frame holds, there is a page, and the event is in it."""

@@ -304,7 +304,7 @@ class Lanes {
 
   drawNone(context, lane) {
     context.font = `11px ${colours.sans}`;
-    context.fillStyle = colours["ink-4"];
+    context.fillStyle = colours["ink-3"];
     context.fillText("none", Math.max(8, view.x(0) + 8), lane.top + lane.height / 2 + 4);
   }
 
@@ -534,7 +534,7 @@ const STEPS_US = [1, 2, 5].flatMap((n) => [1e2, 1e3, 1e4, 1e5, 1e6].map((unit) =
 STEPS_US.push(1e7, 1.5e7, 3e7, 6e7, 1.2e8, 3e8, 6e8, 9e8, 1.8e9, 3.6e9);
 
 function niceStep(at_least_us) {
-  return STEPS_US.find((step) => step >= at_least_us) ?? 7.2e9;
+  return STEPS_US.find((step) => step >= at_least_us) ?? 10 ** Math.ceil(Math.log10(at_least_us));
 }
 
 function rulerText(t_us, step) {
