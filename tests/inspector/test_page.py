@@ -132,7 +132,8 @@ def test_what_happened_is_there() -> None:
     kinds = [problem["kind"] for problem in data["problems"]]
     assert kinds == ["error", "drift", "invalid_frame"]
     assert all(problem["event"] is not None for problem in data["problems"])
-    person, assistant, *_ = data["transcript"]
+    person, assistant, _, called = data["transcript"]
+    assert called["heard"] == 'set_timer({"minutes": 3}) → 3 min'
     assert person["heard"] == QUESTION
     assert assistant["heard"] + assistant["unheard"] == ANSWER
     assert assistant["heard"] == "First, warm one litre"
@@ -140,6 +141,18 @@ def test_what_happened_is_there() -> None:
     shown = {figure["name"]: figure for figure in data["figures"]}
     assert shown["heard"]["of_us"] == 3_000_000
     assert shown["errors"]["value"] == 2
+
+
+def test_a_lost_connection_is_a_gap() -> None:
+    """From when it was lost until another one took over."""
+    lines = conversation()
+    lost, back = ({"reason": "gone", "attempt": 1}, {"cause": "lost", "session_id": "sess_2"})
+    lines[-1:-1] = [
+        Told(t_us=5_820_000, type="bus.reconnecting", event=lost),
+        Told(t_us=5_880_000, type="bus.reconnected", event=back),
+    ]
+    [gap] = Parsed(inspection_page(lines)).data["gaps"]
+    assert gap == {"start_us": 5_820_000, "end_us": 5_880_000, "cause": "lost"}
 
 
 def test_nothing_that_was_recorded_is_markup() -> None:

@@ -67,7 +67,7 @@ class Lanes {
   constructor() {
     this.drawn = $("drawn");
     this.above = $("above");
-    this.rows = Object.fromEntries(EVENT_ROWS.map((row) => [row, new Uint16Array(0)]));
+    this.bins = new Uint16Array(0);
     this.rowOf = Uint8Array.from(data.origins, (letter) => EVENT_ROWS.indexOf((ORIGINS[letter] ?? ORIGINS.r).row));
     this.shown = new Uint8Array(events.count).fill(1);
     this.found = null;
@@ -334,7 +334,7 @@ class Lanes {
     for (const problem of data.problems) {
       const x = view.x(problem.at_us);
       if (x < -10 || x > view.width + 10) continue;
-      const bad = problem.kind !== "drift";
+      const bad = !problem.mild;
       context.fillStyle = context.strokeStyle = bad ? colours.bad : colours["ink-2"];
       context.lineWidth = 1.5;
       context.beginPath();
@@ -365,18 +365,17 @@ class Lanes {
     const width = Math.ceil(view.width) + 1;
     const [first, last] = [events.at(view.start_us), events.at(view.stop_us)];
     const factor = view.width / view.length_us;
-    const found = this.found && new Uint8Array(width);
+    const found = this.found && new Uint8Array(EVENT_ROWS.length * width);
+    if (this.bins.length !== EVENT_ROWS.length * width) this.bins = new Uint16Array(EVENT_ROWS.length * width);
+    this.bins.fill(0);
+    for (let n = first; n < last; n++) {
+      if (!this.shown[n]) continue;
+      const x = ((events.t_us[n] - view.start_us) * factor) | 0;
+      this.bins[this.rowOf[n] * width + x]++;
+      if (found && this.found[n]) found[this.rowOf[n] * width + x] = 1;
+    }
     EVENT_ROWS.forEach((row, index) => {
-      let bins = this.rows[row];
-      if (bins.length !== width) bins = this.rows[row] = new Uint16Array(width);
-      bins.fill(0);
-      found?.fill(0);
-      for (let n = first; n < last; n++) {
-        if (this.rowOf[n] !== index || !this.shown[n]) continue;
-        const x = ((events.t_us[n] - view.start_us) * factor) | 0;
-        bins[x]++;
-        if (found && this.found[n]) found[x] = 1;
-      }
+      const bins = this.bins.subarray(index * width, (index + 1) * width);
       const lane = laneOf[row];
       const [top, height] = [lane.top + 4, lane.height - 8];
       context.fillStyle = colours[row === "sent" ? "person" : row === "received" ? "voice" : "ink-2"];
@@ -388,7 +387,7 @@ class Lanes {
       context.globalAlpha = 1;
       if (!found) return;
       context.fillStyle = colours.accent;
-      for (let x = 0; x < width; x++) if (found[x]) context.fillRect(x - 0.5, top - 2, 2, height + 4);
+      for (let x = 0; x < width; x++) if (found[index * width + x]) context.fillRect(x - 0.5, top - 2, 2, height + 4);
     });
   }
 

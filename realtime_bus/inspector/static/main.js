@@ -83,7 +83,7 @@ function tipText(hit, t_us) {
     return [`Turn ${number}`, parts.filter(Boolean).join("\n")];
   }
   if (hit.cut) return ["Barge-in", `silent ${spanText(hit.cut.latency_us)} after speech was noticed`];
-  if (hit.problem) return [hit.problem.kind, hit.problem.text.slice(0, 300)];
+  if (hit.problem) return [hit.problem.kind.replaceAll("_", " "), hit.problem.text.slice(0, 300)];
   if (hit.away !== undefined) {
     const more = hit.many > 1 ? `\nand ${numberText(hit.many - 1)} more here; zoom in to part them` : "";
     return [events.type(hit.event), `${clock(events.t_us[hit.event])} · ${events.origin(hit.event).name}${more}`];
