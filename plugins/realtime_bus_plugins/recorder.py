@@ -50,7 +50,7 @@ from ._playback import PlaybackInterrupted
 
 __all__ = ["Recorder", "RecordingIncomplete"]
 
-LOOK_S: Final = 0.1
+LOOK_S: Final = 0.25  # ten times a second would cost a session 5 % of its CPU
 _SETTLE_S = 2.0  # as long as Interruption waits
 _SLACK_MS = 60  # by which a sink's clock may be ahead of ours before silence counts as a flush
 
@@ -171,7 +171,7 @@ class _Recorded:
 
     def subscribe(self) -> None:
         session, spool = self._session, self._spool
-        session.tap(received=spool.received, sent=spool.sent)
+        session.tap(received=spool.received, sent=spool.sent, aside=spool.aside, named=spool.named)
         session.on(ev.BusEvent)(self._told)
         if self._sink is not None:
             spool.look(self._look)
@@ -190,7 +190,9 @@ class _Recorded:
 
     def _told(self, event: ev.BusEvent) -> None:
         now_us = self._spool.now_us
-        if isinstance(event, PlaybackInterrupted):
+        if isinstance(event, ev.Closed) and self._sink is not None:
+            self._note(now_us, self._positions())  # before it falls silent
+        elif isinstance(event, PlaybackInterrupted):
             self._interrupted(event, now_us)
         elif isinstance(event, ev.InvalidFrame):
             self._spool.mark_broken(event.frame)
@@ -252,12 +254,15 @@ class _Recorded:
 
 def _was_cut(before: list[PlayedItem], after: list[PlayedItem], since_ms: int) -> bool:
     """Tell whether something is gone sooner than it can have been heard to its end."""
-    left = {(item.item_id, item.content_index): item for item in after}
     rest_ms = 0
     for item in before:
         rest_ms += item.written_ms - item.played_ms
-        now = left.get((item.item_id, item.content_index))
-        gone = now is None or now.written_ms < item.written_ms
+        gone = not any(
+            now.item_id == item.item_id
+            and now.content_index == item.content_index
+            and now.written_ms >= item.written_ms
+            for now in after
+        )
         if gone and rest_ms > since_ms + _SLACK_MS:
             return True
     return False

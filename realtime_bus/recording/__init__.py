@@ -5,6 +5,7 @@ The format is open: JSON lines, one object each, described by the structs of `Li
 
 from ._comparison import Change, Difference, DifferenceKind
 from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
+from ._deviations import Deviation, PlaybackReport
 from ._drive import drive
 from ._export import export_wav
 from ._format import (
@@ -14,12 +15,12 @@ from ._format import (
     Header,
     Left,
     Line,
+    Named,
     Played,
     Received,
     Sent,
     Told,
 )
-from ._halves import Deviation, PlaybackReport
 from ._moments import (
     AssistantAudio,
     BargeIn,
@@ -71,6 +72,7 @@ __all__ = [
     "HeardFrom",
     "Left",
     "Line",
+    "Named",
     "PersonAudio",
     "Piece",
     "PlaybackReport",

@@ -33,7 +33,7 @@ from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import SessionClosed, UsageError
-from realtime_bus.session import Reconnect, Session
+from realtime_bus.session import Plugin, Reconnect, Session
 
 from ._reading import Recording
 from ._replay_sink import ReplaySink
@@ -74,6 +74,7 @@ async def replay(
     main: MainProgram | None = None,
     settings: Mapping[str, Any] | None = None,
     state: Any = None,
+    plugins: Iterable[Plugin] = (),
     **options: Unpack[ReplayOptions],
 ) -> ReplayReport:
     """Run a recorded session again through a bus, and compare what it does with what it did.
@@ -85,6 +86,7 @@ async def replay(
         main: What the application's main program does with its session.
         settings: What it gave to `Bus.connect`; sent and compared.
         state: The application's own object of the call.
+        plugins: Attached to this session alone, after the bus's.
         **options: `ReplayOptions`.
 
     Returns:
@@ -99,8 +101,9 @@ async def replay(
     runs = bus if isinstance(bus, Bus) else bus(transport.sink)
     if not isinstance(runs, Bus):
         raise UsageError(f"replay() was given {bus!r:.60}, which made {runs!r:.60} and no Bus")
-    plugins = _plugins(runs)
-    _refuse_devices(plugins)
+    own = [*plugins]
+    attached = [*_plugins(runs), *own]
+    _refuse_devices(attached)
     notes: list[str] = []
     open_session: Any = runs.session  # its overloads know no settings by name
     how: dict[str, Any] = {
@@ -113,7 +116,7 @@ async def replay(
         how = {"dial": transport.dial, "reconnect": _RECONNECT, "api_key": "none"}
     async with open_session(
         place,
-        plugins=[transport],
+        plugins=[*own, transport],
         state=state,
         open_timeout_s=math.inf,
         **how,
@@ -123,7 +126,7 @@ async def replay(
             notes.append("the recording ended before the main program did")
         await session.wait_closed()
     report = transport.report()
-    notes += [*report.notes, *(_note(each) for each in plugins if _has_own_ears(each))]
+    notes += [*report.notes, *(_note(each) for each in attached if _has_own_ears(each))]
     return msgspec.structs.replace(report, notes=notes)
 
 
@@ -135,6 +138,7 @@ def run_replay(
     main: MainProgram | None = None,
     settings: Mapping[str, Any] | None = None,
     state: Any = None,
+    plugins: Iterable[Plugin] = (),
     **options: Unpack[ReplayOptions],
 ) -> ReplayReport:
     """Do the same as `replay`, in a loop of its own with a virtual clock: where none runs.
@@ -146,9 +150,11 @@ def run_replay(
         main: What the application's main program does with its session.
         settings: What it gave to `Bus.connect`.
         state: The application's own object of the call.
+        plugins: Attached to this session alone, after the bus's.
         **options: `ReplayOptions`.
     """
-    run = partial(replay, recording, bus, main=main, settings=settings, state=state, **options)
+    call = partial(replay, main=main, settings=settings, state=state, plugins=plugins)
+    run = partial(call, recording, bus, **options)
     return run_virtual(run, backend=backend)
 
 
