@@ -236,6 +236,13 @@ class Comparison:
                 self._pair(then, first)
         return then.mate is not None
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Take what handlers call items from here on, by what the server does, then and now."""
+        for there, here in names.items():
+            now = self._new_ids.get(here.encode(), here.encode())
+            self._new_ids[there.encode()] = now
+            self._old_ids[now] = there.encode()
+
     def waited(self, length_us: int, place_us: int) -> None:
         """Take note that the recording has waited: what is still to come is that late."""
         for there in self._open.values():

@@ -12,8 +12,7 @@ Rules:
    bus with a sink that hears what was heard then (`ReplaySink`).
 4. What came from outside, as the caller names it, is emitted again at its time.
 5. Where the recording lost a connection, so does the replay (`ReplayedConnection`). One that was
-   replaced before the server's limit goes on, and that is told. Items that the next server has
-   given other names bear those.
+   replaced before the server's limit goes on, and that is told.
 6. The replay ends with the recording, whatever the bus still has to do.
 """
 
@@ -102,7 +101,7 @@ async def replay(
     if not isinstance(runs, Bus):
         raise UsageError(f"replay() was given {bus!r:.60}, which made {runs!r:.60} and no Bus")
     own = [*plugins]
-    attached = [*_plugins(runs), *own]
+    attached = [*runs.plugins, *own]
     _refuse_devices(attached)
     notes: list[str] = []
     open_session: Any = runs.session  # its overloads know no settings by name
@@ -174,10 +173,6 @@ async def _run_to_the_end(main: MainProgram, session: Session[Any]) -> bool:
             return False
         return True
     return False
-
-
-def _plugins(bus: Bus) -> Iterable[object]:
-    return bus._registry.plugins  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # nobody else asks
 
 
 def _has_own_ears(plugin: object) -> bool:

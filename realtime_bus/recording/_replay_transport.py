@@ -22,7 +22,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
@@ -42,7 +42,7 @@ from realtime_bus.transport import Transport
 from realtime_bus.transport._buffers import Signal
 
 from ._comparison import Act, Comparison, Difference
-from ._format import Line, Played, Received, Sent, Told
+from ._format import Line, Named, Played, Received, Sent, Told
 from ._paper import written_down
 from ._plan import AUDIO, Plan
 from ._reading import Recording
@@ -112,7 +112,7 @@ class ReplayTransport:
         self._on_line = options.get("on_line", _nobody)
         self._patience_s = options.get("patience_s", 5.0)
         self._patience: dict[str, float] = {}  # by command, where it was in vain
-        self._lines = iter(recording)
+        self._lines = self._seen(recording)
         self._dials = False  # whether each loss is lived through
         self._connection: ReplayedConnection | None = None
         self._config: dict[str, Any] = {}  # what the server said last is in force
@@ -185,10 +185,7 @@ class ReplayTransport:
     async def _play(self, deliver: Callable[[bytes], None], clock: Clock) -> CloseInfo | None:
         """Deliver until the end, or until the connection is lost: return how."""
         for line in self._lines:
-            if isinstance(line, Received | Sent) and line.aside:
-                continue
             await self._until(line, clock)
-            self._on_line(line)
             if isinstance(line, Received):
                 self._deliver(line, deliver)
             elif isinstance(line, Played):
@@ -210,6 +207,15 @@ class ReplayTransport:
                 await self._until_asked(self._plan.answers.get(self._frames, ()), clock)
             while self._paused:
                 await self._changed.wait()
+        self._on_line(line)
+
+    def _seen(self, recording: Recording) -> Iterator[Line]:
+        """Yield what was not between a server and the library alone."""
+        for line in recording:
+            if isinstance(line, Named):
+                self._comparison.rename(line.names)
+            elif not (isinstance(line, Received | Sent) and line.aside):
+                yield line
 
     def _deliver(self, line: Received, deliver: Callable[[bytes], None]) -> None:
         self._frames += 1
@@ -334,7 +340,6 @@ class ReplayTransport:
         if self._clock is not None:
             for line in self._lines:
                 await self._until(line, self._clock)
-                self._on_line(line)
                 if isinstance(line, Told) and line.type == "bus.reconnected":
                     session_id = line.event.get("session_id")
                     greeting = {**self._config, "id": session_id}

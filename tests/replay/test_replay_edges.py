@@ -16,7 +16,15 @@ import pytest
 from realtime_bus import Bus, ConnectError, Plugin, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
-from realtime_bus.recording import Recording, RecordingError, ReplaySink, Told, replay, run_replay
+from realtime_bus.recording import (
+    Named,
+    Recording,
+    RecordingError,
+    ReplaySink,
+    Told,
+    replay,
+    run_replay,
+)
 from realtime_bus.server import ScriptTool, ScriptTurn
 from realtime_bus.server.faults import Drop
 from realtime_bus.testing import Backend, place_call, run_virtual, tool_call
@@ -225,6 +233,30 @@ def test_a_lost_connection_is_lost_again(tmp_path: Path, lost_s: float) -> None:
         report = run_replay(path, cook, backend=backend)
         assert report.differences == []
         assert report.notes == []
+
+
+def test_handlers_see_their_own_names_of_items(tmp_path: Path, backend: Backend) -> None:
+    """The next server had its own for what it was given back: in frames, and in what is sent."""
+    sent, flush, confirmed = cut(3, 1, played_ms=1700)
+    there = [{**sent[2], "item_id": "srv_9"}, {**confirmed[2], "item_id": "srv_9"}]
+    path = written(
+        tmp_path / "named.jsonl",
+        *spoken(1, 1),
+        (2.0, Named(t_us=0, names={"srv_9": "i1"})),
+        speech(3),
+        (*sent[:2], there[0]),
+        flush,
+        (*confirmed[:2], there[1]),
+    )
+    seen: list[str] = []
+
+    def bus(sink: ReplaySink) -> Bus:
+        made = Bus(plugins=[sink, Interruption(sink)])
+        made.on(ev.ConversationItemTruncated)(lambda event: seen.append(event.item_id))
+        return made
+
+    assert run_replay(path, bus, backend=backend).differences == []
+    assert seen == ["i1"]
 
 
 def test_a_connection_that_was_lost_for_good_is_so_again(tmp_path: Path, backend: Backend) -> None:
