@@ -18,15 +18,17 @@ Rules:
    knows what came next.
 6. Of a text that was left out of the recording only the length is compared, of a key nothing.
 
-Bound: `_MAX_UNPAIRED` acts that correspond to nothing; more are only counted.
+Bounds: `_MAX_UNPAIRED` acts that correspond to nothing; more are only counted. Of one kind,
+`_LOOKED_AT` are looked at on either side of a time.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -37,9 +39,11 @@ from realtime_bus.codec._frame import NotAnObject, parse_object
 DifferenceKind: TypeAlias = Literal["missing", "extra", "different", "late", "closed"]
 
 _WINDOW_US: Final = 60_000_000
+_LOOKED_AT: Final = 32  # acts on either side: there may be ten of a kind in a second
 _MAX_UNPAIRED: Final = 1000
 MARK: Final = "realtime_bus_request"  # of a response's metadata
 _STRING: Final = re.compile(rb'"([^"\\]{1,200})"')
+_LEFT_OUT: Final = re.compile("x+")
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _OUR_ID: Final = re.compile(r"\b((?:item_)?rb)_[0-9a-f]{8}_\d+")
 _SHOWN_CHARS: Final = 60
@@ -154,6 +158,35 @@ class Act:
         self.waited_us = 0
 
 
+def _time(act: Act) -> int:
+    return act.t_us
+
+
+class _Row:
+    """Acts in the order of time."""
+
+    def __init__(self) -> None:
+        self._acts: list[Act] = []
+
+    def append(self, act: Act) -> None:
+        """Add one at the end."""
+        self._acts.append(act)
+
+    def around(self, t_us: int) -> list[Act]:
+        """Return those next to a time."""
+        place = bisect_left(self._acts, t_us, key=_time)
+        return self._acts[max(place - _LOOKED_AT, 0) : place + _LOOKED_AT]
+
+    def until(self, t_us: int) -> list[Act]:
+        """Return those up to a time."""
+        return self._acts[: bisect_right(self._acts, t_us, key=_time)]
+
+    def discard(self, act: Act) -> None:
+        """Take one out."""
+        place = bisect_left(self._acts, act.t_us, key=_time)
+        del self._acts[self._acts.index(act, place)]
+
+
 class Comparison:
     """Pairs what is done now with what was done then.
 
@@ -178,14 +211,18 @@ class Comparison:
     ) -> None:
         self.paired: int = 0
         self.now: int = 0
-        self._then = then
-        self._ignore = tuple(ignore)
+        self._then = sorted(then, key=_time)
+        self._ignored = [re.compile(re.escape(each).replace(r"\*", ".*")) for each in ignore]
         self._late_us = late_us
         self._audio_within_ms = audio_within_ms
-        self._open: dict[tuple[object, ...], list[Act]] = {}
-        for act in then:
-            self._open.setdefault(act.key, []).append(act)
-        self._unpaired: list[Act] = []
+        self._open: dict[object, _Row] = {}  # what nobody has done yet, by its key
+        self._same: dict[object, _Row] = {}  # the same, by all that it says
+        self._cut = {act for act in then if any(map(_is_left_out, _leaves(act.content)))}
+        for act in self._then:
+            self._open.setdefault(act.key, _Row()).append(act)
+            self._same.setdefault((act.key, self._words(act)), _Row()).append(act)
+        self._unpaired: dict[object, list[Act]] = {}
+        self._room = _MAX_UNPAIRED
         self._uncounted: Counter[str] = Counter()
         self._new_ids: dict[bytes, bytes] = {}  # by what they were then
         self._old_ids: dict[bytes, bytes] = {}  # the reverse
@@ -211,28 +248,33 @@ class Comparison:
         """
         self.now += 1
         act = Act(t_us, plain, is_event=is_event)
-
-        def distance(then: Act) -> int:
-            return abs(then.t_us - place_us)
-
-        there = self._open.get(act.key, [])
-        near = [each for each in there if act.sure or distance(each) <= _WINDOW_US]
-        same = [each for each in near if not self._changes(each, act)]
-        found = [each for each in same if each.expected] or same or (near if act.sure else [])
-        if found:
-            self._pair(min(found, key=distance), act)
-        elif len(self._unpaired) < _MAX_UNPAIRED:
-            self._unpaired.append(act)
+        near = self._near(self._same.get((act.key, self._words(act))), act, place_us)
+        if not near:
+            alike = self._near(self._open.get(act.key), act, place_us)
+            perhaps = [each for each in alike if act.sure or each in self._cut]
+            near = [each for each in perhaps if not self._changes(each, act)]
+            near = near or (alike if act.sure else [])
+        if near:  # what is left to the recording only if there is nothing else
+            self._pair(min(near, key=lambda each: (not each.expected, _far(each, place_us))), act)
+        elif self._room:
+            self._room -= 1
+            self._unpaired.setdefault(act.key, []).append(act)
         else:
             self._uncounted[act.type] += 1
 
+    def _near(self, row: _Row | None, act: Act, place_us: int) -> list[Act]:
+        found = [] if row is None else row.around(place_us)
+        return [each for each in found if act.sure or _far(each, place_us) <= _WINDOW_US]
+
     def is_done(self, then: Act) -> bool:
         """Tell whether an act of then was done by now; what says something else will do, too."""
-        if then.mate is None:
-            alike = [each for each in self._unpaired if _near(then, each)]
-            if alike:  # trio runs what is due at one moment in any order: the first by its words
-                first = min(alike, key=lambda each: (each.t_us, repr(each.content)))
-                self._unpaired.remove(first)
+        there = self._unpaired.get(then.key, [])
+        if then.mate is None and there:
+            near = [each for each in there if _far(each, then.t_us) <= _WINDOW_US]
+            if near:  # trio runs what is due at one moment in any order: the first by its words
+                first = min(near, key=lambda each: (each.t_us, repr(each.content)))
+                there.remove(first)
+                self._room += 1
                 self._pair(then, first)
         return then.mate is not None
 
@@ -245,10 +287,9 @@ class Comparison:
 
     def waited(self, length_us: int, place_us: int) -> None:
         """Take note that the recording has waited: what is still to come is that late."""
-        for there in self._open.values():
-            for then in there:
-                if then.t_us <= place_us:
-                    then.waited_us += length_us
+        for row in self._open.values():
+            for then in row.until(place_us):
+                then.waited_us += length_us
 
     def renamed(self, frame: bytes) -> bytes:
         """Return what the recording's server says, with the ids of now."""
@@ -265,7 +306,7 @@ class Comparison:
             if then.t_us <= until_us:
                 self.is_done(then)
         found = [*self._of_pairs(until_us)]
-        for act in self._unpaired:
+        for act in chain.from_iterable(self._unpaired.values()):
             if cut_off and act.t_us > until_us:
                 continue
             content = _nameless(act.content)
@@ -294,13 +335,21 @@ class Comparison:
     def _pair(self, then: Act, now: Act) -> None:
         then.mate, now.mate = now, then
         self.paired += 1
-        there = self._open[then.key]
-        there.remove(then)
+        self._open[then.key].discard(then)
+        self._same[then.key, self._words(then)].discard(then)
         for place, old in then.made_up.items():
             new = now.made_up.get(place)
             if new is not None and new != old:
                 self._new_ids[old.encode()] = new.encode()
                 self._old_ids[new.encode()] = old.encode()
+
+    def _is_ignored(self, path: str) -> bool:
+        return any(each.fullmatch(path) for each in self._ignored)
+
+    def _words(self, act: Act) -> bytes:
+        """Return all that an act says, but for what does not matter."""
+        said = [leaf for leaf in _leaves(act.content) if not self._is_ignored(leaf[0])]
+        return msgspec.json.encode(sorted(said, key=lambda leaf: leaf[0]))
 
     def _changes(self, then: Act, now: Act) -> list[Change]:
         """Return the fields that are not what they were."""
@@ -310,11 +359,11 @@ class Comparison:
         found: list[Change] = []
         for path in sorted(was.keys() | is_.keys()):
             before, after = was.get(path), is_.get(path)
-            if before == after or any(fnmatchcase(path, each) for each in self._ignore):
+            if before == after or self._is_ignored(path):
                 continue
             if path == "audio_end_ms" and _within(before, after, self._audio_within_ms):
                 continue
-            if _left_out(before, after):
+            if _stands_for(before, after):
                 continue
             found.append(Change(path=path, then=before, now=_nameless(after)))
         return found
@@ -381,18 +430,25 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, _ADDRESS.sub("", value) if isinstance(value, str) else value
 
 
-def _near(then: Act, now: Act) -> bool:
-    return then.key == now.key and abs(then.t_us - now.t_us) <= _WINDOW_US
+def _far(act: Act, t_us: int) -> int:
+    return abs(act.t_us - t_us)
 
 
 def _within(before: Any, after: Any, limit: int) -> bool:
     return isinstance(before, int) and isinstance(after, int) and abs(before - after) <= limit
 
 
-def _left_out(before: Any, after: Any) -> bool:
-    if not isinstance(before, str) or not isinstance(after, str):
+def _is_left_out(leaf: tuple[str, Any]) -> bool:
+    """Tell whether a text or a key was left out of a recording."""
+    value = leaf[1]
+    return isinstance(value, str) and (value == "***" or _LEFT_OUT.fullmatch(value) is not None)
+
+
+def _stands_for(before: Any, after: Any) -> bool:
+    """Tell whether what was left out of the recording may be what there is now."""
+    if not isinstance(before, str) or not isinstance(after, str) or not _is_left_out(("", before)):
         return False
-    return before == "***" or (bool(before) and before == "x" * len(after))
+    return before == "***" or len(before) == len(after)
 
 
 def _renamed(frame: bytes, names: Mapping[bytes, bytes]) -> bytes:
