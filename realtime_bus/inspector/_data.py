@@ -24,7 +24,7 @@ from realtime_bus.recording import (
     Turn,
 )
 from realtime_bus.recording._export import generated
-from realtime_bus.recording._playback import PartKey
+from realtime_bus.recording._hearing import PartKey
 
 from ._clips import Listening
 from ._columns import BROKEN, Columns
