@@ -186,7 +186,8 @@ def _raw(value: Any) -> Any:
 
 
 def _type(found: dict[str, Any]) -> str:
-    return str((found.get("frame") or {}).get("type"))
+    frame: dict[str, Any] = found.get("frame") or {}
+    return str(frame.get("type"))
 
 
 def _mutated(value: Any, noise: random.Random) -> Any:
