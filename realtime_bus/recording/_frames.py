@@ -74,12 +74,15 @@ class Formats:
         """Return how a delta's audio is encoded."""
         if isinstance(event, tr.SessionOutputAudioDelta):
             return _usable(ev.AudioPCM(rate=event.sample_rate)) or ev.AudioPCM()
-        return self._by_response.get(event.response_id, self._output)
+        return self._by_response.get(str(event.response_id), self._output)
 
 
 def part_of(event: Any) -> PartKey:
     """Return which part a delta belongs to; a translation has but one."""
-    return PartKey(getattr(event, "item_id", ""), getattr(event, "content_index", 0))
+    item_id, index = getattr(event, "item_id", ""), getattr(event, "content_index", 0)
+    return PartKey(
+        item_id if isinstance(item_id, str) else "", index if isinstance(index, int) else 0
+    )
 
 
 def _usable(found: object) -> ev.AudioFormat | None:

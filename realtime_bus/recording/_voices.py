@@ -143,7 +143,7 @@ class Voices:
         audio, audio_format = event.delta, self.formats.of(event)
         length_ms = (len(audio) or left_out_bytes or 0) / bytes_per_ms(audio_format)
         key = part_of(event)
-        self.hearing.received(at_ms, key, getattr(event, "response_id", ""), length_ms)
+        self.hearing.received(at_ms, key, str(getattr(event, "response_id", "")), length_ms)
         self._rates_hz[key] = max(self._rates_hz.get(key, 0), rate_hz(audio_format))
         if self._peaks is not None:
             peaks = self._part_peaks.get(key)

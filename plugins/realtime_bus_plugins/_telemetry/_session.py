@@ -23,6 +23,7 @@ from realtime_bus.history import (
     count_response,
     count_transcription,
 )
+from realtime_bus.log import get_logger
 from realtime_bus_plugins._playback import PlaybackInterrupted
 from realtime_bus_plugins._recent import Recent
 from realtime_bus_plugins._tool_events import ToolFinished, ToolStarted
@@ -34,6 +35,7 @@ from ._instruments import Instruments, Measured
 from ._names import OTHER
 from ._spans import SessionSpans, within
 
+_log = get_logger("realtime_bus.telemetry")
 _PROVIDERS = {
     "openai.com": "openai",
     "openai.azure.com": "azure.ai.openai",
@@ -116,7 +118,7 @@ class SessionTelemetry:
         self._watch.subscribe()
         session.intercept(tuple(self._RECEIVED), self._receive, narrowed=True)
         session.intercept(_CHUNKS, self._chunk, narrowed=True)
-        session.intercept_outgoing(ev.ConversationItemCreate, self._created_item)
+        session.intercept_outgoing(ev.ConversationItemCreate, self._send)
         session.on(ev.ResponseCreated, narrowed=True)(self._response_created)
         session.on_close(self._end)
         if self.spans.span.is_recording():
@@ -481,15 +483,20 @@ class SessionTelemetry:
         if not call.in_turn:  # nobody need be told of its output
             self._close_call(event.call_id, event.outcome, None)
 
-    def _created_item(self, event: ev.ConversationItemCreate, _session: Session) -> ev.ClientEvent:
-        item: object = event.item
+    def _send(self, event: ev.ConversationItemCreate, _session: Session) -> ev.ClientEvent:
+        try:
+            self._created_item(event.item)
+        except Exception as error:  # noqa: BLE001  # an exporter's: it must not refuse the command
+            _log.warning("telemetry failed", error=str(error))
+        return event
+
+    def _created_item(self, item: object) -> None:
         if isinstance(item, ev.FunctionCallOutputItem):
             self._close_call(item.call_id, None, item.output)
         elif self._options.texts and isinstance(item, ev.MessageItem) and item.role == "user":
             said = content.message_of(item)
             if said is not None and item.id:
                 self._said[item.id] = said
-        return event
 
     def _close_call(self, call_id: str, outcome: str | None, output: str | None) -> None:
         shown = {"realtime_bus.tool.outcome": outcome}
