@@ -438,6 +438,27 @@ def test_what_a_far_end_learns_later_is_in_all_that_tells_of_it() -> None:
     assert timeline.barge_ins[0].items[0].heard_ms == 420
 
 
+def test_a_recording_that_was_cut_off_says_of_nobody_that_they_were_interrupted() -> None:
+    """The audio ends with it, the words do not; who hangs up has heard no more."""
+    item = ev.MessageItem(id="a", role="assistant", content=[])
+    words = ev.ResponseOutputAudioTranscriptDelta(
+        response_id="r_a", item_id="a", output_index=0, content_index=0, delta="one two three four"
+    )
+    lines = [
+        HEADER,
+        created(0),
+        line(90, ev.ConversationItemAdded(item=item, previous_item_id=None)),
+        line(95, words),
+        delta(100, bytes(48_000)),
+        Played(t_us=600_000, items=[PlayedItem(item_id="a", played_ms=500, written_ms=1000)]),
+    ]
+    cut_off = Timeline.of(lines)
+    assert cut_off.assistant[0].heard_ms == 500
+    assert cut_off.said[0].heard_text == "one two three four"
+    hung_up = Timeline.of([*lines, Ended(t_us=600_000)])
+    assert hung_up.said[0].heard_text == "one two"
+
+
 def test_nothing_at_all() -> None:
     """A recording of a header, or of nothing."""
     assert Timeline.of([HEADER]).said == []
