@@ -17,8 +17,9 @@ from realtime_bus.inspector._page import SCRIPTS
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = [Path(str(package.__file__)).parent for package in (realtime_bus, realtime_bus_plugins)]
-USED_IF_THERE = {"mypy", "openai", "sniffio", "uvloop"}
-"""What is measured beside us, asked, or runs us (mypy), where it happens to be installed."""
+USED_IF_THERE = {"compression", "mypy", "openai", "sniffio", "uvloop"}
+"""What is measured beside us, asked, or runs us (mypy), where it happens to be installed; and what
+comes with newer Pythons."""
 
 
 def imported_modules() -> set[str]:
