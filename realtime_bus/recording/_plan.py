@@ -21,8 +21,9 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from realtime_bus import events as ev
-from realtime_bus.codec import Decoder, decode_client, narrow
+from realtime_bus.codec import Decoder, decode_client, encode, narrow
 from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
+from realtime_bus.errors import InvalidEvent
 from realtime_bus.events import ProtocolName
 from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
@@ -124,7 +125,7 @@ class Plan:
             self._creates.append(act)
             return
         command = decode_client(frame, protocol=self.protocol)
-        if isinstance(command, ev.ClientEvent) and type(command) in ANSWERED:
+        if isinstance(command, ev.ClientEvent) and type(command) in ANSWERED and _is_valid(command):
 
             def settled() -> None:
                 self.answers.setdefault(self._number, []).append(act)
@@ -197,3 +198,12 @@ def _selects(selector: ActSelector, fields: dict[str, Any]) -> bool:
     if isinstance(selector, str):
         return fnmatchcase(str(fields.get("type")), selector)
     return bool(selector(fields))
+
+
+def _is_valid(command: ev.ClientEvent) -> bool:
+    """Tell whether a server would take a command: to another one there is no answer."""
+    try:
+        encode(command)
+    except (InvalidEvent, TypeError, ValueError, RecursionError):
+        return False
+    return True

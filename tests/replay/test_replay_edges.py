@@ -96,6 +96,8 @@ def test_frames_that_are_no_events_are_delivered_as_they_were(
         tmp_path / "odd.jsonl",
         (0.1, "out", {"type": "response.create", "response": {"metadata": {}}}),
         (0.2, "out", {"type": "conversation.item.create", "item": {"type": "x", "id": 3}}),
+        (0.2, "out", {"type": "conversation.item.create"}),
+        (0.2, "in", {"type": "conversation.item.added", "item": {"type": "message", "id": "i"}}),
         (0.3, "out", frame),
         (0.4, "in", frame),
         (0.5, "out", {"type": "response.create", "response": 5}),
