@@ -428,9 +428,8 @@ class ReplayTransport:
             if self._emit is not None and name not in self._emitted | self._unread.keys()
         ]
         if silent and self._compare:
-            notes.append(
-                f"nobody emitted {', '.join(silent)}; what came from outside can be given as outside="
-            )
+            names = ", ".join(silent)
+            notes.append(f"nobody emitted {names}; give what came from outside as outside=")
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes
