@@ -28,7 +28,9 @@ class Tap:
         session.tap(
             received=lambda frame: self.seen.append(("in", frame)),
             sent=lambda frame: self.seen.append(("out", frame)),
-            aside=lambda frame, sent: self.seen.append(("aside " + ("out" if sent else "in"), frame)),
+            aside=lambda frame, sent: self.seen.append(
+                ("aside " + ("out" if sent else "in"), frame)
+            ),
             named=self.names.append,
         )
 
@@ -140,7 +142,10 @@ async def test_a_reconnect_is_seen_in_whole() -> None:
         "aside in conversation.item.added",
     ]
     assert tap.types[: len(restored)] == restored
-    assert tap.types[-2:] == ["in input_audio_buffer.speech_started", "out input_audio_buffer.clear"]
+    assert tap.types[-2:] == [
+        "in input_audio_buffer.speech_started",
+        "out input_audio_buffer.clear",
+    ]
 
 
 def said(item_id: str) -> ev.MessageItem:
@@ -158,4 +163,3 @@ async def test_names_are_told_where_the_next_server_gives_its_own() -> None:
         one.hang_up()
         await back
     assert tap.names == [{"there_u1": "u1"}]
-
