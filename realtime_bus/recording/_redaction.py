@@ -75,15 +75,15 @@ _LOOKS_SECRET = re.compile(
 _HIDDEN = b"***"
 _DASH: Final = ord("-")
 
-_KEPT: Final = frozenset(
-    """
-    type object id role status model voice format code param reason event_type kind language detail
-    phase conversation tool_choice truncation tracing effort eagerness server_label
-    output_modalities modalities include max_output_tokens max_response_output_tokens
-    input_audio_format output_audio_format require_approval name message handler path policy cause
-    url what why action at version audio generation realtime_bus_request event restored resent
-    """.split()
-)
+_KEPT: Final = frozenset((
+    "type", "object", "id", "role", "status", "model", "voice", "format", "code", "param",
+    "reason", "event_type", "kind", "language", "detail", "phase", "conversation", "tool_choice",
+    "truncation", "tracing", "effort", "eagerness", "server_label", "output_modalities",
+    "modalities", "include", "max_output_tokens", "max_response_output_tokens",
+    "input_audio_format", "output_audio_format", "require_approval", "name", "message", "handler",
+    "path", "policy", "cause", "url", "what", "why", "action", "at", "version", "audio",
+    "generation", "realtime_bus_request", "event", "restored", "resent",
+))  # fmt: skip
 """Fields whose strings say how things stand, not what was said. So do those that end in ``_id``."""
 
 

@@ -193,7 +193,7 @@ class RecordingSpool:
                 line = Received(t_us=self.us(time_s), broken=broken)
                 self._entries[-1] = (0.0, None, line)
 
-    def aside(self, frame: bytes, sent: bool) -> None:  # noqa: FBT001  # as `Session.tap` calls it
+    def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
         """Take a frame that no handler sees; or note that of the last one that was received."""
         with suppress(IndexError):  # all that there is is being written
             time_s, head, body = self._entries[-1]
