@@ -129,6 +129,7 @@ class Recorder:
             recording_id=name,
             started_at=now.isoformat(),
             library=_LIBRARY,
+            url=session.url,
             audio=self._audio,
             texts=self._texts,
             labels=dict(labels or {}),

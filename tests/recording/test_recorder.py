@@ -87,6 +87,7 @@ async def test_every_frame_of_a_conversation_is_there(tmp_path: Path) -> None:
         await session.append_audio(bytes(9600))
         await session.respond(timeout_s=10)
         count = session.statistics()
+    assert Recording(only(tmp_path)).header.url == bound.url_for("m").partition("?")[0]
     assert data(lines_of(tmp_path)) == seen
     assert len(seen) >= count.frames_received + count.frames_sent
 
