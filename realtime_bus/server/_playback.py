@@ -166,6 +166,7 @@ class PlaybackProtocol(SessionProtocol):
             ev.ConversationItemTruncate: self._truncate_item,
             ev.ConversationItemDelete: self._delete_item,
             ev.InputAudioBufferClear: self._clear,
+            ev.ResponseCancel: self._cancel,
         }
         if not connection.greeted:
             self.session = {**session, "id": self.session_id}
@@ -269,6 +270,10 @@ class PlaybackProtocol(SessionProtocol):
 
     def _clear(self, _said: dict[str, Any]) -> None:
         self._say("input_audio_buffer.cleared")
+
+    def _cancel(self, _said: dict[str, Any]) -> None:
+        message = "Cancellation failed: nothing was cancelled here in the recording."
+        raise InvalidRequest("response_cancel_not_active", message)
 
 
 _RESTORING: Final = (b"session.update", b"conversation.item.create")

@@ -361,7 +361,7 @@ def test_what_is_done_to_another_item_is_something_else() -> None:
 
 def test_a_command_that_was_passed_over_holds_nothing_up() -> None:
     """Its answer waits for it alone; what comes behind goes on at once, and it may come later."""
-    said = [
+    said: list[Any] = [
         ("c session.update", {"session": {}}),
         ("s session.updated", {"session": {}}),
         ("c input_audio_buffer.clear", {}),
