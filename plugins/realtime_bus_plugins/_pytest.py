@@ -24,6 +24,15 @@ _MARKER = "virtual_time(virtual=True, backends=None): run the test in virtual ti
 _CALLS = pytest.StashKey[list["Call"]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that makes recordings anew."""
+    parser.getgroup("realtime-bus").addoption(
+        "--update-golden",
+        action="store_true",
+        help="write the recordings that calls are compared with, in place of comparing",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", _MARKER)
@@ -67,7 +76,11 @@ def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:  # no
 
     from realtime_bus.testing import place_call as place  # noqa: PLC0415  # the same
 
-    return partial(place, watch=request.node.stash.setdefault(_CALLS, []).append)
+    return partial(
+        place,
+        watch=request.node.stash.setdefault(_CALLS, []).append,
+        update_golden=bool(request.config.getoption("update_golden")),
+    )
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -13,11 +13,11 @@ import logging
 import os
 import sys
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -38,6 +38,8 @@ from ._signals import Ended, run_until_signalled
 
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer, FaultPlan
+
+    from ._fleet import FleetOptions
 
 app = typer.Typer(
     add_completion=False,
@@ -693,6 +695,76 @@ def export(
         typer.echo(conversation(timeline).json(), nl=False)
     elif text or wav is None:
         typer.echo(conversation_text(timeline), nl=False)
+
+
+_App = Annotated[str, typer.Argument(help="The application's name, as given to NatsFanout.")]
+_SessionId = Annotated[str, typer.Argument(help="The session's id.")]
+_Broker = Annotated[
+    str, typer.Option(help="Addresses of NATS servers, divided by commas.", envvar="NATS_URL")
+]
+_Credentials = Annotated[
+    Path | None, typer.Option(help="A file of NATS credentials.", callback=readable)
+]
+_LOCAL_BROKER = "nats://127.0.0.1:4222"
+
+
+def _look_after(run_it: Callable[[FleetOptions], Awaitable[None]], *options: Any) -> None:
+    """Run one of the commands that look after sessions of many processes."""
+    from ._fleet import FleetOptions  # noqa: PLC0415  # slow to import
+
+    with suppress(Ended):
+        run_until_signalled(functools.partial(run_it, FleetOptions(*options)), backend="asyncio")
+
+
+@app.command()
+def sessions(
+    application: _App,
+    *,
+    broker: _Broker = _LOCAL_BROKER,
+    credentials: _Credentials = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the table, and exit.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON each, and exit.")] = False,
+) -> None:
+    """Show who holds which sessions: a live table."""
+    from ._fleet import run_sessions  # noqa: PLC0415  # slow to import
+
+    run_it = functools.partial(run_sessions, once=once, as_json=json)
+    _look_after(run_it, application, broker, credentials)
+
+
+@app.command()
+def watch(
+    application: _App,
+    session: _SessionId,
+    *,
+    broker: _Broker = _LOCAL_BROKER,
+    credentials: _Credentials = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Whole frames, not their beginnings.")
+    ] = False,
+) -> None:
+    """Follow one session: each event as it passes, both ways, until it ends."""
+    from ._fleet import run_watch  # noqa: PLC0415  # slow to import
+
+    run_it = functools.partial(run_watch, session_id=session, full=full)
+    _look_after(run_it, application, broker, credentials)
+
+
+@app.command()
+def hang_up(  # each is an option of the command
+    application: _App,
+    session: _SessionId,
+    *,
+    broker: _Broker = _LOCAL_BROKER,
+    credentials: _Credentials = None,
+    code: Annotated[int, typer.Option(help="The WebSocket's close code.")] = 1000,
+    reason: Annotated[str, typer.Option(help="For the other side.")] = "",
+) -> None:
+    """End one session, wherever it is held."""
+    from ._fleet import run_hang_up  # noqa: PLC0415  # slow to import
+
+    run_it = functools.partial(run_hang_up, session_id=session, code=code, reason=reason)
+    _look_after(run_it, application, broker, credentials)
 
 
 def _answerer(answer: Answer, script: Path | None, recording: Path | None) -> str:

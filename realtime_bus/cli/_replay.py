@@ -1,4 +1,4 @@
-"""``realtime-bus replay``: an old conversation runs by, or runs again through the handlers of today.
+"""``realtime-bus replay``: a conversation runs by, or runs again through the handlers of today.
 
 The rules:
 

@@ -87,7 +87,8 @@ class Columns:
         number = self._add(line.t_us, _named(head.type), origin, text)
         if head.type not in _TELLS_TEXT:
             return
-        item = cast("dict[str, Any]", head.item) if isinstance(head.item, dict) else {}
+        inner: object = head.item
+        item = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
         item_id: object = head.item_id if isinstance(head.item_id, str) else item.get("id")
         rank = _TELLS_TEXT.index(head.type)
         if isinstance(item_id, str) and rank <= self._ranks.get(item_id, rank):

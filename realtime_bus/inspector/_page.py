@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-_SCRIPTS: Final = (
+SCRIPTS: Final = (
     "data.js",
     "view.js",
     "waveform.js",
@@ -50,7 +50,7 @@ def page(title: str, data: Any, frames: Iterable[bytes], audio: Sequence[bytes])
     """
     static = resources.files("realtime_bus.inspector") / "static"
     style = (static / "page.css").read_text("utf-8")
-    script = "\n".join((static / name).read_text("utf-8") for name in _SCRIPTS)
+    script = "\n".join((static / name).read_text("utf-8") for name in SCRIPTS)
     packed = gzip.compress(b"\n".join(frames), 6, mtime=0)
     parts = {
         "title": _text(title),

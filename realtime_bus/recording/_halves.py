@@ -366,4 +366,4 @@ def _later(said: dict[str, Any], later_s: int) -> dict[str, Any]:
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return text if len(text) <= 120 else f"{text[:119]}…"
+    return text if len(text) <= 120 else f"{text[:119]}…"  # a line's length

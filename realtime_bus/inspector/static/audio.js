@@ -23,6 +23,7 @@ class Player {
   }
 
   async play(source = this.source) {
+    if (!this.has) return;
     this.silence();
     this.source = source;
     this.context ??= new AudioContext({ sampleRate: RATE_HZ });

@@ -51,7 +51,7 @@ class Events {
   constructor({ times, kinds, types, origins }) {
     this.count = kinds.length;
     this.types = types;
-    this.kinds = Uint16Array.from(kinds);
+    this.kinds = Uint32Array.from(kinds);
     this.origins = origins;
     this.t_us = new Float64Array(this.count);
     let t = 0;

@@ -175,6 +175,12 @@ class EventList {
 
 const GIST = ["message", "text", "transcript", "delta", "name", "status", "reason", "code", "audio_start_ms", "audio_end_ms", "model", "url", "handler", "error", "latency_s", "arguments"];
 
+/** Write a number with what it is of, and its unit. */
+function measured(key, value) {
+  const [, name, unit] = key.match(/^(.*?)_?(ms|s)?$/);
+  return `${name.replaceAll("_", " ")} ${unit ? spanText(value * { ms: 1e3, s: 1e6 }[unit]) : value}`;
+}
+
 /** Say what an event is about, in few words. */
 function gist(json) {
   if (json.length > 20_000) return `${numberText(json.length)} characters`;
@@ -191,7 +197,7 @@ function gist(json) {
     for (const key of GIST) {
       const value = part[key];
       if (value === null || value === undefined || value === "" || typeof value === "object") continue;
-      const words = typeof value === "number" ? `${key.replace(/_(ms|s)$/, "").replaceAll("_", " ")} ${key.endsWith("_ms") ? `${value} ms` : value}` : String(value).slice(0, 160);
+      const words = typeof value === "number" ? measured(key, value) : String(value).slice(0, 160);
       if (!found.includes(words)) found.push(words);
       if (found.length > 2) return found.join(" · ");
     }

@@ -11,17 +11,31 @@ const LANES = [
   { id: "responses", height: 25, label: "Responses", tall: true },
   { id: "tools", height: 25, label: "Tool calls" },
   { id: "problems", height: 25, label: "Errors, drift" },
-  { id: "received", height: 18, label: "Received", tall: true, small: true },
-  { id: "sent", height: 18, label: "Sent", small: true },
-  { id: "told", height: 18, label: "Bus, sink", small: true },
+  { id: "received", height: 18, label: "Received", tall: true },
+  { id: "sent", height: 18, label: "Sent" },
+  { id: "told", height: 18, label: "Bus, sink" },
 ];
-let total = 0;
-for (const lane of LANES) {
-  lane.top = total;
-  total += lane.height;
-}
-const LANES_HEIGHT = total + 4;
+let LANES_HEIGHT = 0;
 const laneOf = Object.fromEntries(LANES.map((lane) => [lane.id, lane]));
+const VOICES = ["person", "generated", "heard"];
+for (const lane of LANES) lane.least = lane.height;
+
+/** Give each lane its place; in a high window the voices are higher. */
+function placeLanes() {
+  const room = innerWidth > 900 ? Math.min(Math.max(0, (innerHeight - 800) / 2), 240) : 0;
+  let top = 0;
+  for (const lane of LANES) {
+    lane.height = lane.least + (VOICES.includes(lane.id) ? Math.round(room / VOICES.length) : 0);
+    lane.top = top;
+    top += lane.height;
+    if (!lane.box) continue;
+    lane.box.style.top = `${lane.top}px`;
+    lane.box.style.height = `${lane.height}px`;
+  }
+  LANES_HEIGHT = top + 4;
+  $("stage").style.height = $("labels").style.height = `${LANES_HEIGHT}px`;
+}
+
 const EVENT_ROWS = ["received", "sent", "told"];
 
 /** The colours of the style sheet, as a canvas takes them. */
@@ -39,7 +53,7 @@ function readColours() {
 
 /** Fit a canvas to its box, in the screen's own pixels. */
 function fitted(canvas) {
-  const { clientWidth: width, clientHeight: height } = canvas;
+  const { width, height } = canvas.getBoundingClientRect();
   const ratio = devicePixelRatio || 1;
   const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
   if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
@@ -53,7 +67,7 @@ class Lanes {
   constructor() {
     this.drawn = $("drawn");
     this.above = $("above");
-    this.rows = Object.fromEntries(EVENT_ROWS.map((row) => [row, new Uint16Array(0)]));
+    this.bins = new Uint16Array(0);
     this.rowOf = Uint8Array.from(data.origins, (letter) => EVENT_ROWS.indexOf((ORIGINS[letter] ?? ORIGINS.r).row));
     this.shown = new Uint8Array(events.count).fill(1);
     this.found = null;
@@ -61,15 +75,23 @@ class Lanes {
     this.marks = [];
     this.kept = data.tracks.generated.filter(({ kind }) => kind === "heard");
     this.lost = lostPieces(this.kept);
-    $("stage").style.height = `${LANES_HEIGHT}px`;
-    $("labels").style.height = `${LANES_HEIGHT}px`;
-    for (const lane of LANES.filter((each) => each.label)) $("labels").append(labelOf(lane));
+    this.waits = data.turns.flatMap(({ quiet_us, asked_us, first_us, heard_us }, turn) => {
+      const times = [quiet_us, asked_us, first_us, heard_us].filter((t) => t != null);
+      if ((heard_us ?? first_us) == null) return [];
+      const value = spanText(times.at(-1) - times[0]);
+      return [{ times, value, words: heard_us == null ? " to the first answer" : " until heard", turn }];
+    });
+    for (const lane of LANES.filter((each) => each.label)) {
+      lane.box = labelOf(lane);
+      $("labels").append(lane.box);
+    }
+    placeLanes();
   }
 
   /** Draw all that does not move while it is played. */
   draw() {
     const context = fitted(this.drawn);
-    view.width = this.drawn.clientWidth;
+    view.width = this.drawn.getBoundingClientRect().width;
     const scale = { x: (t_us) => view.x(t_us), t: (x) => view.t(x), width: view.width };
     this.marks = [];
     this.drawGrid(context);
@@ -173,14 +195,16 @@ class Lanes {
   drawCuts(context) {
     const top = laneOf.person.top + laneOf.person.height;
     const bottom = laneOf.heard.top + laneOf.heard.height;
-    for (const cut of data.cuts) {
-      const x = Math.round(view.x(cut.silent_us)) + 0.5;
-      if (x < -10 || x > view.width + 10) continue;
+    const seen = data.cuts.map(({ silent_us }) => Math.round(view.x(silent_us)) + 0.5).filter((x) => x > -10 && x < view.width + 10);
+    const dense = seen.length > view.width / 40;
+    for (const x of seen) {
       context.strokeStyle = context.fillStyle = colours.accent;
-      context.lineWidth = 1.5;
+      context.globalAlpha = dense ? 0.5 : 1;
+      context.lineWidth = dense ? 1 : 1.5;
       context.beginPath();
       line(context, x, top, x, bottom);
       context.stroke();
+      if (dense) continue;
       context.beginPath();
       context.moveTo(x - 5, top);
       context.lineTo(x + 5, top);
@@ -190,32 +214,33 @@ class Lanes {
       context.arc(x, bottom - laneOf.heard.height / 2, 3.5, 0, 7);
       context.fill();
     }
+    context.globalAlpha = 1;
   }
 
   /** Draw the latencies as dimensions are drawn: a line between two ends, with its length. */
   drawLatencies(context) {
     const lane = laneOf.latency;
     const rows = [lane.top + 16, lane.top + 35];
-    const free = [-1e9, -1e9];
     context.lineWidth = 1.25;
-    data.turns.forEach((turn, number) => {
-      const answer = turn.heard_us ?? turn.first_us;
-      if (answer == null) return;
-      const parts = [turn.quiet_us, turn.asked_us, turn.first_us, turn.heard_us].filter((t) => t != null);
-      const words = turn.heard_us == null ? " to the first answer" : " until heard";
-      free[0] = this.drawDimension(context, rows[0], parts, spanText(answer - parts[0]), words, colours["ink-2"], free[0], { turn: number });
+    const waits = this.waits;
+    waits.forEach(({ times, value, words, turn }, n) => {
+      const end = n + 1 < waits.length ? view.x(waits[n + 1].times[0]) : view.width + 8;
+      this.drawDimension(context, rows[0], times, { value, words, colour: colours["ink-2"], end, about: { turn } });
     });
-    for (const cut of data.cuts) {
-      if (cut.latency_us == null) continue;
-      const parts = [cut.from_us ?? cut.silent_us, cut.silent_us];
-      free[1] = this.drawDimension(context, rows[1], parts, spanText(cut.latency_us), " to silence", colours["accent-text"], free[1], { cut, event: cut.event });
-    }
+    const cuts = data.cuts.filter(({ latency_us }) => latency_us != null);
+    cuts.forEach((cut, n) => {
+      const end = n + 1 < cuts.length ? view.x(cuts[n + 1].silent_us) : view.width + 8;
+      const times = [cut.from_us ?? cut.silent_us, cut.silent_us];
+      const about = { cut, event: cut.event };
+      this.drawDimension(context, rows[1], times, { value: spanText(cut.latency_us), words: " to silence", colour: colours["accent-text"], end, about });
+    });
   }
 
-  drawDimension(context, y, times, value, words, colour, free, about) {
+  /** Draw a length; its words only where there is room before the next one begins. */
+  drawDimension(context, y, times, { value, words, colour, end, about }) {
     const places = times.map((t) => view.x(t));
     const [left, right] = [places[0], places.at(-1)];
-    if (right < -200 || left > view.width + 20) return free;
+    if (right < -200 || left > view.width + 20) return;
     context.strokeStyle = context.fillStyle = colour;
     context.beginPath();
     line(context, left, y, right, y);
@@ -225,14 +250,16 @@ class Lanes {
     context.font = `600 12px ${colours.sans}`;
     const valueWidth = context.measureText(value).width;
     context.font = `12px ${colours.sans}`;
-    const whole = valueWidth + context.measureText(words).width;
+    let whole = valueWidth + context.measureText(words).width;
     const inside = right - left > whole + 24;
-    let at = inside ? (left + right - whole) / 2 : right + 7;
-    if (!inside && at < free) return free;
-    if (inside) at = Math.min(Math.max(at, 8), Math.max(left + 12, Math.min(right, view.width) - whole - 8));
-    const wide = whole + at < view.width + whole;
-    if (!wide) return free;
+    const room = inside ? right - left : Math.min(end, view.width + 8) - right - 14;
+    if (whole > room) [whole, words] = [valueWidth, ""];
+    if (whole > room) return;
+    let at = right + 7;
     if (inside) {
+      // in the middle of what is seen of it
+      const [from, to] = [Math.max(left, 0), Math.min(right, view.width)];
+      at = Math.min(Math.max((from + to - whole) / 2, left + 12), right - whole - 12);
       context.fillStyle = colours.sheet;
       context.fillRect(at - 6, y - 8, whole + 12, 16);
     }
@@ -244,7 +271,6 @@ class Lanes {
     context.fillText(words, at + valueWidth, y + 4);
     context.globalAlpha = 1;
     this.marks.push({ left: at, right: at + whole, top: y - 9, bottom: y + 9, ...about });
-    return at + whole + 14;
   }
 
   drawBars(context, lane, bars, styleOf) {
@@ -278,7 +304,7 @@ class Lanes {
 
   drawNone(context, lane) {
     context.font = `11px ${colours.sans}`;
-    context.fillStyle = colours["ink-4"];
+    context.fillStyle = colours["ink-3"];
     context.fillText("none", Math.max(8, view.x(0) + 8), lane.top + lane.height / 2 + 4);
   }
 
@@ -308,7 +334,7 @@ class Lanes {
     for (const problem of data.problems) {
       const x = view.x(problem.at_us);
       if (x < -10 || x > view.width + 10) continue;
-      const bad = problem.kind !== "drift";
+      const bad = !problem.mild;
       context.fillStyle = context.strokeStyle = bad ? colours.bad : colours["ink-2"];
       context.lineWidth = 1.5;
       context.beginPath();
@@ -339,18 +365,17 @@ class Lanes {
     const width = Math.ceil(view.width) + 1;
     const [first, last] = [events.at(view.start_us), events.at(view.stop_us)];
     const factor = view.width / view.length_us;
-    const found = this.found && new Uint8Array(width);
+    const found = this.found && new Uint8Array(EVENT_ROWS.length * width);
+    if (this.bins.length !== EVENT_ROWS.length * width) this.bins = new Uint16Array(EVENT_ROWS.length * width);
+    this.bins.fill(0);
+    for (let n = first; n < last; n++) {
+      if (!this.shown[n]) continue;
+      const x = ((events.t_us[n] - view.start_us) * factor) | 0;
+      this.bins[this.rowOf[n] * width + x]++;
+      if (found && this.found[n]) found[this.rowOf[n] * width + x] = 1;
+    }
     EVENT_ROWS.forEach((row, index) => {
-      let bins = this.rows[row];
-      if (bins.length !== width) bins = this.rows[row] = new Uint16Array(width);
-      bins.fill(0);
-      found?.fill(0);
-      for (let n = first; n < last; n++) {
-        if (this.rowOf[n] !== index || !this.shown[n]) continue;
-        const x = ((events.t_us[n] - view.start_us) * factor) | 0;
-        bins[x]++;
-        if (found && this.found[n]) found[x] = 1;
-      }
+      const bins = this.bins.subarray(index * width, (index + 1) * width);
       const lane = laneOf[row];
       const [top, height] = [lane.top + 4, lane.height - 8];
       context.fillStyle = colours[row === "sent" ? "person" : row === "received" ? "voice" : "ink-2"];
@@ -362,7 +387,7 @@ class Lanes {
       context.globalAlpha = 1;
       if (!found) return;
       context.fillStyle = colours.accent;
-      for (let x = 0; x < width; x++) if (found[x]) context.fillRect(x - 0.5, top - 2, 2, height + 4);
+      for (let x = 0; x < width; x++) if (found[index * width + x]) context.fillRect(x - 0.5, top - 2, 2, height + 4);
     });
   }
 
@@ -443,10 +468,8 @@ function lostPieces(kept) {
     });
 }
 
-function labelOf({ id, label, note, play, top, height, tall, small }) {
+function labelOf({ label, note, play, tall }) {
   const made = element("div", { class: `label${tall ? " tall" : ""}${note ? "" : " small"}` });
-  made.style.top = `${top}px`;
-  made.style.height = `${height}px`;
   const text = element("div", {});
   text.append(note ? element("b", {}, label) : element("span", {}, label));
   if (note) text.append(element("span", {}, note));
@@ -510,7 +533,7 @@ const STEPS_US = [1, 2, 5].flatMap((n) => [1e2, 1e3, 1e4, 1e5, 1e6].map((unit) =
 STEPS_US.push(1e7, 1.5e7, 3e7, 6e7, 1.2e8, 3e8, 6e8, 9e8, 1.8e9, 3.6e9);
 
 function niceStep(at_least_us) {
-  return STEPS_US.find((step) => step >= at_least_us) ?? 7.2e9;
+  return STEPS_US.find((step) => step >= at_least_us) ?? 10 ** Math.ceil(Math.log10(at_least_us));
 }
 
 function rulerText(t_us, step) {

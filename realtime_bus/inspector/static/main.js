@@ -83,7 +83,7 @@ function tipText(hit, t_us) {
     return [`Turn ${number}`, parts.filter(Boolean).join("\n")];
   }
   if (hit.cut) return ["Barge-in", `silent ${spanText(hit.cut.latency_us)} after speech was noticed`];
-  if (hit.problem) return [hit.problem.kind, hit.problem.text.slice(0, 300)];
+  if (hit.problem) return [hit.problem.kind.replaceAll("_", " "), hit.problem.text.slice(0, 300)];
   if (hit.away !== undefined) {
     const more = hit.many > 1 ? `\nand ${numberText(hit.many - 1)} more here; zoom in to part them` : "";
     return [events.type(hit.event), `${clock(events.t_us[hit.event])} · ${events.origin(hit.event).name}${more}`];
@@ -161,9 +161,9 @@ function pointerDown(down) {
 
 const KEYS = [
   { keys: [" "], shown: ["space"], does: "play, pause", run: () => player.toggle() },
+  { keys: ["0", "f"], shown: ["0"], does: "the whole session", run: () => view.glide(...view.whole()) },
   { keys: ["+", "="], shown: ["+"], does: "zoom in", run: () => view.glideZoom(0.5) },
   { keys: ["-", "_"], shown: ["−"], does: "zoom out", run: () => view.glideZoom(2) },
-  { keys: ["0", "f"], shown: ["0"], does: "the whole session", run: () => view.glide(...view.whole()) },
   { keys: ["ArrowLeft"], shown: ["←"], does: "move back", run: () => view.pan(view.length_us * -0.12) },
   { keys: ["ArrowRight"], shown: ["→"], does: "move on", run: () => view.pan(view.length_us * 0.12) },
   { keys: ["Home"], shown: ["Home"], does: "the beginning", run: () => goto(0) },
@@ -172,11 +172,11 @@ const KEYS = [
   { keys: ["p"], shown: ["p"], does: "previous event", run: () => choose(list.step(from(), -1)) },
   { keys: ["t"], shown: ["t"], does: "next turn", run: () => turns.step(1) },
   { keys: ["T"], shown: ["Shift", "t"], does: "previous turn", run: () => turns.step(-1) },
-  { keys: ["1", "2", "3", "4"], shown: ["1", "…", "4"], does: "both, person, generated, heard", run: (key) => player.play(Object.keys(SOURCES)[key - 1]) },
   { keys: ["c"], shown: ["c"], does: "copy the event", run: () => view.selected >= 0 && details.copy() },
   { keys: ["/"], shown: ["/"], does: "search; Enter for the next", run: () => $("search").focus() },
   { keys: ["e"], shown: ["e"], does: "turns or events", run: () => showTab($("turns").hidden ? "turns" : "events") },
   { keys: ["d"], shown: ["d"], does: "light or dark", run: toggleTheme },
+  { keys: ["1", "2", "3", "4"], shown: ["1", "…", "4"], does: "both, person, generated, heard", run: (key) => player.play(Object.keys(SOURCES)[key - 1]) },
   { keys: ["?"], shown: ["?"], does: "these keys", run: () => $("help").showModal() },
 ];
 const keyTable = new Map(KEYS.flatMap((each) => each.keys.map((key) => [key, each])));
@@ -318,6 +318,7 @@ view.moved.add(() => {
   lanes.drawAbove();
 });
 player.changed.add(showPlayer);
+addEventListener("resize", placeLanes);
 new ResizeObserver(() => {
   overview.render();
   lanes.draw();
@@ -327,5 +328,6 @@ showHead();
 setTheme(rememberedTheme());
 stage.setAttribute("aria-label", `Time line of ${clock(data.end_us, 0)}, ${data.turns.length} turns, ${events.count} events`);
 performance.mark("drawn");
-window.inspector = { view, player, events, list, lanes, data };
+lanes.laneOf = laneOf;
+window.inspector = { view, player, events, list, lanes, clips };
 document.documentElement.dataset.ready = "";

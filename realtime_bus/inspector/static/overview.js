@@ -42,7 +42,7 @@ class Overview {
     context.fillStyle = colours.accent;
     for (const { silent_us } of data.cuts) context.fillRect(scale.x(silent_us) - 0.75, 0, 1.5, height);
     for (const problem of data.problems) {
-      context.fillStyle = problem.kind === "drift" ? colours["ink-3"] : colours.bad;
+      context.fillStyle = problem.mild ? colours["ink-3"] : colours.bad;
       context.fillRect(scale.x(problem.at_us) - 1, height - 4, 2, 4);
     }
     this.place();

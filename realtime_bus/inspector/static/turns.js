@@ -35,7 +35,7 @@ class Turns {
     const button = element("button", { type: "button" }, String(turn.number ?? number + 1));
     const bar = element("span", { class: "bar-of", "aria-hidden": "true" });
     const { quiet_us, asked_us, first_us, heard_us } = turn;
-    const stages = [["noticing", quiet_us, asked_us], ["answering", asked_us, first_us], ["playing", first_us, heard_us]];
+    const stages = [["noticing", quiet_us, asked_us], ["answering", asked_us, first_us], ["starting", first_us, heard_us]];
     for (const [stage, from_us, to_us] of wait == null ? [] : stages) {
       if (from_us == null || to_us == null) continue;
       const part = element("i", { class: stage });

@@ -184,7 +184,7 @@ function drawSamples(context, { x, t }, piece, { middle, height, gain, colour, l
     context.stroke();
     return;
   }
-  context.globalAlpha = perPixel < 700 ? 0.85 : 0.5;
+  context.globalAlpha = perPixel < 700 ? 0.9 : 0.7;
   context.beginPath();
   for (let at = left; at < right; at++) {
     let [low, high] = [0, 0];
