@@ -410,3 +410,30 @@ def create_entry(text: str) -> Any:
     """Return what asks something in a text."""
     item = {**USER, "content": [{"type": "input_text", "text": text}]}
     return ("c conversation.item.create", {"item": item})
+
+
+def test_a_server_that_has_said_something_later_is_hoped_for_no_longer_than_a_second() -> None:
+    """No transcript comes, but the answer does: the next command waits for it and one second."""
+    completed = ("s conversation.item.input_audio_transcription.completed", {"item_id": "u"})
+    done = ("s response.done", response(1))
+    said = [create_entry("One."), done, completed, create_entry("Two."), "s session.updated"]
+    _, client = halves(tape(*said), patience_s=100.0)
+    assert len(client.due(0.1)) == 1
+    see(client, 1.0, "response.done", **response(1))
+    assert client.due(50.0) == []
+    see(client, 60.0, "session.updated")
+    assert client.due(60.5) == []
+    assert len(client.due(61.1)) == 1
+
+
+def test_a_server_that_goes_on_with_its_answer_is_waited_for() -> None:
+    """It talks for a minute longer than then: nobody talks into it."""
+    said = [*deltas(1, 1), ("s response.done", response(1)), create_entry("Next.")]
+    _, client = halves(tape("s session.created", *said), patience_s=5.0)
+    see(client, 0.0, "session.created", session=SESSION)
+    for second in range(60):
+        see(client, second, deltas(1, 1)[0][0].split()[1], **deltas(1, 1)[0][1])
+        assert client.due(second) == []
+    see(client, 60.0, "response.done", **response(1))
+    assert len(client.due(61.0)) == 1
+    assert client.all_deviations() == []
