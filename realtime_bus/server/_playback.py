@@ -159,7 +159,7 @@ class PlaybackProtocol(SessionProtocol):
         self._recorded_close = connection.close
         self._ended_with: CloseInfo | None = None
         self._has_next = has_next
-        self._restoring = not connection.greeted
+        self._restoring = not connection.greeted and number > 0
         self._answers: dict[type, Callable[[dict[str, Any]], None]] = {
             ev.SessionUpdate: self._update,
             ev.ConversationItemCreate: self._create_item,
@@ -169,7 +169,7 @@ class PlaybackProtocol(SessionProtocol):
             ev.ResponseCancel: self._cancel,
         }
         if not connection.greeted:
-            self.session = {**session, "id": self.session_id}
+            self.session = {"type": "realtime", **session, "id": self.session_id}
             self.greet()
 
     def report(self) -> PlaybackReport:
