@@ -72,13 +72,15 @@ class _Tape:
         cut = number % 3 == 2
         calls = number % 5 == 4 and not cut  # calls of a cancelled response are answered unrun
         for step in range(int(_TURN_S * 50)):
-            self.frame(t_s + step / 50, "out", type="input_audio_buffer.append", audio=self._microphone)
+            self.frame(
+                t_s + step / 50, "out", type="input_audio_buffer.append", audio=self._microphone
+            )
         vad = "input_audio_buffer.speech_"
         self.frame(t_s, "in", type=f"{vad}started", item_id=user, audio_start_ms=0)
         self.frame(t_s + 3, "in", type=f"{vad}stopped", item_id=user, audio_end_ms=3000)
         self.frame(t_s + 3, "in", type="input_audio_buffer.committed", item_id=user)
         about = {"id": response, "object": "realtime.response", "conversation_id": "conv"}
-        start = {**about, "status": "in_progress", "output": []}
+        start: dict[str, Any] = {**about, "status": "in_progress", "output": []}
         self.frame(t_s + 3.4, "in", type="response.created", response=start)
         of = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
         end_s = 8.0 if cut else 11.0
@@ -103,10 +105,12 @@ class _Tape:
             self.frame(at_s, "out", type="response.create")
             answer["id"] = f"answer_{number}"
             self.frame(at_s + 0.1, "in", type="conversation.item.added", item=answer)
-            more = {**about, "id": f"more_{number}", "output": []}
-            created = {**more, "status": "in_progress"}
+            more: dict[str, Any] = {**about, "id": f"more_{number}", "output": []}
+            created: dict[str, Any] = {**more, "status": "in_progress"}
             self.frame(at_s + 0.2, "in", type="response.created", response=created)
-            self.frame(at_s + 0.3, "in", type="response.done", response={**more, "status": "completed"})
+            self.frame(
+                at_s + 0.3, "in", type="response.done", response={**more, "status": "completed"}
+            )
 
     def _interruption(self, number: int, t_s: float, item: str) -> None:
         name = "input_audio_buffer.speech_started"

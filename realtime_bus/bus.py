@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import Any, Literal, Self, overload
 
 import anyio
 import msgspec
@@ -18,12 +18,8 @@ from realtime_bus.errors import UsageError
 from realtime_bus.events import ProtocolName, wire_protocol
 from realtime_bus.routing import (
     BusOptions,
-    HandlerGroup,
-    HandlerOptions,
+    Handlers,
     HandlerStatistics,
-    OnFor,
-    Registry,
-    registering,
 )
 from realtime_bus.session import (
     Opener,
@@ -57,7 +53,7 @@ class BusStatistics(msgspec.Struct, frozen=True, kw_only=True):
     handlers: list[HandlerStatistics]
 
 
-class Bus:
+class Bus(Handlers[Session[Any]]):
     """Handlers and plugins of an application, and the routing of their events.
 
     ``async with bus:`` ends all of its sessions in good order, as a web framework's lifespan does.
@@ -82,66 +78,7 @@ class Bus:
             raise_handler_errors=raise_handler_errors,
             drain_timeout_s=drain_timeout_s,
         )
-        self._registry = Registry(check_plugins(plugins), options)
-
-    # --- handlers ----------------------------------------------------------------------------
-
-    if TYPE_CHECKING:
-        on: OnFor[Session[Any]]
-        """Register a handler for every session of this bus.
-
-        Give one or more event classes, wire names or patterns; `where` is a predicate, and the
-        other options are `HandlerOptions`. The handler takes ``(event)`` or ``(event,
-        session)``; a plain function runs inline, an async one from a mailbox of its own.
-
-        Raises:
-            UsageError: A selector, an option or the handler cannot work.
-        """
-        once: OnFor[Session[Any]]
-        """Register a handler that is taken out after its first event."""
-    else:
-
-        def on(self, *selectors, where=None, **options):
-            """Register a handler for every session of this bus.
-
-            Give one or more event classes, wire names or patterns; `where` is a predicate, and
-            the other options are `HandlerOptions`. The handler takes ``(event)`` or ``(event,
-            session)``; a plain function runs inline, an async one from a mailbox of its own.
-
-            Raises:
-                UsageError: A selector, an option or the handler cannot work.
-            """
-            return registering(self._registry.add, selectors, where, options, once=False)
-
-        def once(self, *selectors, where=None, **options):
-            """Register a handler that is taken out after its first event."""
-            return registering(self._registry.add, selectors, where, options, once=True)
-
-    def include(self, group: HandlerGroup, **options: Unpack[HandlerOptions]) -> None:
-        """Register every handler of a group.
-
-        Args:
-            group: A module's handlers; those that are added to it later have no part in this.
-            **options: For the whole group; a handler's own come first. What concerns mailboxes
-                leaves its plain functions alone.
-
-        Raises:
-            UsageError: An option cannot work.
-        """
-        if not isinstance(group, HandlerGroup):
-            raise UsageError(
-                f"{group!r:.80} is no HandlerGroup; include() takes the group of a module"
-            )
-        for subscription in list(group.subscriptions(**options)):
-            self._registry.add(subscription)
-
-    def off(self, handler: Callable[..., Any]) -> None:
-        """Take out every registration of a handler; events in its mailboxes are still handled.
-
-        Raises:
-            UsageError: It is not registered with the bus.
-        """
-        self._registry.off(handler)
+        super().__init__(check_plugins(plugins), options)
 
     # --- sessions ----------------------------------------------------------------------------
 

@@ -13,17 +13,16 @@ import logging
 import os
 import sys
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 import realtime_bus
 from realtime_bus import InvalidURL, RealtimeBusError, UsageError
-from realtime_bus.transport._transport import OPEN_TIMEOUT_S
 
 from ._arguments import (
     folder,
@@ -39,6 +38,8 @@ from ._signals import Ended, run_until_signalled
 
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer, FaultPlan
+
+    from ._fleet import FleetOptions
 
 app = typer.Typer(
     add_completion=False,
@@ -413,11 +414,6 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         serve_forever,
     )
 
-    if exact and recording is None:
-        raise typer.BadParameter("--exact is for --recording: which one?")
-    if recording is not None and script is not None:
-        raise typer.BadParameter("--script and --recording exclude each other")
-
     try:
         plan = None if faults is None else FaultPlan.named(faults)
     except FaultPlanError as error:
@@ -426,12 +422,10 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         _show_faults(plan)
     origins = tuple(allow_origin or ())
     options = ServerOptions(api_key=api_key, pace=pace or 4.0, allowed_origins=origins)
-    name = answer.value if script is None else "script"
-    playback = None
-    if recording is not None and exact:
-        playback = Playback(recording, pace=pace or 1.0)
-    elif recording is not None:
-        name = "recording"
+    name = _answerer(answer, script, recording)
+    if exact and recording is None:
+        raise typer.BadParameter("--exact is for --recording: which one?")
+    playback = Playback(recording, pace=pace or 1.0) if recording and exact else None
     run = functools.partial(
         serve_forever,
         host,
@@ -571,12 +565,12 @@ def drive(
 
     The exit code is 0 if they do not.
     """
-    from realtime_bus.connect import target  # noqa: PLC0415  # needed here alone
     from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
 
-    there = target(url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={})
-    connect = there.opener(None, open_timeout_s=OPEN_TIMEOUT_S)
-    run = functools.partial(drive_server, recording, connect, pace=pace, patience_s=patience)
+    key = _key(api_key, api_key_from)
+    run = functools.partial(
+        drive_server, recording, url, api_key=key, pace=pace, patience_s=patience
+    )
     try:
         reports = run_until_signalled(run, backend=backend)
     except Ended as ended:
@@ -700,6 +694,83 @@ def export(
         typer.echo(conversation(timeline).json(), nl=False)
     elif text or wav is None:
         typer.echo(conversation_text(timeline), nl=False)
+
+
+_App = Annotated[str, typer.Argument(help="The application's name, as given to NatsFanout.")]
+_SessionId = Annotated[str, typer.Argument(help="The session's id.")]
+_Broker = Annotated[
+    str, typer.Option(help="Addresses of NATS servers, divided by commas.", envvar="NATS_URL")
+]
+_Credentials = Annotated[
+    Path | None, typer.Option(help="A file of NATS credentials.", callback=readable)
+]
+_LOCAL_BROKER = "nats://127.0.0.1:4222"
+
+
+def _look_after(run_it: Callable[[FleetOptions], Awaitable[None]], *options: Any) -> None:
+    """Run one of the commands that look after sessions of many processes."""
+    from ._fleet import FleetOptions  # noqa: PLC0415  # slow to import
+
+    with suppress(Ended):
+        run_until_signalled(functools.partial(run_it, FleetOptions(*options)), backend="asyncio")
+
+
+@app.command()
+def sessions(
+    application: _App,
+    *,
+    broker: _Broker = _LOCAL_BROKER,
+    credentials: _Credentials = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the table, and exit.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON each, and exit.")] = False,
+) -> None:
+    """Show who holds which sessions: a live table."""
+    from ._fleet import run_sessions  # noqa: PLC0415  # slow to import
+
+    run_it = functools.partial(run_sessions, once=once, as_json=json)
+    _look_after(run_it, application, broker, credentials)
+
+
+@app.command()
+def watch(
+    application: _App,
+    session: _SessionId,
+    *,
+    broker: _Broker = _LOCAL_BROKER,
+    credentials: _Credentials = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Whole frames, not their beginnings.")
+    ] = False,
+) -> None:
+    """Follow one session: each event as it passes, both ways, until it ends."""
+    from ._fleet import run_watch  # noqa: PLC0415  # slow to import
+
+    run_it = functools.partial(run_watch, session_id=session, full=full)
+    _look_after(run_it, application, broker, credentials)
+
+
+@app.command()
+def hang_up(  # each is an option of the command
+    application: _App,
+    session: _SessionId,
+    *,
+    broker: _Broker = _LOCAL_BROKER,
+    credentials: _Credentials = None,
+    code: Annotated[int, typer.Option(help="The WebSocket's close code.")] = 1000,
+    reason: Annotated[str, typer.Option(help="For the other side.")] = "",
+) -> None:
+    """End one session, wherever it is held."""
+    from ._fleet import run_hang_up  # noqa: PLC0415  # slow to import
+
+    run_it = functools.partial(run_hang_up, session_id=session, code=code, reason=reason)
+    _look_after(run_it, application, broker, credentials)
+
+
+def _answerer(answer: Answer, script: Path | None, recording: Path | None) -> str:
+    """Return the name of what answers."""
+    if script is not None and recording is not None:
+        raise typer.BadParameter("--script and --recording exclude each other")
+    return "script" if script else "recording" if recording else answer.value
 
 
 def _show_faults(plan: FaultPlan) -> None:

@@ -32,6 +32,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 
 from realtime_bus._secrets import redact
+from realtime_bus.codec._frame import NotAnObject, parse_object
 
 DifferenceKind: TypeAlias = Literal["missing", "extra", "different", "late", "closed"]
 
@@ -193,11 +194,9 @@ class Comparison:
         """Take note of a command that is sent now; see `did`."""
         text = redact(_renamed(frame, self._old_ids).decode("utf-8", "replace"))
         try:
-            plain = msgspec.json.decode(text)
-        except msgspec.MsgspecError:
+            self.did(t_us, place_us, parse_object(text.encode()))
+        except (NotAnObject, RecursionError):
             return
-        if isinstance(plain, dict):
-            self.did(t_us, place_us, cast("dict[str, Any]", plain))
 
     def did(
         self, t_us: int, place_us: int, plain: dict[str, Any], *, is_event: bool = False
@@ -238,7 +237,7 @@ class Comparison:
         return then.mate is not None
 
     def waited(self, length_us: int, place_us: int) -> None:
-        """Take note that the recording has waited at a place; what is still to come is that late."""
+        """Take note that the recording has waited: what is still to come is that late."""
         for there in self._open.values():
             for then in there:
                 if then.t_us <= place_us:
@@ -315,60 +314,64 @@ class Comparison:
 
 
 def _key(name: str, content: dict[str, Any]) -> tuple[tuple[object, ...], bool]:
+    """Return what kind of act it is, and about what; and whether that leaves no doubt."""
     if name in _ABOUT:
         return (name, *(str(content.get(field)) for field in _ABOUT[name])), True
-    item: Any = content.get("item")
-    if name == "conversation.item.create" and isinstance(item, dict):
-        fields = cast("dict[str, object]", item)
-        call_id = fields.get("call_id")
-        about = (name, str(fields.get("type")), str(call_id), str(fields.get("role")))
-        return about, call_id is not None
     if name == "session.update":  # by what is set: one does not stand for another
-        fields = {path.partition("[")[0] for path, _ in _leaves(content.get("session"))}
-        return (name, *sorted(fields)), False
-    response: Any = content.get("response")
-    if name == "response.create" and isinstance(response, dict):
-        return (name, str(cast("dict[str, object]", response).get("conversation"))), False
+        settings = {path.partition("[")[0] for path, _ in _leaves(content.get("session"))}
+        return (name, *sorted(settings)), False
+    if name == "conversation.item.create":
+        item = _fields(content.get("item"))
+        call_id = item.get("call_id")
+        about = (name, str(item.get("type")), str(call_id), str(item.get("role")))
+        return about, call_id is not None
+    if name == "response.create":
+        return (name, str(_fields(content.get("response")).get("conversation"))), False
     return (name,), False
+
+
+def _fields(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _taken_apart(plain: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what an act says, and the ids that were made up for it."""
     content, made_up = dict(plain), dict[str, str]()
 
-    def take(fields: Any, name: str, place: str) -> Any:
-        if not isinstance(fields, dict) or name not in fields:
-            return fields
-        rest = dict(cast("dict[str, Any]", fields))
-        value = rest.pop(name)
-        if isinstance(value, str):
-            made_up[place] = value
-        return rest
+    def without(fields: dict[str, Any], name: str, place: str) -> dict[str, Any]:
+        if isinstance(fields.get(name), str):
+            made_up[place] = fields[name]
+        return {key: value for key, value in fields.items() if key != name}
 
-    content = take(content, "event_id", "event_id")
-    if content.get("type") == "conversation.item.create":
-        content["item"] = take(content.get("item"), "id", "item.id")
-    response = content.get("response")
-    if isinstance(response, dict):
-        fields = cast("dict[str, Any]", response)
-        metadata = take(fields.get("metadata"), MARK, "mark")
-        fields = {**fields, "metadata": metadata}
-        content["response"] = {key: value for key, value in fields.items() if value}
-        content = {key: value for key, value in content.items() if value}
+    content = without(content, "event_id", "event_id")
+    item, response = _fields(content.get("item")), _fields(content.get("response"))
+    if item and content.get("type") == "conversation.item.create":
+        content["item"] = without(item, "id", "item.id")
+    if response:
+        metadata = without(_fields(response.pop("metadata", None)), MARK, "mark")
+        # that it has nothing but our mark is the same as that it has none
+        content["response"] = {**response, "metadata": metadata} if metadata else response
+    if content.get("type") == "bus.handler_failed":  # where it was raised is another line by now
+        error = _fields(content.get("error"))
+        content["error"] = {key: value for key, value in error.items() if key != "at"}
+    if not content.get("response", True):
+        del content["response"]
     return content, made_up
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    entries: list[tuple[str, Any]] = []
     if isinstance(value, dict):
-        for key, entry in cast("dict[str, Any]", value).items():
-            yield from _leaves(entry, f"{path}.{key}" if path else str(key))
+        dot = path and "."
+        fields = cast("dict[str, Any]", value)
+        entries = [(f"{path}{dot}{key}", entry) for key, entry in fields.items()]
     elif isinstance(value, list):
-        for number, entry in enumerate(cast("list[Any]", value)):
-            yield from _leaves(entry, f"{path}[{number}]")
-    elif isinstance(value, str):
-        yield path, _ADDRESS.sub("", value)
-    else:
-        yield path, value
+        elements = cast("list[object]", value)
+        entries = [(f"{path}[{number}]", entry) for number, entry in enumerate(elements)]
+    for inner, entry in entries:
+        yield from _leaves(entry, inner)
+    if not entries:
+        yield path, _ADDRESS.sub("", value) if isinstance(value, str) else value
 
 
 def _near(then: Act, now: Act) -> bool:
@@ -401,7 +404,7 @@ def _nameless(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _nameless(entry) for key, entry in cast("dict[str, Any]", content).items()}
     if isinstance(content, list):
-        return [_nameless(entry) for entry in cast("list[Any]", content)]
+        return [_nameless(entry) for entry in cast("list[object]", content)]
     return _OUR_ID.sub(r"\1_…", content) if isinstance(content, str) else content
 
 

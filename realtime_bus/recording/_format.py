@@ -91,6 +91,17 @@ class Sent(_Frame, tag="out", frozen=True, kw_only=True):
     """A frame to the server; the same fields as `Received`."""
 
 
+class Named(_Line, tag="names", frozen=True, kw_only=True):
+    """From here on the server calls items otherwise than handlers do, after a reconnect.
+
+    Attributes:
+        t_us: Microseconds since the recording began.
+        names: What handlers call them, by what the server does: all of them, each time.
+    """
+
+    names: dict[str, str] = {}
+
+
 class Told(_Line, tag="bus", frozen=True, kw_only=True):
     """An event of the bus, of a plugin or of the application.
 
@@ -164,7 +175,7 @@ class Ended(_Line, tag="end", frozen=True, kw_only=True):
     clean: bool = False
 
 
-Line: TypeAlias = Header | Received | Sent | Told | Played | Flushed | Left | Ended
+Line: TypeAlias = Header | Received | Sent | Named | Told | Played | Flushed | Left | Ended
 
 
 def part_of(path: Path, part: int) -> Path:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from binascii import b2a_base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -31,11 +31,13 @@ _FRAME: Final = re.compile(
     rb'\{"kind":"(in|out)","t_us":(\d+)((?:,"(?:aside|audio_bytes)":\w+)*+),"frame":(.*)\}\s*',
     re.DOTALL,
 )
-_KNOWN: Final = frozenset({"recording", "in", "out", "bus", "play", "flush", "left_out", "end"})
+_KNOWN: Final = frozenset(
+    {"recording", "in", "out", "names", "bus", "play", "flush", "left_out", "end"}
+)
 _HEADER_BYTES: Final = 1024 * 1024  # that a first line may have: what is longer is no recording
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
-_decode = msgspec.json.Decoder(Line).decode
+_decode: Callable[[bytes], Line] = msgspec.json.Decoder[Line](Line).decode
 
 
 class _Kind(msgspec.Struct):

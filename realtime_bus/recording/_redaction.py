@@ -73,15 +73,59 @@ _LOOKS_SECRET = re.compile(
     rb"\b(?:sk|ek|pk|xai|gsk)[-_][\w-]{12,}+|\bBearer\s++[\w.~+/=-]{8,}+|\beyJ[\w-]++\.[\w.-]++"
 )
 _HIDDEN = b"***"
+_DASH: Final = ord("-")
 
 _KEPT: Final = frozenset(
-    """
-    type object id role status model voice format code param reason event_type kind language detail
-    phase conversation tool_choice truncation tracing effort eagerness server_label
-    output_modalities modalities include max_output_tokens max_response_output_tokens
-    input_audio_format output_audio_format require_approval name message handler path policy cause
-    url what why action at version generation realtime_bus_request event restored resent
-    """.split()
+    [
+        "type",
+        "object",
+        "id",
+        "role",
+        "status",
+        "model",
+        "voice",
+        "format",
+        "code",
+        "param",
+        "reason",
+        "event_type",
+        "kind",
+        "language",
+        "detail",
+        "phase",
+        "conversation",
+        "tool_choice",
+        "truncation",
+        "tracing",
+        "effort",
+        "eagerness",
+        "server_label",
+        "output_modalities",
+        "modalities",
+        "include",
+        "max_output_tokens",
+        "max_response_output_tokens",
+        "input_audio_format",
+        "output_audio_format",
+        "require_approval",
+        "name",
+        "message",
+        "handler",
+        "path",
+        "policy",
+        "cause",
+        "url",
+        "what",
+        "why",
+        "action",
+        "at",
+        "version",
+        "generation",
+        "realtime_bus_request",
+        "event",
+        "restored",
+        "resent",
+    ]
 )
 """Fields whose strings say how things stand, not what was said. So do those that end in ``_id``."""
 
@@ -150,9 +194,12 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 # Keys
 
 
-def key_beginnings() -> tuple[bytes, ...]:
-    """Return how the keys begin that are in use: what small frames are searched for."""
-    return tuple({word[:4].encode() for word in in_use()})
+def key_marks() -> tuple[int | bytes, ...]:
+    """Return what plain frames that hold a key in use hold, too: a dash, or how it begins.
+
+    A single byte is found in a sixth of the time, and few plain frames have a dash.
+    """
+    return tuple({_DASH if "-" in word else word[:4].encode() for word in in_use()})
 
 
 def without_keys(frame: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """Registration, routing and running of handlers. Knows no session.
 
-selectors → signature, options → subscription → runners, mailbox → router → registry; streams and
-groups are registrations of other kinds.
+selectors → signature, options → subscription → runners, mailbox → router → registry → handlers;
+streams and groups are registrations of other kinds. Where events are acknowledged, mailboxes tell
+when they have settled (`_settled`).
 """
 
 from ._backlog import LIGHT_BYTES, Backlog, weight_bytes
@@ -14,12 +15,14 @@ from ._groups import (
     on,
     once,
 )
+from ._handlers import Handlers
 from ._mailbox import reading_goes_on, set_free
 from ._options import HandlerOptions, Mode, OverflowPolicy
 from ._registry import BusOptions, Registry, registering
 from ._router import Drifted, Interceptor, Router
 from ._runners import failure_of, is_cancelled, reported
 from ._selectors import OUTGOING, Pattern, Selection, pattern, select
+from ._settled import Delivery, Redelivery, SettledMailbox, current_delivery
 from ._signature import check_interceptor, handler_name
 from ._streams import EventStream, Listening, OnEnd, WaitFor
 from ._subscription import HandlerStatistics, Subscription
@@ -32,11 +35,13 @@ __all__ = [
     "BusOptions",
     "CommonPattern",
     "Declaration",
+    "Delivery",
     "Drifted",
     "EventStream",
     "HandlerGroup",
     "HandlerOptions",
     "HandlerStatistics",
+    "Handlers",
     "Interceptor",
     "Listening",
     "Mode",
@@ -45,14 +50,17 @@ __all__ = [
     "OnMethod",
     "OverflowPolicy",
     "Pattern",
+    "Redelivery",
     "Registry",
     "Router",
     "Selection",
+    "SettledMailbox",
     "StreamFor",
     "Subscription",
     "WaitFor",
     "WaitForFor",
     "check_interceptor",
+    "current_delivery",
     "declarations",
     "failure_of",
     "handler_name",

@@ -90,7 +90,7 @@ class Mailbox:
         """Queue an event, and see that a worker will take it out."""
         queue = self._queue
         if self._closed:
-            self.statistics.dropped += 1
+            self._drop(event)
             return
         overflows = len(queue) >= self._max_pending
         if not overflows or self._make_room():
@@ -99,6 +99,8 @@ class Mailbox:
                 self._wake()
             if self._workers < self._limit and len(queue) > self._idle:
                 self._start_worker()
+        else:
+            self._drop(event)
         if overflows:
             self._report_full(event)
 
@@ -106,7 +108,7 @@ class Mailbox:
         """Queue an event that is counted in bytes, too."""
         queue, heavy_bytes = self._queue, self._host.heavy_bytes
         if self._closed:
-            self.statistics.dropped += 1
+            self._drop(event)
             return
         overflows = len(queue) >= self._max_pending or (
             self.pending_bytes + heavy_bytes > self._max_pending_bytes and len(queue) > 0
@@ -118,6 +120,8 @@ class Mailbox:
                 self._wake()
             if self._workers < self._limit and len(queue) > self._idle:
                 self._start_worker()
+        else:
+            self._drop(event)
         if overflows:
             self._report_full(event)
 
@@ -138,15 +142,17 @@ class Mailbox:
                 self._host.hold(self)
             return True
         if policy == "drop_newest":
-            self.statistics.dropped += 1
             return False
         queue = self._queue
         while len(queue) >= self._max_pending or (
             queue and self.pending_bytes + heavy_bytes > self._max_pending_bytes
         ):
-            self._take()
-            self.statistics.dropped += 1
+            self._drop(self._take())
         return True
+
+    def _drop(self, _event: Any) -> None:
+        """Count an event that the handler will never see."""
+        self.statistics.dropped += 1
 
     def _take(self) -> Any:
         """Take the oldest event out."""

@@ -76,11 +76,23 @@ class Router:
     Attributes:
         session: What handlers are given; set before any is added.
         skippable: Beginnings of the frames that need no decoding, up to the end of their type.
+
+    Args:
+        host: What runners ask for.
+        eager: Whether there are loops on which mailboxes may be eager.
+        make: Makes the runner of a subscription and session where none of the usual ones will do.
     """
 
-    def __init__(self, host: Host, *, eager: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        eager: bool = False,
+        make: Callable[[Subscription, Any], Runner | None] = lambda _subscription, _session: None,
+    ) -> None:
         self.session: Any = None
         self._host = host
+        self._make = make
         self._eager = eager and EAGER_TASKS
         self._observers: list[tuple[frozenset[type[Event]], _Put]] = []
         self._interceptors: list[tuple[Selection, Interceptor, bool]] = []
@@ -306,6 +318,9 @@ class Router:
 
     def _runner_of(self, subscription: Subscription) -> Runner:
         mode = subscription.options.mode
+        made = self._make(subscription, self.session)
+        if made is not None:
+            return made
         if mode == "inline":
             return InlineRunner(subscription, self.session, self._host)
         if mode == "eager" and self._eager:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack
 
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder, encode
@@ -49,6 +49,7 @@ from ._link import Link
 from ._restore import ItemNames
 
 _HEAD_BYTES = len(HEAD)
+_Seen = TypeVarTuple("_Seen")
 _Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
 _Unsent = Callable[[Any], None]
 
@@ -142,7 +143,11 @@ class Pipeline:
             self.frame, self.heavy_bytes = current, heavy_bytes
 
     def tap(
-        self, received: Callable[[bytes], object] | None, sent: Callable[[bytes], object] | None
+        self,
+        received: Callable[[bytes], object] | None,
+        sent: Callable[[bytes], object] | None,
+        aside: Callable[[bytes, bool], object] | None,
+        named: Callable[[dict[str, str]], object] | None,
     ) -> None:
         """Let a plugin see frames as they are; one that raises is reported, and sees the next.
 
@@ -155,6 +160,10 @@ class Pipeline:
             self.deliver = self._before(received, self.deliver)
         if sent is not None:
             self.link.sending = self._before(sent, self.link.sending)
+        if aside is not None:
+            self.link.aside = self._and(aside, self.link.aside)
+        if named is not None:
+            self.link.named = self._and(named, self.link.named)
 
     def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
         """Enter a context manager around each frame's way, and where handlers' tasks begin.
@@ -195,6 +204,18 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001  # whatever a plugin raises, the frame goes on
                 self.report_failure(handler_name(look), None, error)
             go_on(frame)
+
+        return tapped
+
+    def _and(
+        self, look: Callable[[Unpack[_Seen]], object], others: Callable[[Unpack[_Seen]], None]
+    ) -> Callable[[Unpack[_Seen]], None]:
+        def tapped(*seen: Unpack[_Seen]) -> None:
+            try:
+                look(*seen)
+            except Exception as error:  # noqa: BLE001  # whatever a plugin raises, others see it
+                self.report_failure(handler_name(look), None, error)
+            others(*seen)
 
         return tapped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -124,18 +125,19 @@ def ids(value: Any, change: Any) -> Any:
     """Return an event with other ids."""
     names = {"id", "item_id", "response_id", "call_id", "previous_item_id"}
     if isinstance(value, dict):
+        members: dict[str, Any] = {**value}
         return {
             name: change(member) if name in names else ids(member, change)
-            for name, member in value.items()
+            for name, member in members.items()
         }
-    return [ids(element, change) for element in value] if isinstance(value, list) else value
+    return value
 
 
 def test_a_driven_server_may_give_other_ids() -> None:
     """Commands that name the server's items name those of today."""
     _, client = halves(tape(*CONVERSATION))
     asked, now_s = list[bytes](), 0.0
-    answers = [msgspec.json.encode(ids(event(f), lambda name: f"{name}_now")) for f in SERVER]
+    answers = [msgspec.json.encode(ids(event(f), "{}_now".format)) for f in SERVER]
     for frame in answers:
         client.see(frame, now_s)
     while not client.finished:
@@ -163,3 +165,158 @@ def test_audio_that_was_left_out_is_silence_of_the_same_length() -> None:
     (connection,) = read_connections([*tape("s session.created", close=None), line], "server")
     server = Half(connection, "server", now_s=0.0)
     assert len(event(server.due(9.0)[1])["delta"]) == 9600 * 4 // 3
+
+
+def answered(lines: list[Any], *live: dict[str, Any]) -> list[dict[str, Any]]:
+    """Play the server's half to a client that says this; return what it is told."""
+    server, _ = halves(tape("s session.created", *lines), pace=float("inf"), patience_s=1.0)
+    told = [event(frame) for frame in server.due(0.0)]
+    for number, command in enumerate(live):
+        server.see(msgspec.json.encode(command), number)
+        told += [event(frame) for frame in server.due(number)]
+    return told[1:]
+
+
+def create(item: dict[str, Any]) -> dict[str, Any]:
+    """Return a command that adds an item."""
+    return {"type": "conversation.item.create", "item": item}
+
+
+def test_an_item_that_the_live_client_has_named_keeps_its_name() -> None:
+    """The recorded server named it; every frame about it names it as the client does now."""
+    added = {"id": "item_then", **USER}
+    said = [
+        ("c conversation.item.create", {"item": USER}),
+        ("s conversation.item.added", {"item": added}),
+        ("s conversation.item.done", {"item": added, "previous_item_id": None}),
+        ("s conversation.item.added", {"item": {"id": "b"}, "previous_item_id": "item_then"}),
+    ]
+    told = answered(said, create({"id": "mine", **USER}))
+    assert [each["item"]["id"] for each in told] == ["mine", "mine", "b"]
+    assert told[2]["previous_item_id"] == "mine"
+    assert answered(said, create(USER))[0]["item"]["id"] == "item_then"
+
+
+def test_a_client_that_had_named_its_item_may_name_it_otherwise() -> None:
+    """The id of today stands where that of then stood."""
+    said = [
+        ("c conversation.item.create", {"item": {"id": "a", **USER}}),
+        ("s conversation.item.added", {"item": {"id": "a", **USER}}),
+        ("c conversation.item.delete", {"item_id": "a"}),
+        ("s conversation.item.deleted", {"item_id": "a"}),
+    ]
+    deletion = {"type": "conversation.item.delete", "item_id": "today"}
+    told = answered(said, create({"id": "today", **USER}), deletion)
+    assert [told[0]["item"]["id"], told[1]["item_id"]] == ["today", "today"]
+
+
+@pytest.mark.parametrize("then", [{"mark": "then"}, None])
+def test_metadata_is_repeated_from_the_live_command(then: dict[str, str] | None) -> None:
+    """As the recorded server repeated what the recorded client had sent, in both events."""
+    asked = {} if then is None else {"response": {"metadata": then}}
+    said = [
+        ("c response.create", asked),
+        ("s response.created", response(1, metadata=then)),
+        ("s response.done", response(1, status="completed", metadata=then)),
+    ]
+    live = {"type": "response.create", "response": {"metadata": {"mark": "now"}}}
+    assert [each["response"]["metadata"] for each in answered(said, live)] == [{"mark": "now"}] * 2
+
+
+def test_a_server_that_repeated_no_metadata_does_not() -> None:
+    """It was a dialect, and stays one."""
+    said = [
+        ("c response.create", {"response": {"metadata": {"mark": "then"}}}),
+        ("s response.created", response(1, metadata=None)),
+    ]
+    live = {"type": "response.create", "response": {"metadata": {"mark": "now"}}}
+    (created,) = answered(said, live)
+    assert created["response"]["metadata"] is None
+
+
+def test_a_response_of_the_servers_own_is_not_taken_for_the_one_that_was_refused() -> None:
+    """The create that lost the race is answered by its error; the response waits for nobody."""
+    refused = {"code": "conversation_already_has_active_response", "event_id": "e1"}
+    said = [
+        ("c response.create", {"event_id": "e1"}),
+        ("s response.created", response(1)),
+        ("s error", {"error": refused}),
+    ]
+    assert [each["type"] for each in answered(said)] == ["response.created"]
+    told = answered(said, {"type": "response.create", "event_id": "today"})
+    assert [each["type"] for each in told] == ["response.created", "error"]
+    assert told[1]["error"]["event_id"] == "today"
+
+
+def test_a_cut_elsewhere_is_confirmed_where_it_was_made() -> None:
+    """The confirmation says what the live client asked for; 50 ms are no deviation."""
+    cut = {"item_id": "item_r1", "content_index": 0, "audio_end_ms": 900}
+    said = [
+        *deltas(1),
+        ("c conversation.item.truncate", cut),
+        ("s conversation.item.truncated", cut),
+    ]
+    server, _ = halves(tape("s session.created", *said), pace=float("inf"))
+    server.due(0.0)
+    server.see(
+        msgspec.json.encode({"type": "conversation.item.truncate", **cut, "audio_end_ms": 850}), 0.0
+    )
+    (told,) = server.due(0.0)
+    assert event(told)["audio_end_ms"] == 850
+    assert server.all_deviations() == []
+
+
+def test_a_session_that_was_opened_long_ago_has_its_full_life() -> None:
+    """``expires_at`` moves with the day; else the client would reconnect at once."""
+    lines = tape("s session.created", ("s session.updated", {"session": {"expires_at": 1000}}))
+    server, _ = halves(lines, pace=float("inf"), later_s=500)
+    assert event(server.due(0.0)[1])["session"]["expires_at"] == 1500
+
+
+def test_texts_that_were_left_out_are_any_text() -> None:
+    """A recording without texts still knows which command was which."""
+    item = {**USER, "content": [{"type": "input_text", "text": "xx"}]}
+    said = [
+        ("c conversation.item.create", {"item": item}),
+        ("s conversation.item.added", {"item": {"id": "a", **item}}),
+    ]
+    (told,) = answered(said, create(USER))
+    assert told["item"]["content"] == USER["content"]
+
+
+DEEP = b'{"type":"conversation.item.create","item":' + b"[" * 500 + b"]" * 500 + b"}"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        DEEP,
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'{"type":5}',
+        b'{"type":["a"]}',
+        b'{"type":"response.create","response":[]}',
+        b'{"type":"conversation.item.create","item":"x"}',
+        b'{"type":"conversation.item.truncate","item_id":{"a":1}}',
+        b'{"type":"input_audio_buffer.append","audio":7}',
+        b'{"type":"session.update","session":{"audio":{"input":{"format":7}}}}',
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_nothing_that_is_sent_or_was_recorded_breaks_a_half(frame: bytes, side: str) -> None:
+    """Neither as a live frame nor as a recorded one, on either side."""
+    server, client = halves(tape(*CONVERSATION))
+    for half in (server, client):
+        half.see(frame, 0.0)
+        half.due(1e6)
+        assert half.report(0).deviations
+    raw = msgspec.Raw(frame) if frame.startswith(b"{") else None
+    kind = Received if side == "server" else Sent
+    line = kind(t_us=50, frame=raw) if raw else kind(t_us=50, broken=b64encode(frame).decode())
+    lines = [*tape("s session.created", close=None), line, *tape(*CONVERSATION)[1:]]
+    server, client = halves(lines)
+    said, asked = play(server, client)
+    assert (frame in said) or (frame in asked)

@@ -1,0 +1,376 @@
+"""Holders, workers and a broker, and what dies of them: nothing that was promised may be lost.
+
+    python -m benchmarks.fanout_run --events 200000
+    python -m benchmarks.fanout_run --smoke
+
+Rules:
+
+1. Three holders publish numbered events of their sessions, at a steady rate; three workers of one
+   group note each one that they handle, in a file of their own, before it is acknowledged. The
+   broker is killed and started again twice, a worker is killed once, and so is a holder.
+2. Judged by the stream, read at the end from its first event: every event in it was handled by some
+   worker; the first handling of each comes after those of all before it in its session; what
+   was handled twice is marked as repeated, and has the same id.
+3. What surviving holders have published is in the stream, all of it, without a hole; of the holder
+   that was killed at least what it knew as acknowledged, without a hole.
+4. Reported besides: how many were handled twice, and how long a session waited as it moved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+import nats
+
+from realtime_bus import Bus
+from realtime_bus import events as ev
+from realtime_bus.transport import PushTransport
+from realtime_bus_plugins.fanout import NatsFanout, RemoteBus, RemoteSession, StreamSettings
+
+from .broker import NatsServer
+
+_TEXT = b"and here is some of what the assistant has to say about it"
+
+
+class Handled(msgspec.Struct, array_like=True):
+    """What a worker notes of one event."""
+
+    at_ns: int
+    session: str
+    number: int
+    key: str
+    repeated: bool
+
+
+class Plan(NamedTuple):
+    """How large a run is."""
+
+    events: int
+    sessions: int
+    rate: int
+    lease_s: float
+    partitions: int
+    holders: int = 3
+    workers: int = 3
+
+    @property
+    def settings(self) -> StreamSettings:
+        """How its streams are made."""
+        return StreamSettings(partitions=self.partitions, lease_s=self.lease_s)
+
+
+FULL = Plan(events=200_000, sessions=60, rate=3000, lease_s=3.0, partitions=24)
+SMOKE = Plan(events=2400, sessions=8, rate=1000, lease_s=1.0, partitions=6, holders=2, workers=2)
+
+
+# --- the processes -------------------------------------------------------------------------------
+
+
+async def hold(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
+    """Publish numbered events of some sessions, then end them."""
+    ours = plan.sessions // plan.holders
+    each = plan.events // plan.sessions
+    batch_s = 0.02
+    async with NatsFanout(
+        app,
+        servers=url,
+        settings=plan.settings,
+        session_id=lambda session: str(session.state),
+        drain_timeout_s=60,
+    ) as fanout:
+        bus = Bus(plugins=[fanout])
+        transports: list[PushTransport] = []
+        over = anyio.Event()
+
+        async def call(number: int) -> None:
+            transport = PushTransport(send=lambda _frame: None)
+            transport.feed(
+                ev.SessionCreated(session=ev.RealtimeSession(id=f"{name}-{number}")).to_json()
+            )
+            async with bus.session(transport, state=f"{name}-{number}"):
+                transports.append(transport)
+                await over.wait()
+
+        async with anyio.create_task_group() as calls:
+            for number in range(ours):
+                calls.start_soon(call, number)
+            while len(transports) < ours:  # noqa: ASYNC110
+                await anyio.sleep(0.01)  # a few rounds, once
+            began_s = time.monotonic()
+            per_s = plan.rate / plan.holders / ours
+            said = 0
+            while said < each:
+                due = min(int((time.monotonic() - began_s) * per_s) + 1, each)
+                for sequence in range(said, due):
+                    frame = (
+                        b'{"type":"response.output_text.delta","event_id":"event_%d",'
+                        b'"response_id":"resp_1","item_id":"item_1","output_index":0,'
+                        b'"content_index":%d,"delta":"%b"}' % (sequence, sequence, _TEXT)
+                    )
+                    for transport in transports:
+                        transport.feed(frame)
+                said = due
+                statistics = fanout.statistics()
+                note = {"said": said, "acknowledged": statistics.acknowledged}
+                (folder / f"{name}.part").write_bytes(msgspec.json.encode(note))
+                (folder / f"{name}.part").rename(folder / f"{name}.holder")
+                await anyio.sleep(batch_s)
+            over.set()
+        if not await fanout.drain(60):
+            sys.exit("the buffer did not empty")
+    (folder / f"{name}.end").write_bytes(msgspec.json.encode(msgspec.to_builtins(statistics)))
+
+
+async def work(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
+    """Note each event that is handled."""
+    bus = RemoteBus(app, group="g", servers=url, start="all", settings=plan.settings)
+    log = os.open(folder / f"{name}.worker", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    @bus.on(ev.ResponseOutputTextDelta)
+    async def note(event: ev.ResponseOutputTextDelta, session: RemoteSession) -> None:
+        arrival = session.arrival()
+        assert arrival is not None
+        handled = Handled(
+            time.monotonic_ns(), session.id, event.content_index, arrival.key, arrival.repeated
+        )
+        os.write(log, msgspec.json.encode(handled) + b"\n")
+
+    async with bus:
+        (folder / f"{name}.ready").touch()
+        await bus.run()
+
+
+# --- the judge -----------------------------------------------------------------------------------
+
+
+async def published(url: str, app: str) -> dict[str, list[int]]:
+    """Return the numbers that each session has in the stream, in order."""
+    client = await nats.connect(url)
+    js = client.jetstream()
+    count = (await js.stream_info(app)).state.messages
+    subscription = await js.subscribe(f"{app}.>", stream=app, ordered_consumer=True)
+    found: dict[str, list[int]] = defaultdict(list)
+    for _ in range(count):
+        message = await subscription.next_msg(20)
+        if message.subject.endswith(".response.output_text.delta"):
+            event = ev.ResponseOutputTextDelta.from_json(message.data)
+            found[message.subject.split(".")[2]].append(event.content_index)
+    await client.close()
+    return found
+
+
+def handled(folder: Path) -> list[tuple[str, Handled]]:
+    """Return what all workers have noted, in the order in which it happened."""
+    notes: list[tuple[str, Handled]] = []
+    for path in folder.glob("*.worker"):
+        whole = path.read_bytes().split(b"\n")[:-1]  # the last one is cut off, or empty
+        notes += [(path.stem, msgspec.json.decode(line, type=Handled)) for line in whole]
+    return sorted(notes, key=lambda note: note[1].at_ns)
+
+
+class Verdict(NamedTuple):
+    """What came of a run."""
+
+    in_stream: int
+    handled_twice: int
+    longest_wait_s: float
+    complaints: list[str]
+
+
+def judge(stream: dict[str, list[int]], notes: Sequence[tuple[str, Handled]]) -> Verdict:
+    """Compare what is in the stream with what was handled."""
+    complaints = [
+        f"{session}: the stream has a hole, a double or another order"
+        for session, numbers in stream.items()
+        if numbers != list(range(len(numbers)))
+    ]
+    last: dict[str, int] = {}
+    keys: dict[tuple[str, int], str] = {}
+    worker_of: dict[str, tuple[str, int]] = {}
+    twice, longest_ns = 0, 0
+    for worker, note in notes:
+        session = note.session
+        before, at_ns = worker_of.get(session, (worker, note.at_ns))
+        if before != worker:
+            longest_ns = max(longest_ns, note.at_ns - at_ns)
+        worker_of[session] = (worker, note.at_ns)
+        known = keys.setdefault((session, note.number), note.key)
+        if note.number == last.get(session, -1) + 1:
+            last[session] = note.number
+        elif note.number > last.get(session, -1):
+            complaints.append(f"{session}: {note.number} after {last.get(session)}")
+            last[session] = note.number
+        else:
+            twice += 1
+            if known != note.key or not note.repeated:
+                complaints.append(f"{session}: {note.number} comes again, and is not marked so")
+    complaints += [
+        f"{session}: {last.get(session, -1) + 1} of {len(numbers)} handled"
+        for session, numbers in stream.items()
+        if last.get(session, -1) + 1 != len(numbers)
+    ]
+    return Verdict(sum(map(len, stream.values())), twice, longest_ns / 1e9, complaints)
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+def _start(role: str, url: str, name: str, plan: Plan, folder: Path) -> subprocess.Popen[bytes]:
+    size = [str(value) for value in plan]
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.fanout_run",
+            "--role",
+            role,
+            url,
+            name,
+            str(folder),
+            *size,
+        ]
+    )
+
+
+def _progress(folder: Path) -> int:
+    said = 0
+    for path in folder.glob("*.holder"):
+        said += int(msgspec.json.decode(path.read_bytes())["said"])
+    return said
+
+
+def _until(condition: Any, *, within_s: float, what: str) -> None:
+    end_s = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"{what} took longer than {within_s:g} s")
+        time.sleep(0.02)
+
+
+def run(plan: Plan, *, say: Any = print) -> Verdict:
+    """Run it all, and judge."""
+    with NatsServer() as broker, TemporaryDirectory() as path:
+        folder = Path(path)
+        workers = {
+            f"w{i}": _start("work", broker.url, f"w{i}", plan, folder) for i in range(plan.workers)
+        }
+        _until(
+            lambda: len(list(folder.glob("*.ready"))) == plan.workers,
+            within_s=30,
+            what="starting the workers",
+        )
+        began_s = time.monotonic()
+        holders = {
+            f"h{i}": _start("hold", broker.url, f"h{i}", plan, folder) for i in range(plan.holders)
+        }
+        try:
+            verdict = _with_troubles(plan, broker, workers, holders, folder, say)
+            say(f"{time.monotonic() - began_s:.1f} s in all, the broker down twice")
+        finally:
+            for process in (*workers.values(), *holders.values()):
+                process.kill()
+                process.wait()
+        return verdict
+
+
+def _with_troubles(
+    plan: Plan,
+    broker: NatsServer,
+    workers: dict[str, subprocess.Popen[bytes]],
+    holders: dict[str, subprocess.Popen[bytes]],
+    folder: Path,
+    say: Any,
+) -> Verdict:
+    each = plan.events // plan.sessions * plan.holders  # what `said` adds up to
+    long_s = 60 + 4 * plan.events / plan.rate
+
+    def at(share: float, what: str) -> None:
+        _until(lambda: _progress(folder) >= each * share, within_s=long_s, what=what)
+        say(f"{share:.0%} published: {what}")
+
+    def restart(share: float) -> None:
+        at(share, "the broker is killed, and started again after half a second")
+        broker.kill()
+        time.sleep(0.5)
+        broker.start()
+
+    restart(0.2)
+    at(0.35, "worker w1 is killed")
+    workers["w1"].kill()
+    restart(0.5)
+    at(0.65, "holder h1 is killed")
+    holders["h1"].kill()
+    acknowledged = int(msgspec.json.decode((folder / "h1.holder").read_bytes())["acknowledged"])
+    _until(
+        lambda: all(holders[name].poll() is not None for name in holders),
+        within_s=long_s,
+        what="publishing",
+    )
+    complaints = [
+        f"{name} ended with {holders[name].returncode}"
+        for name in holders
+        if name != "h1" and holders[name].returncode
+    ]
+    stream = anyio.run(published, broker.url, "chaos")
+    wanted = sum(map(len, stream.values()))
+    begun_s = time.monotonic()
+    _until(
+        lambda: (
+            len({(n.session, n.number) for _, n in handled(folder)}) >= wanted
+            or time.monotonic() - begun_s > 60
+        ),
+        within_s=120,
+        what="handling",
+    )
+    verdict = judge(stream, handled(folder))
+    for session, numbers in stream.items():
+        if not session.startswith("h1") and len(numbers) != plan.events // plan.sessions:
+            complaints.append(f"{session}: {len(numbers)} of what was published is in the stream")
+    of_killed = sum(len(numbers) for name, numbers in stream.items() if name.startswith("h1"))
+    if of_killed < acknowledged - 3 * plan.sessions:  # which counts beginnings, too
+        complaints.append(f"h1 knew {acknowledged} as acknowledged, the stream has {of_killed}")
+    return verdict._replace(complaints=[*complaints, *verdict.complaints])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=FULL.events)
+    parser.add_argument("--rate", type=int, default=FULL.rate)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--role", nargs="*", help=argparse.SUPPRESS)
+    arguments, rest = parser.parse_known_args()
+    if arguments.role:
+        role, url, name, folder, *size = [*arguments.role, *rest]
+        plan = Plan(*(float(value) if "." in value else int(value) for value in size))
+        function = hold if role == "hold" else work
+        anyio.run(function, url, "chaos", name, plan, Path(folder))
+        return
+    plan = SMOKE if arguments.smoke else FULL._replace(events=arguments.events, rate=arguments.rate)
+    verdict = run(plan)
+    print(
+        f"{verdict.in_stream} events in the stream, every one handled in order"
+        if not verdict.complaints
+        else "\n".join(verdict.complaints[:40])
+    )
+    print(
+        f"handled twice, with the same id and marked: {verdict.handled_twice}; "
+        f"the longest that a session waited as it moved: {verdict.longest_wait_s:.1f} s"
+    )
+    sys.exit(1 if verdict.complaints else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,441 @@
+"""The connection to the broker: the only file that makes one.
+
+What is opened, once for an application: the stream of events, the stream of dead letters, and three
+buckets: leases (entries go by themselves when they are not renewed), sessions (where each is), and
+groups (who reads what). What is there already is taken as it is: an operator may have made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import Any, Literal, NamedTuple
+
+import anyio
+import msgspec
+
+from realtime_bus import MissingExtra, UsageError
+from realtime_bus.log import Repeats, get_logger
+
+from ._subjects import Names
+from ._wire import BrokerUnreachable
+
+Client = Any
+JetStream = Any
+KeyValue = Any
+# ^ nats-py says only in part what types its functions take and return
+
+_SESSIONS_TTL_S = 900.0
+
+
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the streams and buckets are made where they are not there yet.
+
+    Attributes:
+        partitions: Into how many parts a group's work is shared at most.
+        replicas: On how many servers of a cluster all of it is kept: 1, 3 or 5.
+        storage: Where: what is in memory is gone with the server.
+        max_age_s: Seconds that events are kept for replay.
+        max_bytes: How much the stream of events may hold; -1 for no limit.
+        duplicate_window_s: Seconds within which a second event of the same id is no event.
+        lease_s: Seconds after which a process that says nothing counts as dead.
+    """
+
+    partitions: int = 32
+    replicas: int = 1
+    storage: Literal["file", "memory"] = "file"
+    max_age_s: float = 86_400.0
+    max_bytes: int = -1
+    duplicate_window_s: float = 120.0
+    lease_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.partitions <= 1024:
+            raise UsageError(f"partitions={self.partitions!r} must be 1 to 1024")
+        if self.lease_s < 1:
+            raise UsageError(
+                f"lease_s={self.lease_s!r} must be 1 or more: brokers count in seconds"
+            )
+
+
+class Seen(NamedTuple):
+    """An entry of a bucket, as a watcher knows it."""
+
+    value: bytes
+    revision: int
+    at_s: float
+
+
+class Broker:
+    """A connection to NATS with JetStream, and what an application has there.
+
+    Args:
+        names: Of the application.
+        servers: ``nats://`` or ``tls://`` addresses.
+        settings: For what is not there yet; None if nothing is to be made.
+        options: Further keyword arguments of ``nats.connect``: credentials, keys, TLS.
+        open_timeout_s: Seconds that all of it may take.
+
+    Attributes:
+        partitions: Into how many parts the stream divides its sessions.
+        lease_s: How long a lease holds.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        servers: str | list[str],
+        *,
+        settings: StreamSettings | None,
+        options: Mapping[str, Any],
+        open_timeout_s: float,
+    ) -> None:
+        self.names: Names = names
+        self._settings = settings or StreamSettings()
+        self._makes = settings is not None
+        self.partitions: int = self._settings.partitions
+        self.lease_s: float = self._settings.lease_s
+        self._servers = servers
+        self._options = options
+        self._open_timeout_s = open_timeout_s
+        self._log = get_logger().bind(app=names.app)
+        self._errors = Repeats()
+        self._listeners: list[Callable[[bool], object]] = []
+        self._client: Client | None = None
+        self._sessions: KeyValue | None = None
+        self._leases: KeyValue | None = None
+        self._groups: KeyValue | None = None
+
+    @property
+    def client(self) -> Client:
+        """nats-py's connection.
+
+        Raises:
+            UsageError: It is not open.
+        """
+        if self._client is None:
+            raise UsageError("the broker is not connected: enter `async with` first")
+        return self._client
+
+    @property
+    def js(self) -> JetStream:
+        """Its JetStream."""
+        return self.client.jetstream()
+
+    @property
+    def sessions(self) -> KeyValue:
+        """Where each session is."""
+        assert self._sessions is not None  # noqa: S101  # opened with the client
+        return self._sessions
+
+    @property
+    def leases(self) -> KeyValue:
+        """Who lives."""
+        assert self._leases is not None  # noqa: S101  # opened with the client
+        return self._leases
+
+    @property
+    def groups(self) -> KeyValue:
+        """Who reads what."""
+        assert self._groups is not None  # noqa: S101  # opened with the client
+        return self._groups
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker can be reached now."""
+        return self._client is not None and self._client.is_connected
+
+    def on_change(self, listener: Callable[[bool], object]) -> None:
+        """Call a function with whether the broker is there, whenever that changes."""
+        self._listeners.append(listener)
+
+    async def open(self) -> None:
+        """Connect, and see that streams and buckets are there.
+
+        Raises:
+            MissingExtra: nats-py is not installed.
+            UsageError: This is trio, for which there is no nats-py; or an option is wrong.
+            BrokerUnreachable: No broker answered in time, or it has no JetStream.
+        """
+        nats = _nats()
+        from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
+        from nats.errors import Error  # noqa: PLC0415  # of the extra
+
+        self._client = client = NatsClient()
+        try:
+            async with asyncio.timeout(self._open_timeout_s):
+                await client.connect(**self._arguments(self._on_gone, self._on_back))
+                await self._set_up(nats)
+        except (Error, OSError, TimeoutError) as error:
+            await self.aclose()
+            raise BrokerUnreachable(
+                f"no broker with JetStream at {_shown(self._servers)} within "
+                f"{self._open_timeout_s:g} s: {error!r:.200}",
+                url=_shown(self._servers),
+            ) from error
+        except BaseException:
+            await self.aclose()
+            raise
+
+    def _arguments(self, gone: Any, back: Any = None) -> dict[str, Any]:
+        return {
+            "name": f"realtime-bus {self.names.app}",
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.25,
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            **self._options,
+            "servers": self._servers,
+            "allow_reconnect": back is not None,
+            "error_cb": self._on_error,
+            "disconnected_cb": gone,
+            "reconnected_cb": back,
+        }
+
+    async def dial(self, gone: Callable[[], Awaitable[None]]) -> Client:
+        """Make a connection for one who must know exactly what was sent over it.
+
+        It does not reconnect: nats-py would send what it still holds before anything else, and so
+        break the order of what is sent again.
+
+        Args:
+            gone: Called when it is lost.
+        """
+        from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
+
+        client: Client = NatsClient()
+        async with asyncio.timeout(self._open_timeout_s):
+            await client.connect(**self._arguments(gone))
+        return client
+
+    async def _set_up(self, nats: Any) -> None:
+        api, names, wanted = nats.js.api, self.names, self._settings
+        js = self.js
+        if not self._makes:
+            await self._must_be_there(nats)
+        stored = {"num_replicas": wanted.replicas, "storage": api.StorageType(wanted.storage)}
+        source, destination = names.transform(wanted.partitions)
+        config = await self._stream(
+            nats,
+            api.StreamConfig(
+                name=names.stream,
+                subjects=names.published,
+                subject_transform=api.SubjectTransform(src=source, dest=destination),
+                duplicate_window=wanted.duplicate_window_s,
+                max_age=wanted.max_age_s,
+                max_bytes=wanted.max_bytes,
+                allow_direct=True,
+                **stored,
+            ),
+        )
+        self.partitions = _partitions(names, config)
+        await self._stream(
+            nats, api.StreamConfig(name=names.dead_stream, subjects=[names.dead], **stored)
+        )
+        bucket = {"replicas": wanted.replicas, "storage": stored["storage"]}
+        for attribute, name, ttl_s in (
+            ("_sessions", names.sessions_bucket, max(_SESSIONS_TTL_S, 3 * wanted.lease_s)),
+            ("_leases", names.leases_bucket, wanted.lease_s),
+            ("_groups", names.groups_bucket, None),
+        ):
+            try:
+                found = await js.key_value(name)
+            except nats.js.errors.NotFoundError:
+                made = api.KeyValueConfig(bucket=name, ttl=ttl_s, **bucket)
+                with suppress(nats.js.errors.BadRequestError):  # another process was quicker
+                    await js.create_key_value(made)
+                found = await js.key_value(name)
+            setattr(self, attribute, found)
+        self.lease_s = (await self.leases.status()).ttl or wanted.lease_s
+
+    async def _must_be_there(self, nats: Any) -> None:
+        """Complain if the application has never been at this broker.
+
+        Raises:
+            UsageError: It has not.
+        """
+        try:
+            await self.js.stream_info(self.names.stream)
+        except nats.js.errors.NotFoundError:
+            raise UsageError(
+                f"no application {self.names.app!r} has published anything at "
+                f"{_shown(self._servers)}"
+            ) from None
+
+    async def _stream(self, nats: Any, config: Any) -> Any:
+        try:
+            return (await self.js.stream_info(config.name)).config
+        except nats.js.errors.NotFoundError:
+            with suppress(nats.js.errors.BadRequestError):  # another process was quicker
+                await self.js.add_stream(config)
+            return (await self.js.stream_info(config.name)).config
+
+    async def _on_error(self, error: Exception) -> None:
+        suppressed = self._errors.due("broker", type(error).__name__)
+        if suppressed is not None:
+            self._log.warning(
+                "the broker's connection has trouble", error=repr(error), **suppressed
+            )
+
+    async def _on_gone(self) -> None:
+        for listener in list(self._listeners):
+            listener(False)
+
+    async def _on_back(self) -> None:
+        for listener in list(self._listeners):
+            listener(True)
+
+    async def aclose(self) -> None:
+        """Close the connection; what is unsent is given a moment."""
+        client, self._client = self._client, None
+        if client is not None and not client.is_closed:
+            with anyio.CancelScope(shield=True), suppress(Exception):
+                if client.is_connected:
+                    await client.flush(2)
+                await client.close()
+
+    @asynccontextmanager
+    async def watch(
+        self, bucket: KeyValue, keys: str, changed: Callable[[], object]
+    ) -> AsyncGenerator[Mapping[str, Seen]]:
+        """Know a part of a bucket while this block lasts; `changed` is called after each change.
+
+        The entries are complete when the block begins. After the broker was away they are read
+        anew: then those that have gone meanwhile are forgotten.
+        """
+        async with anyio.create_task_group() as tasks:
+            watched = self.watched(bucket, keys, changed)
+            tasks.start_soon(watched.follow)
+            await watched.complete.wait()
+            yield watched.known
+            tasks.cancel_scope.cancel()
+
+    def watched(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> Watched:
+        """Return what knows a part of a bucket while its `follow` runs."""
+        watched = Watched(bucket, keys, changed)
+        self.on_change(watched.note)
+        return watched
+
+
+class Watched:
+    """A part of a bucket, and what keeps it up to date.
+
+    Attributes:
+        known: The entries.
+        complete: Set when all that is there has come.
+    """
+
+    def __init__(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> None:
+        self.known: dict[str, Seen] = {}
+        self.complete: anyio.Event = anyio.Event()
+        self._bucket = bucket
+        self._keys = keys
+        self._changed = changed
+        self._again = anyio.Event()
+
+    def note(self, there: bool) -> None:  # a listener's only argument
+        if there:
+            self._again.set()
+
+    async def follow(self) -> None:
+        """Watch, and watch anew whenever the broker is back."""
+        while True:
+            self._again = anyio.Event()
+            try:
+                watcher: Any = await self._bucket.watch(self._keys)
+            except broker_errors():
+                with anyio.move_on_after(0.5):
+                    await self._again.wait()
+                continue
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._read, watcher)
+                    await self._again.wait()
+                    tasks.cancel_scope.cancel()
+            finally:
+                with suppress(*broker_errors()):
+                    await watcher.stop()
+
+    async def _read(self, watcher: Any) -> None:
+        there: set[str] | None = set()  # until all that is there has come
+        while True:
+            entry = await watcher._updates.get()  # noqa: SLF001  # `updates` waits for a time only
+            if entry is None:
+                for gone in self.known.keys() - (there or set()):
+                    del self.known[gone]
+                there = None
+                self.complete.set()
+            elif not hasattr(entry, "key"):
+                return
+            elif entry.operation in ("DEL", "PURGE"):
+                self.known.pop(entry.key, None)
+            else:
+                self.known[entry.key] = Seen(entry.value or b"", entry.revision, monotonic())
+                if there is not None:
+                    there.add(entry.key)
+            if there is None:
+                self._changed()
+
+
+def _partitions(names: Names, config: Any) -> int:
+    """Return into how many parts a stream divides its sessions.
+
+    Raises:
+        UsageError: It was made for something else.
+    """
+    transform = getattr(config, "subject_transform", None)
+    destination = str(transform.dest) if transform is not None else ""
+    start = f"{names.app}.{{{{partition("
+    if destination.startswith(start):
+        number = destination[len(start) :].split(",", 1)[0]
+        if number.isdigit() and destination == names.transform(int(number))[1]:
+            return int(number)
+    raise UsageError(
+        f"the stream {names.stream!r} was made for something else: its subject transform is "
+        f"{destination!r}, and not {names.transform(32)[1]!r}"
+    )
+
+
+def _nats() -> Any:
+    """Return nats-py.
+
+    Raises:
+        MissingExtra: It is not installed.
+        UsageError: This is trio.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(
+            "fan-out over NATS needs asyncio, for nats-py is made for it: run the application with "
+            "anyio.run(main) or asyncio.run(main()), not on trio"
+        ) from None
+    try:
+        import nats  # noqa: PLC0415  # of the extra
+    except ImportError:
+        raise MissingExtra("nats-py", extra="nats") from None
+    return nats
+
+
+def broker_errors() -> tuple[type[Exception], ...]:
+    """Return what nats-py raises while a broker is away."""
+    from nats.errors import Error  # noqa: PLC0415  # of the extra
+
+    return (Error, OSError, TimeoutError)
+
+
+def _shown(servers: str | list[str]) -> str:
+    every = [servers] if isinstance(servers, str) else servers
+    return ", ".join(each.rsplit("@", 1)[-1].split("?", 1)[0] for each in every)
+
+
+async def retrying(what: Callable[[], Awaitable[Any]], *, pause_s: float = 0.25) -> Any:
+    """Do something that the broker is needed for, until it is there."""
+    while True:
+        try:
+            return await what()
+        except broker_errors():
+            await anyio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
