@@ -212,7 +212,9 @@ class Holding:
         held.session.on_close(closed.set)
         with suppress(*broker_errors()):
             subscription = await self._broker.client.subscribe(
-                self._broker.names.command(held.token), cb=on_command
+                self._broker.names.command(held.token),
+                queue="holder",  # of two sessions that share a name by mistake, one does it
+                cb=on_command,
             )
             await closed.wait()
             await subscription.unsubscribe()

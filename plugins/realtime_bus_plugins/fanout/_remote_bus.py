@@ -354,7 +354,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             progress=part.progress,
             prefetch=self._prefetch,
             careful_until=careful_until,
-            deliver=lambda message, number: self._deliver(part, message, number),
+            deliver=lambda message, number: self._deliver_safely(part, message, number),
             broken=broken,
         )
         part.scope = anyio.CancelScope()
@@ -396,6 +396,14 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         return floor, newest
 
     # --- events ------------------------------------------------------------------------------
+
+    def _deliver_safely(self, part: _Part, message: Any, number: int) -> None:
+        """Hand an event over; whatever goes wrong here costs that one event."""
+        try:
+            self._deliver(part, message, number)
+        except Exception as error:  # noqa: BLE001  # whoever published it may be anybody
+            self._log.error("an event cannot be handled", number=number, error=repr(error)[:500])
+            self._done(part, number)
 
     def _deliver(self, part: _Part, message: Any, number: int) -> None:
         """Hand an event to its session's handlers."""
