@@ -72,7 +72,9 @@ class _Tape:
         cut = number % 3 == 2
         calls = number % 5 == 4 and not cut  # calls of a cancelled response are answered unrun
         for step in range(int(_TURN_S * 50)):
-            self.frame(t_s + step / 50, "out", type="input_audio_buffer.append", audio=self._microphone)
+            self.frame(
+                t_s + step / 50, "out", type="input_audio_buffer.append", audio=self._microphone
+            )
         vad = "input_audio_buffer.speech_"
         self.frame(t_s, "in", type=f"{vad}started", item_id=user, audio_start_ms=0)
         self.frame(t_s + 3, "in", type=f"{vad}stopped", item_id=user, audio_end_ms=3000)
@@ -106,7 +108,9 @@ class _Tape:
             more = {**about, "id": f"more_{number}", "output": []}
             created = {**more, "status": "in_progress"}
             self.frame(at_s + 0.2, "in", type="response.created", response=created)
-            self.frame(at_s + 0.3, "in", type="response.done", response={**more, "status": "completed"})
+            self.frame(
+                at_s + 0.3, "in", type="response.done", response={**more, "status": "completed"}
+            )
 
     def _interruption(self, number: int, t_s: float, item: str) -> None:
         name = "input_audio_buffer.speech_started"

@@ -24,6 +24,7 @@ from anyio.abc import TaskGroup
 
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder
+from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.events import ProtocolName
 from realtime_bus.log import Logger, Repeats, describe, get_logger
@@ -145,6 +146,10 @@ class Feed(Generic[_Session]):
             key: Names it; the same each time that it comes.
             settled: Called once, when all handlers are done with it; perhaps before this returns.
         """
+        head_end = frame.find(b'"', len(HEAD), MAX_HEAD_BYTES)
+        if head_end > 0 and frame[:head_end] in self._router.skippable:
+            settled()  # nobody wants it: there is no need to decode it
+            return
         self._hand_round(
             self._decoder.decode(frame), len(frame) if len(frame) > LIGHT_BYTES else 0, key, settled
         )

@@ -308,9 +308,7 @@ class _Paper:
 
     def _many(self, value: object, depth: int) -> Any:
         if isinstance(value, msgspec.Struct):
-            return {
-                name: self.put(getattr(value, name), depth) for name in value.__struct_fields__
-            }
+            return {name: self.put(getattr(value, name), depth) for name in value.__struct_fields__}
         if isinstance(value, Mapping):
             entries = cast("Mapping[object, object]", value).items()
             return {self._text(str(key)): self.put(each, depth) for key, each in entries}

@@ -41,6 +41,7 @@ from ._subjects import Names, escape, read_stored, unescape
 from ._wire import HOLDER, KEY, PROTOCOL, SEQUENCE, TIME, Whereabouts
 
 _GROUP: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_MAX_INCARNATIONS: Final = 100
 _LEFT: Final = CloseInfo(code=1001, reason="this worker has the session no more", clean=False)
 
 
@@ -91,6 +92,7 @@ class _Part:
         self.progress = Progress(record.floor)
         self.record = record
         self.repeated_until = repeated_until
+        self.first_is_deadly = False
         self.reader: Reader | None = None
         self.scope: anyio.CancelScope | None = None
         self.sessions: dict[str, _Known] = {}
@@ -332,6 +334,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         part = self._parts.get(partition)
         if part is None:
             part = self._parts[partition] = _Part(record, repeated_until=repeated)
+            part.first_is_deadly = record.strikes > self._redelivery.attempts
         part.record = record
         group = self._group
         self._read(
@@ -383,7 +386,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             return 0, 0
         reader = part.reader
         if reader is not None:
-            reader.pause(True)
+            reader.take_no_more()
         with anyio.move_on_after(self._drain_timeout_s):
             while part.progress.unsettled:
                 part.emptied = anyio.Event()
@@ -431,7 +434,8 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             self._done(part, number)
             return
         self._count(known, arrival)
-        if number == part.record.floor + 1 and part.record.strikes > self._redelivery.attempts:
+        if part.first_is_deadly:
+            part.first_is_deadly = False
             self._bury(known, arrival, number)
             return
         arrivals = session._arrivals  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # made here
@@ -505,6 +509,8 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         """Notice numbers that are missing."""
         incarnation = arrival.key.rpartition(".")[0]
         last = known.numbers.get(incarnation)
+        if last is None and len(known.numbers) >= _MAX_INCARNATIONS:
+            known.numbers.clear()  # whoever publishes made them up
         known.numbers[incarnation] = max(arrival.sequence, last or 0)
         if last is not None and arrival.sequence > last + 1 and known.feed is not None:
             count = arrival.sequence - last - 1
