@@ -80,7 +80,7 @@ class _Tape:
         self.frame(t_s + 3, "in", type=f"{vad}stopped", item_id=user, audio_end_ms=3000)
         self.frame(t_s + 3, "in", type="input_audio_buffer.committed", item_id=user)
         about = {"id": response, "object": "realtime.response", "conversation_id": "conv"}
-        start = {**about, "status": "in_progress", "output": []}
+        start: dict[str, Any] = {**about, "status": "in_progress", "output": []}
         self.frame(t_s + 3.4, "in", type="response.created", response=start)
         of = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
         end_s = 8.0 if cut else 11.0
@@ -105,8 +105,8 @@ class _Tape:
             self.frame(at_s, "out", type="response.create")
             answer["id"] = f"answer_{number}"
             self.frame(at_s + 0.1, "in", type="conversation.item.added", item=answer)
-            more = {**about, "id": f"more_{number}", "output": []}
-            created = {**more, "status": "in_progress"}
+            more: dict[str, Any] = {**about, "id": f"more_{number}", "output": []}
+            created: dict[str, Any] = {**more, "status": "in_progress"}
             self.frame(at_s + 0.2, "in", type="response.created", response=created)
             self.frame(
                 at_s + 0.3, "in", type="response.done", response={**more, "status": "completed"}

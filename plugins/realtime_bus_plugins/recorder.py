@@ -26,7 +26,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -35,7 +35,6 @@ import msgspec
 from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink, PlayedItem, SettlingSink
-from realtime_bus.log import place_of, text_of
 from realtime_bus.recording import (
     Ended,
     Flushed,
@@ -44,17 +43,16 @@ from realtime_bus.recording import (
     RecordingSpool,
     Told,
     check_compression,
+    written_down,
 )
 
 from ._playback import PlaybackInterrupted
 
 __all__ = ["Recorder", "RecordingIncomplete"]
 
-LOOK_S: Final = 0.1
+LOOK_S: Final = 0.25  # ten times a second would cost a session 5 % of its CPU
 _SETTLE_S = 2.0  # as long as Interruption waits
 _SLACK_MS = 60  # by which a sink's clock may be ahead of ours before silence counts as a flush
-_MAX_DEPTH, _MAX_PARTS, _MAX_TEXT = 8, 2000, 16_384
-_FRAMES = (ev.UnknownEvent, ev.InvalidFrame)
 
 _FindSink: TypeAlias = Callable[[Session], AudioSink | None]
 
@@ -173,7 +171,7 @@ class _Recorded:
 
     def subscribe(self) -> None:
         session, spool = self._session, self._spool
-        session.tap(received=spool.received, sent=spool.sent)
+        session.tap(received=spool.received, sent=spool.sent, aside=spool.aside, named=spool.named)
         session.on(ev.BusEvent)(self._told)
         if self._sink is not None:
             spool.look(self._look)
@@ -192,11 +190,13 @@ class _Recorded:
 
     def _told(self, event: ev.BusEvent) -> None:
         now_us = self._spool.now_us
-        if isinstance(event, PlaybackInterrupted):
+        if isinstance(event, ev.Closed) and self._sink is not None:
+            self._note(now_us, self._positions())  # before it falls silent
+        elif isinstance(event, PlaybackInterrupted):
             self._interrupted(event, now_us)
         elif isinstance(event, ev.InvalidFrame):
             self._spool.mark_broken(event.frame)
-        fields, length = _written(event)
+        fields, length = written_down(event)
         self._spool.write(
             Told(
                 t_us=now_us,
@@ -254,72 +254,15 @@ class _Recorded:
 
 def _was_cut(before: list[PlayedItem], after: list[PlayedItem], since_ms: int) -> bool:
     """Tell whether something is gone sooner than it can have been heard to its end."""
-    left = {(item.item_id, item.content_index): item for item in after}
     rest_ms = 0
     for item in before:
         rest_ms += item.written_ms - item.played_ms
-        now = left.get((item.item_id, item.content_index))
-        gone = now is None or now.written_ms < item.written_ms
+        gone = not any(
+            now.item_id == item.item_id
+            and now.content_index == item.content_index
+            and now.written_ms >= item.written_ms
+            for now in after
+        )
         if gone and rest_ms > since_ms + _SLACK_MS:
             return True
     return False
-
-
-# What the bus tells, as data
-
-
-def _written(event: ev.BusEvent) -> tuple[dict[str, Any], int]:
-    """Return an event's fields as far as they can be written down, and about how long that is."""
-    paper = _Paper()
-    fields = {
-        name: paper.put(getattr(event, name), 0)
-        for name in event.__struct_fields__
-        if not (name == "frame" and isinstance(event, _FRAMES))  # it is recorded already
-    }
-    return fields, paper.length
-
-
-class _Paper:
-    """Takes data down, up to a bound."""
-
-    def __init__(self) -> None:
-        self.length = 256
-        self._left = _MAX_PARTS
-
-    def put(self, value: object, depth: int) -> Any:
-        """Return a value as it can be written down."""
-        kind = type(value)
-        if kind in (bool, int, float, type(None)):
-            return value
-        self._left -= 1
-        if depth > _MAX_DEPTH or self._left < 0:
-            return "…"
-        if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, bytes | bytearray | memoryview):
-            return {"bytes": len(value)}
-        if isinstance(value, BaseException):
-            return {
-                "type": kind.__name__,
-                "text": self._text(text_of(value)),
-                "at": place_of(value),
-            }
-        return self._many(value, depth + 1)
-
-    def _many(self, value: object, depth: int) -> Any:
-        if isinstance(value, msgspec.Struct):
-            return {name: self.put(getattr(value, name), depth) for name in value.__struct_fields__}
-        if isinstance(value, Mapping):
-            entries = cast("Mapping[object, object]", value).items()
-            return {self._text(str(key)): self.put(each, depth) for key, each in entries}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self.put(each, depth) for each in cast("list[object]", value)]
-        try:
-            return self._text(repr(value))
-        except Exception as error:  # noqa: BLE001  # an application's own may fail at that
-            return f"<{type(value).__name__}: {text_of(error)}>"
-
-    def _text(self, text: str) -> str:
-        text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
-        self.length += len(text) + 16
-        return text if text.isascii() else text.encode("utf-8", "replace").decode()
