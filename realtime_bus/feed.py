@@ -89,6 +89,7 @@ class Feed(Generic[_Session]):
         protocol: What the frames speak.
         redelivery: What becomes of an event at which a handler raises.
         keep: Keeps what is given up, before it settles.
+        may_handle: Asked before each attempt whether the events are still ours to handle.
         on_held: Told that reading shall pause, and that it may go on.
         log: Values of every log line.
 
@@ -96,6 +97,7 @@ class Feed(Generic[_Session]):
         heavy_bytes: What the frame at hand weighs; 0 if that is not counted.
         delivery: What is being handed round.
         redelivery: As given.
+        may_handle: As given.
         close_info: How it ended, or None.
     """
 
@@ -108,6 +110,7 @@ class Feed(Generic[_Session]):
         protocol: ProtocolName = "realtime",
         redelivery: Redelivery | None = None,
         keep: GivenUp = _forget,
+        may_handle: Callable[[], bool] = lambda: True,
         on_held: Callable[[bool], object] = bool,
         log: dict[str, Any] | None = None,
     ) -> None:
@@ -119,6 +122,7 @@ class Feed(Generic[_Session]):
         self._session = session
         self._tasks = tasks
         self._keep = keep
+        self.may_handle: Callable[[], bool] = may_handle
         self._on_held = on_held
         self._holders: set[object] = set()
         self._waiters: dict[OnEnd, None] = {}

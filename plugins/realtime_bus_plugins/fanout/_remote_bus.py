@@ -493,12 +493,16 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             tasks=self._tasks,
             protocol=session.protocol,
             redelivery=self._redelivery,
+            may_handle=self._may_handle,
             keep=lambda handler, _event, error, key: self._keep(known, handler, error, key),
             on_held=lambda held: self._hold(part, known, held),
             log={"session_id": session.id, "worker": self.worker_id},
         )
         session._feed = known.feed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # made here
         return known
+
+    def _may_handle(self) -> bool:
+        return self._group is None or self._group.holds_lease()
 
     def _hold(self, part: _Part, known: _Known, held: bool) -> None:  # a state
         (part.holders.add if held else part.holders.discard)(known)
