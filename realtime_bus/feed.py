@@ -288,8 +288,9 @@ class Feed(Generic[_Session]):
 
     def hold(self, holder: object) -> None:
         """Ask that reading pauses until the same holder releases it."""
+        was_held = self.held
         self._holders.add(holder)
-        if len(self._holders) == 1:
+        if not was_held:
             self._on_held(True)
 
     def release(self, holder: object) -> None:
