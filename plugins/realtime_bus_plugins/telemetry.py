@@ -99,8 +99,8 @@ class Telemetry:
         )
         instruments = parts.instruments_of(self._meter_provider, self._version)
         told = parts.SessionTelemetry(session, self._options, tracer, instruments)
-        self._spans[session] = told.spans.span
-        if told.tells:
+        self._spans[session] = told.span
+        if told.is_wanted:
             told.subscribe()
 
     def span(self, session: Session) -> Span:

@@ -6,7 +6,8 @@ The rules are in ``_placing.py`` (when the person said it), ``_hearing.py`` (wha
 1. A frame's moment is its line's; a clock that jumps back does not undo time.
 2. The transcript is that of `realtime_bus.history`, told what was heard. Where no sink was
    recorded, what a truncation says was heard is a fact, the rest is taken for heard.
-3. Nothing that a server, a client or a broken disk has written raises. What is missing is None.
+3. Where a recording was cut off, nobody knows what was heard later: no text ends there.
+4. Nothing that a server, a client or a broken disk has written raises. What is missing is None.
 """
 
 from __future__ import annotations
@@ -240,10 +241,11 @@ class _Pass:
         )
 
     def _note_heard(self, assistant: Iterable[AssistantAudio]) -> None:
-        """Tell the history what was heard of what was cut off (rule 2)."""
+        """Tell the history what was heard of what was cut off (rules 2 and 3)."""
         told = self._voices.hearing.was_told
         for part in assistant:
-            if part.discarded_ms > 1 and told(part.item_id, part.content_index):
+            goes_on = self._ended is None and part.silenced_ms == self._now
+            if part.discarded_ms > 1 and not goes_on and told(part.item_id, part.content_index):
                 self._history.heard(
                     part.item_id,
                     content_index=part.content_index,

@@ -185,6 +185,10 @@ class SessionSpans:
 
     # --- what happens meanwhile --------------------------------------------------------------
 
+    def describe(self, attributes: Mapping[str, Any]) -> None:
+        """Say more of the session."""
+        self.span.set_attributes(_known(attributes))
+
     def note(self, name: str, attributes: Mapping[str, Any], turn: str | None = None) -> None:
         """Note something on the session's span, or on that of a turn."""
         if not self._over:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
+from typing import Any, cast
+
+import msgspec
 import pytest
 
 from realtime_bus import Bus, Session
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
 from realtime_bus.history import Prices
-from realtime_bus.recording import Ended, Flushed, Line, Played, Received, Sent, Timeline, Told
+from realtime_bus.recording import (
+    Ended,
+    Flushed,
+    Line,
+    Played,
+    Received,
+    Sent,
+    Timeline,
+    Told,
+    conversation,
+    conversation_text,
+)
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.sinks import WavSink
 
@@ -122,6 +138,71 @@ async def test_every_beginning_of_a_recording_can_be_read() -> None:
         assert part.ended is None
         assert len(part.responses) <= len(whole.responses)
         assert sum(a.heard_ms for a in part.assistant) <= sum(a.heard_ms for a in whole.assistant)
+
+
+async def test_whatever_the_fields_hold_nothing_raises() -> None:
+    """Values of other types, lines that are missing, twice there, or out of order."""
+    sink = WavSink()
+    tape = Tape(sink)
+    await interrupted_call(tape, sink)
+    noise = random.Random(12)  # noqa: S311  # no secret
+    # audio alone has little to go wrong
+    lines = [msgspec.to_builtins(each, enc_hook=_raw) for each in tape.lines]
+    lines = [each for at, each in enumerate(lines) if at % 8 == 0 or "audio" not in _type(each)]
+    decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+    for _ in range(30):
+        broken: list[Line] = []
+        for each in lines:
+            changed = _mutated(each, noise) if noise.random() < 0.1 else each
+            with suppress(msgspec.MsgspecError):
+                broken.append(decoder.decode(msgspec.json.encode(changed)))
+        at = noise.randrange(len(broken))
+        broken[at:at] = noise.sample(broken, 20)
+        timeline = Timeline.of(broken, peaks=True)
+        assert all(part.heard_ms <= part.generated_ms + 1e-6 for part in timeline.assistant)
+        assert conversation(timeline).json()
+        assert conversation_text(timeline) is not None
+
+
+_ODD: tuple[Any, ...] = (
+    None,
+    "",
+    -1,
+    10**15,
+    1e18,
+    -5.5,
+    "x",
+    [],
+    {},
+    [None],
+    {"a": 1},
+    True,
+    "root",
+)
+
+
+def _raw(value: Any) -> Any:
+    return msgspec.json.decode(value)
+
+
+def _type(found: dict[str, Any]) -> str:
+    frame: dict[str, Any] = found.get("frame") or {}
+    return str(frame.get("type"))
+
+
+def _mutated(value: Any, noise: random.Random) -> Any:
+    """Return data with something in it changed."""
+    if isinstance(value, dict) and value:
+        fields = cast("dict[str, Any]", value)
+        name = noise.choice([*fields])
+        if noise.random() < 0.2:
+            return {key: each for key, each in fields.items() if key != name}
+        return {**fields, name: _mutated(fields[name], noise)}
+    if isinstance(value, list) and value:
+        elements = cast("list[Any]", value)
+        index = noise.randrange(len(elements))
+        return [*elements[:index], _mutated(elements[index], noise), *elements[index + 1 :]]
+    return noise.choice(_ODD)
 
 
 async def test_a_line_that_breaks() -> None:
@@ -355,6 +436,27 @@ def test_what_a_far_end_learns_later_is_in_all_that_tells_of_it() -> None:
     )
     assert timeline.assistant[0].heard_ms == 420
     assert timeline.barge_ins[0].items[0].heard_ms == 420
+
+
+def test_a_recording_that_was_cut_off_says_of_nobody_that_they_were_interrupted() -> None:
+    """The audio ends with it, the words do not; who hangs up has heard no more."""
+    item = ev.MessageItem(id="a", role="assistant", content=[])
+    words = ev.ResponseOutputAudioTranscriptDelta(
+        response_id="r_a", item_id="a", output_index=0, content_index=0, delta="one two three four"
+    )
+    lines = [
+        HEADER,
+        created(0),
+        line(90, ev.ConversationItemAdded(item=item, previous_item_id=None)),
+        line(95, words),
+        delta(100, bytes(48_000)),
+        Played(t_us=600_000, items=[PlayedItem(item_id="a", played_ms=500, written_ms=1000)]),
+    ]
+    cut_off = Timeline.of(lines)
+    assert cut_off.assistant[0].heard_ms == 500
+    assert cut_off.said[0].heard_text == "one two three four"
+    hung_up = Timeline.of([*lines, Ended(t_us=600_000)])
+    assert hung_up.said[0].heard_text == "one two"
 
 
 def test_nothing_at_all() -> None:
