@@ -99,13 +99,13 @@ class Plan:
             self.protocol = "translation"
 
     def _sent(self, line: Sent) -> None:
-        name = wire_name(bytes(line.frame))
+        name = wire_name(data_of(line))
         if name in AUDIO:
             self.left[name.decode()] += 1
             if name != b"input_audio_buffer.append":
                 self.protocol = "translation"
             return
-        frame = bytes(line.frame)
+        frame = data_of(line)
         is_first = self._opening and name == b"session.update"
         self._opening = is_first
         try:
@@ -137,7 +137,7 @@ class Plan:
             self._requests.sent(command, command)
 
     def _received(self, line: Received) -> None:
-        frame = bytes(line.frame)
+        frame = data_of(line)
         name = wire_name(frame)
         self._opening = self._opening and name in _OPENING
         self.has_created = self.has_created or name == b"session.created"
@@ -197,6 +197,14 @@ class Plan:
         Left: _missing,
         Ended: _ended,
     }
+
+
+def data_of(line: Received | Sent) -> bytes:
+    """Return a frame's bytes; none, if the line is damaged."""
+    try:
+        return line.data
+    except ValueError:
+        return b""
 
 
 def _selects(selector: ActSelector, fields: dict[str, Any]) -> bool:

@@ -45,7 +45,7 @@ from ._act import Act
 from ._comparison import Comparison
 from ._format import Line, Named, Played, Received, Sent, Told
 from ._paper import written_down
-from ._plan import AUDIO, Plan
+from ._plan import AUDIO, Plan, data_of
 from ._reading import Recording
 from ._replay_clock import Clock, clock
 from ._replay_connections import ReplayedConnection
@@ -238,18 +238,13 @@ class ReplayTransport:
         return None
 
     def _frame(self, line: Received) -> bytes:
-        if line.broken is not None:
-            return base64.b64decode(line.broken)
-        frame = bytes(line.frame)
+        frame = data_of(line)
         if line.audio_bytes:
             silence = base64.b64encode(bytes(line.audio_bytes))
             frame = _EMPTY_DELTA.sub(b'"delta":"' + silence + b'"', frame, count=1)
-        name = wire_name(frame)  # deltas bear the server's ids alone, and are most of it
-        return (
-            frame
-            if name is not None and name.endswith(b".delta")
-            else self._comparison.renamed(frame)
-        )
+        if (wire_name(frame) or b"").endswith(b".delta"):  # it bears the server's ids alone
+            return frame
+        return self._comparison.renamed(frame)
 
     async def _until_asked(self, acts: Sequence[Act], clock: Clock) -> None:
         """Hold back an answer until it was asked for."""
@@ -292,7 +287,7 @@ class ReplayTransport:
         if self._at_once > _FLOOD:
             self._flooded = True
             self._end(CloseInfo(code=1008, reason=f"{_FLOOD} commands in no time", clean=False))
-        if name not in AUDIO:
+        if self._compare and name not in AUDIO:
             self._comparison.sent(self._act_us, self._now_us, frame)
         self._changed.notify()
 
@@ -378,7 +373,7 @@ class ReplayTransport:
 
     def _see(self, event: ev.BusEvent) -> None:
         self._emitted.add(event.type)
-        compared = isinstance(event, ev.AppEvent | ev.HandlerFailed)
+        compared = self._compare and isinstance(event, ev.AppEvent | ev.HandlerFailed)
         if compared and self._close is None and event is not self._emitting:
             act = {**written_down(event)[0], "type": event.type}
             self._comparison.did(self._act_us, self._now_us, act, is_event=True)

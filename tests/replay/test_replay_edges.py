@@ -113,16 +113,21 @@ def test_frames_that_are_no_events_are_delivered_as_they_were(
     assert str(report)
 
 
-def test_a_frame_that_is_no_json_comes_as_it_was(tmp_path: Path, backend: Backend) -> None:
-    """It stands in base64."""
+@pytest.mark.parametrize(
+    ("broken", "frame"),
+    [(base64.b64encode(b'{"type": oh').decode(), b'{"type": oh'), ("no base64", b"")],
+)
+def test_a_frame_that_is_no_json_comes_as_it_was(
+    tmp_path: Path, backend: Backend, broken: str, frame: bytes
+) -> None:
+    """It stands in base64; where that is damaged, there is a frame of nothing."""
     path = written(tmp_path / "broken.jsonl", (1.0, "in", {"type": "x"}))
-    broken = base64.b64encode(b'{"type": oh').decode()
     path.write_text(path.read_text().replace('"frame":{"type":"x"}', f'"broken":"{broken}"'))
     seen: list[bytes] = []
     bus = Bus()
     bus.on(ev.InvalidFrame)(lambda event: seen.append(event.frame))
     run_replay(path, bus, backend=backend)
-    assert seen == [b'{"type": oh']
+    assert seen == [frame]
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
