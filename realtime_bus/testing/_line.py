@@ -15,6 +15,7 @@ from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.server import (
     FaultPlan,
+    Playback,
     RealtimeServer,
     Responder,
     ServerOptions,
@@ -53,7 +54,7 @@ class Line:
     def __init__(
         self,
         bus: Bus,
-        answers: Sequence[Answer] | Responder,
+        answers: Sequence[Answer] | Responder | Playback,
         *,
         voices: Voices,
         latency_s: float,
@@ -68,14 +69,16 @@ class Line:
         self.story: Story = Story(self._now_s)
         self._person: Person | None = None
         self._model: ScriptedModel | None = None
-        responder: Any = answers
-        if not isinstance(answers, Responder):
+        playback = answers if isinstance(answers, Playback) else None
+        responder: Any = None if playback is not None else answers
+        if not isinstance(answers, Responder | Playback):
             responder = self._model = ScriptedModel(
                 answers, voices=voices, latency_s=latency_s, transcribe=self.transcript
             )
         self._server = RealtimeServer(
             responder,
             options=options,
+            playback=playback,
             detector_factory=DETECTORS[voices],
             transcriber=responder if isinstance(responder, Transcriber) else self,
             faults=faults if isinstance(faults, FaultPlan) else FaultPlan(tuple(faults)),

@@ -34,7 +34,7 @@ from anyio.abc import TaskGroup
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import UsageError
-from realtime_bus.server import FaultPlan, Responder, ServerOptions
+from realtime_bus.server import FaultPlan, Playback, Responder, ServerOptions
 from realtime_bus.server.faults import AnyFault
 from realtime_bus.session import Plugin, Session
 
@@ -50,7 +50,7 @@ _URL = "ws://in.memory/v1/realtime?model=scripted"
 
 def place_call(  # noqa: PLR0913  # all by name; most tests give two
     bus: Bus,
-    answers: Sequence[Answer] | Responder = (),
+    answers: Sequence[Answer] | Responder | Playback = (),
     *,
     voices: Voices = "instant",
     latency_s: float = 0.3,
@@ -70,7 +70,8 @@ def place_call(  # noqa: PLR0913  # all by name; most tests give two
 
     Args:
         bus: The agent.
-        answers: What the model answers, in order; or another responder of the server.
+        answers: What the model answers, in order; or another responder of the server; or a
+            recording, of which the server says what it said then.
         voices: ``"instant"``: words hum, and loudness is speech. ``"real"``: both speak with
             eSpeak's voice, and silero listens; it needs the extra ``server``.
         latency_s: How long the model thinks before each answer.
