@@ -145,3 +145,17 @@ async def test_a_recorded_server_answers_a_person(recorded: Path, place_call: An
     call.assert_heard("One moment.", "First, warm one", "Three hundred grams.")
     call.assert_called("look_up", dish="rice")
     call.assert_same_as(recorded, within_ms=60)
+
+
+async def test_a_call_that_ended_before_its_tool_did(place_call: Any, tmp_path: Path) -> None:
+    """What could not be sent any more was not done, neither then nor now."""
+    sink = NullSink()
+    recorder = Recorder(tmp_path, sink=sink)
+    agent = make_agent(sink, takes_s=5)
+    async with place_call(agent, ANSWERS, plugins=[recorder]) as call:
+        await call.person.says("How do I cook a risotto?")
+        await call.person.hears()
+        await call.person.keeps_silent(1)
+    path = recorder.path_of(call.session)
+    assert path is not None
+    await assert_replays(path, lambda sink: make_agent(sink, takes_s=5))
