@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
+from realtime_bus.errors import UsageError
 from realtime_bus.server import (
     FaultPlan,
     Playback,
@@ -41,6 +42,27 @@ if TYPE_CHECKING:
     from realtime_bus.transport import MemoryTransport
 
 _PATIENCE_S = 20.0  # after which a keepalive would have found a connection to be half open
+
+
+_DEVICES: Final = frozenset(
+    f"realtime_bus_plugins.{name}"
+    for name in ("devices.Microphone", "devices.Speaker", "echo_cancellation.EchoCancellation")
+)
+
+
+def _refuse_devices(plugins: Iterable[Plugin]) -> None:
+    """Complain of a bus that listens to a room, or plays into one.
+
+    Raises:
+        UsageError: It does.
+    """
+    for plugin in plugins:
+        kinds = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(plugin).__mro__}
+        if kinds & _DEVICES:
+            raise UsageError(
+                f"{type(plugin).__name__} is a device, and a call under test has a person and a "
+                "sink: leave devices to connect(plugins=[...]), or have a function make the bus"
+            )
 
 
 class Line:
@@ -93,6 +115,7 @@ class Line:
     ) -> list[Plugin]:
         """Return a session's plugins, with a sink if it has none, and what watches it."""
         given = list(theirs)
+        _refuse_devices([*self._bus.plugins, *given])
         sinks = (each for each in (*self._bus.plugins, *given) if isinstance(each, AudioSink))
         found = sink or next(sinks, None)
         ours: list[Any] = []
