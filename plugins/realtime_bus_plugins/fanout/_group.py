@@ -29,7 +29,8 @@ import msgspec
 from realtime_bus import UsageError
 from realtime_bus.log import get_logger
 
-from ._broker import Broker, Seen, broker_errors, retrying
+from ._broker import Broker, Seen
+from ._nats import broker_errors, retrying
 from ._shares import Record, next_record, plan
 from ._wire import Holder, to_json
 
