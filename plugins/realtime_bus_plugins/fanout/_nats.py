@@ -70,3 +70,7 @@ async def close_client(client: Client) -> None:
         if transport is not None:
             with suppress(Exception):
                 transport.close()
+        # … and its own task with an exception, of which asyncio would complain
+        flusher: Any = getattr(client, "_flusher_task", None)
+        if flusher is not None and flusher.done() and not flusher.cancelled():
+            flusher.exception()
