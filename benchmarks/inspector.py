@@ -16,9 +16,11 @@ import random
 import shutil
 import statistics
 import struct
+import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,11 @@ from realtime_bus.recording import Ended, Flushed, Header, Line, Played, Receive
 _CHUNK_MS = 20
 _RATE_HZ = 24_000
 _TURN_S = 10
+_SESSION = {
+    "type": "realtime",
+    "model": "gpt-realtime",
+    "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 500}}},
+}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _OPENED = "opened and drawn in, ms"
@@ -53,12 +60,27 @@ _FRAMES = """async () => {
   window.measured = () => { on = false; return { frames: frames.slice(2), draws }; };
 }"""
 
+_PIXELS = """async (png) => {
+  const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
+  const image = await createImageBitmap(new Blob([bytes]));
+  const { width, height } = image;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  const blob = new Blob([context.getImageData(0, 0, width, height).data]);
+  const reader = new FileReader();
+  const url = await new Promise((done) => {
+    reader.onload = () => done(reader.result);
+    reader.readAsDataURL(blob);
+  });
+  return { width, data: url.split(",")[1] };
+}"""
+
 
 def conversation(minutes: float) -> Iterator[Line]:
     """Yield the lines of a conversation: a question, an answer, an interruption, over and over."""
     spoken = _sound(2.0)
     yield Header(t_us=0, recording_id="synthetic", started_at="2026-01-01T12:00:00+00:00")
-    yield _frame(Received, 900, type="session.created", session={"model": "gpt-realtime"})
+    yield _frame(Received, 900, type="session.created", session=_SESSION)
     for tick in range(round(minutes * 60_000 / _CHUNK_MS)):
         t_us = 1000 * _CHUNK_MS * (tick + 1)
         turn, at_ms = divmod(tick * _CHUNK_MS, 1000 * _TURN_S)
@@ -74,7 +96,7 @@ def conversation(minutes: float) -> Iterator[Line]:
             cut = PlayedItem(item_id=f"item_{turn - 1}", played_ms=7300, written_ms=9000)
             told = msgspec.to_builtins(cut) | {"received_ms": 9000, "discarded_ms": 1700}
             yield Flushed(t_us=t_us + 80, items=[cut])
-            fields = {"items": [told], "latency_s": 0.00008}
+            fields = {"items": [told], "latency_s": 0.00008, "audio_start_ms": 0}
             yield Told(t_us=t_us + 90, type="bus.playback_interrupted", event=fields)
         if at_ms == 2500:
             speech = {"item_id": person, "audio_end_ms": turn * _TURN_S * 1000 + at_ms}
@@ -152,7 +174,7 @@ def measure(page: Path, browser: str) -> dict[str, Any]:
         for _ in range(3):
             began = time.perf_counter()
             seen.goto(page.as_uri())
-            seen.wait_for_function("document.documentElement.dataset.ready !== undefined")
+            seen.locator("html[data-ready]").wait_for(state="attached")
             seen.evaluate("new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
             opened.append((time.perf_counter() - began) * 1000)
             seen.evaluate("inspector.events.texts.then((texts) => texts.length)")
@@ -200,16 +222,73 @@ def run(minutes: float, browser: str, keep: Path | None = None) -> dict[str, flo
     }
 
 
+def picture(path: Path, browser: str) -> None:
+    """Hold the demo's conversation, and take the picture of it that is in the docs."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  # of the group `browser`
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        demo = [sys.executable, "-m", "realtime_bus", "demo", "--view", "plain", "--wav"]
+        subprocess.run([*demo, f"{folder}/demo.wav"], check=True)
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        seen = chromium.new_page(
+            viewport={"width": 1280, "height": 816}, device_scale_factor=2, color_scheme="light"
+        )
+        seen.goto(Path(folder, "demo.html").as_uri())
+        seen.locator("html[data-ready]").wait_for(state="attached")
+        box = seen.locator("#stage").bounding_box()
+        assert box is not None
+        x, y = seen.evaluate(
+            "(() => { const { left, right, top, bottom } ="
+            " inspector.lanes.marks.findLast(({ cut }) => cut);"
+            " return [(left + right) / 2, (top + bottom) / 2]; })()"
+        )
+        seen.mouse.click(box["x"] + x, box["y"] + y)
+        seen.locator("#json span").first.wait_for()
+        seen.keyboard.press("n")  # from the sink to what the bus told of it
+        seen.evaluate("inspector.player.seek(5_200_000); document.activeElement.blur()")
+        seen.mouse.move(10, 10)
+        png = base64.b64encode(seen.screenshot()).decode()
+        pixels = chromium.new_page().evaluate(_PIXELS, png)
+        path.write_bytes(_in_few_colours(base64.b64decode(pixels["data"]), pixels["width"]))
+        chromium.close()
+
+
+def _in_few_colours(rgba: bytes, width: int) -> bytes:
+    """Return a PNG with a palette: a third of the size."""
+    import numpy as np  # noqa: PLC0415  # of the extra `audio`
+
+    pixels = np.frombuffer(rgba, "u1").reshape(-1, 4)[:, :3].astype("i4")
+    coarse = (pixels >> 3) @ np.array([1024, 32, 1])
+    _, which, counts = np.unique(coarse, return_inverse=True, return_counts=True)
+    means = np.stack([np.bincount(which, pixels[:, n]) / counts for n in range(3)], axis=1)
+    often = np.argsort(-counts)[:256]
+    palette = means[often].round()
+    nearest = ((means[:, None] - palette[None]) ** 2).sum(axis=2).argmin(axis=1)
+    rows = nearest[which].astype("u1").reshape(-1, width)
+    raw = np.pad(rows, ((0, 0), (1, 0))).tobytes()  # each row begins with its filter: none
+    size = struct.pack(">IIBBBBB", width, len(rows), 8, 3, 0, 0, 0)
+    parts = [(b"IHDR", size), (b"PLTE", palette.astype("u1").tobytes())]
+    parts += [(b"IDAT", zlib.compress(raw, 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and return the exit code: 1 if a page of ten minutes takes 2 s to open."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inspector", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="half a minute of conversation")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--keep", type=Path, help="also write the page here")
+    parser.add_argument("--picture", type=Path, help="only take the docs' picture, to this place")
     options = parser.parse_args(arguments)
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None or importlib.util.find_spec("playwright") is None:
         print("left out: it needs Chromium, and playwright (uv run --group browser)")
+        return 0
+    if options.picture is not None:
+        picture(options.picture, browser)
         return 0
     figures = run(0.5 if options.smoke else options.minutes, browser, options.keep)
     for name, value in figures.items():

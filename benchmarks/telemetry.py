@@ -1,20 +1,22 @@
 """What telemetry costs: `python -m benchmarks.telemetry`.
 
 Without an SDK, with its traces, and with metrics besides, each beside a bus without the plugin:
-over a socket at real-time pace, and in process, frame by frame. The SDK prints its console format
-into nothing, in batches and once a second. `--smoke` takes a minute, and fails if the plugin
-without an SDK has clearly left its target of 2 %.
+over a socket at real-time pace, and in process, frame by frame. What the SDK exports, spans in
+batches and metrics once a second, is thrown away: a real exporter's work comes on top. `--smoke`
+takes a minute, and fails if the plugin without an SDK has clearly left its target of 2 %.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache, partial
 from importlib import import_module
+from statistics import median
 
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
@@ -34,7 +36,7 @@ from realtime_bus.transport import PushTransport
 from realtime_bus_plugins.telemetry import Telemetry
 
 API, TRACES, BOTH = "telemetry, no SDK", "… SDK: traces", "… SDK: traces and metrics"
-TARGET, AT_MOST = 1.02, 1.08
+AT_MOST = 1.08  # the target is 1.02, and a small machine is not as steady
 RULES = {
     OURS: "Bus.connect, plain handlers",
     API: "the same with Telemetry(), and nobody who records",
@@ -48,13 +50,13 @@ def providers(name: str) -> tuple[TracerProvider, MeterProvider]:
     """Return who records, once a process."""
     tracers: TracerProvider = NoOpTracerProvider()
     meters: MeterProvider = NoOpMeterProvider()
-    nowhere = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the process ends
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # until the process ends
     if name in (TRACES, BOTH):
         tracers = SdkTracerProvider()
-        exporter = ConsoleSpanExporter(out=nowhere)
-        tracers.add_span_processor(BatchSpanProcessor(exporter))
+        spans = ConsoleSpanExporter(out=nowhere, formatter=lambda _span: "")
+        tracers.add_span_processor(BatchSpanProcessor(spans))
     if name == BOTH:
-        metrics = ConsoleMetricExporter(out=nowhere)
+        metrics = ConsoleMetricExporter(out=nowhere, formatter=lambda _metrics: "")
         meters = SdkMeterProvider([PeriodicExportingMetricReader(metrics, 1000)])
     return tracers, meters
 
@@ -77,10 +79,19 @@ async def received(url: str, tally: Tally, *, name: str) -> AsyncGenerator[None]
         yield
 
 
-def paced(*, rounds: int, sessions: int = 50, seconds: float = 2.0) -> Section:
-    """Measure sessions at real-time pace, all four in turn."""
+def paced(*, rounds: int, sessions: int = 50, seconds: float = 2.0) -> dict[str, float]:
+    """Return how many times the CPU of ours each takes: the median of the rounds' ratios.
+
+    Within a round they take turns, seconds apart: what else the machine does is in all of them.
+    """
     rows = [Row(name, RULES[name], None, partial(received, name=name)) for name in RULES]
-    return bench.paced(rows, rounds=rounds, sessions=sessions, seconds=seconds)
+    ratios: dict[str, list[float]] = {name: [] for name in RULES}
+    for number in range(rounds):
+        turned = rows[number % len(rows) :] + rows[: number % len(rows)]
+        section = bench.paced(turned, rounds=1, sessions=sessions, seconds=seconds)
+        for name, found in ratios.items():
+            found.append(section.ratio("CPU a frame, µs", name) or 0.0)
+    return {name: median(found) for name, found in ratios.items()}
 
 
 # --- in process ------------------------------------------------------------------------------
@@ -174,11 +185,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 200)
     show(console, in_process(rounds=3 if options.smoke else 2 * options.rounds))
-    section = paced(rounds=3 if options.smoke else options.rounds)
-    show(console, section)
-    ratio = section.ratio("CPU a frame, µs", API) or 0.0
-    console.print(f"\nwithout an SDK: {ratio:.3f} times as much; target {TARGET}")
-    return int(options.smoke and ratio > AT_MOST)
+    ratios = paced(rounds=3 if options.smoke else options.rounds)
+    console.print("\nSocket, 50 sessions of 60 frames a second: CPU, times ours, median of rounds")
+    for name, ratio in ratios.items():
+        console.print(f"  {name}: {ratio:.3f}")
+    return int(options.smoke and ratios[API] > AT_MOST)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,20 @@ import ast
 import re
 import sys
 import tomllib
+from importlib import resources
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import realtime_bus
 import realtime_bus_plugins
+from realtime_bus.inspector._page import SCRIPTS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = [Path(str(package.__file__)).parent for package in (realtime_bus, realtime_bus_plugins)]
-USED_IF_THERE = {"mypy", "openai", "sniffio", "uvloop"}
-"""What is measured beside us, asked, or runs us (mypy), where it happens to be installed."""
+USED_IF_THERE = {"compression", "mypy", "openai", "sniffio", "uvloop"}
+"""What is measured beside us, asked, or runs us (mypy), where it happens to be installed; and what
+comes with newer Pythons."""
 
 
 def imported_modules() -> set[str]:
@@ -36,6 +39,13 @@ def declared_distributions() -> set[str]:
     extras = PROJECT["optional-dependencies"].values()
     requirements = [*PROJECT["dependencies"], *(each for extra in extras for each in extra)]
     return {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in requirements}
+
+
+def test_the_inspectors_page_is_made_of_all_its_files() -> None:
+    """What lies in its folder is in the page, and so in the wheel, which takes packages whole."""
+    folder = resources.files("realtime_bus.inspector") / "static"
+    there = {file.name for file in folder.iterdir()}
+    assert there == {"page.html", "page.css", *SCRIPTS}
 
 
 def test_what_is_imported_is_declared() -> None:

@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 
 from realtime_bus import MissingExtra, Session
 from realtime_bus.history import Prices
+from realtime_bus.log import describe, get_logger
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -80,7 +81,16 @@ class Telemetry:
         self._spans: WeakKeyDictionary[Session, Span] = WeakKeyDictionary()
 
     def attach(self, session: Session) -> None:
-        """Open the session's span. Called by the bus."""
+        """Open the session's span. Called by the bus.
+
+        What an SDK raises there is logged, and the session goes on untold.
+        """
+        try:
+            self._open(session)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not cost the call
+            get_logger("realtime_bus.telemetry").warning("telemetry failed", **describe(error))
+
+    def _open(self, session: Session) -> None:
         from opentelemetry.trace import get_tracer  # noqa: PLC0415 - an extra
 
         parts = self._parts
@@ -89,8 +99,8 @@ class Telemetry:
         )
         instruments = parts.instruments_of(self._meter_provider, self._version)
         told = parts.SessionTelemetry(session, self._options, tracer, instruments)
-        self._spans[session] = told.spans.span
-        if told.tells:
+        self._spans[session] = told.span
+        if told.is_wanted:
             told.subscribe()
 
     def span(self, session: Session) -> Span:

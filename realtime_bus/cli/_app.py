@@ -23,7 +23,6 @@ import typer
 
 import realtime_bus
 from realtime_bus import InvalidURL, RealtimeBusError, UsageError
-from realtime_bus.transport._transport import OPEN_TIMEOUT_S
 
 from ._arguments import (
     folder,
@@ -415,11 +414,6 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         serve_forever,
     )
 
-    if exact and recording is None:
-        raise typer.BadParameter("--exact is for --recording: which one?")
-    if recording is not None and script is not None:
-        raise typer.BadParameter("--script and --recording exclude each other")
-
     try:
         plan = None if faults is None else FaultPlan.named(faults)
     except FaultPlanError as error:
@@ -428,12 +422,10 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         _show_faults(plan)
     origins = tuple(allow_origin or ())
     options = ServerOptions(api_key=api_key, pace=pace or 4.0, allowed_origins=origins)
-    name = answer.value if script is None else "script"
-    playback = None
-    if recording is not None and exact:
-        playback = Playback(recording, pace=pace or 1.0)
-    elif recording is not None:
-        name = "recording"
+    name = _answerer(answer, script, recording)
+    if exact and recording is None:
+        raise typer.BadParameter("--exact is for --recording: which one?")
+    playback = Playback(recording, pace=pace or 1.0) if recording and exact else None
     run = functools.partial(
         serve_forever,
         host,
@@ -441,6 +433,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         name,
         script=script,
         recording=recording,
+        recording_pace=pace or 1.0,
         playback=playback,
         options=options,
         faults=plan,
@@ -573,12 +566,12 @@ def drive(
 
     The exit code is 0 if they do not.
     """
-    from realtime_bus.connect import target  # noqa: PLC0415  # needed here alone
     from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
 
-    there = target(url, call_id=None, intent=None, api_key=_key(api_key, api_key_from), headers={})
-    connect = there.opener(None, open_timeout_s=OPEN_TIMEOUT_S)
-    run = functools.partial(drive_server, recording, connect, pace=pace, patience_s=patience)
+    key = _key(api_key, api_key_from)
+    run = functools.partial(
+        drive_server, recording, url, api_key=key, pace=pace, patience_s=patience
+    )
     try:
         reports = run_until_signalled(run, backend=backend)
     except Ended as ended:
@@ -772,6 +765,13 @@ def hang_up(  # each is an option of the command
 
     run_it = functools.partial(run_hang_up, session_id=session, code=code, reason=reason)
     _look_after(run_it, application, broker, credentials)
+
+
+def _answerer(answer: Answer, script: Path | None, recording: Path | None) -> str:
+    """Return the name of what answers."""
+    if script is not None and recording is not None:
+        raise typer.BadParameter("--script and --recording exclude each other")
+    return "script" if script else "recording" if recording else answer.value
 
 
 def _show_faults(plan: FaultPlan) -> None:

@@ -1,4 +1,4 @@
-"""``realtime-bus replay``: an old conversation runs by, or runs again through the handlers of today.
+"""``realtime-bus replay``: a conversation runs by, or runs again through the handlers of today.
 
 The rules:
 
@@ -19,7 +19,7 @@ import math
 import os
 import sys
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, Literal

@@ -10,11 +10,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-
-from realtime_bus._virtual_time import virtual_time
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -49,7 +47,11 @@ def run_until_signalled(
     Raises:
         Ended: A signal came first. What ran was cancelled, and has ended.
     """
-    backend_options = virtual_time("trio" if backend == "trio" else "asyncio")[1] if virtual else {}
+    backend_options: dict[str, Any] = {}
+    if virtual:
+        from realtime_bus.testing import virtual_time  # noqa: PLC0415  # slow to import
+
+        backend_options = virtual_time("trio" if backend == "trio" else "asyncio")[1]
     try:
         outcome = anyio.run(_watched, run, backend=backend, backend_options=backend_options)
     except KeyboardInterrupt:

@@ -25,13 +25,14 @@ from realtime_bus.events import AudioFormat, AudioPCMA, AudioPCMU
 from realtime_bus.events import translation as tr
 from realtime_bus.recording import Line, Received, Sent
 from realtime_bus.recording._frames import Formats, Frames, part_of, rate_hz
+from realtime_bus.recording._hearing import PartKey
 from realtime_bus.recording._peaks import as_pcm
-from realtime_bus.recording._playback import PartKey
 
 RATE_HZ: Final = 16_000
 _BIN = RATE_HZ // 100
 _SECOND = 2 * RATE_HZ  # bytes
 _SILENCE: dict[type, bytes] = {AudioPCMU: b"\xff", AudioPCMA: b"\xd5"}
+_MOST_BYTES = 1 << 24  # in a frame; the protocol allows 15 MiB
 _SILENT = 2  # of 32768: what dithering leaves
 
 
@@ -63,7 +64,9 @@ class Clip:
 
     def add(self, audio: bytes, audio_format: AudioFormat, left_out_bytes: int | None) -> None:
         """Take more of it; of audio that was left out, only its length is known."""
-        audio = audio or _SILENCE.get(type(audio_format), b"\0") * (left_out_bytes or 0)
+        audio = audio or _SILENCE.get(type(audio_format), b"\0") * min(
+            left_out_bytes or 0, _MOST_BYTES
+        )
         if audio_format != self._format:
             self._take(self._resampler.flush())
             self._format = audio_format

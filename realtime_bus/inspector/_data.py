@@ -6,7 +6,8 @@ Times are whole microseconds since the recording began. `static/data.js` describ
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from realtime_bus.recording import (
     AssistantAudio,
+    BargeIn,
     Line,
     Piece,
     Problem,
@@ -23,12 +25,13 @@ from realtime_bus.recording import (
     Turn,
 )
 from realtime_bus.recording._export import generated
-from realtime_bus.recording._playback import PartKey
+from realtime_bus.recording._hearing import PartKey
 
 from ._clips import Listening
 from ._columns import BROKEN, Columns
 
 _CUTS: Final = ("sink.flushed", "bus.playback_interrupted", "conversation.item.truncate")
+_MILD: Final = {"drift", "unknown_event"}  # what a library that is older than the server sees
 _PROBLEMS: Final = {
     "error": "error",
     "drift": "bus.drift",
@@ -40,7 +43,7 @@ _PROBLEMS: Final = {
 
 
 def _us(ms: float | None) -> int | None:
-    return None if ms is None else round(ms * 1000)
+    return None if ms is None or not isfinite(ms * 1000) else round(ms * 1000)
 
 
 class Inspected(NamedTuple):
@@ -115,6 +118,7 @@ def _about(timeline: Timeline, title: str, *, audio: bool) -> dict[str, Any]:
 
 def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
     found = columns.find
+    outputs = {each.item_id: each.output for each in timeline.calls}
     end_ms = timeline.end_ms
     return {
         "tracks": _tracks(timeline),
@@ -146,13 +150,13 @@ def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
         "cuts": [
             {
                 "from_us": _us(each.speech_ms),
-                "silent_us": _us(each.silent_ms),
+                "silent_us": _us(_silent_ms(each)),
                 "latency_us": _us(each.latency_ms),
                 "event": found(_us(each.silent_ms), *_CUTS),
             }
             for each in timeline.barge_ins
         ],
-        "transcript": [_said(each, columns) for each in timeline.said],
+        "transcript": [_said(each, columns, outputs) for each in timeline.said],
         "figures": list(_figures(timeline, columns)),
     }
 
@@ -206,6 +210,13 @@ def _piece(piece: Piece, clip: int, *, kind: str = "heard") -> dict[str, Any]:
     }
 
 
+def _silent_ms(cut: BargeIn) -> float:
+    """Return when there was silence: as it was measured, for a line may be written later."""
+    if cut.speech_ms is None or cut.latency_ms is None:
+        return cut.silent_ms
+    return min(cut.speech_ms + cut.latency_ms, cut.silent_ms)
+
+
 def _response(response: ResponseSpan, columns: Columns, end_ms: float) -> dict[str, Any]:
     return {
         "start_us": _us(response.created_ms),
@@ -226,6 +237,7 @@ def _problem(problem: Problem, columns: Columns) -> dict[str, Any]:
     return {
         "at_us": _us(problem.at_ms),
         "kind": problem.kind,
+        "mild": problem.kind in _MILD,
         "text": problem.text[:500],
         "event": columns.find(_us(problem.at_ms), name),
     }
@@ -270,13 +282,13 @@ def _turn(number: int, turn: Turn, timeline: Timeline, columns: Columns) -> dict
     }
 
 
-def _said(said: Said, columns: Columns) -> dict[str, Any]:
+def _said(said: Said, columns: Columns, outputs: Mapping[str, str | None]) -> dict[str, Any]:
     item = said.item
     whole, heard = said.text, said.heard_text
     who = {"user": "person", "assistant": "assistant"}.get(item.role or "", "note")
     if item.type != "message":
         who = "tool"
-        whole = heard = _call(said)
+        whole = heard = _call(said, outputs.get(item.id))
     cut = item.cut_off and item.type == "message"
     return {
         "who": who,
@@ -289,12 +301,13 @@ def _said(said: Said, columns: Columns) -> dict[str, Any]:
     }
 
 
-def _call(said: Said) -> str:
+def _call(said: Said, output: str | None) -> str:
     item = said.item
     if item.type.endswith("_output"):
         return f"→ {item.output or ''}"
     name = f"{item.server_label}.{item.name}" if item.server_label else item.name or item.type
-    return f"{name}({item.arguments or ''})" + ("" if item.output is None else f" → {item.output}")
+    output = item.output if output is None else output
+    return f"{name}({item.arguments or ''})" + ("" if output is None else f" → {output}")
 
 
 def _figures(timeline: Timeline, columns: Columns) -> Iterator[dict[str, Any]]:
@@ -316,7 +329,7 @@ def _figures(timeline: Timeline, columns: Columns) -> Iterator[dict[str, Any]]:
         heard_ms = sum(part.heard_ms for part in timeline.assistant)
         yield {"name": "heard", "us": _us(heard_ms), "of_us": _us(generated_ms)}
     yield {"name": "events", "value": len(columns.kinds), "kind": "less"}
-    bad = sum(each.kind != "drift" for each in timeline.problems)
+    bad = sum(each.kind not in _MILD for each in timeline.problems)
     drift = len(timeline.problems) - bad
     yield {"name": "error" if bad == 1 else "errors", "value": bad, "kind": "bad" if bad else ""}
     if drift:

@@ -21,17 +21,21 @@ from typing import Any, Final
 
 import msgspec
 
-_SCRIPTS: Final = (
+SCRIPTS: Final = (
     "data.js",
     "view.js",
     "waveform.js",
+    "layout.js",
     "lanes.js",
+    "spans.js",
     "overview.js",
     "audio.js",
     "events.js",
     "details.js",
     "transcript.js",
     "turns.js",
+    "pointer.js",
+    "keys.js",
     "main.js",
 )
 """In the order in which they stand in the page; each uses those before it."""
@@ -50,7 +54,7 @@ def page(title: str, data: Any, frames: Iterable[bytes], audio: Sequence[bytes])
     """
     static = resources.files("realtime_bus.inspector") / "static"
     style = (static / "page.css").read_text("utf-8")
-    script = "\n".join((static / name).read_text("utf-8") for name in _SCRIPTS)
+    script = "\n".join((static / name).read_text("utf-8") for name in SCRIPTS)
     packed = gzip.compress(b"\n".join(frames), 6, mtime=0)
     parts = {
         "title": _text(title),

@@ -3,8 +3,9 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
-from ._comparison import Change, Difference, DifferenceKind
 from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
+from ._deviations import Deviation, PlaybackReport
+from ._difference import Change, Difference, DifferenceKind
 from ._drive import drive
 from ._export import export_wav
 from ._format import (
@@ -14,12 +15,12 @@ from ._format import (
     Header,
     Left,
     Line,
+    Named,
     Played,
     Received,
     Sent,
     Told,
 )
-from ._halves import Deviation, PlaybackReport
 from ._moments import (
     AssistantAudio,
     BargeIn,
@@ -38,12 +39,14 @@ from ._moments import (
     Turn,
     TurnOrigin,
 )
+from ._paper import written_down
 from ._peaks import PEAK_MS
-from ._plan import Selector
+from ._plan import ActSelector
 from ._reading import Recording, RecordingError
-from ._replay import ReplayReport, replay, run_replay
+from ._replay import replay, run_replay
 from ._replay_sink import ReplaySink
 from ._replay_transport import ReplayTransport
+from ._report import ReplayOptions, ReplayReport
 from ._spool import RecordingSpool
 from ._timeline import Timeline
 from ._writing import RecordingWriter
@@ -52,6 +55,7 @@ from ._zstd import check_compression
 __all__ = [
     "FORMAT_VERSION",
     "PEAK_MS",
+    "ActSelector",
     "AssistantAudio",
     "BargeIn",
     "BufferMark",
@@ -69,6 +73,7 @@ __all__ = [
     "HeardFrom",
     "Left",
     "Line",
+    "Named",
     "PersonAudio",
     "Piece",
     "PlaybackReport",
@@ -80,12 +85,12 @@ __all__ = [
     "RecordingError",
     "RecordingSpool",
     "RecordingWriter",
+    "ReplayOptions",
     "ReplayReport",
     "ReplaySink",
     "ReplayTransport",
     "ResponseSpan",
     "Said",
-    "Selector",
     "Sent",
     "Speech",
     "Timeline",
@@ -100,4 +105,5 @@ __all__ = [
     "export_wav",
     "replay",
     "run_replay",
+    "written_down",
 ]

@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from ._connections import APPENDS, Frame
+from ._connections import APPENDS, Frame, Side
 
 ID_KEYS: Final = frozenset(
     {"call_id", "conversation_id", "id", "item_id", "previous_item_id", "response_id"}
@@ -72,8 +72,12 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING: Final = Needs()
 
 
-def needs_of_server(frames: Sequence[Frame]) -> dict[int, Needs]:
-    """Return what each frame of the server waits for, by its index."""
+def needs_of(frames: Sequence[Frame], plays: Side) -> dict[int, Needs]:
+    """Return what each frame of a side waits for, by its index."""
+    return _needs_of_server(frames) if plays == "server" else _needs_of_client(frames)
+
+
+def _needs_of_server(frames: Sequence[Frame]) -> dict[int, Needs]:
     return _Answers(frames).needs()
 
 
@@ -214,8 +218,7 @@ class _Answers:
         return self._of_item.get(_text(frame.said, "item", "id") or "")
 
 
-def needs_of_client(frames: Sequence[Frame]) -> dict[int, Needs]:
-    """Return what each frame of the client waits for, by its index."""
+def _needs_of_client(frames: Sequence[Frame]) -> dict[int, Needs]:
     needs: dict[int, Needs] = {}
     givers: dict[str, int] = {}
     own: set[str] = set()
@@ -261,7 +264,7 @@ def subject_of(said: dict[str, Any] | None) -> str:
 def ids_in(value: Any) -> Iterator[str]:
     """Yield the ids in an event, but for its own."""
     if isinstance(value, list):
-        for element in cast("list[Any]", value):
+        for element in cast("Sequence[Any]", value):
             yield from ids_in(element)
     elif isinstance(value, dict):
         for name, member in cast("dict[str, Any]", value).items():

@@ -5,7 +5,7 @@ Rules:
 1. A recording is one connection, or several: one was lost (``bus.reconnecting``), replaced before
    the server's limit (``bus.reconnected``), or there is a second ``session.created``.
 2. What a later connection begins with comes before it has taken over: its lines are ``aside``.
-   If they were not recorded, it is not greeted (`RecordedConnection.greeted`).
+   One of which the beginning was not recorded is not greeted (`RecordedConnection.greeted`).
 3. A frame keeps what it says without its audio and without what a delta brings, so that an hour
    can be held; its bytes are kept only on the side that is played.
 4. Audio that was left out is silence of the same length.
@@ -13,8 +13,8 @@ Rules:
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
@@ -29,6 +29,8 @@ APPENDS: Final = frozenset({"input_audio_buffer.append", "session.input_audio_bu
 """What brings the microphone's audio."""
 
 _BY_CLIENT: Final = (1000, 1005)  # a server that closes has a reason
+_GREETINGS: Final = ("session.created", "transcription_session.created")
+_MAX_LEVELS: Final = 100
 _PAYLOAD: Final = ("delta", "audio")
 _SILENCE: Final = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}
 _DIRECTIONS: Final[tuple[tuple[Side, str], ...]] = (("client", "input"), ("server", "output"))
@@ -105,7 +107,7 @@ class AudioClock:
 
     def see(self, event: dict[str, Any]) -> float:
         """Take an event of either side; return how many milliseconds of audio it brings."""
-        kind = event.get("type")
+        kind = type_of(event)
         if kind in APPENDS:
             audio = event.get("audio")
             size = len(audio) * 3 // 4 - audio[-2:].count("=") if isinstance(audio, str) else 0
@@ -142,7 +144,7 @@ def read_connections(lines: Iterable[Line], plays: Side) -> list[RecordedConnect
 class _Reader:
     def __init__(self, plays: Side) -> None:
         self._plays: Side = plays
-        self._connection = RecordedConnection(frames=[])
+        self._connection = RecordedConnection(frames=[], greeted=False)
         self._begun: list[Received | Sent] = []  # the next one, which has not taken over yet
         self._clock = AudioClock()
         self._greetings = 0
@@ -161,7 +163,7 @@ class _Reader:
                     told = line.event
                     code = told["code"] if isinstance(told.get("code"), int) else 1006
                     reason = str(told.get("reason", ""))
-                    close = CloseInfo(code=code, reason=reason, clean=code != 1006)  # noqa: PLR2004
+                    close = CloseInfo(code=code, reason=reason, clean=code != 1006)
                     yield from self._next(close, line.t_us)
                 case Told(type="bus.reconnected"):
                     if line.event.get("cause") == "rollover":
@@ -179,16 +181,11 @@ class _Reader:
 
     def _end(self, close: CloseInfo, t_us: int) -> None:
         self._connection.close = close
-        frames, side = self._connection.frames, "client" if close.code in _BY_CLIENT else "server"
-        frames.append(
-            Frame(
-                index=len(frames),
-                t_us=t_us,
-                side=cast("Side", side),
-                heard_ms=self._clock.heard_ms,
-                ends=True,
-            )
-        )
+        frames = self._connection.frames
+        side: Side = "client" if close.code in _BY_CLIENT else "server"
+        heard_ms = self._clock.heard_ms
+        end = Frame(index=len(frames), t_us=t_us, side=side, heard_ms=heard_ms, ends=True)
+        frames.append(end)
 
     def _next(self, close: CloseInfo, t_us: int) -> Iterator[RecordedConnection]:
         self._end(close, t_us)
@@ -200,7 +197,7 @@ class _Reader:
         side: Side = "client" if isinstance(line, Sent) else "server"
         raw = _data(line)
         event = event_of(raw)
-        if side == "server" and event is not None and event.get("type") == "session.created":
+        if side == "server" and event is not None and type_of(event) in _GREETINGS:
             if self._greetings:
                 yield from self._next(CloseInfo(code=1006, reason="", clean=False), line.t_us)
             self._greetings += 1
@@ -210,8 +207,7 @@ class _Reader:
         if side == self._plays:
             frame.raw = raw
         if event is not None:
-            kind = event.get("type")
-            frame.type = kind if isinstance(kind, str) else ""
+            frame.type = type_of(event)
             frame.audio_ms = self._clock.see(event)
             self._note_silence(event)
             if line.audio_bytes:
@@ -225,7 +221,7 @@ class _Reader:
 
     def _greets(self, line: Received | Sent) -> bool:
         event = event_of(_data(line)) if isinstance(line, Received) else None
-        return event is not None and event.get("type") == "session.created"
+        return event is not None and type_of(event) in _GREETINGS
 
     def _note_silence(self, event: dict[str, Any]) -> None:
         for side, direction in _DIRECTIONS:
@@ -235,21 +231,35 @@ class _Reader:
 
 
 def _data(line: Received | Sent) -> bytes:
-    if line.broken is None:
-        return bytes(line.frame)
     try:
-        return b64decode(line.broken)
-    except ValueError:
-        return line.broken.encode()
+        return line.data
+    except ValueError:  # it was to be base64
+        return b""
 
 
 def event_of(raw: bytes) -> dict[str, Any] | None:
-    """Return a frame as data; None if it is no JSON object."""
+    """Return a frame as data; None if it is no JSON object, or is nested too deep for one."""
     try:
         event = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return cast("dict[str, Any]", event) if isinstance(event, dict) else None
+    return cast("dict[str, Any]", event) if isinstance(event, dict) and _is_flat(event) else None
+
+
+def type_of(event: dict[str, Any]) -> str:
+    """Return an event's type; empty if it has none."""
+    kind = event.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _is_flat(value: Any, levels: int = _MAX_LEVELS) -> bool:
+    if isinstance(value, dict):
+        inside: Iterable[Any] = cast("dict[str, Any]", value).values()
+    elif isinstance(value, list):
+        inside = cast("Sequence[Any]", value)
+    else:
+        return True
+    return levels > 0 and all(_is_flat(each, levels - 1) for each in inside)
 
 
 def _audio_format(event: dict[str, Any], direction: str) -> str | None:
@@ -265,7 +275,7 @@ def _audio_format(event: dict[str, Any], direction: str) -> str | None:
 def _fill(event: Any, audio: str) -> None:
     """Put audio where it was left out."""
     if isinstance(event, list):
-        for element in cast("list[Any]", event):
+        for element in cast("Sequence[Any]", event):
             _fill(element, audio)
     elif isinstance(event, dict):
         members = cast("dict[str, Any]", event)

@@ -15,39 +15,47 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 from anyio import create_task_group, current_time, move_on_after
 
+from realtime_bus._secrets import unseen
+from realtime_bus.connect import target
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
 from realtime_bus.transport import Transport
+from realtime_bus.transport._transport import OPEN_TIMEOUT_S
 
 from ._connections import RecordedConnection, read_connections
+from ._deviations import PlaybackReport
 from ._format import Line
-from ._halves import PATIENCE_S, Half, PlaybackReport
+from ._halves import LONGEST_ANSWER_S, PATIENCE_S, Half
 from ._reading import Recording
 
 _SILENCE_MS: Final = 20
 _SILENCE_PACE: Final = 10.0  # at most: a server has to hear it all
 _BYTES_AT_ONCE: Final = 64 * 1024
-_LONGEST_ANSWER_S: Final = 600.0
 
 
-async def drive(
+@unseen
+def drive(
     recording: Recording | str | os.PathLike[str] | Iterable[Line],
-    connect: Callable[[], Awaitable[Transport]],
+    to: str | Callable[[], Awaitable[Transport]],
     *,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     pace: float = 1.0,
     patience_s: float = PATIENCE_S,
-) -> list[PlaybackReport]:
-    """Send the client's half of a recording, and tell how the server's answers differ.
+) -> Coroutine[Any, Any, list[PlaybackReport]]:
+    """Send the client's half of a recording, and tell how the server's answers differ; await it.
 
     Args:
         recording: The recording, or its file, or its lines.
-        connect: Opens a connection to the server.
+        to: The server's address, a model's name for OpenAI, or what opens a connection.
+        api_key: The key for it; left out, OpenAI gets the environment's.
+        headers: More headers for it.
         pace: How many times faster than recorded; infinity as soon as the server is so far.
         patience_s: How long to wait for what the server does not say.
 
@@ -56,7 +64,7 @@ async def drive(
 
     Raises:
         RecordingError: The file is no recording.
-        ConnectError: There is no connection; from `connect`.
+        ConnectError: There is no connection.
         UsageError: A value is out of range, or there is nothing from a client in the recording.
     """
     if not pace > 0:
@@ -65,8 +73,21 @@ async def drive(
         raise UsageError(f"patience_s must be above 0, not {patience_s}")
     lines = Recording(recording) if isinstance(recording, str | os.PathLike) else recording
     connections = read_connections(lines, "client")
-    if not any(frame.side == "client" for each in connections for frame in each.frames):
+    if not any(f.side == "client" and not f.ends for each in connections for f in each.frames):
         raise UsageError("there is nothing from a client in this recording: nothing to send")
+    if isinstance(to, str):
+        there = target(to, call_id=None, intent=None, api_key=api_key, headers=headers or {})
+        to = there.opener(None, open_timeout_s=OPEN_TIMEOUT_S)
+    return _drive(connections, to, pace=pace, patience_s=patience_s)
+
+
+async def _drive(
+    connections: list[RecordedConnection],
+    connect: Callable[[], Awaitable[Transport]],
+    *,
+    pace: float,
+    patience_s: float,
+) -> list[PlaybackReport]:
     reports: list[PlaybackReport] = []
     for number, connection in enumerate(connections):
         driver = _Driver(connection, await connect(), pace=pace, patience_s=patience_s)
@@ -144,7 +165,7 @@ class _Driver:
 
     async def _listen(self) -> None:
         """Wait for what the server has still to say."""
-        with move_on_after(_LONGEST_ANSWER_S):
+        with move_on_after(LONGEST_ANSWER_S):
             while self._half.expects_more:
                 quiet_s = self._half.matched_s + self._patience_s - current_time()
                 if quiet_s <= 0:

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
@@ -78,6 +79,7 @@ class Exchange:
         self.came_ms: dict[str, tuple[float, float]] = {}
         self._model = ""
         self._responses: dict[str, _Response] = {}
+        self._recent: deque[_Response] = deque(maxlen=_RECENT)
         self._turns: list[_Turn] = []
         self._calls: dict[str, _Call] = {}
 
@@ -91,6 +93,7 @@ class Exchange:
         response_id = id_of(event.response)
         if response_id not in self._responses:
             made = self._responses[response_id] = _Response(response_id, at_ms, self._model)
+            self._recent.append(made)
             made.conversation = getattr(event.response, "conversation_id", UNSET)
             if made.conversation is not None:
                 self._answers(response_id, at_ms)
@@ -149,7 +152,7 @@ class Exchange:
         item_id = id_of(event.item)
         self._came(item_id, at_ms)
         self.in_conversation.add(item_id)
-        for response in [*self._responses.values()][-_RECENT:]:
+        for response in self._recent:
             if item_id in response.item_ids:
                 self._answers(response.id, at_ms)
 
@@ -281,6 +284,8 @@ class Exchange:
         ev.ResponseCreate: _respond,
     }
     """What each event from the client changes."""
+    TOLD: ClassVar[dict[str, Callable[[Exchange, dict[str, Any], float], None]]] = {}
+    """What each event of the bus changes."""
 
 
 def _whole(

@@ -17,6 +17,7 @@ import os
 import struct
 import sys
 from array import array
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -29,17 +30,18 @@ from realtime_bus.events import translation as tr
 
 from ._format import Line, Received, Sent
 from ._frames import Formats, Frames, part_of, rate_hz
+from ._hearing import PartKey
 from ._moments import AssistantAudio, Piece
 from ._peaks import as_pcm
-from ._playback import PartKey
 from ._reading import RecordingError
 from ._timeline import Timeline
 
-Heard: TypeAlias = Literal["heard", "generated"]
+WavContent: TypeAlias = Literal["heard", "generated"]
 """Which of the assistant's audio; see `export_wav`."""
 
 _LEFT, _RIGHT = 0, 1
 _HEADER_BYTES = 44
+_MOST_OPEN = 16  # parts whose audio comes at the same time
 _MAX_BYTES = 2**32 - 1 - _HEADER_BYTES  # a WAV counts in 32 bits
 _AUDIO = (
     ev.ResponseOutputAudioDelta,
@@ -50,7 +52,7 @@ _AUDIO = (
 
 
 def export_wav(
-    recording: Iterable[Line], path: str | os.PathLike[str], *, what: Heard = "heard"
+    recording: Iterable[Line], path: str | os.PathLike[str], *, what: WavContent = "heard"
 ) -> Timeline:
     """Write both voices into a stereo WAV file: left the person, right the assistant.
 
@@ -228,6 +230,7 @@ class _Stream:
         """Place what the resampler still has."""
         if self._resampler is not None:
             self._place(self._resampler.flush())
+        self._format = self._resampler = None
         self._half = b""
         self._position = max(self._position, self._samples(self._length_ms))
 
@@ -255,6 +258,7 @@ class _Mix:
         self._person = _Stream(self._left, rate, person)
         self._pieces = parts
         self._streams: dict[PartKey, _Stream] = {}
+        self._open: deque[_Stream] = deque()  # that may still hold audio back
 
     def fill(self, recording: Iterable[Line]) -> None:
         """Read it all."""
@@ -281,4 +285,7 @@ class _Mix:
             if stream is None:
                 pieces = self._pieces.get(key, [])
                 stream = self._streams[key] = _Stream(self._right, self._rate, pieces)
+                self._open.append(stream)
+                if len(self._open) > _MOST_OPEN:
+                    self._open.popleft().finish()
             stream.add(event.delta, formats.of(event), left_out_bytes)

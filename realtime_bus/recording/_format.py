@@ -45,7 +45,7 @@ class Header(_Line, tag="recording", frozen=True, kw_only=True):
         part: Which file it is, from 0.
         started_at: When the recording began, ISO 8601 in UTC.
         library: What wrote it.
-        url: Where the session is connected to, without its secrets.
+        url: Where the session was connected to first, without the query.
         audio: Whether audio was kept.
         texts: Whether texts were kept.
         labels: What the application notes of the call.
@@ -89,6 +89,17 @@ class Received(_Frame, tag="in", frozen=True, kw_only=True):
 
 class Sent(_Frame, tag="out", frozen=True, kw_only=True):
     """A frame to the server; the same fields as `Received`."""
+
+
+class Named(_Line, tag="names", frozen=True, kw_only=True):
+    """From here on the server calls items otherwise than handlers do, after a reconnect.
+
+    Attributes:
+        t_us: Microseconds since the recording began.
+        names: What handlers call them, by what the server does: all of them, each time.
+    """
+
+    names: dict[str, str] = {}
 
 
 class Told(_Line, tag="bus", frozen=True, kw_only=True):
@@ -164,7 +175,7 @@ class Ended(_Line, tag="end", frozen=True, kw_only=True):
     clean: bool = False
 
 
-Line: TypeAlias = Header | Received | Sent | Told | Played | Flushed | Left | Ended
+Line: TypeAlias = Header | Received | Sent | Named | Told | Played | Flushed | Left | Ended
 
 
 def part_of(path: Path, part: int) -> Path:

@@ -4,12 +4,13 @@ Rules:
 
 1. A frame of a type that only the translation protocol has, is one of that.
 2. A response's audio is in the format that the server announced for it, else in the session's.
-3. What was read leniently may lack any field, or hold something else in it.
+3. Fields that do not fit are taken for left out: nobody here looks at raw data.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, cast
 
 from msgspec import UNSET
 
@@ -18,19 +19,21 @@ from realtime_bus.codec import Decoder
 from realtime_bus.events import translation as tr
 
 from ._format import Received, Sent
-from ._playback import PartKey
+from ._hearing import PartKey
+
+Side: TypeAlias = Literal["server", "client"]
 
 
 class Frames:
     """Reads the frames of a recording's lines, of whichever protocol."""
 
     def __init__(self) -> None:
+        def decoder(protocol: ev.ProtocolName, side: Side) -> Callable[[bytes], ev.Event]:
+            return Decoder(protocol, side=side, both=lambda _event, narrowed: narrowed).decode
+
         self._decode = {
-            Received: (Decoder("realtime").decode, Decoder("translation").decode),
-            Sent: (
-                Decoder("realtime", side="client").decode,
-                Decoder("translation", side="client").decode,
-            ),
+            Received: (decoder("realtime", "server"), decoder("translation", "server")),
+            Sent: (decoder("realtime", "client"), decoder("translation", "client")),
         }
 
     def event(self, line: Received | Sent) -> Any:
@@ -58,7 +61,7 @@ class Formats:
     def created(self, response: object) -> None:
         """Note what a new response says."""
         own = _usable(find(response, "audio", "output", "format"))
-        self._by_response.setdefault(str(find(response, "id")), own or self._output)
+        self._by_response.setdefault(id_of(response), own or self._output)
 
     def see(self, event: Any) -> None:
         """Note what an event says."""
@@ -71,17 +74,15 @@ class Formats:
         """Return how a delta's audio is encoded."""
         if isinstance(event, tr.SessionOutputAudioDelta):
             return _usable(ev.AudioPCM(rate=event.sample_rate)) or ev.AudioPCM()
-        return self._by_response.get(event.response_id, self._output)
-
-    @property
-    def responses(self) -> dict[str, ev.AudioFormat]:
-        """The formats of all responses, by id."""
-        return self._by_response
+        return self._by_response.get(str(event.response_id), self._output)
 
 
 def part_of(event: Any) -> PartKey:
     """Return which part a delta belongs to; a translation has but one."""
-    return PartKey(getattr(event, "item_id", ""), getattr(event, "content_index", 0))
+    item_id, index = getattr(event, "item_id", ""), getattr(event, "content_index", 0)
+    return PartKey(
+        item_id if isinstance(item_id, str) else "", index if isinstance(index, int) else 0
+    )
 
 
 def _usable(found: object) -> ev.AudioFormat | None:
@@ -106,3 +107,9 @@ def id_of(thing: object) -> str:
     """Return an object's id; empty where it has none, or was read as raw data."""
     found = getattr(thing, "id", None)
     return found if isinstance(found, str) else ""
+
+
+def told_list(told: dict[str, Any], name: str) -> list[object]:
+    """Return a list of what was told."""
+    found = told.get(name)
+    return cast("list[object]", found) if isinstance(found, list) else []

@@ -24,7 +24,7 @@ ProblemKind: TypeAlias = Literal[
 """What went wrong; see `Problem`."""
 
 
-class Piece(Struct, frozen=True, kw_only=True):
+class Piece(Struct, frozen=True, kw_only=True, gc=False):
     """A stretch of some audio, and when it was to be heard.
 
     Attributes:

@@ -22,25 +22,24 @@ import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder, decode_client, narrow
-from realtime_bus.codec._frame import wire_name
+from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.events import ProtocolName
+from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
 
-from ._comparison import MARK, Act
+from ._act import Act
 from ._format import Ended, Flushed, Header, Left, Line, Received, Sent, Told
 
-Selector: TypeAlias = str | Callable[[dict[str, Any]], bool]
-"""Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of its fields."""
+ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
+"""Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of the fields."""
+
 
 AUDIO: Final = frozenset({b"input_audio_buffer.append", b"session.input_audio_buffer.append"})
 _OPENING: Final = frozenset(
     {b"session.created", b"session.updated", b"conversation.created", b"rate_limits.updated"}
 )
-_WATCHED: Final = frozenset(
-    cls.__struct_config__.tag.encode()
-    for cls in (*SEEN, ev.ResponseCreated)
-    if cls.__struct_config__.tag
-)
+_SEEN: Final[tuple[type[ev.Event], ...]] = (*SEEN, ev.ResponseCreated)
+_WATCHED: Final = frozenset(str(cls.__struct_config__.tag).encode() for cls in _SEEN)
 _FAILED: Final = "bus.handler_failed"
 
 
@@ -59,13 +58,14 @@ class Plan:
         left: How many acts are left to the recording, by name.
         has_created: Whether it has the session's beginning.
         protocol: What is spoken.
+        reconnects: Whether a connection was lost, and the session went on.
         ended: Its end; None if it was cut off.
         last_us: When its last line was written.
-        missing_lines: How many lines could not be written.
+        missing: Why lines are missing, in words, and how many.
     """
 
     def __init__(
-        self, lines: Iterable[Line], *, left: Sequence[Selector], outside: Sequence[str]
+        self, lines: Iterable[Line], *, left: Sequence[ActSelector], outside: Iterable[str]
     ) -> None:
         self.acts: list[Act] = []
         self.answers: dict[int, list[Act]] = {}
@@ -73,9 +73,10 @@ class Plan:
         self.left: Counter[str] = Counter()
         self.has_created: bool = False
         self.protocol: ProtocolName = "realtime"
+        self.reconnects: bool = False
         self.ended: Ended | None = None
         self.last_us: int = 0
-        self.missing_lines: int = 0
+        self.missing: Counter[str] = Counter()
         self._left = tuple(left)
         self._outside = frozenset(outside)
         self._opening = True
@@ -100,18 +101,15 @@ class Plan:
             if name != b"input_audio_buffer.append":
                 self.protocol = "translation"
             return
-        try:
-            plain: Any = msgspec.json.decode(line.frame)
-        except msgspec.MsgspecError:
-            return
-        if not isinstance(plain, dict):
-            return
-        fields = cast("dict[str, Any]", plain)
+        frame = bytes(line.frame)
         is_first = self._opening and name == b"session.update"
         self._opening = is_first
-        act = self._act(line.t_us, fields, left=is_first)
+        try:
+            act = self._act(line.t_us, parse_object(frame), left=is_first)
+        except (NotAnObject, RecursionError):
+            return
         if act.expected:
-            self._await_answer(act, bytes(line.frame))
+            self._await_answer(act, frame)
 
     def _act(
         self, t_us: int, fields: dict[str, Any], *, left: bool = False, is_event: bool = False
@@ -152,7 +150,9 @@ class Plan:
 
     def _answered_by(self, event: ev.ResponseCreated) -> None:
         metadata: Any = getattr(event.response, "metadata", None)
-        mark = metadata.get(MARK) if isinstance(metadata, dict) else None
+        mark: Any = (
+            cast("dict[str, Any]", metadata).get(MARK) if isinstance(metadata, dict) else None
+        )
         for act in self._creates:
             if mark is None or act.made_up.get("mark") == mark:
                 self._creates.remove(act)
@@ -166,17 +166,18 @@ class Plan:
             self.answers.setdefault(self._number, []).append(act)
 
     def _told(self, line: Told) -> None:
+        self.reconnects = self.reconnects or line.type == "bus.reconnecting"
         compared = line.application or line.type == _FAILED
         if compared and line.type not in self._outside:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)
 
     def _flushed(self, line: Flushed) -> None:
-        if getattr(line, "settled", False) and self.flushes:
+        if line.settled and self.flushes:
             line = msgspec.structs.replace(self.flushes.pop(), items=line.items)
         self.flushes.append(line)
 
     def _missing(self, line: Left) -> None:
-        self.missing_lines += line.lines
+        self.missing[line.why or "lines came faster than they could be written"] += line.lines
 
     def _ended(self, line: Ended) -> None:
         self.ended = line
@@ -192,7 +193,7 @@ class Plan:
     }
 
 
-def _selects(selector: Selector, fields: dict[str, Any]) -> bool:
+def _selects(selector: ActSelector, fields: dict[str, Any]) -> bool:
     if isinstance(selector, str):
         return fnmatchcase(str(fields.get("type")), selector)
     return bool(selector(fields))

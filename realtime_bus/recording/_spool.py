@@ -33,10 +33,18 @@ from typing import Final
 from realtime_bus.errors import RealtimeBusError
 from realtime_bus.log import get_logger, text_of
 
-from ._format import Header, Left, Line, Received
-from ._writing import RECEIVED, SENT, Entry, FileDeleted, RecordingWriter
+from ._format import Header, Left, Line, Named, Received
+from ._writing import (
+    RECEIVED,
+    RECEIVED_ASIDE,
+    SENT,
+    SENT_ASIDE,
+    Entry,
+    FileDeletedError,
+    RecordingWriter,
+)
 
-FLUSH_S: Final = 0.25
+FLUSH_S: Final = 0.5
 RETRY_S: Final = 5.0
 CLOSE_S: Final = 0.5
 """How long `RecordingSpool.close` waits for the disk."""
@@ -46,7 +54,7 @@ MAX_PROCESS_BYTES: Final = 64 * 1024 * 1024
 
 _GRANT_BYTES = 64 * 1024
 _ENTRY_BYTES = 160  # what a frame takes beside its bytes
-_BATCH = 256  # lines that are made at one go: in that time nothing else runs
+_BATCH = 128  # lines that are made at one go: in that time nothing else runs
 
 _log = get_logger("realtime_bus.recording")
 
@@ -94,6 +102,7 @@ class RecordingSpool:
         self._on_trouble = on_trouble
         # the loop's side
         self._entries: list[Entry] = []
+        self._room = _ROOM
         self._credit = 0  # bytes that may still be taken of the last grant
         self._granted = 0
         self._refused = 0  # lines that found no room
@@ -103,6 +112,8 @@ class RecordingSpool:
         self._news: str | None = None  # from the thread
         self.received: Callable[[bytes], None] = self._tap(RECEIVED)
         self.sent: Callable[[bytes], None] = self._tap(SENT)
+        self._received_aside = self._tap(RECEIVED_ASIDE)
+        self._sent_aside = self._tap(SENT_ASIDE)
         # the thread's side
         self._returned = 0
         self._writer: RecordingWriter | None = None
@@ -182,6 +193,19 @@ class RecordingSpool:
                 line = Received(t_us=self.us(time_s), broken=broken)
                 self._entries[-1] = (0.0, None, line)
 
+    def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
+        """Take a frame that no handler sees; or note that of the last one that was received."""
+        with suppress(IndexError):  # all that there is is being written
+            time_s, head, body = self._entries[-1]
+            if body is frame and head is RECEIVED:
+                self._entries[-1] = (time_s, RECEIVED_ASIDE, frame)
+                return
+        (self._sent_aside if sent else self._received_aside)(frame)
+
+    def named(self, names: dict[str, str]) -> None:
+        """Take the names that handlers know items by, by the server's."""
+        self.write(Named(t_us=self.now_us, names=names), size_bytes=256 + 96 * len(names))
+
     @property
     def left_lines(self) -> int:
         """How many lines are missing."""
@@ -209,7 +233,7 @@ class RecordingSpool:
             return -1
         wanted = max(_GRANT_BYTES, -credit)
         held = self._granted - self._returned
-        if held + wanted <= self._max_bytes and _ROOM.take(wanted):
+        if held + wanted <= self._max_bytes and self._room.take(wanted):
             self._granted += wanted
             self._tell_missing(now_s)
             return credit + wanted
@@ -252,7 +276,7 @@ class RecordingSpool:
         return self._done.wait(timeout_s)
 
     def _give_back(self, returned: int) -> None:
-        _ROOM.give(returned - self._returned)
+        self._room.give(returned - self._returned)
         self._returned = returned
 
     def _write(self, batch: list[Entry]) -> None:
@@ -313,7 +337,9 @@ class RecordingSpool:
     def _fail(self, error: Exception) -> None:
         told = self._trouble is not None
         self._trouble = text_of(error)
-        self._retry_s = float("inf") if isinstance(error, FileDeleted) else monotonic() + RETRY_S
+        self._retry_s = (
+            float("inf") if isinstance(error, FileDeletedError) else monotonic() + RETRY_S
+        )
         if not told:
             self._tell(self._trouble)
 
@@ -393,10 +419,14 @@ class _WritingThread:
             self._urgent.append(spool)
         self._wake.set()
 
+    def hurry(self, *spools: RecordingSpool) -> None:
+        """Write what waits of some recordings now."""
+        self._urgent.extend(spools)
+        self._wake.set()
+
     def finish(self, spool: RecordingSpool) -> None:
         """Have the rest of a recording written, and wait for that."""
-        self._urgent.append(spool)
-        self._wake.set()
+        self.hurry(spool)
         since_s = self._busy_since_s
         hangs = since_s is not None and monotonic() - since_s > CLOSE_S
         spool.wait(0 if hangs else CLOSE_S)
@@ -434,9 +464,14 @@ class _WritingThread:
         self._busy_since_s = None
 
 
+def _at_exit() -> None:
+    """Write what there is: a daemon thread is not waited for."""
+    _THREAD.flush_all()
+
+
 def _forked() -> None:
     """Begin anew, in the child of a fork."""
-    global _ROOM, _THREAD  # noqa: PLW0603  # locks may be held by a thread that is not there
+    global _ROOM, _THREAD  # locks may be held by a thread that is not there
     for spool in _THREAD.spools:
         spool.forget()
     _ROOM, _THREAD = _Room(MAX_PROCESS_BYTES), _WritingThread()
@@ -444,6 +479,6 @@ def _forked() -> None:
 
 _ROOM = _Room(MAX_PROCESS_BYTES)
 _THREAD = _WritingThread()
-atexit.register(lambda: _THREAD.flush_all())
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -1,12 +1,13 @@
 """What a recording says happened, worked out in one pass.
 
-The rules are in ``_placing.py`` (when the person said it), ``_playback.py`` (what was heard when),
+The rules are in ``_placing.py`` (when the person said it), ``_hearing.py`` (what was heard when),
 ``_voices.py`` and ``_exchange.py`` (who answers whom). Beside them:
 
 1. A frame's moment is its line's; a clock that jumps back does not undo time.
 2. The transcript is that of `realtime_bus.history`, told what was heard. Where no sink was
    recorded, what a truncation says was heard is a fact, the rest is taken for heard.
-3. Nothing that a server, a client or a broken disk has written raises. What is missing is None.
+3. Where a recording was cut off, nobody knows what was heard later: no text ends there.
+4. Nothing that a server, a client or a broken disk has written raises. What is missing is None.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
 from realtime_bus import events as ev
-from realtime_bus.codec import narrow
 from realtime_bus.events import translation as tr
 from realtime_bus.history import Cost, HistoryItem, HistoryPart, HistoryState, Prices, TokenCounts
 from realtime_bus.history._usage import cost_of
 
 from ._exchange import Exchange
 from ._format import Ended, Flushed, Header, Left, Line, Played, Received, Sent, Told
-from ._frames import Frames, id_of
+from ._frames import Frames, id_of, told_list
+from ._incidents import Incidents
 from ._moments import (
     AssistantAudio,
     BargeIn,
@@ -36,7 +37,6 @@ from ._moments import (
     PersonAudio,
     Piece,
     Problem,
-    ProblemKind,
     ResponseSpan,
     Said,
     Speech,
@@ -44,7 +44,7 @@ from ._moments import (
     Turn,
 )
 from ._placing import moment_of
-from ._voices import Voices, told_list
+from ._voices import Voices
 
 _SENTENCE_MS = 2000.0  # a pause in a translation's words that begins another line
 
@@ -110,15 +110,6 @@ class Timeline(Struct, frozen=True, kw_only=True):
         return cost_of(self.usage, prices)
 
 
-class _Connection(Struct):
-    from_ms: float
-    to_ms: float | None = None
-    session_id: str | None = None
-    cause: Any = None
-    restored: list[str] = []
-    lost: list[str] = []
-
-
 class _Pass:
     """One pass over the lines."""
 
@@ -126,15 +117,18 @@ class _Pass:
         self._read = Frames().event
         self._voices = Voices(peaks=peaks)
         self._exchange = Exchange()
+        self._incidents = Incidents()
         self._history = HistoryState()
         self._header = Header(t_us=0)
         self._now = 0.0
         self._ended: Ended | None = None
         self._counts: Counter[str] = Counter()
         self._words: list[Said] = []  # of a translation
-        self._problems: list[Problem] = []
-        self._connections: list[_Connection] = []
-        self._lost_connection = False
+        self._last_words: dict[str, int] = {}  # where each side's last ones are
+        owners: tuple[Any, ...] = (self._voices, self._exchange, self._incidents, self)
+        self._on_received = _routes(owners, "RECEIVED")
+        self._on_sent = _routes(owners, "SENT")
+        self._on_told = _routes(owners, "TOLD")
 
     def see(self, line: Line) -> None:
         """Take note of a line."""
@@ -151,7 +145,7 @@ class _Pass:
 
     def _frame(self, line: Any) -> Any:
         if line.broken is not None:
-            self._problem("invalid_frame", "a frame that is no JSON", {"base64": line.broken})
+            self._incidents.broken(line.broken, self._now)
             return None
         event = self._read(line)
         self._counts[event.event_type if type(event) is ev.UnknownEvent else event.type] += 1
@@ -165,28 +159,27 @@ class _Pass:
             return
         if event is not None and self._is_ours(event):
             self._history.see(event)
-        self._dispatch(event, "RECEIVED")
+        for see in self._on_received.get(kind, ()):
+            see(event, self._now)
 
     def _sent(self, line: Sent) -> None:
         event = self._frame(line)
         kind: Any = event.__class__
         if kind is ev.InputAudioBufferAppend or kind is tr.SessionInputAudioBufferAppend:
             self._voices.append(event.audio, line.audio_bytes, self._now)
-        else:
-            self._dispatch(event, "SENT")
-
-    def _dispatch(self, event: Any, way: str) -> None:
-        kind: Any = event.__class__
-        for owner in (self._voices, self._exchange, self):
-            see = getattr(owner, way).get(kind)
-            if see is not None:
-                see(owner, narrow(event), self._now)
+        for see in self._on_sent.get(kind, ()):
+            see(event, self._now)
 
     def _is_ours(self, event: Any) -> bool:
         """Tell whether an item has not only been given back, under a name that nobody knows."""
-        if len(self._connections) <= 1 or type(event) is not ev.ConversationItemDone:
+        if self._incidents.connections_made <= 1 or type(event) is not ev.ConversationItemDone:
             return True
         return id_of(event.item) in self._exchange.in_conversation
+
+    def _told(self, line: Told) -> None:
+        if not line.application:
+            for see in self._on_told.get(line.type, ()):
+                see(line.event, self._now)
 
     def _played(self, line: Played) -> None:
         self._voices.played(line, self._now)
@@ -195,130 +188,64 @@ class _Pass:
         self._voices.flushed(line, self._now)
 
     def _left(self, line: Left) -> None:
-        text = f"{line.lines} lines are missing here: they came faster than they could be written"
-        self._problem("left_out", text, {"lines": line.lines, "bytes": line.bytes})
+        self._incidents.left(line, self._now)
 
     def _has_ended(self, line: Ended) -> None:
         self._ended = line
-        self._voices.closed(self._now)
+        self._voices.closed({}, self._now)
 
-    def _told(self, line: Told) -> None:
-        see = self._TOLD.get(line.type)
-        if see is not None and not line.application:
-            see(self, line.event)
-
-    # --- the session -------------------------------------------------------------------------
-
-    def _configured(self, event: Any, at_ms: float) -> None:
-        if not self._connections:
-            self._connections.append(_Connection(at_ms))
-        session_id = id_of(event.session)
-        if self._connections[-1].session_id is None and session_id:
-            self._connections[-1].session_id = session_id
-
-    def _reconnecting(self, _told: dict[str, Any]) -> None:
-        if not self._lost_connection:
-            self._lost_connection = True
-            self._voices.connected()
-            self._end_connection()
-
-    def _reconnected(self, told: dict[str, Any]) -> None:
-        if not self._lost_connection:
-            self._voices.connected()
-        self._lost_connection = False
-        self._end_connection()
-        session_id, cause = told.get("session_id"), told.get("cause")
-        connection = _Connection(
-            self._now,
-            session_id=session_id if isinstance(session_id, str) else None,
-            cause=cause if cause in ("lost", "rollover") else None,
-            restored=[str(each) for each in told_list(told, "restored")],
-            lost=[_loss(each) for each in told_list(told, "lost")],
-        )
-        self._connections.append(connection)
-        self._history.restored(connection.restored)
-
-    def _end_connection(self) -> None:
-        if self._connections and self._connections[-1].to_ms is None:
-            self._connections[-1].to_ms = self._now
-
-    def _closed(self, _told: dict[str, Any]) -> None:
-        self._voices.closed(self._now)
-        self._end_connection()
-
-    def _interrupted(self, told: dict[str, Any]) -> None:
-        self._voices.interrupted(told, self._now)
-
-    def _heard_begins(self, told: dict[str, Any]) -> None:
-        self._voices.heard_begins(told, self._now)
-
-    # --- problems ----------------------------------------------------------------------------
-
-    def _problem(self, kind: ProblemKind, text: str, details: dict[str, Any]) -> None:
-        self._problems.append(Problem(at_ms=self._now, kind=kind, text=text, details=details))
-
-    def _error(self, event: ev.Error, _at_ms: float) -> None:
-        message = getattr(event.error, "message", None)
-        details: Any = msgspec.to_builtins(event.error, enc_hook=repr)
-        self._problem("error", str(message or "an error"), details)
-
-    def _invalid(self, event: ev.InvalidFrame, _at_ms: float) -> None:
-        self._problem("invalid_frame", event.reason, {})
-
-    def _unknown(self, event: ev.UnknownEvent, _at_ms: float) -> None:
-        self._problem("unknown_event", event.event_type, {})
-
-    def _told_problem(self, told: dict[str, Any], *, kind: ProblemKind, names: str) -> None:
-        text = ": ".join(str(told[name]) for name in names.split() if told.get(name))
-        self._problem(kind, text, told)
+    def _reconnected(self, told: dict[str, Any], _at_ms: float) -> None:
+        self._history.restored([str(each) for each in told_list(told, "restored")])
 
     # --- a translation -----------------------------------------------------------------------
 
     def _translated(self, event: Any, at_ms: float, *, role: str) -> None:
-        last = next((said for said in reversed(self._words) if said.item.role == role), None)
-        if last is not None and at_ms - last.end_ms < _SENTENCE_MS:
-            text, begun_ms, item_id = last.text + event.delta, last.at_ms, last.item.id
-            self._words.remove(last)
-        else:
-            text, begun_ms, item_id = event.delta, at_ms, f"{role}-{len(self._words)}"
-        part = HistoryPart(kind="audio", text=text)
-        item = HistoryItem(id=item_id, role=role, parts=(part,))
-        self._words.append(Said(item=item, at_ms=begun_ms, end_ms=at_ms))
+        index = self._last_words.get(role, -1)
+        last = self._words[index] if index >= 0 else None
+        if last is None or at_ms - last.end_ms >= _SENTENCE_MS:
+            index = self._last_words[role] = len(self._words)
+            item = HistoryItem(id=f"{role}-{index}", role=role)
+            last = Said(item=item, at_ms=at_ms, end_ms=at_ms)
+            self._words.append(last)
+        part = HistoryPart(kind="audio", text=last.text + event.delta)
+        item = msgspec.structs.replace(last.item, parts=(part,))
+        self._words[index] = Said(item=item, at_ms=last.at_ms, end_ms=at_ms)
 
     # --- all of it ---------------------------------------------------------------------------
 
     def result(self) -> Timeline:
         """Return what happened."""
         voices, exchange = self._voices, self._exchange
-        voices.playback.ended(self._now)
+        voices.hearing.ended(self._now)
         pieces = voices.sending.pieces()
         assistant, speech = voices.assistant(), voices.speech(pieces)
         self._note_heard(assistant)
-        responses = exchange.responses(assistant)
+        responses, barge_ins = exchange.responses(assistant), voices.silences()
         return Timeline(
             header=self._header,
             end_ms=self._now,
             ended=self._ended,
-            heard_from=voices.playback.known_from,
+            heard_from=voices.hearing.known_from,
             person=voices.person(pieces),
             assistant=assistant,
             speech=speech,
             responses=responses,
             calls=exchange.calls(),
-            barge_ins=voices.barge_ins,
-            turns=exchange.turns(responses, speech, voices.barge_ins),
+            barge_ins=barge_ins,
+            turns=exchange.turns(responses, speech, barge_ins),
             said=[*self._said(assistant, speech, pieces), *self._words],
-            problems=self._problems,
-            connections=[ConnectionSpan(**msgspec.structs.asdict(c)) for c in self._connections],
+            problems=self._incidents.problems,
+            connections=self._incidents.connections(),
             usage=self._history.usage,
             events=dict(self._counts),
         )
 
     def _note_heard(self, assistant: Iterable[AssistantAudio]) -> None:
-        """Tell the history what was heard of what was cut off (rule 2)."""
-        told = self._voices.playback.was_told
+        """Tell the history what was heard of what was cut off (rules 2 and 3)."""
+        told = self._voices.hearing.was_told
         for part in assistant:
-            if part.discarded_ms > 1 and told(part.item_id, part.content_index):
+            goes_on = self._ended is None and part.silenced_ms == self._now
+            if part.discarded_ms > 1 and not goes_on and told(part.item_id, part.content_index):
                 self._history.heard(
                     part.item_id,
                     content_index=part.content_index,
@@ -360,34 +287,19 @@ class _Pass:
         Ended: _has_ended,
     }
     RECEIVED: ClassVar[dict[type, Callable[[_Pass, Any, float], None]]] = {
-        ev.SessionCreated: _configured,
-        ev.SessionUpdated: _configured,
-        tr.SessionCreated: _configured,
-        tr.SessionUpdated: _configured,
-        ev.Error: _error,
-        ev.InvalidFrame: _invalid,
-        ev.UnknownEvent: _unknown,
         tr.SessionInputTranscriptDelta: partial(_translated, role="user"),
         tr.SessionOutputTranscriptDelta: partial(_translated, role="assistant"),
     }
     SENT: ClassVar[dict[type, Callable[[_Pass, Any, float], None]]] = {}
-    _TOLD: ClassVar[dict[str, Callable[[_Pass, dict[str, Any]], None]]] = {
-        "bus.playback_started": _heard_begins,
-        "bus.playback_interrupted": _interrupted,
-        "bus.reconnecting": _reconnecting,
+    TOLD: ClassVar[dict[str, Callable[[_Pass, dict[str, Any], float], None]]] = {
         "bus.reconnected": _reconnected,
-        "bus.closed": _closed,
-        "bus.drift": partial(_told_problem, kind="drift", names="event_type path message"),
-        "bus.handler_failed": partial(
-            _told_problem, kind="handler_failed", names="handler event_type error"
-        ),
-        "bus.overflow": partial(_told_problem, kind="overflow", names="handler event_type policy"),
     }
 
 
-def _loss(told: object) -> str:
-    """Return in words what another connection has not."""
-    if not isinstance(told, dict):
-        return str(told)
-    fields = cast("dict[str, Any]", told)
-    return ": ".join(str(fields[name]) for name in ("what", "id", "why") if fields.get(name))
+def _routes(owners: Iterable[Any], table: str) -> dict[Any, list[Callable[[Any, float], None]]]:
+    """Return who looks at what, from a table that each has."""
+    routes: dict[Any, list[Callable[[Any, float], None]]] = {}
+    for owner in owners:
+        for kind, see in getattr(owner, table).items():
+            routes.setdefault(kind, []).append(partial(see, owner))
+    return routes

@@ -1,9 +1,9 @@
 """Both voices: what was sent of the person's, generated and heard of the assistant's.
 
-Rules, beside those of ``_placing.py`` and ``_playback.py``:
+Rules, beside those of ``_placing.py`` and ``_hearing.py``:
 
 1. What the server says of positions in the input audio counts from the first byte that its
-   connection was sent.
+   connection was sent. Nothing is sent from the loss of one connection until the next takes over.
 2. Speech silences if the sink is flushed within a quarter of a second, or if `Interruption` says
    so. Once that was seen, what is known when somebody begins to speak is dropped when it comes
    later, also where nothing played. A sink that is flushed because the session ends was cut off
@@ -21,11 +21,11 @@ from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_per_ms
 
 from ._format import Flushed, Played
-from ._frames import Formats, find, part_of, rate_hz
+from ._frames import Formats, find, id_of, part_of, rate_hz, told_list
+from ._hearing import Hearing, Part, PartKey
 from ._moments import AssistantAudio, BargeIn, BufferMark, CutItem, PersonAudio, Piece, Speech
 from ._peaks import Peaks
 from ._placing import Sending, moment_of
-from ._playback import Part, PartKey, Playback
 
 _JUST_NOW_MS = 50.0  # between a flush and what is told of it
 _CAUSED_MS = 250.0  # between speech and the silence that it caused
@@ -67,7 +67,7 @@ class Voices:
 
     Attributes:
         formats: Which audio formats are in force.
-        playback: What is heard.
+        hearing: What is heard.
         sending: What the person's side sends.
         marks: Where that was committed or cleared.
         barge_ins: Where the assistant was silenced.
@@ -75,7 +75,7 @@ class Voices:
 
     def __init__(self, *, peaks: bool) -> None:
         self.formats = Formats()
-        self.playback = Playback()
+        self.hearing = Hearing()
         self.sending = Sending()
         self.marks: list[BufferMark] = []
         self.barge_ins: list[BargeIn] = []
@@ -85,6 +85,8 @@ class Voices:
         self._rates_hz: dict[PartKey, int] = {}
         self._base_ms = 0.0  # where in the stream this connection's audio begins
         self._speech: list[_Speech] = []
+        self._open_speech: _Speech | None = None
+        self._loud: list[str] = []  # responses that no interruption knew
         self._silence_ms: int | None = None  # that ends a turn
         self._flushed_ms: float | None = None  # when, as long as nobody has told why
         self._interrupts = False  # somebody silences the sink when speech begins
@@ -100,9 +102,12 @@ class Voices:
         self._rate_hz = max(self._rate_hz, rate_hz(self.formats.input))
         self.sending.add(at_ms, length_ms)
 
-    def connected(self) -> None:
-        """Note that another connection has no audio yet."""
+    def _reconnecting(self, _told: dict[str, Any], _at_ms: float) -> None:
         self._base_ms = self.sending.length_ms
+
+    def _reconnected(self, told: dict[str, Any], _at_ms: float) -> None:
+        if told.get("cause") == "rollover":
+            self._base_ms = self.sending.length_ms
 
     def _mark(self, kind: Any, at_ms: float, item_id: str | None = None) -> None:
         position = self.sending.length_ms
@@ -121,11 +126,12 @@ class Voices:
 
     def _started(self, event: ev.InputAudioBufferSpeechStarted, at_ms: float) -> None:
         self._speech.append(_Speech(event, at_ms, self._base_ms))
+        self._open_speech = self._speech[-1]
         if self._interrupts:
-            self.playback.silence(self.formats.responses)
+            self._silence_all()
 
     def _stopped(self, event: ev.InputAudioBufferSpeechStopped, at_ms: float) -> None:
-        speech = next((s for s in reversed(self._speech) if s.stopped_ms is None), None)
+        speech, self._open_speech = self._open_speech, None
         if speech is not None:
             speech.stopped_ms, speech.audio_end_ms = at_ms, event.audio_end_ms
             speech.silence_ms = self._silence_ms
@@ -137,7 +143,7 @@ class Voices:
         audio, audio_format = event.delta, self.formats.of(event)
         length_ms = (len(audio) or left_out_bytes or 0) / bytes_per_ms(audio_format)
         key = part_of(event)
-        self.playback.received(at_ms, key, getattr(event, "response_id", ""), length_ms)
+        self.hearing.received(at_ms, key, str(getattr(event, "response_id", "")), length_ms)
         self._rates_hz[key] = max(self._rates_hz.get(key, 0), rate_hz(audio_format))
         if self._peaks is not None:
             peaks = self._part_peaks.get(key)
@@ -147,28 +153,45 @@ class Voices:
 
     def _created(self, event: ev.ResponseCreated, _at_ms: float) -> None:
         self.formats.created(event.response)
+        self._loud.append(id_of(event.response))
+
+    def _silence_all(self) -> None:
+        self.hearing.silence(self._loud)
+        self._loud.clear()
 
     def played(self, line: Played, at_ms: float) -> None:
         """Take what the sink says."""
-        self.playback.played(at_ms, line.items)
+        self.hearing.played(at_ms, line.items)
 
     def flushed(self, line: Flushed, at_ms: float) -> None:
         """Take what the sink says of its silence."""
+        if line.settled:
+            for item in line.items:
+                self.hearing.settled(item)
+            return
         self._flushed_ms = at_ms
-        self._silenced(line.items, at_ms)
+        self._silenced(line.items, at_ms, exact=not line.noticed)
 
-    def _silenced(self, items: list[PlayedItem], at_ms: float, *, by_sink: bool = True) -> None:
-        received = {key: part.generated_ms for key, part in self.playback.parts.items()}
-        if not self.playback.flushed(at_ms, items, by_sink=by_sink) or self._closed:
+    def _silenced(
+        self,
+        items: list[PlayedItem],
+        at_ms: float,
+        *,
+        by_sink: bool = True,
+        exact: bool = True,
+    ) -> None:
+        parts = self.hearing.parts
+        cut = self.hearing.flushed(at_ms, items, by_sink=by_sink, exact=exact)
+        if self._closed or not cut:
             return
         cuts = [
             CutItem(
                 item_id=item.item_id,
                 content_index=item.content_index,
                 heard_ms=item.played_ms,
-                generated_ms=received.get(key_of(item), float(item.written_ms)),
+                generated_ms=float(item.written_ms) if part is None else part.generated_ms,
             )
-            for item in items
+            for item, part in ((item, parts.get(key_of(item))) for item in items)
         ]
         speech_ms = self._speech[-1].started_ms if self._speech else float("-inf")
         caused = at_ms - speech_ms <= _CAUSED_MS
@@ -181,10 +204,10 @@ class Voices:
             )
         )
 
-    def interrupted(self, told: dict[str, Any], at_ms: float) -> None:
+    def _interrupted(self, told: dict[str, Any], at_ms: float) -> None:
         """Take what `Interruption` tells: the sink was flushed, and the rest will be dropped."""
         self._interrupts = True
-        self.playback.silence(self.formats.responses)
+        self._silence_all()
         flushed_ms, self._flushed_ms = self._flushed_ms, None
         if flushed_ms is None or at_ms - flushed_ms > _JUST_NOW_MS:
             items = [_played_item(item) for item in told_list(told, "items")]
@@ -199,13 +222,15 @@ class Voices:
             speech_ms = self._speech[-1].started_ms if self._speech else None
             self.barge_ins[-1] = replace(last, speech_ms=speech_ms, latency_ms=latency_s * 1000)
 
-    def heard_begins(self, _told: dict[str, Any], _at_ms: float) -> None:
-        """Take what only `Interruption` tells: so there is one."""
+    def _began(self, told: dict[str, Any], at_ms: float) -> None:
+        """Take what `Interruption` tells: an item begins to be heard."""
         self._interrupts = True
+        item_id = str(told.get("item_id"))
+        self.hearing.played(at_ms, [PlayedItem(item_id=item_id, played_ms=0, written_ms=1)])
 
-    def truncate(self, event: ev.ConversationItemTruncate, at_ms: float) -> None:
+    def _truncate(self, event: ev.ConversationItemTruncate, at_ms: float) -> None:
         """Take what the client says was heard."""
-        part = self.playback.parts.get(PartKey(event.item_id, event.content_index))
+        part = self.hearing.parts.get(PartKey(event.item_id, event.content_index))
         if part is None:
             return
         item = PlayedItem(
@@ -214,16 +239,16 @@ class Voices:
             played_ms=event.audio_end_ms,
             written_ms=int(part.generated_ms),
         )
-        if self.playback.known_from != "sink":
-            self.playback.silence([part.response_id])
+        if self.hearing.known_from != "sink":
+            self.hearing.silence([part.response_id])
             self._silenced([item], at_ms, by_sink=False)
         elif part.silenced_ms is not None:
-            self.playback.settled(item)
+            self.hearing.settled(item)
 
     def _buffer_cleared(self, _event: object, at_ms: float) -> None:
         self._silenced([], at_ms, by_sink=False)
 
-    def closed(self, at_ms: float) -> None:
+    def closed(self, _told: dict[str, Any], at_ms: float) -> None:
         """Note that the session is over."""
         last = self.barge_ins[-1] if self.barge_ins else None
         if (
@@ -248,9 +273,20 @@ class Voices:
             peaks=b"" if self._peaks is None else self._peaks.taken(),
         )
 
+    def silences(self) -> list[BargeIn]:
+        """Return where the assistant was silenced, with what was learned later of it."""
+        return [
+            replace(each, items=[self._up_to_date(item) for item in each.items])
+            for each in self.barge_ins
+        ]
+
+    def _up_to_date(self, cut: CutItem) -> CutItem:
+        part = self.hearing.parts.get(PartKey(cut.item_id, cut.content_index))
+        return cut if part is None or part.told_ms is None else replace(cut, heard_ms=part.told_ms)
+
     def assistant(self) -> list[AssistantAudio]:
         """Return the assistant's side."""
-        return [self._part(part) for part in self.playback.parts.values()]
+        return [self._part(part) for part in self.hearing.parts.values()]
 
     def _part(self, part: Part) -> AssistantAudio:
         peaks = self._part_peaks.get(part.key)
@@ -283,20 +319,22 @@ class Voices:
     }
     """What each event from the server changes."""
     SENT: ClassVar[dict[type, Callable[[Voices, Any, float], None]]] = {
-        ev.ConversationItemTruncate: truncate,
+        ev.ConversationItemTruncate: _truncate,
     }
     """What each event from the client changes."""
+    TOLD: ClassVar[dict[str, Callable[[Voices, dict[str, Any], float], None]]] = {
+        "bus.playback_started": _began,
+        "bus.playback_interrupted": _interrupted,
+        "bus.reconnecting": _reconnecting,
+        "bus.reconnected": _reconnected,
+        "bus.closed": closed,
+    }
+    """What each event of the bus changes."""
 
 
 def key_of(item: PlayedItem) -> PartKey:
     """Return which part a sink talks of."""
     return PartKey(item.item_id, item.content_index)
-
-
-def told_list(told: dict[str, Any], name: str) -> list[object]:
-    """Return a list of what was told."""
-    found = told.get(name)
-    return cast("list[object]", found) if isinstance(found, list) else []
 
 
 def _played_item(told: object) -> PlayedItem | None:

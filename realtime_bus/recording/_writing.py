@@ -24,22 +24,30 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from ._format import Header, Line, Told, part_of
-from ._redaction import PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_beginnings
+from ._redaction import PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_marks
 from ._zstd import zstd
 
 RECEIVED: Final = b'{"kind":"in","t_us":%d,"frame":'
 SENT: Final = b'{"kind":"out","t_us":%d,"frame":'
-_HEADS: Final = {"in": RECEIVED, "out": SENT}
+RECEIVED_ASIDE: Final = b'{"kind":"in","t_us":%d,"aside":true,"frame":'
+SENT_ASIDE: Final = b'{"kind":"out","t_us":%d,"aside":true,"frame":'
+_HEADS: Final = {
+    ("in", False): RECEIVED,
+    ("in", True): RECEIVED_ASIDE,
+    ("out", False): SENT,
+    ("out", True): SENT_ASIDE,
+}
 _FOOT: Final = b"}\n"
+_LINE_BREAK: Final = 10  # as a number it is found sooner
 _LEVEL = 1  # of zstd: base64 hardly becomes smaller at the next ones, which take much longer
 
 Entry: TypeAlias = tuple[float, bytes | None, Any]
-"""When in seconds, `RECEIVED` or `SENT`, and the frame; or None, and a line whose ``t_us`` holds."""
+"""When in seconds, one of the heads above, and the frame; or None, and a line with its time."""
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
-class FileDeleted(FileNotFoundError):
+class FileDeletedError(FileNotFoundError):
     """Somebody has deleted the file that is written: it is not wanted any more."""
 
 
@@ -93,7 +101,7 @@ class RecordingWriter:
         Raises:
             OSError: It cannot be written.
         """
-        self._append(t_us, self._searched(t_us, _HEADS[kind], frame, aside=aside))
+        self._append(t_us, self._searched(t_us, _HEADS[kind, aside], frame))
 
     def write(self, line: Line) -> None:
         """Write a line.
@@ -110,10 +118,7 @@ class RecordingWriter:
             OSError: They cannot be written; none was.
         """
         if entries:
-            text = self._lines(entries, search_all=not self._keeps_all)
-            if text.count(b"\n") != len(entries):
-                text = self._lines(entries, search_all=True)
-            self._append(self._us(entries[0][0]), text)
+            self._append(self._us(entries[0][0]), self._lines(entries))
 
     def close(self) -> None:
         """Close the file; may be called again.
@@ -132,20 +137,23 @@ class RecordingWriter:
 
     # --- lines -------------------------------------------------------------------------------
 
-    def _lines(self, entries: Iterable[Entry], *, search_all: bool) -> bytes:
-        zero_s, beginnings = self._zero_s, key_beginnings()
+    def _lines(self, entries: Iterable[Entry]) -> bytes:
+        zero_s, keeps_all, marks = self._zero_s, self._keeps_all, key_marks()
         parts: list[bytes] = []
         for time_s, head, body in entries:
             if head is None:
                 parts.append(self._line(body))
                 continue
             t_us = int((time_s - zero_s) * 1e6)
-            if search_all or body[PLAIN_AT] not in PLAIN:
-                parts.append(self._searched(t_us, head, body))
-            elif len(body) < SMALL_BYTES and any(map(body.__contains__, beginnings)):
-                parts.append(self._searched(t_us, head, body))
-            else:
+            plain = keeps_all and body[PLAIN_AT] in PLAIN and _LINE_BREAK not in body
+            if plain and len(body) < SMALL_BYTES:
+                for mark in marks:
+                    if mark in body:
+                        plain = False
+            if plain:
                 parts += (head % t_us, body, _FOOT)
+            else:
+                parts.append(self._searched(t_us, head, body))
         return b"".join(parts)
 
     def _line(self, line: Line) -> bytes:
@@ -153,11 +161,9 @@ class RecordingWriter:
             line = self._redaction.told(line)
         return _encode(line) + b"\n"
 
-    def _searched(self, t_us: int, head: bytes, frame: bytes, *, aside: bool = False) -> bytes:
+    def _searched(self, t_us: int, head: bytes, frame: bytes) -> bytes:
         cut = self._redaction.cut(frame)
         begin = (head % t_us).removesuffix(b',"frame":')
-        if aside:
-            begin += b',"aside":true'
         if cut.audio_bytes is not None:
             begin += b',"audio_bytes":%d' % cut.audio_bytes
         if cut.is_json:
@@ -210,7 +216,7 @@ class RecordingWriter:
             # flushed to a block's end, so that all is readable however the process ends
             text = self._compressor.compress(text, self._compressor.FLUSH_BLOCK)
         if os.fstat(self._fd).st_nlink == 0:
-            raise FileDeleted(errno.ENOENT, "the file was deleted", str(self.paths[-1]))
+            raise FileDeletedError(errno.ENOENT, "the file was deleted", str(self.paths[-1]))
         try:
             _write(self._fd, text)
         except OSError:

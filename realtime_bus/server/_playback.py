@@ -18,9 +18,10 @@ The rules
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -29,9 +30,10 @@ from realtime_bus.codec import decode
 from realtime_bus.codec._frame import wire_name
 from realtime_bus.errors import CloseInfo, UsageError
 from realtime_bus.events._registry import REALTIME, TRANSLATION
-from realtime_bus.recording import Header, Line, Recording
+from realtime_bus.recording import Header, Line, PlaybackReport, Recording
+from realtime_bus.recording._causes import needs_of
 from realtime_bus.recording._connections import RecordedConnection, read_connections
-from realtime_bus.recording._halves import PATIENCE_S, Half, PlaybackReport
+from realtime_bus.recording._halves import PATIENCE_S, Half
 
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
@@ -41,6 +43,7 @@ PARTED: Final = 4000
 """The close code of a session that goes another way than the recorded one."""
 
 _BYTES_AT_ONCE: Final = 64 * 1024
+_MAX_REPORTS: Final = 100
 _GREETINGS: Final = (b"session.created", b"session.updated")
 
 
@@ -75,16 +78,17 @@ class Playback:
             recording = Recording(recording)
         lines = list(recording) if not isinstance(recording, Recording) else recording
         self._connections = read_connections(lines, "server")
+        self._needs = [needs_of(each.frames, "server") for each in self._connections]
         self._started_at = _started_at(lines)
         self._pace, self._patience_s, self._microphone = pace, patience_s, microphone
-        self._sessions: list[PlaybackProtocol] = []
+        self._sessions: deque[PlaybackProtocol] = deque(maxlen=_MAX_REPORTS)
         self._session: dict[str, Any] = {}
-        if not any(frame.side == "server" for frame in self._connections[0].frames):
+        if not any(f.side == "server" and not f.ends for f in self._connections[0].frames):
             raise UsageError("there is nothing from a server in this recording: nothing to play")
 
     @property
     def reports(self) -> tuple[PlaybackReport, ...]:
-        """What became of each connection until now, the oldest first."""
+        """What became of the last 100 connections until now, the oldest first."""
         return tuple(session.report() for session in self._sessions)
 
     def begin(self, options: ServerOptions, *, now_s: float, epoch_s: float) -> PlaybackProtocol:
@@ -101,6 +105,7 @@ class Playback:
             patience_s=self._patience_s,
             microphone=self._microphone,
             later_s=later_s,
+            needs=self._needs[number],
         )
         session = PlaybackProtocol(
             options,
@@ -154,16 +159,17 @@ class PlaybackProtocol(SessionProtocol):
         self._recorded_close = connection.close
         self._ended_with: CloseInfo | None = None
         self._has_next = has_next
-        self._restoring = not connection.greeted
-        self._answers = {
+        self._restoring = not connection.greeted and number > 0
+        self._answers: dict[type, Callable[[dict[str, Any]], None]] = {
             ev.SessionUpdate: self._update,
             ev.ConversationItemCreate: self._create_item,
             ev.ConversationItemTruncate: self._truncate_item,
             ev.ConversationItemDelete: self._delete_item,
             ev.InputAudioBufferClear: self._clear,
+            ev.ResponseCancel: self._cancel,
         }
         if not connection.greeted:
-            self.session = {**session, "id": self.session_id}
+            self.session = {"type": "realtime", **session, "id": self.session_id}
             self.greet()
 
     def report(self) -> PlaybackReport:
@@ -224,9 +230,10 @@ class PlaybackProtocol(SessionProtocol):
         super()._close(close)
 
     def _note_session(self, frame: bytes) -> None:
-        session = msgspec.json.decode(frame).get("session")
-        if not isinstance(session, dict):
+        told: Any = msgspec.json.decode(frame)
+        if not isinstance(told.get("session"), dict):
             return
+        session: dict[str, Any] = told["session"]
         self.session = session
         self.session_id = str(session.get("id") or self.session_id)
         self.speaks = TRANSLATION if session.get("type") == "translation" else REALTIME
@@ -264,6 +271,10 @@ class PlaybackProtocol(SessionProtocol):
     def _clear(self, _said: dict[str, Any]) -> None:
         self._say("input_audio_buffer.cleared")
 
+    def _cancel(self, _said: dict[str, Any]) -> None:
+        message = "Cancellation failed: nothing was cancelled here in the recording."
+        raise InvalidRequest("response_cancel_not_active", message)
+
 
 _RESTORING: Final = (b"session.update", b"conversation.item.create")
 
@@ -271,7 +282,8 @@ _RESTORING: Final = (b"session.update", b"conversation.item.create")
 def _merged(settings: Any, changes: Any) -> Any:
     if not isinstance(settings, dict) or not isinstance(changes, dict):
         return changes
-    return {**settings, **{name: _merged(settings.get(name), changes[name]) for name in changes}}
+    before, after = cast("dict[str, Any]", settings), cast("dict[str, Any]", changes)
+    return {**before, **{name: _merged(before.get(name), after[name]) for name in after}}
 
 
 def _started_at(lines: Iterable[Line]) -> float | None:

@@ -20,7 +20,7 @@ import math
 import os
 from base64 import b64decode
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
 import anyio
@@ -29,7 +29,7 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.errors import UsageError
 from realtime_bus.recording import Line, Recording
-from realtime_bus.recording._causes import at, needs_of_server
+from realtime_bus.recording._causes import at, needs_of
 from realtime_bus.recording._connections import Frame, read_connections
 
 from ._audio import to_pcm24
@@ -177,10 +177,18 @@ class _Reader:
         self._calls: dict[str, tuple[str, str]] = {}
         self._turns: dict[str, int] = {}
         self._said: tuple[str, str] | None = None
+        self._reading: dict[str, Callable[[Frame, dict[str, Any], Any], None]] = {
+            "conversation.item.input_audio_transcription.completed": self._word,
+            "input_audio_buffer.committed": self._turn,
+            "response.created": self._begin,
+            "response.done": self._end,
+            "response.output_item.done": self._call,
+            **dict.fromkeys((*_SOUNDS, *_TEXTS), self._piece),
+        }
 
     def read(self, frames: list[Frame]) -> None:
         """Take a connection's frames."""
-        needs = needs_of_server(frames)
+        needs = needs_of(frames, "server")
         for frame in frames:
             if frame.said is None:
                 continue
@@ -188,15 +196,16 @@ class _Reader:
                 if frame.type == "conversation.item.create":
                     self._said = _said_by(frame.said.get("item"))
                 continue
-            read = _READING.get(frame.type)
+            read = self._reading.get(frame.type)
             if read is not None:
                 cause = needs[frame.index].answers if frame.index in needs else None
                 asked = None if cause is None else frames[cause].said
-                read(self, frame, frame.said, asked)
+                read(frame, frame.said, asked)
 
     def _begin(self, frame: Frame, said: dict[str, Any], asked: dict[str, Any] | None) -> None:
         response_id = at(said, "response", "id")
-        metadata = at(asked, "response", "metadata") or at(said, "response", "metadata") or {}
+        marks = at(asked, "response", "metadata") or at(said, "response", "metadata")
+        metadata = cast("dict[str, str]", marks) if isinstance(marks, dict) else {}
         aside = at(asked, "response", "conversation") == "none"
         kind = at(said, "response", "audio", "output", "format", "type")
         answer = _Answer(
@@ -259,19 +268,12 @@ class _Reader:
 
 
 _SOUNDS: Final = ("response.output_audio.delta", "response.audio.delta")
-_READING: Final[dict[str, Callable[[_Reader, Frame, dict[str, Any], Any], None]]] = {
-    "conversation.item.input_audio_transcription.completed": _Reader._word,  # noqa: SLF001  # its own
-    "input_audio_buffer.committed": _Reader._turn,  # noqa: SLF001  # its own
-    "response.audio.delta": _Reader._piece,  # noqa: SLF001  # its own
-    "response.audio_transcript.delta": _Reader._piece,  # noqa: SLF001  # its own
-    "response.created": _Reader._begin,  # noqa: SLF001  # its own
-    "response.done": _Reader._end,  # noqa: SLF001  # its own
-    "response.output_audio.delta": _Reader._piece,  # noqa: SLF001  # its own
-    "response.output_audio_transcript.delta": _Reader._piece,  # noqa: SLF001  # its own
-    "response.output_item.done": _Reader._call,  # noqa: SLF001  # its own
-    "response.output_text.delta": _Reader._piece,  # noqa: SLF001  # its own
-    "response.text.delta": _Reader._piece,  # noqa: SLF001  # its own
-}
+_TEXTS: Final = (
+    "response.audio_transcript.delta",
+    "response.output_audio_transcript.delta",
+    "response.output_text.delta",
+    "response.text.delta",
+)
 
 
 def _sound(frame: Frame, audio_format: ev.AudioFormat | None) -> bytes:
@@ -289,7 +291,7 @@ def _said_by(item: Any) -> tuple[str, str] | None:
     parts = at(item, "content")
     if at(item, "role") != "user" or not isinstance(parts, list):
         return None
-    texts: Iterator[Any] = (at(part, "text") for part in cast("list[Any]", parts))
+    texts: Iterator[Any] = (at(part, "text") for part in cast("Sequence[Any]", parts))
     text = " ".join(text for text in texts if isinstance(text, str))
     return ("text", text) if text else None
 

@@ -142,6 +142,7 @@ class Handover:
         self._hidden = dict.fromkeys(restoration.unfinished, (ev.ConversationItemDone,))
         self._given = {item_id: restoration.given[item_id] for item_id in restoration.restored}
         parts.pipeline.names = self._names or None
+        self._link.named(self._names.known)
         if self._restores:
             parts.conversation.restored(self._given)
             if parts.history is not None:
@@ -189,6 +190,7 @@ class Handover:
         def through(event: Any) -> None:
             narrowed: Any = event.narrowed if isinstance(event, Drifted) else event
             if hidden and self._is_hidden(narrowed):
+                self._link.aside(self._parts.pipeline.frame, False)
                 if not hidden:
                     self._parts.pipeline.route_through(self._inward)
             elif isinstance(event, Drifted):
@@ -212,6 +214,7 @@ class Handover:
 
     def _late(self, names: ItemNames, frame: bytes) -> None:
         """Take what a connection still brings that was replaced: transcripts alone."""
+        self._link.aside(frame, False)
         event = narrow(decode(frame, protocol=self._protocol.name))
         if isinstance(event, _LATE):
             self._parts.pipeline.emit(names.inward(event))
@@ -260,11 +263,14 @@ class Handover:
             self._given[item_id] = made
             self._names.add(item_id, there)
             parts.pipeline.names = self._names
+            self._link.named(self._names.known)
             parts.pipeline.route_through(self._inward)
 
     def _tell(self, command: ev.ClientEvent) -> None:
         """Send a command of nobody's; if the connection is lost, the next one is told anyway."""
+        frame = self._parts.pipeline.encode(command)
+        self._link.aside(frame, True)
         try:
-            self._link.connection.transport.send(self._parts.pipeline.encode(command))
+            self._link.connection.transport.send(frame)
         except TransportClosed:
             return

@@ -82,7 +82,7 @@ class Connection:
         self._reading.cancel()  # nobody waits for a transport that goes on all the same
 
 
-def _nowhere(_frame: bytes) -> None:
+def _nowhere(*_: object) -> None:
     """Drop a frame that nobody wants: of a connection that was left, or untapped."""
 
 
@@ -166,6 +166,9 @@ class Link:
         closing: Whether the session is being closed.
         replaceable: Whether another connection may take over; it costs a call for each frame.
         sending: Told of each frame that is handed to a connection.
+        aside: Told of frames that only concern the library, and whether each was sent: over a
+            connection that is about to take over, or about items that were given back there.
+        named: Told what the server calls items, by its names, where handlers know them by others.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -175,6 +178,8 @@ class Link:
         self.paused: bool = False
         self.closing: bool = False
         self.sending: Callable[[bytes], None] = _nowhere
+        self.aside: Callable[[bytes, bool], None] = _nowhere
+        self.named: Callable[[dict[str, str]], None] = _nowhere
         self._recover: Callable[[CloseInfo], Awaitable[bool]] | None = None
         self._may_recover: Callable[[CloseInfo], bool] = lambda _close: False
         self._new_gap: Callable[[], Gap] | None = None

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVarTuple, Unpack
 
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder, encode
@@ -49,6 +49,7 @@ from ._link import Link
 from ._restore import ItemNames
 
 _HEAD_BYTES = len(HEAD)
+_Seen = TypeVarTuple("_Seen")
 _Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
 _Unsent = Callable[[Any], None]
 
@@ -61,6 +62,7 @@ class Pipeline:
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
         clock: Reads the event loop's time, in seconds.
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
+        url: Where to, without its query; empty for a transport that was brought along.
         router: What an event meets on its way.
         link: The connection, whichever it is at the moment.
         deliver: Takes one frame from the transport.
@@ -75,6 +77,7 @@ class Pipeline:
         self.frame_time_s: float = 0.0
         self.clock: Callable[[], float] = loop_clock()
         self.heavy_bytes: int = 0
+        self.url: str = ""
         self.frames_received: int = 0
         self.bytes_received: int = 0
         self.frames_skipped: int = 0
@@ -142,7 +145,11 @@ class Pipeline:
             self.frame, self.heavy_bytes = current, heavy_bytes
 
     def tap(
-        self, received: Callable[[bytes], object] | None, sent: Callable[[bytes], object] | None
+        self,
+        received: Callable[[bytes], object] | None,
+        sent: Callable[[bytes], object] | None,
+        aside: Callable[[bytes, bool], object] | None,
+        named: Callable[[dict[str, str]], object] | None,
     ) -> None:
         """Let a plugin see frames as they are; one that raises is reported, and sees the next.
 
@@ -155,6 +162,10 @@ class Pipeline:
             self.deliver = self._before(received, self.deliver)
         if sent is not None:
             self.link.sending = self._before(sent, self.link.sending)
+        if aside is not None:
+            self.link.aside = self._and(aside, self.link.aside)
+        if named is not None:
+            self.link.named = self._and(named, self.link.named)
 
     def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
         """Enter a context manager around each frame's way, and where handlers' tasks begin.
@@ -195,6 +206,18 @@ class Pipeline:
             except Exception as error:  # noqa: BLE001  # whatever a plugin raises, the frame goes on
                 self.report_failure(handler_name(look), None, error)
             go_on(frame)
+
+        return tapped
+
+    def _and(
+        self, look: Callable[[Unpack[_Seen]], object], others: Callable[[Unpack[_Seen]], None]
+    ) -> Callable[[Unpack[_Seen]], None]:
+        def tapped(*seen: Unpack[_Seen]) -> None:
+            try:
+                look(*seen)
+            except Exception as error:  # noqa: BLE001  # whatever a plugin raises, others see it
+                self.report_failure(handler_name(look), None, error)
+            others(*seen)
 
         return tapped
 

@@ -71,6 +71,35 @@ class _Loss(NamedTuple):
     answer_due: bool
 
 
+class _Notes:
+    """Tells a recording what a restoration says and hears, in the order in which that happened.
+
+    Whether a frame concerns it is known only after what it sends in return.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._waiting: list[tuple[bytes, bool]] | None = None
+
+    def add(self, frame: bytes, *, sent: bool) -> None:
+        if self._waiting is None:
+            self._link.aside(frame, sent)
+        else:
+            self._waiting.append((frame, sent))
+
+    def see(self, frame: bytes, see: Callable[[], bool]) -> bool:
+        """Let the restoration see a frame; return whether it concerned nobody else."""
+        before, self._waiting = self._waiting, []
+        concerned = False
+        try:
+            concerned = see()
+        finally:
+            later, self._waiting = self._waiting, before
+            for noted, sent in [(frame, False)] * concerned + later:
+                self.add(noted, sent=sent)
+        return concerned
+
+
 class Recovery:
     """Replaces the connection of one session.
 
@@ -305,8 +334,12 @@ class Recovery:
         ready = anyio.Event()
         held = Held()
 
+        notes = _Notes(self._link)
+
         def send(command: ev.ClientEvent) -> None:
-            connection.transport.send(encode(command))  # the last one's names are not its own
+            frame = encode(command)  # the last one's names are not its own
+            notes.add(frame, sent=True)
+            connection.transport.send(frame)
 
         settings = parts.requests.settings if self._restores else None
         restoration = Restoration(
@@ -314,7 +347,7 @@ class Recovery:
         )
 
         def take(frame: bytes) -> None:
-            if not restoration.see(narrow(read_frame(frame))):
+            if not notes.see(frame, lambda: restoration.see(narrow(read_frame(frame)))):
                 held.put(frame)
             if restoration.done or held.too_much:
                 ready.set()

@@ -105,6 +105,11 @@ class ItemNames:
     def __bool__(self) -> bool:
         return bool(self._there)
 
+    @property
+    def known(self) -> dict[str, str]:
+        """Our ids, by the server's."""
+        return dict(self._here)
+
     def add(self, here: str, there: str) -> None:
         """Note what the server calls an item."""
         self._there[here] = there

@@ -294,6 +294,8 @@ class Session(Generic[StateT]):
         *,
         received: Callable[[bytes], object] | None = None,
         sent: Callable[[bytes], object] | None = None,
+        aside: Callable[[bytes, bool], object] | None = None,
+        named: Callable[[dict[str, str]], object] | None = None,
     ) -> None:
         """See every frame as it is, in both directions; called in a plugin's ``attach``.
 
@@ -302,11 +304,16 @@ class Session(Generic[StateT]):
         Args:
             received: Called with each frame from the server, before its event reaches anybody.
             sent: Called with each frame that is about to be handed to the connection.
+            aside: Called with each frame of a lost connection's replacement that only the library
+                sees, and whether it was sent: those that restore the conversation there. One that
+                `received` was called with, too, is found to be such while it is dispatched.
+            named: Called when the next server has given items other ids than handlers know them
+                by: with handlers' ids by that server's, all of them.
 
         Raises:
             UsageError: Frames have come already.
         """
-        self._pipeline.tap(received, sent)
+        self._pipeline.tap(received, sent, aside, named)
 
     def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
         """Run the session's handlers inside a context manager; called in a plugin's ``attach``.
@@ -396,6 +403,11 @@ class Session(Generic[StateT]):
     def frame(self) -> bytes:
         """The frame being dispatched; valid in inline handlers and interceptors."""
         return self._pipeline.frame
+
+    @property
+    def url(self) -> str:
+        """Where it was first connected to, without the query; empty for a transport of your own."""
+        return self._pipeline.url
 
     @property
     def frame_time_s(self) -> float:

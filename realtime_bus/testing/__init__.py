@@ -14,10 +14,11 @@ pytest, `run_virtual` runs it.
 
 from realtime_bus._virtual_time import Backend, VirtualTimeLoop, run_virtual, virtual_time
 
-from ._call import BargeIn, Call, PlacedCall, place_call
+from ._call import Call, CutOff, PlacedCall, place_call
 from ._ear import Utterance
+from ._golden import GoldenFile, assert_replays
 from ._model import Answer, Pause, ScriptedModel, tool_call
-from ._person import Person, Said
+from ._person import Person, Sentence
 from ._story import STORY_TITLE, ToolUse
 from ._voices import Voices
 
@@ -25,17 +26,19 @@ __all__ = [
     "STORY_TITLE",
     "Answer",
     "Backend",
-    "BargeIn",
     "Call",
+    "CutOff",
+    "GoldenFile",
     "Pause",
     "Person",
     "PlacedCall",
-    "Said",
     "ScriptedModel",
+    "Sentence",
     "ToolUse",
     "Utterance",
     "VirtualTimeLoop",
     "Voices",
+    "assert_replays",
     "place_call",
     "run_virtual",
     "tool_call",

@@ -19,8 +19,11 @@ The rules
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -44,9 +47,11 @@ from realtime_bus.server.faults import AnyFault, HalfOpen
 from realtime_bus.session import Plugin, Session, SessionContext
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.protocol_check import ProtocolCheck
+from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import NullSink
 
 from ._ear import Ear, Utterance
+from ._golden import GoldenFile, Outcome, as_lines
 from ._model import Answer, ScriptedModel
 from ._person import Person
 from ._story import Story, ToolUse, shown
@@ -61,7 +66,7 @@ _PATIENCE_S = 20.0  # after which a keepalive would have found a connection to b
 _SETTLE_TICK_S = 0.05
 
 
-class BargeIn:
+class CutOff:
     """An utterance that the person cut off.
 
     Attributes:
@@ -74,7 +79,7 @@ class BargeIn:
         self.after_s = after_s
 
     def __repr__(self) -> str:
-        return f"<BargeIn into {self.utterance.text!r} after_s={self.after_s:.3f}>"
+        return f"<CutOff into {self.utterance.text!r} after_s={self.after_s:.3f}>"
 
 
 class Call:
@@ -142,15 +147,15 @@ class Call:
         return list(self._story.sent)
 
     @property
-    def barge_ins(self) -> list[BargeIn]:
+    def barge_ins(self) -> list[CutOff]:
         """The utterances that the person cut off, and how long each went on meanwhile."""
-        found: list[BargeIn] = []
+        found: list[CutOff] = []
         for utterance in self.utterances:
             ended_s = utterance.ended_s
             if utterance.cut and ended_s is not None:
                 spoke = [said.began_s for said in self.person.said if said.began_s <= ended_s]
                 if spoke and self._was_speaking(ended_s):
-                    found.append(BargeIn(utterance, ended_s - spoke[-1]))
+                    found.append(CutOff(utterance, ended_s - spoke[-1]))
         return found
 
     def _was_speaking(self, at_s: float) -> bool:
@@ -316,6 +321,33 @@ class Call:
     def _silences_s(self) -> list[float]:
         return [barge_in.after_s for barge_in in self.barge_ins]
 
+    def assert_same_as(
+        self,
+        golden: GoldenFile,
+        *,
+        within_ms: int = 50,
+        ignore_outputs: Collection[str] = (),
+    ) -> None:
+        """Check that the same came of it as of a recorded call.
+
+        That is: the same tool calls, the same words heard, each interruption at the same place.
+
+        Args:
+            golden: The recording.
+            within_ms: How far apart interruptions may be.
+            ignore_outputs: Functions whose output does not matter.
+
+        Raises:
+            AssertionError: Something else did; says what.
+            RecordingError: It is no recording.
+        """
+        __tracebackhide__ = True
+        now = Outcome.of_call(self._ear, self.tool_calls)
+        then = Outcome.of_recording(golden)
+        found = then.differences(now, within_ms=within_ms, ignore_outputs=ignore_outputs)
+        if lines := as_lines(found):
+            self.fail(f"the call did not come out as in {Path(golden).name}:\n{lines}")
+
     def assert_fine(self, *, tolerate: Collection[str] = ()) -> None:
         """Check that nothing went wrong; see the rules of `place_call`.
 
@@ -353,6 +385,8 @@ def place_call(  # noqa: PLR0913  # all by name; most tests give two
     plugins: Iterable[Plugin] = (),
     tolerate: Collection[str] = (),
     limit_s: float = 600.0,
+    golden: GoldenFile | None = None,
+    update_golden: bool = False,
     watch: Callable[[Call], object] | None = None,
     **connect: Any,
 ) -> PlacedCall:
@@ -370,6 +404,9 @@ def place_call(  # noqa: PLR0913  # all by name; most tests give two
         plugins: Attached to this session alone.
         tolerate: What may go wrong; see `Call.assert_fine`.
         limit_s: The longest that the call may take.
+        golden: A recording of the same call, which is to come out as it did then; see
+            `Call.assert_same_as`.
+        update_golden: Write that recording, in place of reading it.
         watch: Called with the call when it is connected.
         **connect: For `Bus.connect`: ``state``, ``reconnect``, the session's settings.
 
@@ -378,10 +415,10 @@ def place_call(  # noqa: PLR0913  # all by name; most tests give two
         if something went wrong, or the call did not end in time.
     """
     line = _Line(bus, answers, voices=voices, latency_s=latency_s, faults=faults, options=options)
-    theirs = list(plugins)
-    return PlacedCall(
-        line, line.context(sink, theirs, connect), tolerate=tolerate, limit_s=limit_s, watch=watch
-    )
+    if golden is not None and not update_golden and not Path(golden).is_file():
+        raise UsageError(f"there is no recording {golden}; pytest --update-golden makes it")
+    context = line.context(sink, list(plugins), connect, records=update_golden)
+    return PlacedCall(line, context, golden=golden, tolerate=tolerate, limit_s=limit_s, watch=watch)
 
 
 class PlacedCall:
@@ -392,21 +429,27 @@ class PlacedCall:
         line: _Line,
         context: SessionContext[Any],
         *,
+        golden: GoldenFile | None,
         tolerate: Collection[str],
         limit_s: float,
         watch: Callable[[Call], object] | None,
     ) -> None:
         self._line = line
         self._context = context
+        self._golden = golden
         self._tolerate = tolerate
         self._limit_s = limit_s
         self._watch = watch
+        self._entered = False
         self._call: Call | None = None
         self._tasks: TaskGroup = anyio.create_task_group()
         self._limit = anyio.CancelScope()
 
     async def __aenter__(self) -> Call:
         __tracebackhide__ = True
+        if self._entered:
+            raise UsageError("this call has been placed; place another one with place_call()")
+        self._entered = True
         await self._tasks.__aenter__()
         try:
             self._line.open(self._tasks)
@@ -442,8 +485,12 @@ class PlacedCall:
                 error = None
             if error is None and failure is None:
                 call.assert_fine(tolerate=self._tolerate)
+                if self._golden is not None and not self._line.keep(self._golden):
+                    call.assert_same_as(self._golden)
         except BaseException as raised:  # noqa: BLE001  # it would come out in a group
             failure = raised
+        finally:
+            self._line.close()
         swallowed = await self._hang_up(failure or error)
         if failure is not None and not isinstance(failure, get_cancelled_exc_class()):
             raise failure from failure.__cause__
@@ -483,6 +530,7 @@ class _Line:
         self._bus = bus
         self._voices: Voices = voices
         self._dialled = 0
+        self._folder: TemporaryDirectory[str] | None = None
         self._tasks: TaskGroup
         self.story: Story = Story(self._now_s)
         self._person: Person | None = None
@@ -505,7 +553,12 @@ class _Line:
         return None if self._person is None else self._person.transcript(turn_index, audio)
 
     def context(
-        self, sink: AudioSink | None, plugins: list[Plugin], connect: dict[str, Any]
+        self,
+        sink: AudioSink | None,
+        plugins: list[Plugin],
+        connect: dict[str, Any],
+        *,
+        records: bool,
     ) -> SessionContext[Any]:
         """Return what opens the session, with a sink if it has none, and what watches it."""
         theirs = [*self._bus.plugins, *plugins]
@@ -515,12 +568,30 @@ class _Line:
             found = NullSink()
             ours = [found, Interruption(found)]
         self._sink = found
+        if records:
+            self._folder = TemporaryDirectory(prefix="golden-")
+            folder = self._folder.name
+            ours.append(Recorder(folder, sink=found, audio=False, max_file_bytes=None))
         plugins = [*plugins, *ours, ProtocolCheck(), self.story]
         return self._bus.connect(_URL, dial=self._dial, plugins=plugins, **connect)
 
     def open(self, tasks: TaskGroup) -> None:
         """Begin; what runs, runs in this task group."""
         self._tasks, self._began_s = tasks, anyio.current_time()
+
+    def keep(self, golden: GoldenFile) -> bool:
+        """Make a recording of the call the golden one, if it was recorded."""
+        if self._folder is None:
+            return False
+        [recorded] = Path(self._folder.name).iterdir()
+        Path(golden).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(recorded, golden)
+        return True
+
+    def close(self) -> None:
+        """Leave no file behind."""
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _now_s(self) -> float:
         return anyio.current_time() - self._began_s

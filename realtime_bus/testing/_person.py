@@ -27,7 +27,7 @@ _PHASE_S = 0.0071
 not meet, for who comes first then is left to chance on trio."""
 
 
-class Said:
+class Sentence:
     """Something that the person said.
 
     Attributes:
@@ -73,7 +73,7 @@ class Person:
         self._quiet_since_s = 0.0
         self._mouth = anyio.Lock()
         self._listened = 0  # how many utterances have been listened to
-        self.said: list[Said] = []
+        self.said: list[Sentence] = []
 
     def notes(self) -> Iterator[Note]:
         """Yield what was said, for the story."""
@@ -97,7 +97,7 @@ class Person:
                 async with aclosing(speak(words, self._voices, self._voice)) as pieces:
                     pcm = b"".join([piece.pcm async for piece in pieces])
             self._check_open(f"say {words!r}")
-            said = Said(words, pcm, self._now_s())
+            said = Sentence(words, pcm, self._now_s())
             self.said.append(said)
             self._pcm, self._at, self._quiet = pcm, 0, anyio.Event()
             self._opens_mouth.set()
@@ -138,31 +138,31 @@ class Person:
         What was said since this was last called counts, too: nothing is missed between.
 
         Args:
-            within_s: How long to listen.
+            within_s: How long to wait until it begins.
 
         Returns:
             What was heard, in whole words.
 
         Raises:
-            AssertionError: Nothing was heard, or no end of it, or the call has ended.
+            AssertionError: Nothing was heard, or the call has ended.
         """
         __tracebackhide__ = True
+        await self._listens(lambda _: True, behind=self._listened, within_s=within_s)
         utterance = await self._listens(
-            lambda each: each.ended_s is not None, behind=self._listened, within_s=within_s
+            lambda each: each.ended_s is not None, behind=self._listened
         )
         self._listened += 1
         return self._ear.words_of(utterance)
 
     async def _listens(
-        self, ready: Callable[[Utterance], bool], *, behind: int, within_s: float
+        self, ready: Callable[[Utterance], bool], *, behind: int, within_s: float | None = None
     ) -> Utterance:
         __tracebackhide__ = True
         try:
             with anyio.fail_after(within_s):
                 return await self._ear.wait_for(ready, behind=behind)
         except TimeoutError:
-            what = "nothing" if len(self._ear.heard) <= behind else "no end of it"
-            raise self._story.error(f"the person heard {what} within {within_s:g} s") from None
+            raise self._story.error(f"the person heard nothing within {within_s:g} s") from None
         except EOFError:
             raise self._story.error("the call ended while the person listened") from None
 
@@ -211,7 +211,8 @@ class Person:
                 if recoding.audio_format != self._session.settings.input_format:
                     recoding = ToSession(self._session.settings.input_format)
                 pcm = self._voiced(passed_ms * BYTES_PER_MS)
-                await self._session.append_audio(recoding.convert(pcm))
+                if pcm:
+                    await self._session.append_audio(recoding.convert(pcm))
         except SessionClosed:
             pass
         finally:
@@ -219,11 +220,16 @@ class Person:
             self._quiet.set()
 
     async def _until_next(self) -> None:
-        """Wait until there is something to send: often while it matters, else now and then."""
-        if self._speaks or self._now_s() - self._quiet_since_s < _ATTENTION_S:
+        """Wait until there is something to send: often while it matters, else now and then.
+
+        A word begins when it begins, and not at the next tick: else it would be left to chance,
+        for much of what happens in a call happens at some tick.
+        """
+        if self._speaks:
             await anyio.sleep(TICK_S)
             return
-        with anyio.move_on_after(_IDLE_S):
+        attentive = self._now_s() - self._quiet_since_s < _ATTENTION_S
+        with anyio.move_on_after(TICK_S if attentive else _IDLE_S):
             await self._opens_mouth.wait()
 
     def _voiced(self, length_bytes: int) -> bytes:

@@ -47,7 +47,7 @@ def run(*arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess
     ("backend", "encoding", "yes"), [("asyncio", "cp1252", "+"), ("trio", "ascii", "+")]
 )
 def test_the_demo_goes_as_it_should(tmp_path: Path, backend: str, encoding: str, yes: str) -> None:
-    """The short demo passes all its own checks, and writes both sides as heard, in any encoding."""
+    """It passes all its own checks, and writes both sides as heard, and a page, in any encoding."""
     wav = tmp_path / "demo.wav"
     arguments = ("--short", "--view", "plain", "--wav", str(wav), "--backend", backend)
     done = run("demo", *arguments, encoding=encoding)
@@ -55,6 +55,8 @@ def test_the_demo_goes_as_it_should(tmp_path: Path, backend: str, encoding: str,
     assert "it went as it should" in done.stdout
     assert f"{yes} | no handler failed" in done.stdout.replace("│", "|")
     assert "bus.playback_interrupted" in done.stdout
+    assert "demo.html" in done.stdout
+    assert b"Content-Security-Policy" in wav.with_suffix(".html").read_bytes()
     with wave.open(str(wav)) as file:
         assert file.getnchannels() == 2
         assert file.getframerate() == 24_000

@@ -4,7 +4,7 @@ A ``python`` block has a mark on the line before it:
 
 ``<!-- run -->``
     is executed, on asyncio. Names that the pages use without saying so are there: see `names`.
-    With ``anyio.run`` in it, it is a script of its own and gets none of them. A ``text`` block
+    With ``anyio.run`` or ``run_virtual`` in it, it is a script of its own and gets none of them. A ``text`` block
     that follows is what it prints.
 ``<!-- compile -->``
     is compiled; its imports, event classes and wire names must exist. For what needs a sound
@@ -138,7 +138,7 @@ class Answers:
 
 def run(block: Block) -> None:
     """Execute a block."""
-    if "anyio.run(" in block.code:
+    if "anyio.run(" in block.code or "run_virtual(" in block.code:
         exec(compiled(block), {"__name__": "__main__"})  # noqa: S102  # our own pages
         return
     anyio.run(_run_inside, block, backend="asyncio")

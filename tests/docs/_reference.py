@@ -30,6 +30,7 @@ _CORE = (
     "realtime_bus.transport",
     "realtime_bus.server",
     "realtime_bus.server.faults",
+    "realtime_bus.testing",
 )
 
 _HEAD = """\

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,7 @@ PERSON = [("silent", 300), ("speaks", 500), ("silent", 1460), ("speaks", 500), (
 class Cook:
     """Call a tool first; then talk for four seconds; then shortly."""
 
-    async def respond(self, request: ResponderRequest) -> AsyncIterator[Speech | ToolCall]:
+    async def respond(self, request: ResponderRequest) -> AsyncGenerator[Speech | ToolCall, None]:
         """Answer by the number of the response."""
         if request.response_index == 0:
             yield ToolCall("set_timer", '{"minutes":9}')
@@ -41,7 +41,7 @@ class Cook:
         for index in range(seconds * 5):
             yield Speech(b"\x10\x00" * 4800, f"word{index} ")
 
-    def transcript(self, turn_index: int, audio: bytes) -> str | None:  # noqa: ARG002  # as asked
+    def transcript(self, turn_index: int, audio: bytes) -> str | None:
         """Return what nobody has said."""
         return f"turn {turn_index}"
 
@@ -129,7 +129,7 @@ def cook_server(**options: Any) -> RealtimeServer:
 @asynccontextmanager
 async def live(
     server: RealtimeServer, agent: Agent, plugins: list[Any] | None = None
-) -> AsyncIterator[Session]:
+) -> AsyncGenerator[Session]:
     """Connect an agent with a server."""
     bus = Bus(plugins=[*agent.plugins, *(plugins or ())])
     async with server.connect_memory() as transport, bus.session(transport) as session:

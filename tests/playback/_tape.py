@@ -28,9 +28,10 @@ def tape(*entries: Any, close: int | None = 1000) -> list[Line]:
         if isinstance(entry, bytes):
             lines.append(Received(t_us=t_us, broken=b64encode(entry).decode()))
             continue
-        head, fields = (entry, {}) if isinstance(entry, str) else entry
+        fields: dict[str, Any] = {}
+        head, fields = (entry, fields) if isinstance(entry, str) else entry
         side, kind = head.split(" ")
-        event = {"type": kind, **fields}
+        event: dict[str, Any] = {"type": kind, **fields}
         if side == "s":
             event = {"type": kind, "event_id": f"event_{number}", **fields}
         if kind == "session.created":

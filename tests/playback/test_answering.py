@@ -60,7 +60,7 @@ async def test_a_person_who_interrupts_elsewhere_hears_less() -> None:
 
 def said(number: int, text: str, **fields: Any) -> list[Any]:
     """Return a text response."""
-    shown = {"id": f"resp_{number}", "object": "realtime.response", "output": []}
+    shown: dict[str, Any] = {"id": f"resp_{number}", "object": "realtime.response", "output": []}
     at = {"response_id": f"resp_{number}", "item_id": f"item_{number}", "content_index": 0}
     return [
         ("s response.created", {"response": {**shown, "status": "in_progress"}}),
@@ -119,11 +119,10 @@ async def test_answers_go_by_what_they_followed_and_end_as_they_did() -> None:
 
 async def test_it_keeps_the_pace_of_the_recording() -> None:
     """Pieces come as far apart as they came, or faster by a factor."""
-    times: list[float] = []
     responder = RecordedResponder(TEXTS, pace=2)
     assert isinstance(responder, Responder)
     assert isinstance(responder, Transcriber)
     began_s = anyio.current_time()
-    async for _ in responder.respond(ResponderRequest(items=[])):
-        times.append(anyio.current_time() - began_s)
+    answer = responder.respond(ResponderRequest(items=[]))
+    times = [anyio.current_time() - began_s async for _ in answer]
     assert times == [pytest.approx(0.05)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,14 +14,15 @@ from anyio.abc import TaskStatus
 from realtime_bus import Bus, Reconnect, RequestRejected, Session
 from realtime_bus import events as ev
 from realtime_bus._virtual_time import virtual_time
-from realtime_bus.errors import CloseInfo
+from realtime_bus.errors import CloseInfo, UsageError
 from realtime_bus.server import Playback, RealtimeServer, ServerOptions, VoiceResponder
 from realtime_bus.transport import MemoryTransport
 from realtime_bus_plugins.history import History
 from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import NullSink
 
-from ._agent import Agent, Tape, live, recorded, speak
+from ._agent import Agent, Tape, cook_server, live, recorded, speak
 from ._tape import audio, tape
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +52,26 @@ async def test_the_same_agent_lives_through_the_same_conversation() -> None:
     (report,) = playback.reports
     assert str(report) == f"connection 0: {report.frames} of {report.frames} frames"
     assert now.told == then.told
+    assert now.sent == then.sent
+
+
+@pytest.mark.parametrize(("with_audio", "with_texts"), [(False, True), (True, False)])
+async def test_what_a_recorder_has_left_out_is_missed_by_nobody(
+    with_audio: bool, with_texts: bool, tmp_path: Path
+) -> None:
+    """Without audio the same silence is heard as long; without texts the same happens."""
+    then, now = Agent(), Agent()
+    recorder = Recorder(tmp_path, audio=with_audio, texts=with_texts)
+    async with live(cook_server(), then, [recorder]) as session:
+        await speak(session)
+    playback = Playback(only_file(tmp_path))
+    async with live(RealtimeServer(playback=playback), now) as session:
+        await speak(session)
+    (report,) = playback.reports
+    assert str(report) == f"connection 0: {report.frames} of {report.frames} frames"
+    happened = [told for told in now.told if told.startswith(("done", "truncated"))]
+    assert happened == [told for told in then.told if told.startswith(("done", "truncated"))]
+    assert now.told == then.told or not with_texts
     assert now.sent == then.sent
 
 
@@ -116,6 +138,12 @@ async def test_a_response_that_was_not_recorded_is_refused_and_nothing_else_suff
     ]
 
 
+def only_file(folder: Path) -> Path:
+    """Return the one file of a folder."""
+    (path,) = folder.iterdir()
+    return path
+
+
 ITEM = {"id": "item_r", "type": "message", "role": "assistant"}
 AT = {"response_id": "resp_1", "item_id": "item_r", "output_index": 0, "content_index": 0}
 DELTA = ("s response.output_audio.delta", {**AT, "delta": "AAAA" * 3200})  # 200 ms
@@ -124,7 +152,12 @@ SPEECH = ("s input_audio_buffer.speech_started", {"audio_start_ms": 0, "item_id"
 
 def response(status: str = "in_progress") -> dict[str, Any]:
     """Return the fields of ``response.created`` and ``response.done``."""
-    shown = {"id": "resp_1", "object": "realtime.response", "status": status, "output": []}
+    shown: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "realtime.response",
+        "status": status,
+        "output": [],
+    }
     return {"response": {**shown, "conversation_id": "conv_1"}}
 
 
@@ -198,7 +231,7 @@ AT_ONCE = Reconnect(first_delay_s=0)
 
 
 @asynccontextmanager
-async def reconnecting(server: RealtimeServer, *plugins: Any) -> AsyncIterator[Session]:
+async def reconnecting(server: RealtimeServer, *plugins: Any) -> AsyncGenerator[Session]:
     """Connect a session that outlives its connections."""
     async with anyio.create_task_group() as tasks:
 
@@ -230,15 +263,21 @@ async def cut_in_two(session: Session, told: list[str]) -> None:
             await reconnected
 
 
-async def test_a_recording_of_two_connections_loses_the_first_again() -> None:
-    """The live session reconnects when the recorded one did, and the second half is played."""
+@pytest.mark.parametrize("with_greeting", [True, False])
+async def test_a_recording_of_two_connections_loses_the_first_again(
+    with_greeting: bool, tmp_path: Path
+) -> None:
+    """The live session reconnects when the recorded one did, and the second half is played.
+
+    Also where the recorder has not seen how the second connection began.
+    """
     then, now = list[str](), list[str]()
-    tape_ = Tape()
+    tape_, recorder = Tape(), Recorder(tmp_path)
     server = RealtimeServer(
         VoiceResponder(lambda request: f"Answer {request.response_index}."),
         options=ServerOptions(pace=float("inf")),
     )
-    async with reconnecting(server, tape_) as session:
+    async with reconnecting(server, tape_, recorder) as session:
 
         @session.on(ev.ResponseDone)
         def cut(_: ev.ResponseDone) -> None:
@@ -246,7 +285,7 @@ async def test_a_recording_of_two_connections_loses_the_first_again() -> None:
                 session.start_soon(drop, server, then)
 
         await cut_in_two(session, then)
-    playback = Playback(tape_.lines)
+    playback = Playback(only_file(tmp_path) if with_greeting else tape_.lines)
     async with reconnecting(RealtimeServer(playback=playback)) as session:
         await cut_in_two(session, now)
     assert now == then
@@ -257,6 +296,58 @@ async def test_a_recording_of_two_connections_loses_the_first_again() -> None:
 
 async def drop(server: RealtimeServer, then: list[str]) -> None:
     """Cut the connection once the answer was read."""
-    while "asked" not in then:
+    while "asked" not in then:  # noqa: ASYNC110  # virtual time: it costs nothing
         await anyio.sleep(0.1)
     server.sessions[0].drop()
+
+
+async def test_a_flood_of_what_was_not_recorded_is_answered_and_counted_to_a_bound() -> None:
+    """Ten thousand items that nobody sent then, unknown frames between them: the session lives."""
+    playback = Playback(tape("s session.created", close=None))
+    server = RealtimeServer(playback=playback)
+    async with server.connect_memory() as transport, Bus().session(transport) as session:
+        item = ev.MessageItem(role="user", content=[ev.InputText(text="Hi")])
+        for _ in range(5_000):
+            await session.send(ev.ConversationItemCreate(item=item))
+            await session.send(ev.InputAudioBufferAppend(audio=bytes(960)))
+        transport.send(b"no event")
+        transport.send(b'{"type":"nobody.knows"}')
+        await session.create_item(item)
+    (report,) = playback.reports
+    assert 1000 <= len(report.deviations) < 1010
+    assert server.statistics().failed == 0
+
+
+async def test_the_server_may_still_be_told_what_to_do() -> None:
+    """A test's own events, a sideband and a close work on a session that is played, too."""
+    server = RealtimeServer(playback=Playback(tape("s session.created", close=None)))
+    async with server.serve() as bound, Bus().connect(bound.url_for("any")) as session:
+        (ours,) = server.sessions
+        async with Bus().connect(bound.url_for_call(ours.call_id)) as beside:
+            assert beside.config is not None
+            told = [each.wait_for("input_audio_buffer.cleared") for each in (session, beside)]
+            ours.send({"type": "input_audio_buffer.cleared"})
+            for each in told:
+                await each
+            ours.close(4321, "enough")
+            assert (await session.wait_closed()).code == 4321
+
+
+async def test_nothing_from_a_server_is_nothing_to_play() -> None:
+    """Misuse is told before anybody connects."""
+    with pytest.raises(UsageError, match="nothing from a server"):
+        Playback(tape("c session.update"))
+    with pytest.raises(UsageError, match="pace must be above 0"):
+        Playback(tape("s session.created"), pace=0)
+    with pytest.raises(UsageError, match="patience_s must be above 0"):
+        Playback(tape("s session.created"), patience_s=-1)
+
+
+async def test_a_recording_that_began_too_late_greets_all_the_same() -> None:
+    """Its first lines are missing: the client is told of a session, and the rest is played."""
+    playback = Playback(tape("c input_audio_buffer.clear", "s input_audio_buffer.cleared", DELTA))
+    server = RealtimeServer(playback=playback)
+    async with server.connect_memory() as transport, Bus().session(transport) as session:
+        assert session.config is not None
+        await session.clear_input()
+        assert await session.wait_for(ev.ResponseOutputAudioDelta, timeout_s=5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import pytest
 from realtime_bus.cli import _app as app
 from realtime_bus.recording import Line, drive
 from realtime_bus.server import Playback, RealtimeServer
-from realtime_bus.transport import Transport, dial
 
 from ._tape import tape
 from .test_answering import asked, said
@@ -34,6 +33,7 @@ TALK = tape(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it knows no trio
 async def test_openai_python_lives_through_a_recording() -> None:
@@ -69,12 +69,8 @@ async def test_a_server_is_driven_over_a_socket() -> None:
     """The client's half of a recording against the server's, with a wire between them."""
     playback = Playback(TALK, pace=float("inf"))
     async with RealtimeServer(playback=playback).serve() as bound:
-
-        async def connect() -> Transport:
-            return await dial(bound.url_for("any"))
-
         with anyio.fail_after(20):
-            (report,) = await drive(TALK, connect, pace=float("inf"))
+            (report,) = await drive(TALK, bound.url_for("any"), pace=float("inf"))
     assert str(report) == "connection 0: 4 of 4 frames"
     assert str(playback.reports[0]) == "connection 0: 7 of 7 frames"
 
@@ -86,7 +82,7 @@ def written(lines: list[Line], path: Path) -> Path:
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[str]:
+def serving(*options: str) -> Generator[str]:
     """Run ``realtime-bus serve`` as a process; give where it listens."""
     command = [sys.executable, "-W", "error", "-m", "realtime_bus", "serve", "--port", "0"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
@@ -100,6 +96,7 @@ def serving(*options: str) -> Iterator[str]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_the_commands_play_both_halves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``serve --exact`` answers ``drive``: both report that nothing differs."""
     path = str(written(TALK, tmp_path / "talk.jsonl"))
@@ -126,5 +123,3 @@ def test_what_is_wrong_is_told_before_anything_begins(
     path.write_text("no recording\n")
     assert app.run([each.format(path) for each in arguments]) in (1, 2)
     assert told in capsys.readouterr().err
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import msgspec
 
 from realtime_bus import Bus, Session
 from realtime_bus import events as ev
-from realtime_bus._virtual_time import run_virtual
 from realtime_bus.audio import AudioSink, PlayedItem
-from realtime_bus.recording import Ended, Flushed, Header, RecordingWriter, Told
+from realtime_bus.recording import Ended, Flushed, Header, RecordingWriter
 from realtime_bus.server import RealtimeServer, ScriptResponder, ScriptTool, ScriptTurn
-from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted
+from realtime_bus.testing import run_virtual
+from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.tools import Tools
 
 
@@ -42,43 +42,6 @@ SCRIPT = [
     ScriptTurn(assistant="Nine minutes.", text_only=True),
     ScriptTurn(assistant="Good bye.", text_only=True),
 ]
-
-
-class Tape:
-    """Write what a session does, on its own clock."""
-
-    def __init__(self, path: Path) -> None:
-        self._writer = RecordingWriter(path, Header(t_us=0, recording_id="tape"))
-
-    def attach(self, session: Session) -> None:
-        began_s, writer = session.clock(), self._writer
-
-        def t_us() -> int:
-            return round((session.clock() - began_s) * 1e6)
-
-        def told(event: ev.BusEvent) -> None:
-            fields: Any = msgspec.to_builtins(event, enc_hook=repr)
-            del fields["type"]
-            if isinstance(event, PlaybackInterrupted):
-                writer.write(Flushed(t_us=t_us(), items=[*map(_played, event.items)]))
-            app = isinstance(event, ev.AppEvent)
-            writer.write(Told(t_us=t_us(), type=event.type, event=fields, application=app))
-
-        def ended() -> None:
-            writer.write(Ended(t_us=t_us(), code=1000, clean=True))
-            writer.close()
-
-        session.tap(
-            received=lambda frame: writer.frame(t_us(), "in", frame),
-            sent=lambda frame: writer.frame(t_us(), "out", frame),
-        )
-        session.on(ev.BusEvent)(told)
-        session.on_close(ended)
-
-
-def _played(item: Any) -> PlayedItem:
-    written_ms = item.played_ms + item.discarded_ms
-    return PlayedItem(item_id=item.item_id, played_ms=item.played_ms, written_ms=written_ms)
 
 
 def kitchen(
@@ -122,25 +85,28 @@ async def talk(session: Session) -> None:
 
 
 def record(
-    path: Path,
+    folder: Path,
     bus: Bus,
     main: Callable[[Session], Awaitable[object]] = talk,
     *,
     script: list[ScriptTurn] | None = None,
     **settings: Any,
 ) -> Path:
-    """Record a session with the local server."""
+    """Record a session with the local server; return where."""
+    recorder = Recorder(folder)
 
-    async def run() -> None:
+    async def run() -> Path:
         server = RealtimeServer(ScriptResponder(SCRIPT if script is None else script))
         async with (
             server.connect_memory() as transport,
-            bus.session(transport, plugins=[Tape(path)], **settings) as session,
+            bus.session(transport, plugins=[recorder], **settings) as session,
         ):
             await main(session)
+        path = recorder.path_of(session)
+        assert path is not None
+        return path
 
-    run_virtual(partial(run))
-    return path
+    return run_virtual(run)
 
 
 def written(path: Path, *lines: tuple[Any, ...], ends: bool = True) -> Path:

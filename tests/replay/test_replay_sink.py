@@ -9,9 +9,9 @@ import pytest
 
 from realtime_bus import Bus, Session
 from realtime_bus import events as ev
-from realtime_bus._virtual_time import Backend
 from realtime_bus.audio import AudioSink, PlayedItem, check_sink
 from realtime_bus.recording import Played, ReplaySink, run_replay
+from realtime_bus.testing import Backend
 from realtime_bus_plugins.interruption import Interruption, PlaybackInterrupted, PlaybackStarted
 from realtime_bus_plugins.sinks import NullSink
 
@@ -75,9 +75,7 @@ def test_each_flush_counts_once(tmp_path: Path, backend: Backend) -> None:
 def test_a_flush_of_now_alone_is_by_the_recordings_clock(tmp_path: Path, backend: Backend) -> None:
     """A bus that falls silent elsewhere has heard what had been played by then."""
     told = Played(t_us=0, items=[PlayedItem(item_id="i1", played_ms=1400, written_ms=5000)])
-    path = written(
-        tmp_path / "a.jsonl", *spoken(1, 1), (3.0, told), (4.0, "in", {"type": "late"})
-    )
+    path = written(tmp_path / "a.jsonl", *spoken(1, 1), (3.0, told), (4.0, "in", {"type": "late"}))
     heard: list[int] = []
 
     def bus(sink: ReplaySink) -> Bus:

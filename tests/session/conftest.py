@@ -1,5 +1,13 @@
-"""What these tests send is held against the rules of the protocol."""
+"""Sessions run in virtual time: nobody waits, and no test depends on how busy the machine is."""
 
-from tests._checked import protocol_is_kept
+from typing import Any
 
-__all__ = ["protocol_is_kept"]
+import pytest
+
+from realtime_bus.testing import virtual_time
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Run each async test on both backends."""
+    return virtual_time(request.param)

@@ -7,10 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
-from trio.testing import MockClock
 
 from realtime_bus import HostUnreachable, Reconnect
 from realtime_bus import events as ev
+from realtime_bus.testing import virtual_time
 
 from ..bus._peer import quiet  # noqa: TID252  # tests are no package with a name of its own
 from ._doubles import Double, calling
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.anyio
 HOUR = Reconnect(session_limit_s=3600.0)
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Let an hour pass in no time."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+    return virtual_time(request.param)
 
 
 CALL = ev.FunctionCallItem(id="c", call_id="call", name="f", arguments="{}", status="completed")

@@ -16,15 +16,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, lru_cache, partial
 from threading import Lock
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
-from realtime_bus import Session
+from realtime_bus import HandlerStatistics, Session
 from realtime_bus import events as ev
 
 from ._names import METRICS, OTHER, SCHEMA_URL, SCOPE
@@ -53,10 +53,6 @@ class EventCounts(dict[bytes, int]):
         except KeyError:
             head = _HEAD + type_of(frame).encode()
             self[head] = self.get(head, 0) + 1
-
-    def by_type(self) -> dict[str, int]:
-        """Return the counts; any thread may ask."""
-        return {head[len(_HEAD) :].decode(): count for head, count in dict(self).items()}
 
 
 def type_of(frame: bytes) -> str:
@@ -88,8 +84,7 @@ class Measured:
 class Instruments:
     """What is measured with one provider."""
 
-    def __init__(self, provider: MeterProvider, version: str) -> None:
-        meter = provider.get_meter(SCOPE, version, SCHEMA_URL)
+    def __init__(self, meter: Meter) -> None:
         self._measured: dict[Measured, None] = {}
         self._counted = _Figures(int)
         self._now = _Figures(int)
@@ -139,7 +134,7 @@ class Instruments:
         with self._lock:
             if name in self._told or not self._told:  # a new collection
                 self._told.clear()
-                now = _Figures(int, {("realtime_bus.sessions", ()): 0})
+                now = _Figures(int, {_SESSIONS: 0})
                 for measured in list(self._measured):
                     self._look_at(measured, now)
                 self._now = now
@@ -153,50 +148,73 @@ class Instruments:
 
     def _look_at(self, measured: Measured, now: _Figures) -> None:
         statistics = measured.session.statistics()
-        counted = _Figures(int)
-        pending = 0
-        for direction, events in (("received", measured.received), ("sent", measured.sent)):
-            for name, count in events.by_type().items():
-                counted[_key("realtime_bus.events", direction, event_type=name)] += count
-        counted[_key("realtime_bus.io", "received")] += statistics.bytes_received
-        counted[_key("realtime_bus.io", "sent")] += statistics.bytes_sent
+        figures: dict[_Key, float] = {
+            _IO["received"]: statistics.bytes_received,
+            _IO["sent"]: statistics.bytes_sent,
+        }
+        for direction, counts in (("received", measured.received), ("sent", measured.sent)):
+            for head, count in dict(counts).items():  # a copy: it goes on counting
+                figures[_event(direction, head)] = count
         for (_, _, kind), count in statistics.drift.items():
-            counted["realtime_bus.drift", (("realtime_bus.drift.kind", kind),)] += count
+            key: _Key = ("realtime_bus.drift", (("realtime_bus.drift.kind", kind),))
+            figures[key] = figures.get(key, 0) + count
+        handlers: dict[str, HandlerStatistics] = {}
         for handler in statistics.handlers:
-            attributes = (("realtime_bus.handler", handler.handler),)
-            counted["realtime_bus.handler.calls", attributes] += handler.delivered
-            counted["realtime_bus.handler.time", attributes] += handler.total_s
-            counted["realtime_bus.handler.failures", attributes] += handler.failed
-            counted["realtime_bus.handler.drops", attributes] += handler.dropped
-            now["realtime_bus.handler.pending", attributes] += handler.pending
-            pending += handler.pending
-        for key, value in counted.items():
-            self._counted[key] += max(0, value - measured.seen.get(key, 0))
-        measured.seen = dict(counted)
+            if (same := handlers.setdefault(handler.handler, handler)) is not handler:
+                same.add(handler)
+        for name, handler in handlers.items():
+            calls, total, failures, drops, pending = _of_handler(name)
+            figures[calls], figures[total] = handler.delivered, handler.total_s
+            figures[failures], figures[drops] = handler.failed, handler.dropped
+            now[pending] += handler.pending
+        before = measured.seen
+        for key, value in figures.items():
+            self._counted[key] += max(0, value - before.get(key, 0))
+        measured.seen = figures
         if not measured.ended:
-            now["realtime_bus.sessions", ()] += 1
-        elif not pending:
+            now[_SESSIONS] += 1
+        elif not any(handler.pending for handler in handlers.values()):
             self._measured.pop(measured, None)
 
 
-def _key(metric: str, direction: str, *, event_type: str | None = None) -> _Key:
-    attributes = (("realtime_bus.direction", direction),)
-    if event_type is None:
-        return metric, attributes
-    return metric, (("realtime_bus.event.type", event_type), *attributes)
+_SESSIONS: _Key = ("realtime_bus.sessions", ())
+_IO: dict[str, _Key] = {
+    direction: ("realtime_bus.io", (("realtime_bus.direction", direction),))
+    for direction in ("received", "sent")
+}
 
 
-_OF_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
+@cache
+def _event(direction: str, head: bytes) -> _Key:
+    name = head[len(_HEAD) :].decode()
+    attributes = ("realtime_bus.event.type", name), ("realtime_bus.direction", direction)
+    return "realtime_bus.events", attributes
+
+
+@lru_cache(maxsize=1024)
+def _of_handler(name: str) -> tuple[_Key, ...]:
+    figures = "calls", "time", "failures", "drops", "pending"
+    attributes = (("realtime_bus.handler", name),)
+    return tuple((f"realtime_bus.handler.{figure}", attributes) for figure in figures)
+
+
+_OF_PROVIDER: WeakKeyDictionary[MeterProvider, Instruments | None] = WeakKeyDictionary()
 
 
 def instruments_of(provider: MeterProvider | None, version: str) -> Instruments | None:
     """Return the instruments of a provider, or of the global one; None if nobody measures.
 
-    The API has no way to ask that: its own providers, in force where no SDK is, do nothing.
+    The API has no way to ask that: its own classes, in force where no SDK is or where it was
+    switched off, do nothing.
     """
     provider = provider or metrics.get_meter_provider()
-    if type(provider).__module__.startswith(metrics.__name__):
+    if _is_idle(provider):
         return None
     if provider not in _OF_PROVIDER:
-        _OF_PROVIDER[provider] = Instruments(provider, version)
+        meter = provider.get_meter(SCOPE, version, SCHEMA_URL)
+        _OF_PROVIDER[provider] = None if _is_idle(meter) else Instruments(meter)
     return _OF_PROVIDER[provider]
+
+
+def _is_idle(thing: object) -> bool:
+    return type(thing).__module__.startswith(metrics.__name__)

@@ -16,7 +16,6 @@ Bounds: 64 responses and 256 calls that are open; the oldest is ended for a new 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +27,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
+from ._names import CONTENT
+
 _MOST_RESPONSES, _MOST_CALLS = 64, 256
+_LONGEST = 1000  # characters of an attribute that is no text
+_LONGEST_NAME = 100
 
 
 class OpenResponse:
@@ -79,10 +82,7 @@ class _Within:
         self._token = contexts.attach(self._context)
 
     def __exit__(self, *_error: object) -> None:
-        # asyncio calls a socket's reader in a context of its own, the same for each frame: once
-        # set, it stays; so all but its first frame cost no more than to see that
-        if not _in_callback():
-            contexts.detach(self._token)
+        contexts.detach(self._token)
 
 
 _THERE_ALREADY = nullcontext()
@@ -91,13 +91,6 @@ _THERE_ALREADY = nullcontext()
 def within(context: Context) -> AbstractContextManager[object]:
     """Return what makes a context the current one, if it is not."""
     return _THERE_ALREADY if contexts.get_current() is context else _Within(context)
-
-
-def _in_callback() -> bool:
-    try:
-        return asyncio.current_task() is None
-    except RuntimeError:  # it is another event loop's task
-        return False
 
 
 class SessionSpans:
@@ -120,7 +113,7 @@ class SessionSpans:
         self._began_s = now_s()
         self._epoch_ns = time.time_ns() - int(self._began_s * 1e9)
         self.span: Span = tracer.start_span(
-            name, attributes=attributes, start_time=self._ns(self._began_s)
+            name, attributes=_known(attributes), start_time=self._ns(self._began_s)
         )
         self.context: Context = trace.set_span_in_context(self.span)
         self.responses: dict[str, OpenResponse] = {}
@@ -139,7 +132,7 @@ class SessionSpans:
             self._turns[key] = self._tracer.start_span(
                 name,
                 self.context,
-                attributes=attributes,
+                attributes=_known(attributes),
                 start_time=self._ns(max(since_s, self._began_s)),
             )
 
@@ -157,10 +150,10 @@ class SessionSpans:
         if len(self.responses) >= _MOST_RESPONSES:
             self.end_response(next(iter(self.responses)), since_s, {}, error_type="unfinished")
         span = self._tracer.start_span(
-            name,
+            name[:_LONGEST_NAME],
             self._context_of(turn),
             SpanKind.CLIENT,
-            attributes=attributes,
+            attributes=_known(attributes),
             start_time=self._ns(since_s),
         )
         self.responses[response_id] = OpenResponse(span, since_s)
@@ -179,9 +172,9 @@ class SessionSpans:
         if len(self.calls) >= _MOST_CALLS:
             self.end_call(next(iter(self.calls)), since_s, {"realtime_bus.tool.outcome": "lost"})
         span = self._tracer.start_span(
-            f"execute_tool {tool}",
+            f"execute_tool {tool}"[:_LONGEST_NAME],
             self._context_of(turn),
-            attributes=attributes,
+            attributes=_known(attributes),
             start_time=self._ns(since_s),
         )
         self.calls[call_id] = OpenCall(span, since_s, tool, in_turn=turn is not None)
@@ -191,6 +184,10 @@ class SessionSpans:
         return self.context if span is None else trace.set_span_in_context(span, self.context)
 
     # --- what happens meanwhile --------------------------------------------------------------
+
+    def describe(self, attributes: Mapping[str, Any]) -> None:
+        """Say more of the session."""
+        self.span.set_attributes(_known(attributes))
 
     def note(self, name: str, attributes: Mapping[str, Any], turn: str | None = None) -> None:
         """Note something on the session's span, or on that of a turn."""
@@ -262,11 +259,15 @@ class SessionSpans:
     ) -> None:
         span.set_attributes(_known(attributes))
         if error_type is not None:
-            span.set_attribute("error.type", error_type)
+            span.set_attribute("error.type", error_type[:_LONGEST_NAME])
             span.set_status(StatusCode.ERROR)
         span.end(self._ns(at_s))
 
 
 def _known(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that have a value."""
-    return {name: value for name, value in attributes.items() if value is not None}
+    """Return the attributes that have a value; a server's are no longer than they need be."""
+    return {
+        name: value[:_LONGEST] if isinstance(value, str) and name not in CONTENT else value
+        for name, value in attributes.items()
+        if value is not None
+    }

@@ -51,7 +51,7 @@ class Events {
   constructor({ times, kinds, types, origins }) {
     this.count = kinds.length;
     this.types = types;
-    this.kinds = Uint16Array.from(kinds);
+    this.kinds = Uint32Array.from(kinds);
     this.origins = origins;
     this.t_us = new Float64Array(this.count);
     let t = 0;
@@ -106,7 +106,11 @@ function clock(t_us, digits = 3) {
   const [hours, minutes] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
   const two = (number) => String(number).padStart(2, "0");
   const head = hours ? `${hours}:${two(minutes)}` : `${minutes}`;
-  const tail = digits ? `.${String(ms % 1000).padStart(3, "0").slice(0, digits)}` : "";
+  const tail = digits
+    ? `.${String(ms % 1000)
+        .padStart(3, "0")
+        .slice(0, digits)}`
+    : "";
   return `${head}:${two(s % 60)}${tail}`;
 }
 

@@ -33,7 +33,8 @@ class Overview {
       context.beginPath();
       context.rect(0, top ? 0 : middle, scale.width, middle);
       context.clip();
-      for (const piece of pieces) drawPiece(context, scale, piece, { middle, height: height - 6, gain, colour, faint: 0.5 });
+      for (const piece of pieces)
+        drawPiece(context, scale, piece, { middle, height: height - 6, gain, colour, faint: 0.5 });
       context.restore();
     };
     half(true, data.tracks.person, gains.person, colours.person);
@@ -42,7 +43,7 @@ class Overview {
     context.fillStyle = colours.accent;
     for (const { silent_us } of data.cuts) context.fillRect(scale.x(silent_us) - 0.75, 0, 1.5, height);
     for (const problem of data.problems) {
-      context.fillStyle = problem.kind === "drift" ? colours["ink-3"] : colours.bad;
+      context.fillStyle = problem.mild ? colours["ink-3"] : colours.bad;
       context.fillRect(scale.x(problem.at_us) - 1, height - 4, 2, 4);
     }
     this.place();

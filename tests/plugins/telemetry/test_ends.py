@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import INVALID_SPAN, NoOpTracerProvider, StatusCode
 
@@ -203,7 +204,7 @@ async def test_a_server_that_begins_without_end(sdk: Told) -> None:
     assert len(sdk.spans("chat")) == 1000
 
 
-async def test_a_server_that_sends_nonsense(sdk: Told) -> None:
+async def test_a_server_that_sends_nonsense(sdk: Told, caplog: pytest.LogCaptureFixture) -> None:
     """Raw data where objects should be costs an attribute, and raises nothing."""
     wire = Wire()
     wire.begin()
@@ -239,16 +240,80 @@ async def test_a_server_that_sends_nonsense(sdk: Told) -> None:
         ):
             wire.transport.feed(frame)
     assert len(sdk.spans("realtime_bus.session")) == 1
+    assert [r.message for r in caplog.records if r.name.startswith("opentelemetry")] == []
 
 
-async def test_a_provider_that_raises(sdk: Told) -> None:
-    """An SDK's defect is reported like any plugin's, and the session goes on."""
-    failures: list[ev.HandlerFailed] = []
+class Raising(SpanProcessor):
+    """An SDK's processor with a defect."""
+
+    def __init__(self, *, begins: bool) -> None:
+        self.begins = begins
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        """Fail, if it is to fail at once."""
+        if self.begins:
+            raise RuntimeError("no exporter today")
+
+    def on_end(self, span: Any) -> None:
+        """Fail."""
+        raise RuntimeError("no exporter today")
+
+
+@pytest.mark.parametrize("begins", [True, False])
+async def test_an_exporter_that_raises(begins: bool) -> None:
+    """Its defect is told, costs no call and refuses no command."""
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(Raising(begins=begins))
+    telemetry = Telemetry(tracer_provider=tracers, meter_provider=NoOpMeterProvider())
     wire = Wire()
     wire.begin()
-    async with Bus(plugins=[sdk.telemetry()]).session(wire.transport) as session:
-        session.on(ev.HandlerFailed)(failures.append)
-        sdk.tracers.shutdown()
+    item = ev.FunctionCallItem(id="f", name="look", arguments="{}", call_id="c")
+    output = ev.FunctionCallOutputItem(call_id="c", output="")
+    async with Bus(plugins=[telemetry]).session(wire.transport) as session:
         wire.respond()
+        wire.feed(ev.ResponseOutputItemDone(response_id="r", output_index=1, item=item))
+        session.send_nowait(ev.ConversationItemCreate(item=output))
         wire.finish()
+        assert [event.type for event in wire.sent] == ["conversation.item.create"]
         assert session.conversation.active_response_id is None
+    tracers.shutdown()
+
+
+async def test_an_sdk_that_was_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as if there was none."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with told() as sdk:
+        async with session_on(sdk.telemetry()) as (session, _wire):
+            assert session.statistics().handlers == []
+
+
+async def test_a_session_that_translates(sdk: Told) -> None:
+    """It has no turns: one span, and what was counted."""
+    wire = Wire()
+    created = ev.translation.SessionCreated(
+        session=ev.translation.TranslationSession(id="sess_t", model="t")
+    )
+    wire.transport.feed(created.to_json())
+    bus = Bus(plugins=[sdk.telemetry()], raise_handler_errors=True)
+    async with bus.session(wire.transport, protocol="translation"):
+        pass
+    assert len(sdk.ended) == 1
+    attributes = sdk.span("realtime_bus.session").attributes or {}
+    assert attributes["realtime_bus.session.kind"] == "translation"
+    assert attributes["gen_ai.request.model"] == "t"
+
+
+async def test_names_that_a_server_makes_up_are_short(sdk: Told) -> None:
+    """Megabytes in a name or a complaint are cut; ids have a limit anyway."""
+    long = "x" * 1_000_000
+    async with session_on(sdk.telemetry()) as (_session, wire):
+        wire.respond()
+        item = ev.FunctionCallItem(id="f", name=long, arguments="{}", call_id="c")
+        wire.feed(ev.ResponseOutputItemDone(response_id="r", output_index=1, item=item))
+        details = ev.ErrorDetails(type=long, message=long, code=long, param=long)
+        wire.feed(ev.Error(error=details))
+    assert len(sdk.ended) == 4
+    for span in sdk.ended:
+        assert len(span.name) <= 100
+        told_of = [span.attributes or {}, *(event.attributes or {} for event in span.events)]
+        assert all(len(str(value)) <= 1000 for found in told_of for value in found.values())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from collections.abc import Generator
 from typing import Any
+from weakref import ref
 
 import anyio
 import pytest
 
-from realtime_bus import Bus
+from realtime_bus import Bus, Session
 from realtime_bus import events as ev
 from realtime_bus.server import RealtimeServer, Text
 from realtime_bus.transport import PushTransport
@@ -112,6 +114,19 @@ async def test_counters_go_on_from_session_to_session(sdk: Told) -> None:
         assert events(sdk, "received")["rate_limits.updated"] == number
     [(about, (count, _))] = sdk.metrics()["realtime_bus.session.duration"]
     assert (about, count) == ({}, 4)
+
+
+async def test_sessions_that_have_ended_are_forgotten(sdk: Told) -> None:
+    """Whether anybody collects or not; what they counted is not."""
+    telemetry = sdk.telemetry()
+    forgotten: list[ref[Session]] = []
+    for _ in range(5):
+        async with session_on(telemetry) as (session, _wire):
+            forgotten.append(ref(session))
+        del session, _wire
+    gc.collect()
+    assert [session() for session in forgotten] == [None] * 5
+    assert events(sdk, "received") == {"session.created": 5}
 
 
 async def test_several_plugins_of_one_provider(sdk: Told) -> None:

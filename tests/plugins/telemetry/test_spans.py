@@ -557,6 +557,10 @@ async def test_a_session_that_outlives_its_connection(sdk: Told) -> None:
     """It is one span; what was being said has failed, and the next answer is a turn of its own."""
     server = RealtimeServer(ScriptResponder([ScriptTurn(assistant="word " * 400)]))
     bus = Bus(plugins=[sdk.telemetry()], raise_handler_errors=True)
+    inside: list[str] = []
+    bus.on(ev.SessionCreated, ev.Reconnected, ev.ResponseDone)(
+        lambda _event: inside.append(current())
+    )
     async with server.serve() as bound, bus.connect(bound.url_for("m")) as session:
         await session.send_text("hello")
         first = session.wait_for(ev.ResponseOutputAudioTranscriptDelta, timeout_s=10)
@@ -567,6 +571,8 @@ async def test_a_session_that_outlives_its_connection(sdk: Told) -> None:
         await found
         await session.respond(output_modalities=["text"])
     whole = sdk.span("realtime_bus.session")
+    assert inside == ["realtime_bus.session"] * len(inside)
+    assert len(inside) >= 3
     assert (whole.attributes or {})["realtime_bus.session.reconnects"] == 1
     assert (whole.attributes or {})["server.address"] == "127.0.0.1"
     lost, answered = sdk.spans("chat")

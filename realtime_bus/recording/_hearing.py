@@ -8,14 +8,16 @@ The rules:
    the same run of audio (without a gap in rule 1) bounds by how much all that came before it was
    late. Lateness only grows within a run, and growth of less than 25 ms is none.
 3. A flush cuts each item where the sink says. An item that it does not name was heard to its end.
-4. After an interruption, all that comes of a response that was known by then is dropped before it
-   reaches the sink; unless the sink says later that it got it.
+   What the sink gets of an item after that, it counts from zero.
+4. What comes after a flush of an item that it has cut, or of a response that was interrupted, is
+   dropped before it reaches the sink; unless the sink says later that it got it.
 5. Without a sink in the recording, a truncation that the client sends is taken for a flush.
 6. What is still to be heard when the recording ends never is.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
@@ -25,6 +27,7 @@ from realtime_bus.audio import PlayedItem
 from ._moments import HeardFrom, Piece
 
 _TOLERANCE_MS = 25.0
+_RECENT = 256  # stretches of a part that may still play
 _OVER_MS = 250.0  # a sink may be so much ahead of us with what it does not name any more
 
 
@@ -63,6 +66,7 @@ class Part:
         heard: Where it was heard.
         heard_ms: How much of it.
         silenced_ms: When it was cut off.
+        told_ms: How much of it was heard, as somebody has said when it was cut off.
     """
 
     def __init__(self, key: PartKey, response_id: str) -> None:
@@ -74,7 +78,9 @@ class Part:
         self.heard_ms = 0.0
         self.silenced_ms: float | None = None
         self.dropped = False
-        self.limit_ms: float | None = None
+        self.told_ms: float | None = None
+        self.limit_ms: float | None = None  # the same, until it is settled
+        self.base_ms = 0.0  # from where the sink counts
         self.stretches: list[_Stretch] = []
 
     @property
@@ -83,7 +89,7 @@ class Part:
         return self.stretches[-1].from_ms + self.stretches[-1].length_ms if self.stretches else 0.0
 
 
-class Playback:
+class Hearing:
     """Follow what is played.
 
     Attributes:
@@ -128,28 +134,26 @@ class Playback:
         """Note what the sink has played by now."""
         self.known_from = "sink"
         named = [*items]
+        if not named:
+            return
         self._settle_flush()
         for item in named:
             part = self.parts.get(PartKey(item.item_id, item.content_index))
             if part is not None and part.dropped and item.written_ms > 0:
                 self._take_back(part)
-        if named:
-            self._anchor(at_ms, named[0])
-        elif self._run:
-            last = self._run[-1]
-            self._note(last, at_ms, last.from_ms + last.length_ms)
+        self._anchor(at_ms, named[0])
 
     def _anchor(self, at_ms: float, item: PlayedItem) -> None:
         part = self.parts.get(PartKey(item.item_id, item.content_index))
-        for stretch in reversed(part.stretches if part is not None else []):
-            if stretch.from_ms <= item.played_ms and stretch.at_ms <= at_ms:
-                self._note(stretch, at_ms, min(item.played_ms, stretch.from_ms + stretch.length_ms))
+        if part is None:
+            return
+        played_ms = part.base_ms + item.played_ms
+        for stretch in reversed(part.stretches[-_RECENT:]):
+            if stretch.from_ms <= played_ms and stretch.at_ms <= at_ms:
+                position_ms = min(played_ms, stretch.from_ms + stretch.length_ms)
+                late_ms = at_ms - (stretch.at_ms + position_ms - stretch.from_ms)
+                stretch.anchors.append((position_ms, max(0.0, late_ms)))
                 return
-
-    @staticmethod
-    def _note(stretch: _Stretch, at_ms: float, position_ms: float) -> None:
-        late_ms = at_ms - (stretch.at_ms + position_ms - stretch.from_ms)
-        stretch.anchors.append((position_ms, max(0.0, late_ms)))
 
     def _take_back(self, part: Part) -> None:
         """Write what was taken for dropped after all."""
@@ -164,43 +168,49 @@ class Playback:
         self._silenced.update(response_ids)
         self._silenced.discard("")
 
-    def flushed(self, at_ms: float, items: Iterable[PlayedItem], *, by_sink: bool = True) -> bool:
+    def flushed(
+        self, at_ms: float, items: Iterable[PlayedItem], *, by_sink: bool = True, exact: bool = True
+    ) -> bool:
         """Note that there is silence; return whether anything was cut off by it.
 
-        Told again before anything else is played, only what was heard is brought up to date: a
-        sink that plays far away learns it later.
+        Told again before anything else is played, only what was heard is brought up to date.
+
+        Args:
+            at_ms: When.
+            items: What was playing or queued.
+            by_sink: Whether the sink says so; else it is a client's truncation.
+            exact: Whether it was then; else it was a little before.
         """
-        if self._flush is None:
-            self._flush = at_ms, by_sink
         if by_sink:
             self.known_from = "sink"
         elif self.known_from == "arrival":
             self.known_from = "truncations"
         named = {PartKey(item.item_id, item.content_index): item for item in items}
-        for index, item in enumerate(named.values()):
-            if by_sink and not index:
+        if by_sink and exact and self._flush is None:
+            for item in [*named.values()][:1]:
                 self._anchor(at_ms, item)
+        self._flush = self._flush or (at_ms, by_sink)
         cut = False
         for key, item in named.items():
             part = self.parts.get(key)
-            if part is None or not part.stretches:
-                continue
-            part.limit_ms = max(float(item.played_ms), part.limit_ms or 0.0)
-            part.silenced_ms = at_ms if part.silenced_ms is None else part.silenced_ms
-            part.dropped = True
-            cut = cut or part.limit_ms < part.generated_ms - 1
+            if part is not None and part.stretches:
+                heard_ms = part.base_ms + item.played_ms
+                part.limit_ms = part.told_ms = max(heard_ms, part.limit_ms or 0.0)
+                part.silenced_ms = at_ms if part.silenced_ms is None else part.silenced_ms
+                part.dropped = True
+                cut = cut or part.limit_ms < part.generated_ms - 1
         return cut
 
     def settled(self, item: PlayedItem) -> None:
         """Note what was heard of what the last flush cut off: a far end says so a moment later."""
         part = self.parts.get(PartKey(item.item_id, item.content_index))
-        if self._flush is not None and part is not None and part.limit_ms is not None:
-            part.limit_ms = max(part.limit_ms, float(item.played_ms))
+        if part is not None and part.limit_ms is not None:
+            part.limit_ms = part.told_ms = max(part.limit_ms, part.base_ms + item.played_ms)
 
     def was_told(self, item_id: str, content_index: int) -> bool:
         """Tell whether somebody has said how much of a part was heard."""
         part = self.parts.get(PartKey(item_id, content_index))
-        return self.known_from == "sink" or (part is not None and part.limit_ms is not None)
+        return self.known_from == "sink" or (part is not None and part.told_ms is not None)
 
     def ended(self, at_ms: float) -> None:
         """Note that the recording ends."""
@@ -224,28 +234,31 @@ class Playback:
             all_heard: Whether what has no limit was heard to its end, as the sink says.
         """
         run, self._run = self._run, []
-        late = _lateness(run)
-        for stretch, steps in zip(run, late, strict=True):
-            part = stretch.part
+        for stretch, steps in zip(run, _lateness(run), strict=True):
             for from_ms, to_ms, late_ms in steps:
                 due_ms = stretch.at_ms + from_ms - stretch.from_ms + late_ms
-                start = max(due_ms, self._heard_until_ms)
-                end_ms = to_ms if part.limit_ms is None else min(to_ms, part.limit_ms)
-                length = end_ms - from_ms
-                over = start + length - at_ms
-                if over > 0 and part.limit_ms is not None:
-                    earlier = min(
-                        over, start - self._heard_until_ms
-                    )  # the sink was that much ahead
-                    start -= earlier
-                elif over > 0 and not (all_heard and over <= _OVER_MS):
-                    length -= over
-                if length > 0:
-                    _append(part.heard, Piece(at_ms=start, from_ms=from_ms, length_ms=length))
-                    self._heard_until_ms = start + length
-                if length < to_ms - from_ms - 1e-6 and part.silenced_ms is None:
-                    part.silenced_ms = at_ms
+                heard_ms = self._place(stretch.part, due_ms, from_ms, to_ms, at_ms, all_heard)
+                if heard_ms < to_ms - from_ms - 1e-6 and stretch.part.silenced_ms is None:
+                    stretch.part.silenced_ms = at_ms
+        for part in {stretch.part.key: stretch.part for stretch in run}.values():
+            part.limit_ms, part.base_ms = None, part.written_ms
         self._end_ms = min(self._end_ms, at_ms)
+
+    def _place(
+        self, part: Part, due_ms: float, from_ms: float, to_ms: float, until_ms: float, whole: bool
+    ) -> float:
+        """Place audio of a part that is due at some time; return how much of it was heard."""
+        start_ms = max(due_ms, self._heard_until_ms)
+        length_ms = (to_ms if part.limit_ms is None else min(to_ms, part.limit_ms)) - from_ms
+        over_ms = start_ms + length_ms - until_ms
+        if over_ms > 0 and part.limit_ms is not None:  # the sink was that much ahead
+            start_ms = max(start_ms - over_ms, self._heard_until_ms)
+        elif over_ms > 0 and not (whole and over_ms <= _OVER_MS):
+            length_ms -= over_ms
+        if length_ms > 0:
+            _append(part.heard, Piece(at_ms=start_ms, from_ms=from_ms, length_ms=length_ms))
+            self._heard_until_ms = start_ms + length_ms
+        return length_ms
 
 
 def _lateness(run: list[_Stretch]) -> list[list[tuple[float, float, float]]]:
@@ -268,7 +281,7 @@ def _lateness_of(run: list[_Stretch]) -> list[list[tuple[float, float, float]]]:
         lowest = min(lowest, late)
         bounds[index] = (number, position, lowest)
     # from where on it was how late: growth begins where the sink was last known to be in time
-    changes = [(0, run[0].from_ms, bounds[0][2] if bounds else 0.0)]
+    changes = deque([(0, run[0].from_ms, bounds[0][2] if bounds else 0.0)])
     for (number, position, _), (_, _, late) in pairwise(bounds):
         if late > changes[-1][2] + _TOLERANCE_MS:
             changes.append((number, position, late))
@@ -278,7 +291,7 @@ def _lateness_of(run: list[_Stretch]) -> list[list[tuple[float, float, float]]]:
         begin, end = stretch.from_ms, stretch.from_ms + stretch.length_ms
         steps: list[tuple[float, float, float]] = []
         while changes and changes[0][0] == number:
-            _, position, late = changes.pop(0)
+            _, position, late = changes.popleft()
             if position > begin:
                 steps.append((begin, position, current))
                 begin = position
