@@ -212,7 +212,7 @@ class Pipeline:
     def _and(
         self, look: Callable[[Unpack[_Seen]], object], others: Callable[[Unpack[_Seen]], None]
     ) -> Callable[[Unpack[_Seen]], None]:
-        def tapped(*seen: Unpack[_Seen]) -> None:
+        def tapped(*seen: *_Seen) -> None:
             try:
                 look(*seen)
             except Exception as error:  # noqa: BLE001  # whatever a plugin raises, others see it
