@@ -293,7 +293,7 @@ def recorder_flush(recorder: Recorder, session: Any) -> None:
     """Wait until what was recorded by now is on disk."""
     from realtime_bus.recording import _spool
 
-    for spool in _spool._THREAD.spools:
+    for spool in _spool._thread.spools:
         spool.flush()
 
 
