@@ -102,7 +102,7 @@ class RecordingSpool:
         self._on_trouble = on_trouble
         # the loop's side
         self._entries: list[Entry] = []
-        self._room = _ROOM
+        self._room = _room
         self._credit = 0  # bytes that may still be taken of the last grant
         self._granted = 0
         self._refused = 0  # lines that found no room
@@ -124,7 +124,7 @@ class RecordingSpool:
         self._closing = False
         self._working = Lock()
         self._done = Event()
-        _THREAD.serve(self)
+        _thread.serve(self)
 
     # --- the loop's side ---------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class RecordingSpool:
             self._tell_missing(self._clock())
             self._entries += [(0.0, None, line) for line in last]
             self._closing, self._credit, self._look_s = True, 0, float("inf")
-            _THREAD.finish(self)
+            _thread.finish(self)
         return self._done.is_set() and not self.left_lines
 
     def _more(self, credit: int, now_s: float, length: int) -> int:
@@ -466,19 +466,19 @@ class _WritingThread:
 
 def _at_exit() -> None:
     """Write what there is: a daemon thread is not waited for."""
-    _THREAD.flush_all()
+    _thread.flush_all()
 
 
 def _forked() -> None:
     """Begin anew, in the child of a fork."""
-    global _ROOM, _THREAD  # locks may be held by a thread that is not there
-    for spool in _THREAD.spools:
+    global _room, _thread  # locks may be held by a thread that is not there
+    for spool in _thread.spools:
         spool.forget()
-    _ROOM, _THREAD = _Room(MAX_PROCESS_BYTES), _WritingThread()
+    _room, _thread = _Room(MAX_PROCESS_BYTES), _WritingThread()
 
 
-_ROOM = _Room(MAX_PROCESS_BYTES)
-_THREAD = _WritingThread()
+_room = _Room(MAX_PROCESS_BYTES)
+_thread = _WritingThread()
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
