@@ -81,12 +81,14 @@ class Recorder:
         audio: Whether to keep audio.
         texts: Whether to keep texts: transcripts, instructions, arguments, what tools return.
         max_file_bytes: Where a session's next file begins; None for one file each.
+        max_pending_bytes: How much of a session may wait to be written; what finds no room is left
+            out, and told. All sessions of the process share 64 MiB.
         compress: Whether to compress with zstd; needs the extra ``zstd``.
         labels: What the header says of each call; or a function of the session.
 
     Raises:
         MissingExtra: What compresses is not installed.
-        UsageError: A file of that size could hold nothing.
+        UsageError: A bound allows nothing.
     """
 
     def __init__(
@@ -97,11 +99,14 @@ class Recorder:
         audio: bool = True,
         texts: bool = True,
         max_file_bytes: int | None = 1_073_741_824,
+        max_pending_bytes: int = 16_777_216,
         compress: bool = False,
         labels: Mapping[str, str] | Callable[[Session], Mapping[str, str]] | None = None,
     ) -> None:
         if max_file_bytes is not None and max_file_bytes < 1:
             raise UsageError(f"max_file_bytes={max_file_bytes!r} must be at least 1, or None")
+        if max_pending_bytes < 1:
+            raise UsageError(f"max_pending_bytes={max_pending_bytes!r} must be at least 1")
         if compress:
             check_compression()
         self._folder = Path(folder)
@@ -109,6 +114,7 @@ class Recorder:
         self._audio = audio
         self._texts = texts
         self._max_file_bytes = max_file_bytes
+        self._max_pending_bytes = max_pending_bytes
         self._ending = ".jsonl.zst" if compress else ".jsonl"
         self._labels = labels
         self._paths: WeakKeyDictionary[Session, Path] = WeakKeyDictionary()
@@ -123,6 +129,7 @@ class Recorder:
             recording_id=name,
             started_at=now.isoformat(),
             library=_LIBRARY,
+            url=session.url,
             audio=self._audio,
             texts=self._texts,
             labels=dict(labels or {}),
@@ -137,6 +144,7 @@ class Recorder:
             header,
             clock=session.clock,
             max_file_bytes=self._max_file_bytes,
+            max_bytes=self._max_pending_bytes,
             on_trouble=trouble,
         )
         sink = self._sink

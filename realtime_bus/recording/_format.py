@@ -45,7 +45,7 @@ class Header(_Line, tag="recording", frozen=True, kw_only=True):
         part: Which file it is, from 0.
         started_at: When the recording began, ISO 8601 in UTC.
         library: What wrote it.
-        url: Where the session is connected to, without its secrets.
+        url: Where the session was connected to first, without the query.
         audio: Whether audio was kept.
         texts: Whether texts were kept.
         labels: What the application notes of the call.

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -24,11 +24,15 @@ from realtime_bus import events as ev
 from realtime_bus.codec import Decoder, decode_client, narrow
 from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.events import ProtocolName
+from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
 
-from ._comparison import MARK, Act
+from ._act import Act
 from ._format import Ended, Flushed, Header, Left, Line, Received, Sent, Told
-from ._report import ActSelector
+
+ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
+"""Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of the fields."""
+
 
 AUDIO: Final = frozenset({b"input_audio_buffer.append", b"session.input_audio_buffer.append"})
 _OPENING: Final = frozenset(
@@ -57,7 +61,7 @@ class Plan:
         reconnects: Whether a connection was lost, and the session went on.
         ended: Its end; None if it was cut off.
         last_us: When its last line was written.
-        missing_lines: How many lines could not be written.
+        missing: Why lines are missing, in words, and how many.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Plan:
         self.reconnects: bool = False
         self.ended: Ended | None = None
         self.last_us: int = 0
-        self.missing_lines: int = 0
+        self.missing: Counter[str] = Counter()
         self._left = tuple(left)
         self._outside = frozenset(outside)
         self._opening = True
@@ -173,7 +177,7 @@ class Plan:
         self.flushes.append(line)
 
     def _missing(self, line: Left) -> None:
-        self.missing_lines += line.lines
+        self.missing[line.why or "lines came faster than they could be written"] += line.lines
 
     def _ended(self, line: Ended) -> None:
         self.ended = line

@@ -16,9 +16,9 @@ import os
 import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Final
 
 import msgspec
 
@@ -36,6 +36,8 @@ _KNOWN: Final = frozenset(
 )
 _HEADER_BYTES: Final = 1024 * 1024  # that a first line may have: what is longer is no recording
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_PIECE_BYTES: Final = 4096
+_INFLATED_BYTES: Final = 1024 * 1024
 
 _decode: Callable[[bytes], Line] = msgspec.json.Decoder[Line](Line).decode
 
@@ -147,25 +149,51 @@ def _header(path: Path) -> Header:
 
 def _texts(path: Path, *, skip: int = 1) -> Iterator[bytes]:
     """Yield the lines of a file as text, up to where it is cut off."""
-    with path.open("rb") as plain, ExitStack() as stack:
-        file: Any = plain
-        errors: tuple[type[Exception], ...] = ()
-        if plain.read(4) == _ZSTD_MAGIC:
-            module = zstd()
-            plain.seek(0)
-            file = stack.enter_context(module.ZstdFile(plain))
-            errors = (EOFError, module.ZstdError)
-        plain.seek(0)
-        limit = _HEADER_BYTES if skip == 0 else -1
-        try:
-            for _ in range(skip):
-                file.readline()
-            while text := file.readline(limit):
-                if text.endswith(b"\n") or skip == 0:
-                    yield text
-        except errors as error:
-            if not isinstance(error, EOFError):
-                yield b"damaged beyond this: " + str(error).encode()
+    limit = _HEADER_BYTES if skip == 0 else -1
+    with path.open("rb") as file:
+        compressed = file.read(4) == _ZSTD_MAGIC
+        file.seek(0)
+        if compressed:
+            texts = _split(_inflated(file), limit)
+        else:
+            texts = iter(partial(file.readline, limit), b"")
+        for _ in range(skip):
+            next(texts, None)
+        for text in texts:
+            if text.endswith(b"\n") or skip == 0:
+                yield text
+
+
+def _inflated(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a compressed file holds, up to where it is cut off or damaged."""
+    module = zstd()
+    inflate = module.ZstdDecompressor()
+    try:
+        # in small pieces: what one has brought is lost if the next one is damaged
+        while not inflate.eof and (piece := file.read(_PIECE_BYTES)):
+            yield inflate.decompress(piece, _INFLATED_BYTES)
+            while not inflate.needs_input and not inflate.eof:
+                yield inflate.decompress(b"", _INFLATED_BYTES)
+    except module.ZstdError as error:
+        yield f"\nthe file is damaged: {error}\n".encode()
+
+
+def _split(pieces: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """Yield lines; one that is longer than the limit, if there is one, in its place."""
+    parts: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        *ended, rest = piece.split(b"\n")
+        for end in ended:
+            yield b"".join((*parts, end, b"\n"))
+            parts.clear()
+            length = 0
+        parts.append(rest)
+        length += len(rest)
+        if 0 <= limit < length:
+            break
+    if length:
+        yield b"".join(parts)
 
 
 def _read(text: bytes, t_us: int) -> Line | None:

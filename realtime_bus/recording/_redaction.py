@@ -75,58 +75,15 @@ _LOOKS_SECRET = re.compile(
 _HIDDEN = b"***"
 _DASH: Final = ord("-")
 
-_KEPT: Final = frozenset(
-    [
-        "type",
-        "object",
-        "id",
-        "role",
-        "status",
-        "model",
-        "voice",
-        "format",
-        "code",
-        "param",
-        "reason",
-        "event_type",
-        "kind",
-        "language",
-        "detail",
-        "phase",
-        "conversation",
-        "tool_choice",
-        "truncation",
-        "tracing",
-        "effort",
-        "eagerness",
-        "server_label",
-        "output_modalities",
-        "modalities",
-        "include",
-        "max_output_tokens",
-        "max_response_output_tokens",
-        "input_audio_format",
-        "output_audio_format",
-        "require_approval",
-        "name",
-        "message",
-        "handler",
-        "path",
-        "policy",
-        "cause",
-        "url",
-        "what",
-        "why",
-        "action",
-        "at",
-        "version",
-        "generation",
-        "realtime_bus_request",
-        "event",
-        "restored",
-        "resent",
-    ]
-)
+_KEPT: Final = frozenset((
+    "type", "object", "id", "role", "status", "model", "voice", "format", "code", "param",
+    "reason", "event_type", "kind", "language", "detail", "phase", "conversation", "tool_choice",
+    "truncation", "tracing", "effort", "eagerness", "server_label", "output_modalities",
+    "modalities", "include", "max_output_tokens", "max_response_output_tokens",
+    "input_audio_format", "output_audio_format", "require_approval", "name", "message", "handler",
+    "path", "policy", "cause", "url", "what", "why", "action", "at", "version", "audio",
+    "generation", "realtime_bus_request", "event", "restored", "resent",
+))  # fmt: skip
 """Fields whose strings say how things stand, not what was said. So do those that end in ``_id``."""
 
 
@@ -168,7 +125,7 @@ class Redaction:
             if self.texts and self.audio:
                 return Cut(frame, is_json=False)
             return Cut(b"", is_json=False)
-        if not self.texts:
+        if not self.texts and not _is_audio_delta(frame):
             try:
                 frame = _ENCODE(without_texts(_DECODE(frame)))
             except (ValueError, RecursionError):  # nested too deeply, or numbers that are none
@@ -250,9 +207,13 @@ def _without_keys_in(value: object, name: str = "") -> object:
 # Audio
 
 
+def _is_audio_delta(frame: bytes) -> bool:
+    return frame[: frame.find(b'"', 9, 140) + 1] in _AUDIO_DELTAS
+
+
 def without_audio(frame: bytes) -> tuple[bytes, int | None]:
     """Return a frame with ``""`` for its audio, and the audio's length if there was any."""
-    is_delta = frame[: frame.find(b'"', 9, 140) + 1] in _AUDIO_DELTAS
+    is_delta = _is_audio_delta(frame)
     if not is_delta and b'"audio"' not in frame:
         return frame, None
     lengths: list[int] = []

@@ -102,6 +102,7 @@ class RecordingSpool:
         self._on_trouble = on_trouble
         # the loop's side
         self._entries: list[Entry] = []
+        self._room = _ROOM
         self._credit = 0  # bytes that may still be taken of the last grant
         self._granted = 0
         self._refused = 0  # lines that found no room
@@ -232,7 +233,7 @@ class RecordingSpool:
             return -1
         wanted = max(_GRANT_BYTES, -credit)
         held = self._granted - self._returned
-        if held + wanted <= self._max_bytes and _ROOM.take(wanted):
+        if held + wanted <= self._max_bytes and self._room.take(wanted):
             self._granted += wanted
             self._tell_missing(now_s)
             return credit + wanted
@@ -275,7 +276,7 @@ class RecordingSpool:
         return self._done.wait(timeout_s)
 
     def _give_back(self, returned: int) -> None:
-        _ROOM.give(returned - self._returned)
+        self._room.give(returned - self._returned)
         self._returned = returned
 
     def _write(self, batch: list[Entry]) -> None:
@@ -418,10 +419,14 @@ class _WritingThread:
             self._urgent.append(spool)
         self._wake.set()
 
+    def hurry(self, *spools: RecordingSpool) -> None:
+        """Write what waits of some recordings now."""
+        self._urgent.extend(spools)
+        self._wake.set()
+
     def finish(self, spool: RecordingSpool) -> None:
         """Have the rest of a recording written, and wait for that."""
-        self._urgent.append(spool)
-        self._wake.set()
+        self.hurry(spool)
         since_s = self._busy_since_s
         hangs = since_s is not None and monotonic() - since_s > CLOSE_S
         spool.wait(0 if hangs else CLOSE_S)

@@ -100,6 +100,7 @@ class SessionContext(Generic[StateT]):
     async def _open(self) -> Session[StateT]:
         transport = await self._openers[0].open()
         pipeline = self._pipeline = Pipeline(self._registry, transport, self._protocol)
+        pipeline.url = self._url
         pipeline.link.replaceable = self._reconnect is not None
         session = Session(pipeline, kind=self._kind, state=self._state)
         if self._reconnect is not None and self._restores and self._kind == "realtime":

@@ -62,6 +62,7 @@ class Pipeline:
         frame_time_s: When it was delivered, on the clock of `time.perf_counter`, in seconds.
         clock: Reads the event loop's time, in seconds.
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
+        url: Where to, without its query; empty for a transport that was brought along.
         router: What an event meets on its way.
         link: The connection, whichever it is at the moment.
         deliver: Takes one frame from the transport.
@@ -76,6 +77,7 @@ class Pipeline:
         self.frame_time_s: float = 0.0
         self.clock: Callable[[], float] = loop_clock()
         self.heavy_bytes: int = 0
+        self.url: str = ""
         self.frames_received: int = 0
         self.bytes_received: int = 0
         self.frames_skipped: int = 0

@@ -405,6 +405,11 @@ class Session(Generic[StateT]):
         return self._pipeline.frame
 
     @property
+    def url(self) -> str:
+        """Where it was first connected to, without the query; empty for a transport of your own."""
+        return self._pipeline.url
+
+    @property
     def frame_time_s(self) -> float:
         """When it was delivered, on the clock of `time.perf_counter`, in seconds."""
         return self._pipeline.frame_time_s

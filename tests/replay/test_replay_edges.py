@@ -13,10 +13,18 @@ import anyio
 import msgspec
 import pytest
 
-from realtime_bus import Bus, ConnectError, Plugin, Session
+from realtime_bus import Bus, ConnectError, Plugin, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
-from realtime_bus.recording import RecordingError, ReplaySink, Told, replay, run_replay
+from realtime_bus.recording import (
+    Named,
+    Recording,
+    RecordingError,
+    ReplaySink,
+    Told,
+    replay,
+    run_replay,
+)
 from realtime_bus.server import ScriptTool, ScriptTurn
 from realtime_bus.server.faults import Drop
 from realtime_bus.testing import Backend, place_call, run_virtual, tool_call
@@ -48,7 +56,7 @@ def test_every_beginning_of_a_recording_can_be_replayed(tape: Path, tmp_path: Pa
     whole = tape.read_bytes()
     path = tmp_path / "cut.jsonl"
     header = whole.index(b"\n") + 1
-    for number, length in enumerate(range(header, len(whole), len(whole) // 25)):
+    for number, length in enumerate(range(header, len(whole), len(whole) // 12)):
         path.write_bytes(whole[:length])
         backend: Backend = "trio" if number % 2 else "asyncio"
         report = run_replay(path, kitchen(), backend=backend, main=talk)
@@ -60,7 +68,7 @@ def test_lines_that_are_damaged_cost_what_they_held(tape: Path, tmp_path: Path) 
     """Each line in turn is replaced by noise: the others are replayed, and nothing is raised."""
     lines = tape.read_bytes().splitlines(keepends=True)
     path = tmp_path / "damaged.jsonl"
-    for number in range(1, len(lines), 3):
+    for number in range(1, len(lines), 5):
         path.write_bytes(b"".join([*lines[:number], b"\xff{noise\n", *lines[number + 1 :]]))
         run_replay(path, kitchen(), main=talk, patience_s=1)
 
@@ -201,7 +209,7 @@ def cook(sink: AudioSink, *more: Plugin) -> Bus:
     return Bus(plugins=[*more, sink, Interruption(sink), tools])
 
 
-@pytest.mark.parametrize("lost_s", [1.5, 2.4, 2.9, 3.3, 4.2, 5.5, 6.3])
+@pytest.mark.parametrize("lost_s", [1.5, 2.4, 2.9, 4.2, 5.5])
 def test_a_lost_connection_is_lost_again(tmp_path: Path, lost_s: float) -> None:
     """Every few seconds one is: while somebody speaks, a tool runs, an answer is heard or cut."""
     answer = "Nine minutes, and not one more, because then it is too soft for anybody."
@@ -225,6 +233,30 @@ def test_a_lost_connection_is_lost_again(tmp_path: Path, lost_s: float) -> None:
         report = run_replay(path, cook, backend=backend)
         assert report.differences == []
         assert report.notes == []
+
+
+def test_handlers_see_their_own_names_of_items(tmp_path: Path, backend: Backend) -> None:
+    """The next server had its own for what it was given back: in frames, and in what is sent."""
+    sent, flush, confirmed = cut(3, 1, played_ms=1700)
+    there = [{**sent[2], "item_id": "srv_9"}, {**confirmed[2], "item_id": "srv_9"}]
+    path = written(
+        tmp_path / "named.jsonl",
+        *spoken(1, 1),
+        (2.0, Named(t_us=0, names={"srv_9": "i1"})),
+        speech(3),
+        (*sent[:2], there[0]),
+        flush,
+        (*confirmed[:2], there[1]),
+    )
+    seen: list[str] = []
+
+    def bus(sink: ReplaySink) -> Bus:
+        made = Bus(plugins=[sink, Interruption(sink)])
+        made.on(ev.ConversationItemTruncated)(lambda event: seen.append(event.item_id))
+        return made
+
+    assert run_replay(path, bus, backend=backend).differences == []
+    assert seen == ["i1"]
 
 
 def test_a_connection_that_was_lost_for_good_is_so_again(tmp_path: Path, backend: Backend) -> None:
@@ -292,6 +324,65 @@ def test_a_main_program_that_opens_nothing_else_ends_with_the_recording(
     assert report.notes == ["the recording ended before the main program did"]
 
 
+@pytest.mark.parametrize("tidy", [True, False])
+def test_a_main_program_that_never_ends_is_left(tape: Path, backend: Backend, tidy: bool) -> None:
+    """What it has to do at the end, it may do."""
+    done: list[bool] = []
+
+    async def main(session: Session) -> None:
+        await talk(session)
+        if tidy:
+            await session.wait_closed()
+            await anyio.sleep(1)
+            done.append(True)
+        else:
+            await anyio.sleep_forever()
+
+    report = run_replay(tape, kitchen(), backend=backend, main=main)
+    assert report.differences == []
+    assert (done == [True]) == tidy == (report.notes == [])
+
+
+def test_what_cannot_be_read_to_its_end_is_raised(
+    tape: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails in the middle is no end of a session."""
+    recording = Recording(tape)
+    lines = [*recording]
+    turns = iter([lines, [*lines[:30], OSError("the disk is gone")]])
+
+    def read(_self: Recording) -> Any:
+        for line in next(turns):
+            if isinstance(line, OSError):
+                raise line
+            yield line
+
+    monkeypatch.setattr(Recording, "__iter__", read)
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_replay(recording, kitchen(), backend=backend, main=talk)
+
+
+def test_what_makes_no_bus_is_refused(tape: Path) -> None:
+    """Such as a function that forgot to return it."""
+    with pytest.raises(UsageError, match="made None and no Bus"):
+        run_replay(tape, lambda _sink: None)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]  # what is tested
+
+
+def test_many_commands_in_a_long_silence_are_no_flood(tmp_path: Path, backend: Backend) -> None:
+    """Ten minutes of audio that a handler sends, while the server says nothing."""
+    path = written(tmp_path / "silence.jsonl", (600.0, "in", {"type": "x"}))
+    bus = Bus()
+
+    @bus.on(ev.SessionCreated)
+    async def speak(_event: ev.SessionCreated, session: Session) -> None:
+        for _ in range(10_500):
+            session.send_nowait(ev.InputAudioBufferAppend(audio=b"  "))
+            await anyio.sleep(0.02)
+
+    report = run_replay(path, bus, backend=backend)
+    assert (report.notes, report.sent) == ([], {"input_audio_buffer.append": 10_500})
+
+
 def test_a_handler_that_blocks_or_never_ends_takes_no_time(tape: Path, backend: Backend) -> None:
     """On a virtual clock a blocked loop is a moment; what waits for ever is left at the end."""
     bus = kitchen()
@@ -304,18 +395,14 @@ def test_a_handler_that_blocks_or_never_ends_takes_no_time(tape: Path, backend: 
     assert run_replay(tape, bus, backend=backend, main=talk).differences == []
 
 
-@pytest.mark.parametrize("send", ["send_nowait", "send"])
-def test_a_flood_is_ended(tape: Path, backend: Backend, send: str) -> None:
+def test_a_flood_is_ended(tape: Path, backend: Backend) -> None:
     """A handler that sends for ever in no time would never let time pass."""
     bus = Bus()
 
     @bus.on(ev.SessionCreated)
     async def flood(_event: ev.SessionCreated, session: Session) -> None:
         while True:
-            if send == "send":
-                await session.send(ev.OutputAudioBufferClear())
-            else:
-                session.send_nowait(ev.OutputAudioBufferClear())
+            await session.send(ev.OutputAudioBufferClear())
 
     report = run_replay(tape, bus, backend=backend)
     assert "the session was ended" in str(report)

@@ -1,0 +1,394 @@
+"""What goes wrong with a recording never goes wrong with its session, and is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from realtime_bus import events as ev
+from realtime_bus.recording import Ended, Header, Left, Received, Recording, Sent, _spool, _writing
+from realtime_bus_plugins.recorder import Recorder, RecordingIncomplete
+
+from ._live import lines_of, of, only, recorded
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def told() -> Iterator[list[Any]]:
+    """Return what the library's log says."""
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture(autouse=True)
+def nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let lines be written when a test says so, and at the end."""
+    monkeypatch.setattr(_spool, "FLUSH_S", 3600.0)
+
+
+class Hears:
+    """A plugin that keeps what is told of missing lines."""
+
+    def __init__(self) -> None:
+        self.told: list[RecordingIncomplete] = []
+
+    def attach(self, session: Any) -> None:
+        """Listen."""
+        session.on(RecordingIncomplete)(self.told.append)
+
+
+def clear(session: Any, count: int = 1) -> None:
+    """Send something small."""
+    for _ in range(count):
+        session.send_nowait(ev.InputAudioBufferClear())
+
+
+def flush() -> None:
+    """Have all that was recorded by now written."""
+    for spool in _spool._THREAD.spools:
+        spool.flush()
+
+
+# --- the process is killed -------------------------------------------------------------------
+
+KILLED = """
+import sys, time
+import anyio
+from realtime_bus import Bus, events as ev
+from realtime_bus.server import RealtimeServer
+from realtime_bus_plugins.recorder import Recorder
+
+async def main():
+    bus = Bus(plugins=[Recorder(sys.argv[1], compress=sys.argv[2] == "zstd")])
+    async with RealtimeServer().connect_memory() as transport, bus.session(transport) as session:
+        number = 0
+        while True:
+            await session.append_audio(bytes(960))
+            session.send_nowait(ev.ConversationItemRetrieve(item_id=f"{time.monotonic()}"))
+            if number == 100:
+                print("ready", flush=True)
+            number += 1
+            await anyio.sleep(0.01)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("form", ["plain", "zstd"])
+def test_after_a_kill_all_but_the_last_second_is_readable(tmp_path: Path, form: str) -> None:
+    """A real process, killed for good in the middle of a session."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path), form], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    killed_s = time.monotonic()
+    process.kill()
+    process.communicate()
+    lines = lines_of(tmp_path)
+    assert not of(lines, Ended)
+    assert not of(lines, Left)
+    asked = [line.data for line in of(lines, Sent) if b"retrieve" in line.data]
+    last_s = float(asked[-1].split(b'"item_id":"')[1].split(b'"')[0])
+    assert killed_s - last_s < 1.0
+
+
+@pytest.mark.parametrize("cut", range(1, 400, 37))
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.zst"])
+def test_a_file_may_end_anywhere(tmp_path: Path, cut: int, form: str) -> None:
+    """Whatever stands in whole is read; the rest is no damage."""
+    path = tmp_path / f"x.{form}"
+    writer = _writing.RecordingWriter(path, Header(t_us=0, recording_id="x"))
+    for number in range(5):
+        writer.frame(number, "in", b'{"type":"input_audio_buffer.cleared","n":%d}' % number)
+    writer.close()
+    whole = path.read_bytes()
+    count = len(list(Recording(path)))
+    path.write_bytes(whole[: max(len(whole) - cut, 160 if form == "jsonl" else 110)])
+    lines = list(Recording(path))
+    assert len(lines) <= count
+    assert not of(lines, Left)
+
+
+# --- the disk --------------------------------------------------------------------------------
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> Callable[[], None]:
+    """Let no file be written to, until what is returned is called."""
+    write = os.write
+
+    def full(fd: int, data: Any) -> int:
+        if len(data) > 20:
+            return write(fd, data[:20])
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(_writing.os, "write", full)
+    return lambda: monkeypatch.setattr(_writing.os, "write", write)
+
+
+async def test_a_full_disk_is_told_once_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[Any]
+) -> None:
+    """Nothing half written stays. Once there is room, lines are written again; the gap is told."""
+    hears = Hears()
+    async with recorded(hears, Recorder(tmp_path)) as (session, wire):
+        clear(session, 3)
+        flush()
+        room = refuse(monkeypatch, errno.ENOSPC)
+        for _ in range(3):
+            clear(session, 5)
+            flush()
+        room()
+        clear(session)
+        flush()  # not yet: it is tried again after a while
+        monkeypatch.setattr(_spool, "monotonic", lambda: float("inf"))
+        clear(session, 2)
+        flush()
+        monkeypatch.undo()
+        assert len(wire.frames) == 21
+    lines = lines_of(tmp_path)
+    [left] = of(lines, Left)
+    assert left.lines == 17  # 16 frames, and the event that tells of them
+    assert "No space left" in left.why
+    assert len(of(lines, Sent)) == 5
+    assert of(lines, Ended)
+    assert len(hears.told) == 1
+    assert "No space left" in hears.told[0].reason
+    names = [line["event"] for line in told if "recording" in line["event"]]
+    assert names.count("lines of a recording are missing") == 1
+    assert names[-1] == "a recording has gaps"
+
+
+async def test_a_compressed_recording_goes_on_in_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written in part would spoil all that follows."""
+    async with recorded(Recorder(tmp_path, compress=True)) as (session, _):
+        clear(session, 3)
+        flush()
+        room = refuse(monkeypatch, errno.ENOSPC)
+        clear(session, 5)
+        flush()
+        room()
+        clear(session, 2)
+    recording = Recording(only(tmp_path))
+    assert len(recording.paths) == 2
+    assert len(of(list(recording), Sent)) == 5
+    assert [left.lines for left in of(list(recording), Left)] == [5]
+
+
+@pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid"), reason="POSIX")
+async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, told: list[Any]) -> None:
+    """The session goes on, without a recording."""
+    (tmp_path / "file").write_text("no folder")
+    hears = Hears()
+    async with recorded(hears, Recorder(tmp_path / "file" / "calls")) as (session, wire):
+        flush()
+        clear(session, 3)
+        flush()
+        clear(session)
+        assert len(wire.frames) == 4
+    assert len(hears.told) == 1
+    assert [line["event"] for line in told if line["log_level"] == "warning"] == [
+        "lines of a recording are missing",
+        "a recording has gaps",
+    ]
+
+
+async def test_a_deleted_file_is_not_made_again(tmp_path: Path, told: list[Any]) -> None:
+    """Whoever deletes it does not want it."""
+    async with recorded(Recorder(tmp_path)) as (session, _):
+        flush()
+        only(tmp_path).unlink()
+        clear(session)
+        flush()
+        clear(session)
+        flush()
+    assert list(tmp_path.iterdir()) == []
+    assert [line["why"] for line in told if line["event"] == "lines of a recording are missing"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_a_limit_of_the_system_is_a_full_disk(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE, in a real process: the session goes on to its end."""
+    script = """
+import resource, sys
+import anyio
+from realtime_bus import Bus, events as ev
+from realtime_bus.server import RealtimeServer
+from realtime_bus_plugins.recorder import Recorder
+from realtime_bus.recording import _spool
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+async def main():
+    bus = Bus(plugins=[Recorder(sys.argv[1])])
+    async with RealtimeServer().connect_memory() as transport, bus.session(transport) as session:
+        _spool._THREAD.spools[0].flush()
+        for _ in range(100):
+            await session.append_audio(bytes(960))
+        print("done", len(session.statistics().handlers) >= 0)
+anyio.run(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, timeout=50, check=False
+    )
+    assert done.stdout.startswith(b"done")
+    assert done.returncode == 0
+    assert b"File too large" in done.stderr
+    assert len(of(lines_of(tmp_path), Received)) >= 1
+
+
+# --- too much --------------------------------------------------------------------------------
+
+
+async def test_what_finds_no_room_is_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk hangs: a bound in bytes holds; afterwards the recording goes on."""
+    hangs, go_on = threading.Event(), threading.Event()
+    put = _writing.RecordingWriter.put
+
+    def slow(self: Any, entries: Any) -> None:
+        if any(entry[1] is _writing.SENT for entry in entries) and not go_on.is_set():
+            hangs.set()
+            go_on.wait(20)
+        put(self, entries)
+
+    monkeypatch.setattr(_writing.RecordingWriter, "put", slow)
+    hears = Hears()
+    async with recorded(hears, Recorder(tmp_path, max_pending_bytes=200_000)) as (session, wire):
+        clear(session)
+        _spool._THREAD.hurry(*_spool._THREAD.spools)
+        await anyio.to_thread.run_sync(hangs.wait, 20)
+        for _ in range(40):
+            session.send_nowait(ev.InputAudioBufferAppend(audio=bytes(7500)))
+        [spool] = _spool._THREAD.spools
+        held = sum(len(body) for _, head, body in spool._entries if head is not None)
+        assert held < 200_000
+        go_on.set()
+        flush()
+        clear(session, 3)
+        assert len(wire.frames) == 44
+    lines = lines_of(tmp_path)
+    sent, left = of(lines, Sent), of(lines, Left)
+    assert sum(each.lines for each in left) + len(sent) == 44
+    assert len(left) == 1
+    assert len(hears.told) == 1
+    assert "faster than" in hears.told[0].reason
+
+
+async def test_a_frame_beyond_the_bound_is_left_out(tmp_path: Path) -> None:
+    """The others are not."""
+    async with recorded(Recorder(tmp_path, max_pending_bytes=200_000)) as (session, wire):
+        clear(session)
+        wire.transport.feed(b'{"type":"x","pad":"' + b"x" * 300_000 + b'"}')
+        clear(session)
+    lines = lines_of(tmp_path)
+    assert len(of(lines, Sent)) == 2
+    [left] = of(lines, Left)
+    assert left.bytes > 300_000
+
+
+async def test_sessions_share_the_room_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one has taken another cannot; at the end all is given back."""
+    monkeypatch.setattr(_spool, "_ROOM", room := _spool._Room(150_000))
+    monkeypatch.setattr(_spool._WritingThread, "_flush", lambda self, spool: None)
+    recorder = Recorder(tmp_path)
+    async with recorded(recorder) as (one, _), recorded(recorder) as (two, _):
+        spools = _spool._THREAD.spools[-2:]
+        for _ in range(30):
+            for session in (one, two):
+                session.send_nowait(ev.InputAudioBufferAppend(audio=bytes(4000)))
+        assert all(spool.left_lines for spool in spools)
+        monkeypatch.undo()
+    for spool in spools:
+        assert spool.wait(10)
+    assert room._left == 150_000
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaving waits for it a while, and no longer; it is written when the disk goes on."""
+    go_on = threading.Event()
+    put = _writing.RecordingWriter.put
+
+    def slow(self: Any, entries: Any) -> None:
+        go_on.wait(20)
+        put(self, entries)
+
+    monkeypatch.setattr(_writing.RecordingWriter, "put", slow)
+    async with recorded(Recorder(tmp_path)) as (session, _):
+        clear(session)
+        spools = _spool._THREAD.spools
+    go_on.set()
+    assert all(spool.wait(10) for spool in spools)
+    assert of(lines_of(tmp_path), Ended)
+
+
+# --- other ways to end -----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+async def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:
+    """Its parent's recording stays whole."""
+    async with recorded(Recorder(tmp_path)) as (session, wire):
+        clear(session, 3)
+        child = os.fork()
+        if child == 0:
+            clear(session, 3)
+            flush()
+            os._exit(len(_spool._THREAD.spools))
+        assert os.waitpid(child, 0)[1] == 0
+        clear(session)
+        assert len(wire.frames) == 4
+    lines = lines_of(tmp_path)
+    assert len(of(lines, Sent)) == 4
+    assert not of(lines, Left)
+
+
+def test_a_process_that_ends_in_mid_session_loses_nothing(tmp_path: Path) -> None:
+    """Whoever calls exit() has not left the block."""
+    script = """
+import sys
+import anyio
+from realtime_bus import Bus, events as ev
+from realtime_bus.server import RealtimeServer
+from realtime_bus_plugins.recorder import Recorder
+async def main():
+    context = Bus(plugins=[Recorder(sys.argv[1])]).session(await RealtimeServer().connect_memory().__aenter__())
+    session = await context.__aenter__()
+    session.send_nowait(ev.InputAudioBufferClear())
+    import os, atexit
+    atexit._run_exitfuncs()
+    os._exit(0)
+anyio.run(main)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=50, check=True)
+    assert len(of(lines_of(tmp_path), Sent)) == 1
+
+
+async def test_a_cancelled_session_is_recorded_to_its_end(tmp_path: Path) -> None:
+    """The file is complete, however the block was left."""
+    with anyio.CancelScope() as scope:
+        async with recorded(Recorder(tmp_path)) as (session, _):
+            clear(session)
+            scope.cancel()
+            await anyio.sleep_forever()
+    lines = lines_of(tmp_path)
+    assert len(of(lines, Sent)) == 1
+    assert isinstance(lines[-1], Ended)
