@@ -205,6 +205,11 @@ class _Reader:
                 yield from self._next(CloseInfo(code=1006, reason="", clean=False), line.t_us)
             self._greetings += 1
             self._connection.greeted = True
+        self._add(line, side, raw, event)
+
+    def _add(
+        self, line: Received | Sent, side: Side, raw: bytes, event: dict[str, Any] | None
+    ) -> None:
         frames = self._connection.frames
         frame = Frame(index=len(frames), t_us=line.t_us, side=side, heard_ms=self._clock.heard_ms)
         if event is not None:
