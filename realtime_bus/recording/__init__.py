@@ -3,9 +3,9 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
-from ._comparison import Change, Difference, DifferenceKind
 from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
 from ._deviations import Deviation, PlaybackReport
+from ._difference import Change, Difference, DifferenceKind
 from ._drive import drive
 from ._export import export_wav
 from ._format import (
@@ -41,11 +41,12 @@ from ._moments import (
 )
 from ._paper import written_down
 from ._peaks import PEAK_MS
+from ._plan import ActSelector
 from ._reading import Recording, RecordingError
 from ._replay import replay, run_replay
 from ._replay_sink import ReplaySink
 from ._replay_transport import ReplayTransport
-from ._report import ActSelector, ReplayOptions, ReplayReport
+from ._report import ReplayOptions, ReplayReport
 from ._spool import RecordingSpool
 from ._timeline import Timeline
 from ._writing import RecordingWriter

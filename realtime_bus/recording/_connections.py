@@ -5,7 +5,7 @@ Rules:
 1. A recording is one connection, or several: one was lost (``bus.reconnecting``), replaced before
    the server's limit (``bus.reconnected``), or there is a second ``session.created``.
 2. What a later connection begins with comes before it has taken over: its lines are ``aside``.
-   If they were not recorded, it is not greeted (`RecordedConnection.greeted`).
+   One of which the beginning was not recorded is not greeted (`RecordedConnection.greeted`).
 3. A frame keeps what it says without its audio and without what a delta brings, so that an hour
    can be held; its bytes are kept only on the side that is played.
 4. Audio that was left out is silence of the same length.
@@ -29,6 +29,7 @@ APPENDS: Final = frozenset({"input_audio_buffer.append", "session.input_audio_bu
 """What brings the microphone's audio."""
 
 _BY_CLIENT: Final = (1000, 1005)  # a server that closes has a reason
+_GREETINGS: Final = ("session.created", "transcription_session.created")
 _MAX_LEVELS: Final = 100
 _PAYLOAD: Final = ("delta", "audio")
 _SILENCE: Final = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}
@@ -143,7 +144,7 @@ def read_connections(lines: Iterable[Line], plays: Side) -> list[RecordedConnect
 class _Reader:
     def __init__(self, plays: Side) -> None:
         self._plays: Side = plays
-        self._connection = RecordedConnection(frames=[])
+        self._connection = RecordedConnection(frames=[], greeted=False)
         self._begun: list[Received | Sent] = []  # the next one, which has not taken over yet
         self._clock = AudioClock()
         self._greetings = 0
@@ -196,7 +197,7 @@ class _Reader:
         side: Side = "client" if isinstance(line, Sent) else "server"
         raw = _data(line)
         event = event_of(raw)
-        if side == "server" and event is not None and type_of(event) == "session.created":
+        if side == "server" and event is not None and type_of(event) in _GREETINGS:
             if self._greetings:
                 yield from self._next(CloseInfo(code=1006, reason="", clean=False), line.t_us)
             self._greetings += 1
@@ -220,7 +221,7 @@ class _Reader:
 
     def _greets(self, line: Received | Sent) -> bool:
         event = event_of(_data(line)) if isinstance(line, Received) else None
-        return event is not None and type_of(event) == "session.created"
+        return event is not None and type_of(event) in _GREETINGS
 
     def _note_silence(self, event: dict[str, Any]) -> None:
         for side, direction in _DIRECTIONS:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -24,11 +24,15 @@ from realtime_bus import events as ev
 from realtime_bus.codec import Decoder, decode_client, narrow
 from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.events import ProtocolName
+from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
 
-from ._comparison import MARK, Act
+from ._act import Act
 from ._format import Ended, Flushed, Header, Left, Line, Received, Sent, Told
-from ._report import ActSelector
+
+ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
+"""Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of the fields."""
+
 
 AUDIO: Final = frozenset({b"input_audio_buffer.append", b"session.input_audio_buffer.append"})
 _OPENING: Final = frozenset(

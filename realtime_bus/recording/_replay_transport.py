@@ -41,7 +41,8 @@ from realtime_bus.session import Session
 from realtime_bus.transport import Transport
 from realtime_bus.transport._buffers import Signal
 
-from ._comparison import Act, Comparison, Difference
+from ._act import Act
+from ._comparison import Comparison
 from ._format import Line, Named, Played, Received, Sent, Told
 from ._paper import written_down
 from ._plan import AUDIO, Plan
@@ -49,11 +50,10 @@ from ._reading import Recording
 from ._replay_clock import Clock, clock
 from ._replay_connections import ReplayedConnection
 from ._replay_sink import ReplaySink
-from ._report import ReplayOptions, ReplayReport
+from ._report import ReplayOptions, ReplayReport, make_report
 
 _FLOOD: Final = 10_000
 _NEWS: Final = frozenset({"bus.reconnecting", "bus.reconnected"})
-_LAST_US: Final = 1_000_000  # of a recording, in which nothing is missing
 _SETTINGS: Final = (b'{"type":"session.created"', b'{"type":"session.updated"')
 _EMPTY_DELTA: Final = re.compile(rb'"delta"\s*:\s*""')
 
@@ -403,43 +403,22 @@ class ReplayTransport:
         """
         if self._failure is not None:
             raise self._failure
-        plan, differences = self._plan, list[Difference]()
-        if self._compare:
-            differences = self._differences(cut_off=plan.ended is None)
-            plan.left.update(act.type for act in plan.acts if not act.expected and act.mate is None)
-        return ReplayReport(
-            recording=self.recording.header.recording_id or self.recording.path.name,
-            differences=differences,
-            compared=self._comparison.paired,
-            left=dict(plan.left),
-            sent=dict(self._sent),
+        return make_report(
+            self.recording,
+            self._plan,
+            self._comparison if self._compare else None,
+            closed_us=self._closed_us,
+            sent=self._sent,
             frames=self._frames,
-            recorded_s=plan.last_us / 1e6,
             took_s=perf_counter() - self._began_s,
             notes=self._notes(),
         )
-
-    def _differences(self, *, cut_off: bool) -> list[Difference]:
-        until_us = self._plan.last_us - (_LAST_US if cut_off else 0)
-        closed_us, closed = self._closed_us, list[Difference]()
-        if closed_us is not None and closed_us < self._plan.last_us - _LAST_US:
-            until_us, what = closed_us, "the session was closed"
-            closed = [Difference(kind="closed", t_s=closed_us / 1e6, type=what)]
-        return [*closed, *self._comparison.differences(until_us, cut_off=cut_off)]
 
     def _notes(self) -> list[str]:
         notes = [
             f"{name} came from outside, and is not emitted again: {why}"
             for name, why in self._unread.items()
         ]
-        if self._plan.ended is None:
-            notes.append("the recording was cut off: nothing of its last second is compared")
-        if not self.recording.header.texts:
-            notes.append(
-                "texts were left out of the recording: what depends on them, such as the "
-                "arguments of tools, cannot be as it was"
-            )
-        notes += [f"something is missing in the recording: {why}" for why in self._plan.missing]
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes

@@ -159,16 +159,17 @@ class PlaybackProtocol(SessionProtocol):
         self._recorded_close = connection.close
         self._ended_with: CloseInfo | None = None
         self._has_next = has_next
-        self._restoring = not connection.greeted
+        self._restoring = not connection.greeted and number > 0
         self._answers: dict[type, Callable[[dict[str, Any]], None]] = {
             ev.SessionUpdate: self._update,
             ev.ConversationItemCreate: self._create_item,
             ev.ConversationItemTruncate: self._truncate_item,
             ev.ConversationItemDelete: self._delete_item,
             ev.InputAudioBufferClear: self._clear,
+            ev.ResponseCancel: self._cancel,
         }
         if not connection.greeted:
-            self.session = {**session, "id": self.session_id}
+            self.session = {"type": "realtime", **session, "id": self.session_id}
             self.greet()
 
     def report(self) -> PlaybackReport:
@@ -269,6 +270,10 @@ class PlaybackProtocol(SessionProtocol):
 
     def _clear(self, _said: dict[str, Any]) -> None:
         self._say("input_audio_buffer.cleared")
+
+    def _cancel(self, _said: dict[str, Any]) -> None:
+        message = "Cancellation failed: nothing was cancelled here in the recording."
+        raise InvalidRequest("response_cancel_not_active", message)
 
 
 _RESTORING: Final = (b"session.update", b"conversation.item.create")

@@ -341,3 +341,13 @@ async def test_nothing_from_a_server_is_nothing_to_play() -> None:
         Playback(tape("s session.created"), pace=0)
     with pytest.raises(UsageError, match="patience_s must be above 0"):
         Playback(tape("s session.created"), patience_s=-1)
+
+
+async def test_a_recording_that_began_too_late_greets_all_the_same() -> None:
+    """Its first lines are missing: the client is told of a session, and the rest is played."""
+    playback = Playback(tape("c input_audio_buffer.clear", "s input_audio_buffer.cleared", DELTA))
+    server = RealtimeServer(playback=playback)
+    async with server.connect_memory() as transport, Bus().session(transport) as session:
+        assert session.config is not None
+        await session.clear_input()
+        assert await session.wait_for(ev.ResponseOutputAudioDelta, timeout_s=5)

@@ -206,8 +206,12 @@ class Broker:
         from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
 
         client: Client = NatsClient()
-        async with asyncio.timeout(self._open_timeout_s):
-            await client.connect(**self._arguments(gone))
+        try:
+            async with asyncio.timeout(self._open_timeout_s):
+                await client.connect(**self._arguments(gone))
+        except BaseException:
+            await close_client(client)
+            raise
         return client
 
     async def _set_up(self, nats: Any) -> None:
@@ -290,11 +294,8 @@ class Broker:
     async def aclose(self) -> None:
         """Close the connection; what is unsent is given a moment."""
         client, self._client = self._client, None
-        if client is not None and not client.is_closed:
-            with anyio.CancelScope(shield=True), suppress(Exception):
-                if client.is_connected:
-                    await client.flush(2)
-                await client.close()
+        if client is not None:
+            await close_client(client)
 
     @asynccontextmanager
     async def watch(
@@ -317,6 +318,21 @@ class Broker:
         watched = Watched(bucket, keys, changed)
         self.on_change(watched.note)
         return watched
+
+
+async def close_client(client: Client) -> None:
+    """Close a connection, whatever state it is in; what is unsent is given a moment."""
+    with anyio.CancelScope(shield=True):
+        if client.is_connected:
+            with suppress(Exception):
+                await client.flush(1)
+        with suppress(Exception):
+            await client.close()
+        # where writing fails while it closes, nats-py leaves the socket open
+        transport: Any = getattr(client, "_transport", None)
+        if transport is not None:
+            with suppress(Exception):
+                transport.close()
 
 
 class Watched:

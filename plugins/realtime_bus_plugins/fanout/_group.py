@@ -158,13 +158,22 @@ class Group:
     async def _keep_lease(self) -> None:
         lease_s = self._broker.lease_s
         while True:
+            self._stop_without_lease()
             with anyio.move_on_after(lease_s / 3), suppress(*broker_errors()):
                 await self._renew()
-            if monotonic() - self._renewed_s > lease_s and self._mine:
-                self._log.error("no lease for too long: this worker stops", lease_s=lease_s)
-                for partition in list(self._mine):
-                    self._lose(partition)
+            self._stop_without_lease()
             await anyio.sleep(lease_s / 3)
+
+    def holds_lease(self) -> bool:
+        """Tell whether this worker may handle what it has in hand."""
+        return monotonic() - self._renewed_s < self._broker.lease_s
+
+    def _stop_without_lease(self) -> None:
+        """Let go of everything, if others may be at it by now: also of what a new lease follows."""
+        if not self.holds_lease() and self._mine:
+            self._log.error("no lease for too long: this worker stops")
+            for partition in list(self._mine):
+                self._lose(partition)
 
     async def _renew(self) -> None:
         if self._leaving:
@@ -205,7 +214,7 @@ class Group:
         if self._leaving or not self._broker.connected:
             return
         lease_s, now_s = self._broker.lease_s, monotonic()
-        if now_s - self._renewed_s > lease_s:
+        if not self.holds_lease():
             return
         start = len(f"member.{self._name}.")
         living = {self._id} | {

@@ -41,6 +41,7 @@ from ._subjects import Names, escape, read_stored, unescape
 from ._wire import HOLDER, KEY, PROTOCOL, SEQUENCE, TIME, Whereabouts
 
 _GROUP: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_MAX_INCARNATIONS: Final = 100
 _LEFT: Final = CloseInfo(code=1001, reason="this worker has the session no more", clean=False)
 
 
@@ -91,6 +92,7 @@ class _Part:
         self.progress = Progress(record.floor)
         self.record = record
         self.repeated_until = repeated_until
+        self.first_is_deadly = False
         self.reader: Reader | None = None
         self.scope: anyio.CancelScope | None = None
         self.sessions: dict[str, _Known] = {}
@@ -332,6 +334,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         part = self._parts.get(partition)
         if part is None:
             part = self._parts[partition] = _Part(record, repeated_until=repeated)
+            part.first_is_deadly = record.strikes > self._redelivery.attempts
         part.record = record
         group = self._group
         self._read(
@@ -354,7 +357,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             progress=part.progress,
             prefetch=self._prefetch,
             careful_until=careful_until,
-            deliver=lambda message, number: self._deliver(part, message, number),
+            deliver=lambda message, number: self._deliver_safely(part, message, number),
             broken=broken,
         )
         part.scope = anyio.CancelScope()
@@ -383,7 +386,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             return 0, 0
         reader = part.reader
         if reader is not None:
-            reader.pause(True)
+            reader.take_no_more()
         with anyio.move_on_after(self._drain_timeout_s):
             while part.progress.unsettled:
                 part.emptied = anyio.Event()
@@ -396,6 +399,14 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         return floor, newest
 
     # --- events ------------------------------------------------------------------------------
+
+    def _deliver_safely(self, part: _Part, message: Any, number: int) -> None:
+        """Hand an event over; whatever goes wrong here costs that one event."""
+        try:
+            self._deliver(part, message, number)
+        except Exception as error:  # noqa: BLE001  # whoever published it may be anybody
+            self._log.error("an event cannot be handled", number=number, error=repr(error)[:500])
+            self._done(part, number)
 
     def _deliver(self, part: _Part, message: Any, number: int) -> None:
         """Hand an event to its session's handlers."""
@@ -423,7 +434,8 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             self._done(part, number)
             return
         self._count(known, arrival)
-        if number == part.record.floor + 1 and part.record.strikes > self._redelivery.attempts:
+        if part.first_is_deadly:
+            part.first_is_deadly = False
             self._bury(known, arrival, number)
             return
         arrivals = session._arrivals  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # made here
@@ -481,12 +493,16 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             tasks=self._tasks,
             protocol=session.protocol,
             redelivery=self._redelivery,
+            may_handle=self._may_handle,
             keep=lambda handler, _event, error, key: self._keep(known, handler, error, key),
             on_held=lambda held: self._hold(part, known, held),
             log={"session_id": session.id, "worker": self.worker_id},
         )
         session._feed = known.feed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # made here
         return known
+
+    def _may_handle(self) -> bool:
+        return self._group is None or self._group.holds_lease()
 
     def _hold(self, part: _Part, known: _Known, held: bool) -> None:  # a state
         (part.holders.add if held else part.holders.discard)(known)
@@ -497,6 +513,8 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         """Notice numbers that are missing."""
         incarnation = arrival.key.rpartition(".")[0]
         last = known.numbers.get(incarnation)
+        if last is None and len(known.numbers) >= _MAX_INCARNATIONS:
+            known.numbers.clear()  # whoever publishes made them up
         known.numbers[incarnation] = max(arrival.sequence, last or 0)
         if last is not None and arrival.sequence > last + 1 and known.feed is not None:
             count = arrival.sequence - last - 1
