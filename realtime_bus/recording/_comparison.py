@@ -38,11 +38,11 @@ from realtime_bus.codec._frame import NotAnObject, parse_object
 
 from ._act import Act, leaves, nameless
 from ._difference import Change, Difference
+from ._frames import with_names
 
 _WINDOW_US: Final = 60_000_000
 _LOOKED_AT: Final = 32  # acts on either side: there may be ten of a kind in a second
 _MAX_UNPAIRED: Final = 1000
-_STRING: Final = re.compile(rb'"([^"\\]{1,200})"')
 _LEFT_OUT: Final = re.compile("x+")
 
 
@@ -117,7 +117,7 @@ class Comparison:
 
     def sent(self, t_us: int, place_us: int, frame: bytes) -> None:
         """Take note of a command that is sent now; see `did`."""
-        text = redact(_renamed(frame, self._old_ids).decode("utf-8", "replace"))
+        text = redact(with_names(frame, self._old_ids).decode("utf-8", "replace"))
         try:
             self.did(t_us, place_us, parse_object(text.encode()))
         except (NotAnObject, RecursionError):
@@ -181,7 +181,7 @@ class Comparison:
 
     def renamed(self, frame: bytes) -> bytes:
         """Return what the recording's server says, with the ids of now."""
-        return _renamed(frame, self._new_ids)
+        return with_names(frame, self._new_ids)
 
     def differences(self, until_us: int, *, cut_off: bool = False) -> list[Difference]:
         """Return all differences in order of time.
@@ -276,17 +276,6 @@ def _stands_for(before: Any, after: Any) -> bool:
     if not isinstance(before, str) or not isinstance(after, str) or not _is_left_out(("", before)):
         return False
     return before == "***" or len(before) == len(after)
-
-
-def _renamed(frame: bytes, names: Mapping[bytes, bytes]) -> bytes:
-    if not names:
-        return frame
-
-    def other(match: re.Match[bytes]) -> bytes:
-        found = names.get(match[1])
-        return match[0] if found is None else b'"' + found + b'"'
-
-    return _STRING.sub(other, frame)
 
 
 def _s(t_us: int) -> float:
