@@ -21,9 +21,11 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 
 from realtime_bus import events as ev
-from realtime_bus.codec import Decoder, decode_client, narrow
+from realtime_bus.codec import Decoder, decode_client, encode, narrow
 from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
+from realtime_bus.errors import InvalidEvent
 from realtime_bus.events import ProtocolName
+from realtime_bus.events._registry import BUS_EVENTS
 from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
 
@@ -61,6 +63,7 @@ class Plan:
         reconnects: Whether a connection was lost, and the session went on.
         ended: Its end; None if it was cut off.
         last_us: When its last line was written.
+        told: How often plugins have emitted an event, by name.
         missing: Why lines are missing, in words, and how many.
     """
 
@@ -76,6 +79,7 @@ class Plan:
         self.reconnects: bool = False
         self.ended: Ended | None = None
         self.last_us: int = 0
+        self.told: Counter[str] = Counter()
         self.missing: Counter[str] = Counter()
         self._left = tuple(left)
         self._outside = frozenset(outside)
@@ -124,7 +128,7 @@ class Plan:
             self._creates.append(act)
             return
         command = decode_client(frame, protocol=self.protocol)
-        if isinstance(command, ev.ClientEvent) and type(command) in ANSWERED:
+        if isinstance(command, ev.ClientEvent) and type(command) in ANSWERED and _is_valid(command):
 
             def settled() -> None:
                 self.answers.setdefault(self._number, []).append(act)
@@ -167,6 +171,8 @@ class Plan:
 
     def _told(self, line: Told) -> None:
         self.reconnects = self.reconnects or line.type == "bus.reconnecting"
+        if not line.application and line.type not in BUS_EVENTS:
+            self.told[line.type] += 1
         compared = line.application or line.type == _FAILED
         if compared and line.type not in self._outside:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)
@@ -197,3 +203,12 @@ def _selects(selector: ActSelector, fields: dict[str, Any]) -> bool:
     if isinstance(selector, str):
         return fnmatchcase(str(fields.get("type")), selector)
     return bool(selector(fields))
+
+
+def _is_valid(command: ev.ClientEvent) -> bool:
+    """Tell whether a server would take a command: to another one there is no answer."""
+    try:
+        encode(command)
+    except (InvalidEvent, TypeError, ValueError, RecursionError):
+        return False
+    return True

@@ -122,6 +122,7 @@ class ReplayTransport:
         self._sent = Counter[str]()
         self._frames = 0
         self._closed_us: int | None = None  # when the session closed it
+        self._emitted: set[str] = set()
         self._unread: dict[str, str] = {}  # events that could not be emitted, and why
         self._flooded = False
         self._failure: Exception | None = None
@@ -358,7 +359,7 @@ class ReplayTransport:
 
     def attach(self, session: Session[Any]) -> None:
         """Compare what the application emits, and which handlers fail, too."""
-        session.on(ev.AppEvent, ev.HandlerFailed)(self._see)
+        session.on(ev.BusEvent)(self._see)
         self._emit = session.emit
         if self._dials:
             session.tap(sent=self._see_sending)
@@ -376,7 +377,9 @@ class ReplayTransport:
             self._connection.take_over()
 
     def _see(self, event: ev.BusEvent) -> None:
-        if self._close is None and event is not self._emitting:
+        self._emitted.add(event.type)
+        compared = isinstance(event, ev.AppEvent | ev.HandlerFailed)
+        if compared and self._close is None and event is not self._emitting:
             act = {**written_down(event)[0], "type": event.type}
             self._comparison.did(self._act_us, self._now_us, act, is_event=True)
 
@@ -419,6 +422,14 @@ class ReplayTransport:
             f"{name} came from outside, and is not emitted again: {why}"
             for name, why in self._unread.items()
         ]
+        silent = [
+            f"{name} ({count})"
+            for name, count in sorted(self._plan.told.items())
+            if self._emit is not None and name not in self._emitted | self._unread.keys()
+        ]
+        if silent and self._compare:
+            names = ", ".join(silent)
+            notes.append(f"nobody emitted {names}; give what came from outside as outside=")
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes

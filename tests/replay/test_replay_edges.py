@@ -25,12 +25,13 @@ from realtime_bus.recording import (
     replay,
     run_replay,
 )
-from realtime_bus.server import ScriptTool, ScriptTurn
+from realtime_bus.server import RealtimeServer, ScriptTool, ScriptTurn
 from realtime_bus.server.faults import Drop
 from realtime_bus.testing import Backend, place_call, run_virtual, tool_call
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import NullSink
+from realtime_bus_plugins.telephony import DtmfReceived
 from realtime_bus_plugins.tools import Tools
 
 from ._tape import cut, kitchen, record, speech, spoken, talk, written
@@ -96,6 +97,8 @@ def test_frames_that_are_no_events_are_delivered_as_they_were(
         tmp_path / "odd.jsonl",
         (0.1, "out", {"type": "response.create", "response": {"metadata": {}}}),
         (0.2, "out", {"type": "conversation.item.create", "item": {"type": "x", "id": 3}}),
+        (0.2, "out", {"type": "conversation.item.create"}),
+        (0.2, "in", {"type": "conversation.item.added", "item": {"type": "message", "id": "i"}}),
         (0.3, "out", frame),
         (0.4, "in", frame),
         (0.5, "out", {"type": "response.create", "response": 5}),
@@ -287,6 +290,44 @@ def test_what_a_sink_learned_later_was_heard(tmp_path: Path, backend: Backend) -
         return Bus(plugins=[sink, Interruption(sink)])
 
     assert run_replay(path, bus, backend=backend, audio_within_ms=0).differences == []
+
+
+def test_a_translation_is_replayed(tmp_path: Path, backend: Backend) -> None:
+    """Its protocol is found in what was said."""
+    recorder = Recorder(tmp_path)
+
+    async def main(session: Session) -> None:
+        await session.update_translation(language="de")
+        for _ in range(20):
+            await session.append_audio(bytes(1920))
+            await anyio.sleep(0.04)
+
+    async def translate() -> Path | None:
+        server = RealtimeServer().connect_memory(kind="translation")
+        bus = Bus(plugins=[recorder])
+        async with server as transport, bus.session(transport, protocol="translation") as session:
+            await main(session)
+            return recorder.path_of(session)
+
+    path = run_virtual(translate)
+    assert path is not None
+    report = run_replay(path, Bus(), backend=backend, main=main)
+    assert (report.differences, report.compared) == ([], 1)
+
+
+def test_events_of_plugins_that_are_not_there_are_told(tmp_path: Path, backend: Backend) -> None:
+    """A key was pressed on a telephone: without the telephone, nobody says so."""
+    pressed = {"digit": "5"}
+    path = written(
+        tmp_path / "key.jsonl", (1.0, Told(t_us=0, type="telephony.dtmf", event=pressed))
+    )
+    report = run_replay(path, Bus(), backend=backend)
+    assert "nobody emitted telephony.dtmf (1)" in report.notes[0]
+    seen: list[str] = []
+    bus = Bus()
+    bus.on(DtmfReceived)(lambda event: seen.append(event.digit))
+    report = run_replay(path, bus, backend=backend, outside=[DtmfReceived])
+    assert (report.notes, seen) == ([], ["5"])
 
 
 # --- buses ----------------------------------------------------------------------------------------
