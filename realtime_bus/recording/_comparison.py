@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -114,14 +114,26 @@ class Comparison:
         self._uncounted: Counter[str] = Counter()
         self._new_ids: dict[bytes, bytes] = {}  # by what they were then
         self._old_ids: dict[bytes, bytes] = {}  # the reverse
+        self._given_back: set[str] = set()
 
     def sent(self, t_us: int, place_us: int, frame: bytes) -> None:
         """Take note of a command that is sent now; see `did`."""
         text = redact(with_names(frame, self._old_ids).decode("utf-8", "replace"))
         try:
-            self.did(t_us, place_us, parse_object(text.encode()))
+            plain = parse_object(text.encode())
         except (NotAnObject, RecursionError):
             return
+        cuts = plain.get("type") == "conversation.item.truncate"
+        if not (cuts and self._here(str(plain.get("item_id"))) in self._given_back):
+            self.did(t_us, place_us, plain)
+
+    def _here(self, item_id: str) -> str:
+        """Return what handlers call an item."""
+        return self._new_ids.get(item_id.encode(), item_id.encode()).decode()
+
+    def gave_back(self, item_ids: Iterable[str]) -> None:
+        """Take items that another server had as text from here on: it was sent no truncation."""
+        self._given_back.update(item_ids)
 
     def did(
         self, t_us: int, place_us: int, plain: dict[str, Any], *, is_event: bool = False
