@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -30,7 +31,7 @@ from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
 
 from ._act import Act
-from ._format import Ended, Flushed, Header, Left, Line, Received, Sent, Told
+from ._format import Ended, Flushed, Header, Left, Line, Named, Received, Sent, Told
 
 ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
 """Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of the fields."""
@@ -43,6 +44,8 @@ _OPENING: Final = frozenset(
 _SEEN: Final[tuple[type[ev.Event], ...]] = (*SEEN, ev.ResponseCreated)
 _WATCHED: Final = frozenset(str(cls.__struct_config__.tag).encode() for cls in _SEEN)
 _FAILED: Final = "bus.handler_failed"
+_NEXT_CONNECTION: Final = frozenset({"bus.reconnecting", "bus.reconnected"})
+_SAYS_WHICH: Final = re.compile(rb'"(?:event_id|call_id)"')
 
 
 class Plan:
@@ -88,6 +91,8 @@ class Plan:
         self._creates: list[Act] = []  # that nothing has answered
         self._decode = Decoder("realtime").decode
         self._number = 0
+        self._latest: set[int] = set()  # hashes of commands that say which they are
+        self._earlier: set[int] = set()  # the same of the connections before
         for line in lines:
             self.last_us = max(self.last_us, line.t_us)
             read = self._READ.get(type(line))
@@ -108,8 +113,11 @@ class Plan:
         frame = data_of(line)
         is_first = self._opening and name == b"session.update"
         self._opening = is_first
+        left = is_first or hash(frame) in self._earlier
+        if _SAYS_WHICH.search(frame):
+            self._latest.add(hash(frame))
         try:
-            act = self._act(line.t_us, parse_object(frame), left=is_first)
+            act = self._act(line.t_us, parse_object(frame), left=left)
         except (NotAnObject, RecursionError):
             return
         if act.expected:
@@ -173,9 +181,16 @@ class Plan:
         self.reconnects = self.reconnects or line.type == "bus.reconnecting"
         if not line.application and line.type not in BUS_EVENTS:
             self.told[line.type] += 1
+        if line.type in _NEXT_CONNECTION:
+            self._named(line)
         compared = line.application or line.type == _FAILED
         if compared and line.type not in self._outside:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)
+
+    def _named(self, _line: Line) -> None:
+        """Note that another connection takes over, or is about to."""
+        self._earlier |= self._latest
+        self._latest.clear()
 
     def _flushed(self, line: Flushed) -> None:
         if line.settled and self.flushes:
@@ -193,6 +208,7 @@ class Plan:
         Sent: _sent,
         Received: _received,
         Told: _told,
+        Named: _named,
         Flushed: _flushed,
         Left: _missing,
         Ended: _ended,

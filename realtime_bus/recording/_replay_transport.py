@@ -44,6 +44,7 @@ from realtime_bus.transport._buffers import Signal
 from ._act import Act
 from ._comparison import Comparison
 from ._format import Line, Named, Played, Received, Sent, Told
+from ._frames import told_list
 from ._paper import written_down
 from ._plan import AUDIO, Plan, data_of
 from ._reading import Recording
@@ -233,6 +234,8 @@ class ReplayTransport:
             code = line.event.get("code")
             self._connection = None
             return CloseInfo(code=code if isinstance(code, int) else 1006)
+        if line.type == "bus.reconnected":
+            self._comparison.gave_back(map(str, told_list(line.event, "restored")))
         if line.type in self._outside or line.type in _NEWS:
             self._emit_again(line)
         return None

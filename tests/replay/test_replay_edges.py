@@ -267,6 +267,42 @@ def test_handlers_see_their_own_names_of_items(tmp_path: Path, backend: Backend)
     assert seen == ["i1"]
 
 
+def test_what_a_rollover_sends_again_is_the_librarys(tmp_path: Path, backend: Backend) -> None:
+    """Nothing is sent twice over a connection that goes on; nor is text in the place of audio."""
+    ask = {"type": "response.create", "event_id": "rb_00000000_1"}
+    done = {"id": "r1", "conversation_id": "c", "output": [], "status": "completed"}
+    gives = {"cause": "rollover", "session_id": "s2", "restored": ["i1"], "lost": []}
+    output = {"type": "function_call_output", "call_id": "c", "output": "9"}
+    item = {"type": "conversation.item.create", "item": output}
+    path = written(
+        tmp_path / "twice.jsonl",
+        (0.4, "out", item),
+        *spoken(1, 1),
+        (1.5, "in", {"type": "response.done", "event_id": "e", "response": done}),
+        (1.6, "out", ask),
+        (1.9, Named(t_us=0, names={})),
+        (1.9, "out", item),
+        (2.0, Told(t_us=0, type="bus.reconnected", event=gives)),
+        (2.0, "out", ask),
+        speech(3),  # where the item that is heard was cut, in the library's own way
+        *cut(3, 1, played_ms=1700)[1:2],
+        (3.2, "in", {"type": "response.created", "event_id": "e", "response": {"id": "r9"}}),
+    )
+
+    async def main(session: Session) -> None:
+        await anyio.sleep(0.4)
+        session.send_nowait(msgspec.convert(item, ev.ConversationItemCreate))
+        await anyio.sleep(1.2)
+        session.send_nowait(ev.ResponseCreate())
+
+    def bus(sink: ReplaySink) -> Bus:
+        return Bus(plugins=[sink, Interruption(sink)])
+
+    report = run_replay(path, bus, backend=backend, main=main)
+    assert report.differences == []
+    assert report.left == {"conversation.item.create": 1, "response.create": 1}
+
+
 def test_a_connection_that_was_lost_for_good_is_so_again(tmp_path: Path, backend: Backend) -> None:
     """The session ends as it did, and says so."""
     lost = {"attempt": 1, "delay_s": 0, "code": 1006, "reason": "1006", "url": ""}
