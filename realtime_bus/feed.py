@@ -101,7 +101,7 @@ class Feed(Generic[_Session]):
         close_info: How it ended, or None.
     """
 
-    def __init__(  # each of its own, by name
+    def __init__(  # noqa: PLR0913  # each of its own, by name
         self,
         handlers: Handlers[_Session],
         session: _Session,

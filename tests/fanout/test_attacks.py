@@ -180,3 +180,59 @@ async def test_what_the_block_raises_comes_out_as_it_is(broker: NatsServer, app:
         with pytest.raises(ZeroDivisionError):
             async with made:
                 _ = 1 / 0
+
+
+async def test_a_slow_worker_has_no_more_in_hand_than_it_asked_for(
+    broker: NatsServer, app: str
+) -> None:
+    """What it has not pulled stays in the stream; when it goes on, nothing is missing."""
+    bus, gate, got = worker(broker, app, prefetch=8), anyio.Event(), Until()
+
+    @bus.on(ev.InputAudioBufferSpeechStarted)
+    async def slow(event: ev.InputAudioBufferSpeechStarted) -> None:
+        got(event.audio_start_ms)
+        await gate.wait()
+
+    async with holding(broker, app) as (fanout, _session, peer):
+        peer.say(*map(speech, range(500)))
+        assert await fanout.drain()
+        async with bus:
+            await got.has(1)
+            with anyio.fail_after(10):
+                while bus.statistics().unsettled < 5:  # noqa: ASYNC110  # nothing tells
+                    await anyio.sleep(0.01)
+            assert bus.statistics().received < 8 + 8
+            gate.set()
+            assert await got.has(500) == list(range(500))
+
+
+async def test_all_workers_and_the_broker_die_at_once(own_broker: NatsServer, app: str) -> None:
+    """What was not done is done by those who come after."""
+    first, second = worker(own_broker, app), worker(own_broker, app)
+    begun, done = Until(), Until()
+
+    @first.on(ev.InputAudioBufferSpeechStarted)
+    async def stuck(event: ev.InputAudioBufferSpeechStarted) -> None:
+        begun(event.audio_start_ms)
+        if event.audio_start_ms == 20:
+            await anyio.sleep_forever()
+
+    second.on(ev.InputAudioBufferSpeechStarted)(done.event)
+    async with holding(own_broker, app) as (fanout, _session, peer):
+        peer.say(*map(speech, range(100)))
+        assert await fanout.drain()
+        with anyio.CancelScope() as life:
+            async with first:
+                await begun.has(21)
+                _kill(first)
+                own_broker.kill()
+                life.cancel()
+                await anyio.sleep_forever()
+        await anyio.to_thread.run_sync(own_broker.start)
+        async with second:
+            with anyio.fail_after(30):
+                while 99 not in {event.audio_start_ms for event in done.got}:
+                    await done.has(len(done.got) + 1)
+        numbers = [event.audio_start_ms for event in done.got]
+        assert numbers == list(range(numbers[0], 100))
+        assert numbers[0] <= 20

@@ -16,16 +16,12 @@ from typing import Any, Literal, NamedTuple
 import anyio
 import msgspec
 
-from realtime_bus import MissingExtra, UsageError
+from realtime_bus import UsageError
 from realtime_bus.log import Repeats, get_logger
 
+from ._nats import Client, JetStream, KeyValue, broker_errors, close_client, load_nats
 from ._subjects import Names
 from ._wire import BrokerUnreachable
-
-Client = Any
-JetStream = Any
-KeyValue = Any
-# ^ nats-py says only in part what types its functions take and return
 
 _SESSIONS_TTL_S = 900.0
 
@@ -159,7 +155,7 @@ class Broker:
             UsageError: This is trio, for which there is no nats-py; or an option is wrong.
             BrokerUnreachable: No broker answered in time, or it has no JetStream.
         """
-        nats = _nats()
+        nats = load_nats()
         from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
         from nats.errors import Error  # noqa: PLC0415  # of the extra
 
@@ -320,21 +316,6 @@ class Broker:
         return watched
 
 
-async def close_client(client: Client) -> None:
-    """Close a connection, whatever state it is in; what is unsent is given a moment."""
-    with anyio.CancelScope(shield=True):
-        if client.is_connected:
-            with suppress(Exception):
-                await client.flush(1)
-        with suppress(Exception):
-            await client.close()
-        # where writing fails while it closes, nats-py leaves the socket open
-        transport: Any = getattr(client, "_transport", None)
-        if transport is not None:
-            with suppress(Exception):
-                transport.close()
-
-
 class Watched:
     """A part of a bucket, and what keeps it up to date.
 
@@ -414,44 +395,6 @@ def _partitions(names: Names, config: Any) -> int:
     )
 
 
-def _nats() -> Any:
-    """Return nats-py.
-
-    Raises:
-        MissingExtra: It is not installed.
-        UsageError: This is trio.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise UsageError(
-            "fan-out over NATS needs asyncio, for nats-py is made for it: run the application with "
-            "anyio.run(main) or asyncio.run(main()), not on trio"
-        ) from None
-    try:
-        import nats  # noqa: PLC0415  # of the extra
-    except ImportError:
-        raise MissingExtra("nats-py", extra="nats") from None
-    return nats
-
-
-def broker_errors() -> tuple[type[Exception], ...]:
-    """Return what nats-py raises while a broker is away."""
-    from nats.errors import Error  # noqa: PLC0415  # of the extra
-
-    return (Error, OSError, TimeoutError)
-
-
 def _shown(servers: str | list[str]) -> str:
     every = [servers] if isinstance(servers, str) else servers
     return ", ".join(each.rsplit("@", 1)[-1].split("?", 1)[0] for each in every)
-
-
-async def retrying(what: Callable[[], Awaitable[Any]], *, pause_s: float = 0.25) -> Any:
-    """Do something that the broker is needed for, until it is there."""
-    while True:
-        try:
-            return await what()
-        except broker_errors():
-            await anyio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 5.0)

@@ -27,7 +27,8 @@ from anyio.abc import TaskGroup
 from realtime_bus import RequestError, Session, UsageError, decode_client
 from realtime_bus import events as ev
 
-from ._broker import Broker, broker_errors
+from ._broker import Broker
+from ._nats import broker_errors
 from ._wire import Answer, Command, Failure, Holder, Whereabouts, failure_from, to_json
 
 _KEPT: Final = 512

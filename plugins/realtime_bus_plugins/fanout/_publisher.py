@@ -12,8 +12,9 @@ import anyio.lowlevel
 
 from realtime_bus.log import Repeats, get_logger
 
-from ._broker import Broker, Client, broker_errors, close_client, retrying
+from ._broker import Broker
 from ._buffer import Buffer, Message
+from ._nats import Client, broker_errors, close_client, retrying
 from ._wire import KEY
 
 _BATCH: Final = 64  # messages between two turns of the event loop

@@ -24,7 +24,8 @@ import anyio
 
 from realtime_bus.log import get_logger
 
-from ._broker import Broker, broker_errors
+from ._broker import Broker
+from ._nats import broker_errors
 
 _MAX_AHEAD: Final = 20
 _HEARTBEAT_S: Final = 2.0
