@@ -319,7 +319,7 @@ async def test_a_flood_of_what_was_not_recorded_is_answered_and_counted_to_a_bou
             await session.send(ev.InputAudioBufferAppend(audio=bytes(960)))
         transport.send(b"no event")
         transport.send(b'{"type":"nobody.knows"}')
-        await session.create_item(item)
+        await session.update(instructions="Is it over?")
     (report,) = playback.reports
     assert 1000 <= len(report.deviations) < 1010
     assert server.statistics().failed == 0
