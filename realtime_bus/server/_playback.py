@@ -29,7 +29,7 @@ from realtime_bus import events as ev
 from realtime_bus.codec import decode
 from realtime_bus.codec._frame import wire_name
 from realtime_bus.errors import CloseInfo, UsageError
-from realtime_bus.events._registry import REALTIME, TRANSLATION
+from realtime_bus.events._registry import REALTIME, TRANSLATION, WireProtocol
 from realtime_bus.log import get_logger
 from realtime_bus.recording import Header, Line, PlaybackReport, Recording
 from realtime_bus.recording._causes import needs_of
@@ -155,6 +155,9 @@ class PlaybackProtocol(SessionProtocol):
         now_s: float,
     ) -> None:
         super().__init__(options, now_s=now_s, new_id=random_id)
+        # the recorded greeting says both; type checkers want what is set later to be declared
+        self.session_id: str = self.session_id
+        self.speaks: WireProtocol = REALTIME
         self.number: int = number
         self.session: dict[str, Any] = session
         self.wants_next: bool = False

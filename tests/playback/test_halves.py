@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime_bus.recording import Received, Sent
@@ -97,6 +97,7 @@ def test_nothing_waits_for_the_clock_at_infinite_pace() -> None:
     assert said == SERVER
 
 
+@settings(max_examples=40)
 @given(entries=conversations(), pace=st.sampled_from([1.0, 7.0, float("inf")]))
 def test_any_conversation_is_played_by_its_two_halves(entries: list[Any], pace: float) -> None:
     """Whatever was said, and however it overlapped: the same frames in the same order."""
@@ -108,6 +109,7 @@ def test_any_conversation_is_played_by_its_two_halves(entries: list[Any], pace: 
     assert server.all_deviations() == client.all_deviations() == []
 
 
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_frame_is_lost_doubled_or_stuck_whenever_the_client_acts(data: st.DataObject) -> None:
     """The client does the same in another order and at other times: all of it is answered."""
@@ -451,6 +453,7 @@ def disturbed(draw: st.DrawFn, frames_: list[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("plays", ["server", "client"])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_whatever_a_peer_does_the_other_half_comes_to_its_end(
     plays: Any, data: st.DataObject

@@ -309,17 +309,17 @@ async def drop(server: RealtimeServer, then: list[str]) -> None:
 
 
 async def test_a_flood_of_what_was_not_recorded_is_answered_and_counted_to_a_bound() -> None:
-    """Ten thousand items that nobody sent then, unknown frames between them: the session lives."""
+    """Thousands of items that nobody sent then, unknown frames between them: the session lives."""
     playback = Playback(tape("s session.created", close=None))
     server = RealtimeServer(playback=playback)
     async with server.connect_memory() as transport, Bus().session(transport) as session:
         item = ev.MessageItem(role="user", content=[ev.InputText(text="Hi")])
-        for _ in range(5_000):
+        for _ in range(1_500):
             await session.send(ev.ConversationItemCreate(item=item))
             await session.send(ev.InputAudioBufferAppend(audio=bytes(960)))
         transport.send(b"no event")
         transport.send(b'{"type":"nobody.knows"}')
-        await session.create_item(item)
+        await session.update(instructions="Is it over?")
     (report,) = playback.reports
     assert 1000 <= len(report.deviations) < 1010
     assert server.statistics().failed == 0
