@@ -90,16 +90,22 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
 
 @pytest.fixture
 def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:  # noqa: ARG001  # it runs by it
-    """Return `realtime_bus.testing.place_call`; what happened in its calls is shown on failure."""
-    from functools import partial  # noqa: PLC0415  # costs those who use it
+    """Return `realtime_bus.testing.place_call`; what happened in its calls is shown on failure.
 
-    from realtime_bus.testing import place_call as place  # noqa: PLC0415  # the same
+    Its golden recordings lie beside the test's file.
+    """
+    from realtime_bus.testing import place_call as place  # noqa: PLC0415  # costs those who use it
 
-    return partial(
-        place,
-        watch=request.node.stash.setdefault(_CALLS, []).append,
-        update_golden=bool(request.config.getoption("update_golden")),
-    )
+    calls: list[Call] = request.node.stash.setdefault(_CALLS, [])
+    update_golden = bool(request.config.getoption("update_golden"))
+
+    def placed(*args: Any, golden: Any = None, **options: Any) -> Any:
+        if golden is not None:
+            golden = request.path.parent / golden
+        given = {"golden": golden, "update_golden": update_golden, "watch": calls.append}
+        return place(*args, **{**given, **options})
+
+    return placed
 
 
 @pytest.hookimpl(hookwrapper=True)

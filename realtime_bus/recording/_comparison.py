@@ -27,7 +27,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -38,11 +38,11 @@ from realtime_bus.codec._frame import NotAnObject, parse_object
 
 from ._act import Act, leaves, nameless
 from ._difference import Change, Difference
+from ._frames import with_names
 
 _WINDOW_US: Final = 60_000_000
 _LOOKED_AT: Final = 32  # acts on either side: there may be ten of a kind in a second
 _MAX_UNPAIRED: Final = 1000
-_STRING: Final = re.compile(rb'"([^"\\]{1,200})"')
 _LEFT_OUT: Final = re.compile("x+")
 
 
@@ -114,14 +114,26 @@ class Comparison:
         self._uncounted: Counter[str] = Counter()
         self._new_ids: dict[bytes, bytes] = {}  # by what they were then
         self._old_ids: dict[bytes, bytes] = {}  # the reverse
+        self._given_back: set[str] = set()
 
     def sent(self, t_us: int, place_us: int, frame: bytes) -> None:
         """Take note of a command that is sent now; see `did`."""
-        text = redact(_renamed(frame, self._old_ids).decode("utf-8", "replace"))
+        text = redact(with_names(frame, self._old_ids).decode("utf-8", "replace"))
         try:
-            self.did(t_us, place_us, parse_object(text.encode()))
+            plain = parse_object(text.encode())
         except (NotAnObject, RecursionError):
             return
+        cuts = plain.get("type") == "conversation.item.truncate"
+        if not (cuts and self._here(str(plain.get("item_id"))) in self._given_back):
+            self.did(t_us, place_us, plain)
+
+    def _here(self, item_id: str) -> str:
+        """Return what handlers call an item."""
+        return self._new_ids.get(item_id.encode(), item_id.encode()).decode()
+
+    def gave_back(self, item_ids: Iterable[str]) -> None:
+        """Take items that another server had as text from here on: it was sent no truncation."""
+        self._given_back.update(item_ids)
 
     def did(
         self, t_us: int, place_us: int, plain: dict[str, Any], *, is_event: bool = False
@@ -181,7 +193,7 @@ class Comparison:
 
     def renamed(self, frame: bytes) -> bytes:
         """Return what the recording's server says, with the ids of now."""
-        return _renamed(frame, self._new_ids)
+        return with_names(frame, self._new_ids)
 
     def differences(self, until_us: int, *, cut_off: bool = False) -> list[Difference]:
         """Return all differences in order of time.
@@ -276,17 +288,6 @@ def _stands_for(before: Any, after: Any) -> bool:
     if not isinstance(before, str) or not isinstance(after, str) or not _is_left_out(("", before)):
         return False
     return before == "***" or len(before) == len(after)
-
-
-def _renamed(frame: bytes, names: Mapping[bytes, bytes]) -> bytes:
-    if not names:
-        return frame
-
-    def other(match: re.Match[bytes]) -> bytes:
-        found = names.get(match[1])
-        return match[0] if found is None else b'"' + found + b'"'
-
-    return _STRING.sub(other, frame)
 
 
 def _s(t_us: int) -> float:

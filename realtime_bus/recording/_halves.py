@@ -322,7 +322,7 @@ class Half:
     def _release(self, frame: Frame) -> bytes:
         self.played += 1
         if frame.said is None:
-            return frame.raw
+            return frame.frame()
         answers = self._need(frame).answers
         live = None if answers is None else self._peer.live.get(answers)
         then = None if answers is None else self._frames[answers].said
@@ -331,12 +331,12 @@ class Half:
         said = self._peer.translated(frame.said)
         if live is not None:
             said = repeating(said, self._peer.translated(then), live)
-        if frame.type.startswith("session.") and frame.type not in APPENDS:
+        if frame.type.startswith("session."):
             self._clock.see(said)
             said = _later(said, self._later_s)
         if said == frame.said:
             return frame.frame()
-        if frame.is_delta or frame.type in APPENDS:
+        if frame.is_delta:
             said = {**msgspec.json.decode(frame.frame()), **said}
         return msgspec.json.encode(said)
 

@@ -48,6 +48,9 @@ PLAIN: Final = frozenset(
 )
 """How the names of events begin that hold audio or pieces of text, and nothing else of interest."""
 
+APPEND: Final = b'{"type":"input_audio_buffer.append","audio":"'
+"""How what we send from a microphone begins, and then holds nothing but base64."""
+
 SMALL_BYTES: Final = 2048
 _STRING = rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 _AUDIO = re.compile(rb'("audio"\s*+:\s*+)' + _STRING, re.DOTALL)

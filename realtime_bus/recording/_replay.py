@@ -94,6 +94,7 @@ async def replay(
     Raises:
         RecordingError: It is no recording.
         UsageError: The bus has a device, or an option cannot work.
+        ConnectError: The recording ends before its session has begun.
         OSError: The recording cannot be read.
     """
     transport = ReplayTransport(recording, **options)

@@ -44,8 +44,9 @@ from realtime_bus.transport._buffers import Signal
 from ._act import Act
 from ._comparison import Comparison
 from ._format import Line, Named, Played, Received, Sent, Told
+from ._frames import told_list
 from ._paper import written_down
-from ._plan import AUDIO, Plan
+from ._plan import AUDIO, Plan, data_of
 from ._reading import Recording
 from ._replay_clock import Clock, clock
 from ._replay_connections import ReplayedConnection
@@ -122,6 +123,7 @@ class ReplayTransport:
         self._sent = Counter[str]()
         self._frames = 0
         self._closed_us: int | None = None  # when the session closed it
+        self._emitted: set[str] = set()
         self._unread: dict[str, str] = {}  # events that could not be emitted, and why
         self._flooded = False
         self._failure: Exception | None = None
@@ -232,23 +234,20 @@ class ReplayTransport:
             code = line.event.get("code")
             self._connection = None
             return CloseInfo(code=code if isinstance(code, int) else 1006)
+        if line.type == "bus.reconnected":
+            self._comparison.gave_back(map(str, told_list(line.event, "restored")))
         if line.type in self._outside or line.type in _NEWS:
             self._emit_again(line)
         return None
 
     def _frame(self, line: Received) -> bytes:
-        if line.broken is not None:
-            return base64.b64decode(line.broken)
-        frame = bytes(line.frame)
+        frame = data_of(line)
         if line.audio_bytes:
             silence = base64.b64encode(bytes(line.audio_bytes))
             frame = _EMPTY_DELTA.sub(b'"delta":"' + silence + b'"', frame, count=1)
-        name = wire_name(frame)  # deltas bear the server's ids alone, and are most of it
-        return (
-            frame
-            if name is not None and name.endswith(b".delta")
-            else self._comparison.renamed(frame)
-        )
+        if (wire_name(frame) or b"").endswith(b".delta"):  # it bears the server's ids alone
+            return frame
+        return self._comparison.renamed(frame)
 
     async def _until_asked(self, acts: Sequence[Act], clock: Clock) -> None:
         """Hold back an answer until it was asked for."""
@@ -291,7 +290,7 @@ class ReplayTransport:
         if self._at_once > _FLOOD:
             self._flooded = True
             self._end(CloseInfo(code=1008, reason=f"{_FLOOD} commands in no time", clean=False))
-        if name not in AUDIO:
+        if self._compare and name not in AUDIO:
             self._comparison.sent(self._act_us, self._now_us, frame)
         self._changed.notify()
 
@@ -358,7 +357,7 @@ class ReplayTransport:
 
     def attach(self, session: Session[Any]) -> None:
         """Compare what the application emits, and which handlers fail, too."""
-        session.on(ev.AppEvent, ev.HandlerFailed)(self._see)
+        session.on(ev.BusEvent)(self._see)
         self._emit = session.emit
         if self._dials:
             session.tap(sent=self._see_sending)
@@ -376,7 +375,9 @@ class ReplayTransport:
             self._connection.take_over()
 
     def _see(self, event: ev.BusEvent) -> None:
-        if self._close is None and event is not self._emitting:
+        self._emitted.add(event.type)
+        compared = self._compare and isinstance(event, ev.AppEvent | ev.HandlerFailed)
+        if compared and self._close is None and event is not self._emitting:
             act = {**written_down(event)[0], "type": event.type}
             self._comparison.did(self._act_us, self._now_us, act, is_event=True)
 
@@ -419,6 +420,14 @@ class ReplayTransport:
             f"{name} came from outside, and is not emitted again: {why}"
             for name, why in self._unread.items()
         ]
+        silent = [
+            f"{name} ({count})"
+            for name, count in sorted(self._plan.told.items())
+            if self._emit is not None and name not in self._emitted | self._unread.keys()
+        ]
+        if silent and self._compare:
+            names = ", ".join(silent)
+            notes.append(f"nobody emitted {names}; give what came from outside as outside=")
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes

@@ -102,7 +102,7 @@ class RecordingSpool:
         self._on_trouble = on_trouble
         # the loop's side
         self._entries: list[Entry] = []
-        self._room = _ROOM
+        self._room = _room
         self._credit = 0  # bytes that may still be taken of the last grant
         self._granted = 0
         self._refused = 0  # lines that found no room
@@ -124,7 +124,7 @@ class RecordingSpool:
         self._closing = False
         self._working = Lock()
         self._done = Event()
-        _THREAD.serve(self)
+        _thread.serve(self)
 
     # --- the loop's side ---------------------------------------------------------------------
 
@@ -187,20 +187,31 @@ class RecordingSpool:
     def mark_broken(self, frame: bytes) -> None:
         """Note that a frame, if it was the last one, is no JSON."""
         with suppress(IndexError):  # it is being written
-            time_s, head, body = self._entries[-1]
-            if body is frame and head is RECEIVED and self._header.audio and self._header.texts:
+            index = self._last(frame)
+            if index and self._header.audio and self._header.texts:
                 broken = b2a_base64(frame, newline=False).decode()
-                line = Received(t_us=self.us(time_s), broken=broken)
-                self._entries[-1] = (0.0, None, line)
+                line = Received(t_us=self.us(self._entries[index][0]), broken=broken)
+                self._entries[index] = (0.0, None, line)
 
     def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
         """Take a frame that no handler sees; or note that of the last one that was received."""
         with suppress(IndexError):  # all that there is is being written
-            time_s, head, body = self._entries[-1]
-            if body is frame and head is RECEIVED:
-                self._entries[-1] = (time_s, RECEIVED_ASIDE, frame)
+            index = self._last(frame)
+            if index:
+                self._entries[index] = (self._entries[index][0], RECEIVED_ASIDE, frame)
                 return
         (self._sent_aside if sent else self._received_aside)(frame)
+
+    def _last(self, frame: bytes) -> int:
+        """Return where the last frame stands, from the end; 0 if it is another one.
+
+        Behind it may be what was written down along with it: lines about playing, or missing ones.
+        """
+        for index in (-1, -2, -3, -4):
+            _, head, body = self._entries[index]
+            if head is not None:
+                return index if body is frame and head is RECEIVED else 0
+        return 0
 
     def named(self, names: dict[str, str]) -> None:
         """Take the names that handlers know items by, by the server's."""
@@ -224,7 +235,7 @@ class RecordingSpool:
             self._tell_missing(self._clock())
             self._entries += [(0.0, None, line) for line in last]
             self._closing, self._credit, self._look_s = True, 0, float("inf")
-            _THREAD.finish(self)
+            _thread.finish(self)
         return self._done.is_set() and not self.left_lines
 
     def _more(self, credit: int, now_s: float, length: int) -> int:
@@ -466,19 +477,19 @@ class _WritingThread:
 
 def _at_exit() -> None:
     """Write what there is: a daemon thread is not waited for."""
-    _THREAD.flush_all()
+    _thread.flush_all()
 
 
 def _forked() -> None:
     """Begin anew, in the child of a fork."""
-    global _ROOM, _THREAD  # locks may be held by a thread that is not there
-    for spool in _THREAD.spools:
+    global _room, _thread  # locks may be held by a thread that is not there
+    for spool in _thread.spools:
         spool.forget()
-    _ROOM, _THREAD = _Room(MAX_PROCESS_BYTES), _WritingThread()
+    _room, _thread = _Room(MAX_PROCESS_BYTES), _WritingThread()
 
 
-_ROOM = _Room(MAX_PROCESS_BYTES)
-_THREAD = _WritingThread()
+_room = _Room(MAX_PROCESS_BYTES)
+_thread = _WritingThread()
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

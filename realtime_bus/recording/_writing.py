@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from ._format import Header, Line, Told, part_of
-from ._redaction import PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_marks
+from ._redaction import APPEND, PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_marks
 from ._zstd import zstd
 
 RECEIVED: Final = b'{"kind":"in","t_us":%d,"frame":'
@@ -145,6 +145,9 @@ class RecordingWriter:
                 parts.append(self._line(body))
                 continue
             t_us = int((time_s - zero_s) * 1e6)
+            if keeps_all and head is SENT and body.startswith(APPEND):  # our own, and most of all
+                parts += (head % t_us, body, _FOOT)
+                continue
             plain = keeps_all and body[PLAIN_AT] in PLAIN and _LINE_BREAK not in body
             if plain and len(body) < SMALL_BYTES:
                 for mark in marks:

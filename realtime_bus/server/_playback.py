@@ -30,6 +30,7 @@ from realtime_bus.codec import decode
 from realtime_bus.codec._frame import wire_name
 from realtime_bus.errors import CloseInfo, UsageError
 from realtime_bus.events._registry import REALTIME, TRANSLATION
+from realtime_bus.log import get_logger
 from realtime_bus.recording import Header, Line, PlaybackReport, Recording
 from realtime_bus.recording._causes import needs_of
 from realtime_bus.recording._connections import RecordedConnection, read_connections
@@ -38,6 +39,8 @@ from realtime_bus.recording._halves import PATIENCE_S, Half
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
 from ._wire import ClientFrame, Close, InvalidRequest, random_id
+
+_log = get_logger("realtime_bus.server")
 
 PARTED: Final = 4000
 """The close code of a session that goes another way than the recorded one."""
@@ -214,8 +217,10 @@ class PlaybackProtocol(SessionProtocol):
                 self._note_session(frame)
             self._out.order(frame)
         if half.parted:
-            reason = f"the recorded session goes another way: {half.deviations[-1]}"
-            self._out.send(InvalidRequest("recording_parted", reason).to_event(None))
+            where = str(half.deviations[-1])
+            _log.warning("a client goes another way than the recorded one", where=where)
+            message = f"The recorded session goes another way: {where}."
+            self._out.send(InvalidRequest("recording_parted", message).to_event(None))
             self._close(Close(PARTED, "recording_parted"))
         elif half.ended:
             close = self._recorded_close

@@ -165,7 +165,7 @@ class Link:
         paused: Whether reading is stopped for now.
         closing: Whether the session is being closed.
         replaceable: Whether another connection may take over; it costs a call for each frame.
-        sending: Told of each frame that is handed to a connection.
+        sending: Told of each frame that is handed to a connection, if anybody taps it.
         aside: Told of frames that only concern the library, and whether each was sent: over a
             connection that is about to take over, or about items that were given back there.
         named: Told what the server calls items, by its names, where handlers know them by others.
@@ -177,7 +177,7 @@ class Link:
         self.gap: Gap | None = None
         self.paused: bool = False
         self.closing: bool = False
-        self.sending: Callable[[bytes], None] = _nowhere
+        self.sending: Callable[[bytes], None] | None = None
         self.aside: Callable[[bytes, bool], None] = _nowhere
         self.named: Callable[[dict[str, str]], None] = _nowhere
         self._recover: Callable[[CloseInfo], Awaitable[bool]] | None = None
@@ -240,7 +240,8 @@ class Link:
         """
         close = self.connection.close or ABANDONED
         if self.gap is None:
-            self.sending(frame)  # first: in memory, the answer comes within the call
+            if self.sending is not None:
+                self.sending(frame)  # first: in memory, the answer comes within the call
             try:
                 self.connection.transport.send(frame)
             except TransportClosed as error:

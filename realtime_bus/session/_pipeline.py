@@ -198,21 +198,22 @@ class Pipeline:
             self.lifecycle.read(self.deliver)
 
     def _before(
-        self, look: Callable[[bytes], object], go_on: Callable[[bytes], None]
+        self, look: Callable[[bytes], object], go_on: Callable[[bytes], None] | None
     ) -> Callable[[bytes], None]:
         def tapped(frame: bytes) -> None:
             try:
                 look(frame)
             except Exception as error:  # noqa: BLE001  # whatever a plugin raises, the frame goes on
                 self.report_failure(handler_name(look), None, error)
-            go_on(frame)
+            if go_on is not None:
+                go_on(frame)
 
         return tapped
 
     def _and(
         self, look: Callable[[Unpack[_Seen]], object], others: Callable[[Unpack[_Seen]], None]
     ) -> Callable[[Unpack[_Seen]], None]:
-        def tapped(*seen: Unpack[_Seen]) -> None:
+        def tapped(*seen: *_Seen) -> None:
             try:
                 look(*seen)
             except Exception as error:  # noqa: BLE001  # whatever a plugin raises, others see it

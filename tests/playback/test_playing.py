@@ -24,6 +24,7 @@ from realtime_bus_plugins.sinks import NullSink
 
 from ._agent import Agent, Tape, cook_server, live, recorded, speak
 from ._tape import audio, tape
+from .test_driving import driven
 
 pytestmark = pytest.mark.anyio
 
@@ -285,13 +286,19 @@ async def test_a_recording_of_two_connections_loses_the_first_again(
                 session.start_soon(drop, server, then)
 
         await cut_in_two(session, then)
-    playback = Playback(only_file(tmp_path) if with_greeting else tape_.lines)
+    recording = only_file(tmp_path) if with_greeting else tape_.lines
+    playback = Playback(recording)
     async with reconnecting(RealtimeServer(playback=playback)) as session:
         await cut_in_two(session, now)
     assert now == then
     assert [report.connection for report in playback.reports] == [0, 1]
     assert [report.deviations for report in playback.reports] == [(), ()]
     assert all(report.complete for report in playback.reports)
+    reports = await driven(recording, RealtimeServer(playback=Playback(recording)))
+    assert [report.connection for report in reports] == [0, 1]
+    assert all(report.complete for report in reports)
+    if with_greeting:
+        assert [report.deviations for report in reports] == [(), ()]
 
 
 async def drop(server: RealtimeServer, then: list[str]) -> None:

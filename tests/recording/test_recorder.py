@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from realtime_bus.recording import (
     Flushed,
     Header,
     Left,
+    Named,
     Played,
     Received,
     Recording,
@@ -31,6 +33,7 @@ from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import NullSink
 
 from ..plugins._wire import Clock  # noqa: TID252  # tests are no package with a name of its own
+from ..session._doubles import Double, calling  # noqa: TID252  # the same
 from ._live import data, lines_of, of, only, recorded
 
 pytestmark = pytest.mark.anyio
@@ -166,6 +169,28 @@ async def test_a_barge_in_is_a_flush(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_flush_by_hand_is_one_flush(tmp_path: Path, backend: Any) -> None:
+    """It is not noticed from its own truncation, too, if a look is due just then."""
+    sink = NullSink()
+    interruption = Interruption(sink)
+    recorder = Recorder(tmp_path, sink=sink)
+
+    async def main() -> None:
+        async with recorded(recorder, sink, interruption) as (session, wire):
+            wire.respond()
+            wire.speak(bytes(48 * 5_000))
+            await anyio.sleep(1)
+            session_look(wire)
+            await anyio.sleep(1)  # without a frame
+            interruption.interrupt(session)
+
+    run_virtual(main, backend=backend)
+    [flushed] = of(lines_of(tmp_path), Flushed)
+    assert not flushed.noticed
+    assert [(item.item_id, item.played_ms) for item in flushed.items] == [("a", 2000)]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_flush_of_somebody_elses_is_noticed(tmp_path: Path, backend: Any) -> None:
     """What is gone sooner than it can have been heard, was flushed; what was heard was not."""
     sink = NullSink()
@@ -293,7 +318,7 @@ def recorder_flush(recorder: Recorder, session: Any) -> None:
     """Wait until what was recorded by now is on disk."""
     from realtime_bus.recording import _spool
 
-    for spool in _spool._THREAD.spools:
+    for spool in _spool._thread.spools:
         spool.flush()
 
 
@@ -327,3 +352,68 @@ def test_a_size_of_nothing_is_refused(tmp_path: Path) -> None:
     """No file could hold a line."""
     with pytest.raises(UsageError, match="max_file_bytes=0"):
         Recorder(tmp_path, max_file_bytes=0)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_times_are_those_of_the_loop(tmp_path: Path, backend: Any) -> None:
+    """An hour that passes in no time is an hour in the recording."""
+
+    async def main() -> None:
+        async with recorded(Recorder(tmp_path)) as (session, _):
+            await anyio.sleep(3600)
+            session.send_nowait(ev.InputAudioBufferClear())
+
+    run_virtual(main, backend=backend)
+    [sent] = of(lines_of(tmp_path), Sent)
+    assert sent.t_us == pytest.approx(3600e6, abs=1e6)
+
+
+async def test_fifty_sessions_at_once(tmp_path: Path) -> None:
+    """Each recording has its own frames, in order, and nothing is missing."""
+    recorder = Recorder(tmp_path)
+    bus = Bus(plugins=[recorder])
+    server = RealtimeServer()
+    async with AsyncExitStack() as stack:
+        sessions = [
+            await stack.enter_async_context(
+                bus.session(await stack.enter_async_context(server.connect_memory()), state=number)
+            )
+            for number in range(50)
+        ]
+        for turn in range(20):
+            for session in sessions:
+                event_id = f"{session.state}-{turn}"
+                session.send_nowait(ev.InputAudioBufferAppend(audio=bytes(960), event_id=event_id))
+            await anyio.lowlevel.checkpoint()
+        paths = {session.state: recorder.path_of(session) for session in sessions}
+    for number, path in paths.items():
+        assert path is not None
+        lines = list(Recording(path))
+        ids = [json.loads(line.data)["event_id"] for line in of(lines, Sent)]
+        assert ids == [f"{number}-{turn}" for turn in range(20)]
+        assert isinstance(lines[-1], Ended)
+        assert not of(lines, Left)
+
+
+async def test_what_a_reconnect_needs_stands_aside(tmp_path: Path) -> None:
+    """Frames that only the library sees are told from those that handlers see; and so are names."""
+    one, two = Double(1), Double(2, ids=lambda item_id: f"there_{item_id}")
+    heard: list[str] = []
+    bus = Bus(plugins=[Recorder(tmp_path)])
+    bus.on("conversation.item.*")(lambda event: heard.append(event.type))
+    async with calling(one, two, bus=bus) as (session, _):
+        item = ev.MessageItem(id="u1", role="user", content=[ev.InputText(text="hello")])
+        one.say(*one.add(item))
+        back = session.wait_for(ev.Reconnected, timeout_s=5)
+        one.hang_up()
+        await back
+        heard.clear()
+        two.say(*two.add(ev.MessageItem(id="u2", role="user", content=[])))
+    lines = lines_of(tmp_path)
+    after = lines[next(at for at, line in enumerate(lines) if isinstance(line, Named)) :]
+    assert [line.names for line in of(lines, Named)] == [{"there_u1": "u1"}]
+    aside = [json.loads(line.data)["type"] for line in of(lines, Received) if line.aside]
+    assert aside[0] == "session.created"
+    assert "conversation.item.done" in aside  # of what was given back: nobody hears of it
+    seen = [json.loads(line.data)["type"] for line in of(after, Received) if not line.aside]
+    assert seen == heard

@@ -69,8 +69,7 @@ def test_what_only_sounds_secret_stays() -> None:
     for frame in (
         b'{"type":"session.updated","session":{"max_output_tokens":"inf"}}',
         b'{"type":"response.done","response":{"usage":{"total_tokens":3,"input_token_details":{}}}}',
-        b'{"type":"conversation.item.input_audio_transcription.completed",'
-        b'"logprobs":[{"token":" kitchen","logprob":-0.1}],"transcript":"my secret token"}',
+        b'{"type":"brand.new","logprobs":[{"token":" kitchen","logprob":-0.1}],"delta":"my token"}',
         b'{"type":"response.done","response":{"output":[{"arguments":"{\\"token\\":\\"x\\"}"}]}}',
         b'{"type":"session.updated","session":{"prompt":{"id":"pmpt_1","variables":{"key":"c"}}}}',
     ):

@@ -25,12 +25,13 @@ from realtime_bus.recording import (
     replay,
     run_replay,
 )
-from realtime_bus.server import ScriptTool, ScriptTurn
+from realtime_bus.server import RealtimeServer, ScriptTool, ScriptTurn
 from realtime_bus.server.faults import Drop
 from realtime_bus.testing import Backend, place_call, run_virtual, tool_call
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import NullSink
+from realtime_bus_plugins.telephony import DtmfReceived
 from realtime_bus_plugins.tools import Tools
 
 from ._tape import cut, kitchen, record, speech, spoken, talk, written
@@ -96,6 +97,8 @@ def test_frames_that_are_no_events_are_delivered_as_they_were(
         tmp_path / "odd.jsonl",
         (0.1, "out", {"type": "response.create", "response": {"metadata": {}}}),
         (0.2, "out", {"type": "conversation.item.create", "item": {"type": "x", "id": 3}}),
+        (0.2, "out", {"type": "conversation.item.create"}),
+        (0.2, "in", {"type": "conversation.item.added", "item": {"type": "message", "id": "i"}}),
         (0.3, "out", frame),
         (0.4, "in", frame),
         (0.5, "out", {"type": "response.create", "response": 5}),
@@ -110,16 +113,21 @@ def test_frames_that_are_no_events_are_delivered_as_they_were(
     assert str(report)
 
 
-def test_a_frame_that_is_no_json_comes_as_it_was(tmp_path: Path, backend: Backend) -> None:
-    """It stands in base64."""
+@pytest.mark.parametrize(
+    ("broken", "frame"),
+    [(base64.b64encode(b'{"type": oh').decode(), b'{"type": oh'), ("abc", b"")],
+)
+def test_a_frame_that_is_no_json_comes_as_it_was(
+    tmp_path: Path, backend: Backend, broken: str, frame: bytes
+) -> None:
+    """It stands in base64; where that is damaged, there is a frame of nothing."""
     path = written(tmp_path / "broken.jsonl", (1.0, "in", {"type": "x"}))
-    broken = base64.b64encode(b'{"type": oh').decode()
     path.write_text(path.read_text().replace('"frame":{"type":"x"}', f'"broken":"{broken}"'))
     seen: list[bytes] = []
     bus = Bus()
     bus.on(ev.InvalidFrame)(lambda event: seen.append(event.frame))
     run_replay(path, bus, backend=backend)
-    assert seen == [b'{"type": oh']
+    assert seen == [frame]
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
@@ -259,6 +267,42 @@ def test_handlers_see_their_own_names_of_items(tmp_path: Path, backend: Backend)
     assert seen == ["i1"]
 
 
+def test_what_a_rollover_sends_again_is_the_librarys(tmp_path: Path, backend: Backend) -> None:
+    """Nothing is sent twice over a connection that goes on; nor is text in the place of audio."""
+    ask = {"type": "response.create", "event_id": "rb_00000000_1"}
+    done = {"id": "r1", "conversation_id": "c", "output": [], "status": "completed"}
+    gives = {"cause": "rollover", "session_id": "s2", "restored": ["i1"], "lost": []}
+    output = {"type": "function_call_output", "call_id": "c", "output": "9"}
+    item = {"type": "conversation.item.create", "item": output}
+    path = written(
+        tmp_path / "twice.jsonl",
+        (0.4, "out", item),
+        *spoken(1, 1),
+        (1.5, "in", {"type": "response.done", "event_id": "e", "response": done}),
+        (1.6, "out", ask),
+        (1.9, Named(t_us=0, names={})),
+        (1.9, "out", item),
+        (2.0, Told(t_us=0, type="bus.reconnected", event=gives)),
+        (2.0, "out", ask),
+        speech(3),  # where the item that is heard was cut, in the library's own way
+        *cut(3, 1, played_ms=1700)[1:2],
+        (3.2, "in", {"type": "response.created", "event_id": "e", "response": {"id": "r9"}}),
+    )
+
+    async def main(session: Session) -> None:
+        await anyio.sleep(0.4)
+        session.send_nowait(msgspec.convert(item, ev.ConversationItemCreate))
+        await anyio.sleep(1.2)
+        session.send_nowait(ev.ResponseCreate())
+
+    def bus(sink: ReplaySink) -> Bus:
+        return Bus(plugins=[sink, Interruption(sink)])
+
+    report = run_replay(path, bus, backend=backend, main=main)
+    assert report.differences == []
+    assert report.left == {"conversation.item.create": 1, "response.create": 1}
+
+
 def test_a_connection_that_was_lost_for_good_is_so_again(tmp_path: Path, backend: Backend) -> None:
     """The session ends as it did, and says so."""
     lost = {"attempt": 1, "delay_s": 0, "code": 1006, "reason": "1006", "url": ""}
@@ -287,6 +331,44 @@ def test_what_a_sink_learned_later_was_heard(tmp_path: Path, backend: Backend) -
         return Bus(plugins=[sink, Interruption(sink)])
 
     assert run_replay(path, bus, backend=backend, audio_within_ms=0).differences == []
+
+
+def test_a_translation_is_replayed(tmp_path: Path, backend: Backend) -> None:
+    """Its protocol is found in what was said."""
+    recorder = Recorder(tmp_path)
+
+    async def main(session: Session) -> None:
+        await session.update_translation(language="de")
+        for _ in range(20):
+            await session.append_audio(bytes(1920))
+            await anyio.sleep(0.04)
+
+    async def translate() -> Path | None:
+        server = RealtimeServer().connect_memory(kind="translation")
+        bus = Bus(plugins=[recorder])
+        async with server as transport, bus.session(transport, protocol="translation") as session:
+            await main(session)
+            return recorder.path_of(session)
+
+    path = run_virtual(translate)
+    assert path is not None
+    report = run_replay(path, Bus(), backend=backend, main=main)
+    assert (report.differences, report.compared) == ([], 1)
+
+
+def test_events_of_plugins_that_are_not_there_are_told(tmp_path: Path, backend: Backend) -> None:
+    """A key was pressed on a telephone: without the telephone, nobody says so."""
+    pressed = {"digit": "5"}
+    path = written(
+        tmp_path / "key.jsonl", (1.0, Told(t_us=0, type="telephony.dtmf", event=pressed))
+    )
+    report = run_replay(path, Bus(), backend=backend)
+    assert "nobody emitted telephony.dtmf (1)" in report.notes[0]
+    seen: list[str] = []
+    bus = Bus()
+    bus.on(DtmfReceived)(lambda event: seen.append(event.digit))
+    report = run_replay(path, bus, backend=backend, outside=[DtmfReceived])
+    assert (report.notes, seen) == ([], ["5"])
 
 
 # --- buses ----------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ async def _burst(peers: list[_Peer], order: dict[str, Any]) -> None:
 
 async def _pace(peers: list[_Peer], order: dict[str, Any]) -> None:
     """Write frames at a steady rate to each peer, the peers evenly apart."""
-    frames = cycle(_mixed(43, 17))
+    frames = cycle(_mixed(*order.get("mix", (43, 17))))
     for peer in peers:
         for frame in opening_frames():
             peer.write(stamped(frame, time.perf_counter_ns()))
