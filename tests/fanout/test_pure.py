@@ -14,6 +14,7 @@ from realtime_bus_plugins.fanout._shares import Record, next_record, plan
 from realtime_bus_plugins.fanout._subjects import Choice, Names, escape, name_tokens, unescape
 
 
+@settings(max_examples=40)
 @given(st.text())
 def test_any_id_becomes_one_token_and_comes_back(text: str) -> None:
     """No dot, no wildcard, no blank; what is not too long can be read again."""
@@ -23,12 +24,14 @@ def test_any_id_becomes_one_token_and_comes_back(text: str) -> None:
         assert unescape(token) == text
 
 
+@settings(max_examples=40)
 @given(st.text(), st.text())
 def test_two_ids_are_two_tokens(one: str, other: str) -> None:
     """However they look."""
     assert (escape(one) == escape(other)) == (one == other)
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=600))
 def test_any_wire_name_is_the_end_of_a_subject(name: str) -> None:
     """Without empty tokens and wildcards, and not too long."""
