@@ -14,6 +14,7 @@ The rules are in ``_placing.py`` (when the person said it), ``_hearing.py`` (wha
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -23,6 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from realtime_bus import events as ev
+from realtime_bus.errors import UsageError
 from realtime_bus.events import translation as tr
 from realtime_bus.history import Cost, HistoryItem, HistoryPart, HistoryState, Prices, TokenCounts
 from realtime_bus.history._usage import cost_of
@@ -108,7 +110,12 @@ class Timeline(Struct, frozen=True, kw_only=True):
         Args:
             recording: A `Recording`, or any lines, the header first.
             peaks: Work out waveforms, too: all audio must be decoded for it.
+
+        Raises:
+            UsageError: It is a file's name.
         """
+        if isinstance(recording, str | os.PathLike):
+            raise UsageError(f"this takes lines, not a file's name: Recording({str(recording)!r})")
         seen = _Pass(peaks=peaks)
         for line in recording:
             seen.see(line)

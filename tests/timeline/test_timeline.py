@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from realtime_bus import Bus, Session
+from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus._virtual_time import run_virtual
 from realtime_bus.audio import PlayedItem
@@ -257,6 +257,13 @@ def test_what_is_given_back_is_no_news(tmp_path: Path, backend: Any) -> None:
     assert len(count.heard_text) < len(count.text)
     assert (count.at_ms, count.end_ms) == (audio.heard[0].at_ms, audio.silenced_ms)
     assert len(timeline.said) == 4
+
+
+def test_a_files_name_is_no_recording() -> None:
+    """Who gives one is told what to give."""
+    name: Any = "call.jsonl"
+    with pytest.raises(UsageError, match=r"Recording\('call.jsonl'\)"):
+        Timeline.of(name)
 
 
 async def test_a_session_that_writes() -> None:
