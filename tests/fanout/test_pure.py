@@ -155,6 +155,6 @@ def test_deaths_at_one_place_are_counted(
     found: Record | None, floor: int, delivered: int, died: bool, strikes: int
 ) -> None:
     """Those that leave events in hand, at the same floor in a row."""
-    record = next_record(found, "b", floor=floor, delivered=delivered, died=died)
+    record = next_record(found, "b", floor=floor, newest=12, delivered=delivered, died=died)
     assert (record.worker, record.floor, record.strikes) == ("b", floor, strikes)
     assert record.epoch == (found.epoch if found else 0) + 1
