@@ -180,9 +180,10 @@ class Holding:
             id=holder_id, host=socket.gethostname(), pid=os.getpid(), since=time()
         )
         self._held: dict[str, HeldSession] = {}
-        self._ended: list[HeldSession] = []
+        self._ended: dict[str, bytes] = {}  # their last entries: the broker may be away for long
         self._tasks: TaskGroup | None = None
         self._all_written_s = -_ALL_S
+        self._renewed_s = 0.0
         self._wakeup = anyio.Event()
 
     def __len__(self) -> int:
@@ -199,8 +200,7 @@ class Holding:
         """Say how a session has ended, and answer for it no more."""
         if self._held.get(held.token) is held:
             del self._held[held.token]
-        held.look()
-        self._ended.append(held)
+        self._ended[held.token] = to_json(held.look())
         self._wakeup.set()
 
     async def _listen(self, held: HeldSession) -> None:
@@ -255,17 +255,27 @@ class Holding:
         """Renew the lease, and write the entries that have changed, or all of them."""
         if not self._broker.connected:
             return
-        self._holder.sessions = len(self._held)
-        self._lease(self._holder)
-        await self._broker.leases.put(f"holder.{self._holder.id}", to_json(self._holder))
-        for held in list(self._ended):
-            await self._broker.sessions.put(held.token, to_json(held.where))
-            with suppress(ValueError):  # another round has written it as well
-                self._ended.remove(held)
+        await self._renew()
+        for token, entry in list(self._ended.items()):
+            await self._put(token, entry)
+            if self._ended.get(token) is entry:  # another round may have written it as well
+                del self._ended[token]
         for held in list(self._held.values()):
             if every or held.changed:
                 held.changed = False
-                await self._broker.sessions.put(held.token, to_json(held.look()))
+                await self._put(held.token, to_json(held.look()))
+
+    async def _put(self, token: str, entry: bytes) -> None:
+        """Write an entry; among many the lease is not forgotten."""
+        if monotonic() - self._renewed_s > self._broker.lease_s / 3:
+            await self._renew()
+        await self._broker.sessions.put(token, entry)
+
+    async def _renew(self) -> None:
+        self._holder.sessions = len(self._held)
+        self._lease(self._holder)
+        await self._broker.leases.put(f"holder.{self._holder.id}", to_json(self._holder))
+        self._renewed_s = monotonic()
 
     async def leave(self) -> None:
         """Give the lease back, and write how the last sessions have ended."""
