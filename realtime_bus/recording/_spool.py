@@ -34,6 +34,7 @@ from realtime_bus.errors import RealtimeBusError
 from realtime_bus.log import get_logger, text_of
 
 from ._format import Header, Left, Line, Named, Received
+from ._redaction import without_keys
 from ._writing import (
     RECEIVED,
     RECEIVED_ASIDE,
@@ -189,7 +190,7 @@ class RecordingSpool:
         with suppress(IndexError):  # it is being written
             index = self._last(frame)
             if index and self._header.audio and self._header.texts:
-                broken = b2a_base64(frame, newline=False).decode()
+                broken = b2a_base64(without_keys(frame), newline=False).decode()
                 line = Received(t_us=self.us(self._entries[index][0]), broken=broken)
                 self._entries[index] = (0.0, None, line)
 
