@@ -24,8 +24,8 @@ from realtime_bus.recording import (
     Timeline,
     Turn,
 )
-from realtime_bus.recording._export import generated
-from realtime_bus.recording._hearing import PartKey
+from realtime_bus.recording._timeline._export import generated
+from realtime_bus.recording._timeline._hearing import PartKey
 
 from ._clips import Listening
 from ._columns import BROKEN, Columns

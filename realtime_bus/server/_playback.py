@@ -32,9 +32,9 @@ from realtime_bus.errors import CloseInfo, UsageError
 from realtime_bus.events._registry import REALTIME, TRANSLATION, WireProtocol
 from realtime_bus.log import get_logger
 from realtime_bus.recording import Header, Line, PlaybackReport, Recording
-from realtime_bus.recording._causes import needs_of
-from realtime_bus.recording._connections import RecordedConnection, read_connections
-from realtime_bus.recording._halves import PATIENCE_S, Half
+from realtime_bus.recording._halves._causes import needs_of
+from realtime_bus.recording._halves._connections import RecordedConnection, read_connections
+from realtime_bus.recording._halves._half import PATIENCE_S, Half
 
 from ._options import ServerOptions
 from ._protocol import SessionProtocol

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime_bus.recording import Received, Sent
-from realtime_bus.recording._connections import read_connections
-from realtime_bus.recording._halves import Half
+from realtime_bus.recording._halves._connections import read_connections
+from realtime_bus.recording._halves._half import Half
 
 from ._conversations import conversations
 from ._tape import SESSION, audio, event, frames, halves, tape

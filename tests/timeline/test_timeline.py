@@ -357,7 +357,7 @@ def test_peaks_need_no_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are the same without it, only slower."""
     lines = [HEADER, created(0), delta(0, bytes(range(256)) * 300)]
     fast = Timeline.of(lines, peaks=True)
-    monkeypatch.setattr("realtime_bus.recording._peaks._numpy", lambda: None)
+    monkeypatch.setattr("realtime_bus.recording._timeline._peaks._numpy", lambda: None)
     assert Timeline.of(lines, peaks=True).assistant[0].peaks == fast.assistant[0].peaks
 
 

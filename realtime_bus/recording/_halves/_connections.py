@@ -20,8 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 
 from realtime_bus.errors import CloseInfo
-
-from ._format import Ended, Line, Received, Sent, Told
+from realtime_bus.recording._format import Ended, Line, Received, Sent, Told
 
 Side: TypeAlias = Literal["client", "server"]
 

@@ -32,12 +32,12 @@ from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import SessionClosed, UsageError
+from realtime_bus.recording._reading import Recording
 from realtime_bus.session import Plugin, Reconnect, Session
 
-from ._reading import Recording
-from ._replay_sink import ReplaySink
-from ._replay_transport import ReplayTransport
 from ._report import ReplayOptions, ReplayReport
+from ._sink import ReplaySink
+from ._transport import ReplayTransport
 
 BusMaker: TypeAlias = Callable[[ReplaySink], Bus]
 MainProgram: TypeAlias = Callable[[Session[Any]], Awaitable[object]]

@@ -28,9 +28,20 @@ from realtime_bus.errors import UsageError
 from realtime_bus.events import translation as tr
 from realtime_bus.history import Cost, HistoryItem, HistoryPart, HistoryState, Prices, TokenCounts
 from realtime_bus.history._usage import cost_of
+from realtime_bus.recording._format import (
+    Ended,
+    Flushed,
+    Header,
+    Left,
+    Line,
+    Named,
+    Played,
+    Received,
+    Sent,
+    Told,
+)
 
 from ._exchange import Exchange
-from ._format import Ended, Flushed, Header, Left, Line, Named, Played, Received, Sent, Told
 from ._frames import Frames, id_of, told_list
 from ._incidents import Incidents
 from ._moments import (

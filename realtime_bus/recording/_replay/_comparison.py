@@ -35,10 +35,10 @@ import msgspec
 
 from realtime_bus._secrets import redact
 from realtime_bus.codec._frame import NotAnObject, parse_object
+from realtime_bus.recording._timeline._frames import with_names
 
 from ._act import Act, leaves, nameless
 from ._difference import Change, Difference
-from ._frames import with_names
 
 _WINDOW_US: Final = 60_000_000
 _LOOKED_AT: Final = 32  # acts on either side: there may be ten of a kind in a second

@@ -37,21 +37,21 @@ from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.errors import CloseInfo, ConnectError, TransportClosed, UsageError
 from realtime_bus.events import ProtocolName
 from realtime_bus.events._registry import own_events
+from realtime_bus.recording._format import Line, Named, Played, Received, Sent, Told
+from realtime_bus.recording._paper import written_down
+from realtime_bus.recording._reading import Recording
+from realtime_bus.recording._timeline._frames import told_list
 from realtime_bus.session import Session
 from realtime_bus.transport import Transport
 from realtime_bus.transport._buffers import Signal
 
 from ._act import Act
+from ._clock import Clock, clock
 from ._comparison import Comparison
-from ._format import Line, Named, Played, Received, Sent, Told
-from ._frames import told_list
-from ._paper import written_down
+from ._connections import ReplayedConnection
 from ._plan import AUDIO, Plan, data_of
-from ._reading import Recording
-from ._replay_clock import Clock, clock
-from ._replay_connections import ReplayedConnection
-from ._replay_sink import ReplaySink
 from ._report import ReplayOptions, ReplayReport, make_report
+from ._sink import ReplaySink
 
 _FLOOD: Final = 10_000
 _NEWS: Final = frozenset({"bus.reconnecting", "bus.reconnected"})

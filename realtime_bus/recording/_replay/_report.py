@@ -10,12 +10,12 @@ import msgspec
 from typing_extensions import TypedDict
 
 from realtime_bus import events as ev
+from realtime_bus.recording._format import Line
+from realtime_bus.recording._reading import Recording
 
 from ._comparison import Comparison
 from ._difference import Difference, stamp
-from ._format import Line
 from ._plan import ActSelector, Plan
-from ._reading import Recording
 
 _LAST_US: Final = 1_000_000  # of a recording, in which nothing is missing
 

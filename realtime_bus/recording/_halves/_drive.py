@@ -25,14 +25,14 @@ from anyio import create_task_group, current_time, move_on_after
 from realtime_bus._secrets import unseen
 from realtime_bus.connect import target
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.recording._format import Line
+from realtime_bus.recording._reading import Recording
 from realtime_bus.transport import Transport
 from realtime_bus.transport._transport import OPEN_TIMEOUT_S
 
 from ._connections import RecordedConnection, read_connections
 from ._deviations import PlaybackReport
-from ._format import Line
-from ._halves import LONGEST_ANSWER_S, PATIENCE_S, Half
-from ._reading import Recording
+from ._half import LONGEST_ANSWER_S, PATIENCE_S, Half
 
 _SILENCE_MS: Final = 20
 _SILENCE_PACE: Final = 10.0  # at most: a server has to hear it all

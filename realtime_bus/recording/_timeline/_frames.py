@@ -19,8 +19,8 @@ from msgspec import UNSET
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder
 from realtime_bus.events import translation as tr
+from realtime_bus.recording._format import Received, Sent
 
-from ._format import Received, Sent
 from ._hearing import PartKey
 
 Side: TypeAlias = Literal["server", "client"]

@@ -27,11 +27,21 @@ from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.errors import InvalidEvent
 from realtime_bus.events import ProtocolName
 from realtime_bus.events._registry import BUS_EVENTS
+from realtime_bus.recording._format import (
+    Ended,
+    Flushed,
+    Header,
+    Left,
+    Line,
+    Named,
+    Received,
+    Sent,
+    Told,
+)
 from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
 
 from ._act import Act
-from ._format import Ended, Flushed, Header, Left, Line, Named, Received, Sent, Told
 
 ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
 """Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of the fields."""
