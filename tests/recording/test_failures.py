@@ -43,10 +43,33 @@ def told() -> Iterator[list[Any]]:
         yield lines
 
 
+class _WhenTold(_spool._WritingThread):
+    """Writes when a test says so, and at the end; no thread takes its turn meanwhile."""
+
+    def serve(self, spool: _spool.RecordingSpool) -> None:
+        """Do nothing for it yet."""
+        self._spools[spool] = None
+
+    def finish(self, spool: _spool.RecordingSpool) -> None:
+        """Write the rest."""
+        self._flush(spool)
+
+
 @pytest.fixture(autouse=True)
-def nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_by_itself() -> Iterator[None]:
     """Let lines be written when a test says so, and at the end."""
-    monkeypatch.setattr(_spool, "FLUSH_S", 3600.0)
+    with pytest.MonkeyPatch.context() as patch:  # not undone along with what a test patches
+        patch.setattr(_spool, "FLUSH_S", 3600.0)
+        patch.setattr(_spool, "_thread", _WhenTold())
+        yield
+
+
+@pytest.fixture
+def writing_thread(nothing_by_itself: None) -> Iterator[None]:
+    """Let a thread of the test's own write, when it is told, and at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_spool, "_thread", _spool._WritingThread())
+        yield
 
 
 class Hears:
@@ -263,6 +286,7 @@ anyio.run(main)
 # --- too much --------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("writing_thread")
 async def test_what_finds_no_room_is_left_out_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +335,7 @@ async def test_a_frame_beyond_the_bound_is_left_out(tmp_path: Path) -> None:
     assert left.bytes > 300_000
 
 
+@pytest.mark.usefixtures("writing_thread")
 async def test_sessions_share_the_room_of_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +355,7 @@ async def test_sessions_share_the_room_of_the_process(
     assert room._left == 150_000
 
 
+@pytest.mark.usefixtures("writing_thread")
 async def test_a_disk_that_hangs_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
