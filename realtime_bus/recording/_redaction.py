@@ -76,7 +76,6 @@ _LOOKS_SECRET = re.compile(
     rb"\b(?:sk|ek|pk|xai|gsk)[-_][\w-]{12,}+|\bBearer\s++[\w.~+/=-]{8,}+|\beyJ[\w-]++\.[\w.-]++"
 )
 _HIDDEN = b"***"
-_LINE_BREAK: Final = 10  # as a number it is found sooner
 _DASH: Final = ord("-")
 
 _KEPT: Final = frozenset((
@@ -103,22 +102,6 @@ class Cut(NamedTuple):
     frame: bytes
     is_json: bool
     audio_bytes: int | None = None
-
-
-def is_plain(frame: bytes, marks: tuple[int | bytes, ...]) -> bool:
-    """Tell whether a frame may stand in a line as it is, without a search.
-
-    Args:
-        frame: The frame.
-        marks: What `key_marks` says.
-    """
-    if frame[PLAIN_AT] not in PLAIN or _LINE_BREAK in frame:
-        return False
-    if len(frame) < SMALL_BYTES:
-        for mark in marks:
-            if mark in frame:
-                return False
-    return True
 
 
 class Redaction:

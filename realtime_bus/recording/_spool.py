@@ -2,8 +2,8 @@
 
 Rules:
 
-1. What a session pays for a frame is its line, if it needs no search: copied at once, while it is
-   in the processor's cache. A frame that is to be searched is kept until it is written.
+1. What a session pays for a frame is to note it with its time: nothing is copied, searched or
+   written there.
 2. One thread of the process writes for all sessions, `FLUSH_S` after one another at most: that is
    what a process that is killed loses.
 3. What waits is bounded, by bytes, for each session and for the process (`MAX_PROCESS_BYTES`).
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from binascii import b2a_base64
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,11 +33,8 @@ from typing import Final
 from realtime_bus.errors import RealtimeBusError
 from realtime_bus.log import get_logger, text_of
 
-from ._format import Header, Left, Line, Named
-from ._redaction import APPEND, is_plain, key_marks
+from ._format import Header, Left, Line, Named, Received
 from ._writing import (
-    FOOT,
-    LINES,
     RECEIVED,
     RECEIVED_ASIDE,
     SENT,
@@ -104,7 +102,6 @@ class RecordingSpool:
         self._on_trouble = on_trouble
         # the loop's side
         self._entries: list[Entry] = []
-        self._marks = key_marks()
         self._room = _room
         self._credit = 0  # bytes that may still be taken of the last grant
         self._granted = 0
@@ -132,9 +129,7 @@ class RecordingSpool:
     # --- the loop's side ---------------------------------------------------------------------
 
     def _tap(self, head: bytes) -> Callable[[bytes], None]:
-        clock, zero_s, append = self._clock, self._zero_s, self._entries.append
-        keeps_all = self._header.audio and self._header.texts
-        own = head is SENT
+        clock, append = self._clock, self._entries.append
 
         def note(frame: bytes) -> None:
             now_s = clock()
@@ -144,12 +139,7 @@ class RecordingSpool:
                 if credit < 0:
                     return
             self._credit = credit
-            if keeps_all and (frame.startswith(APPEND) if own else is_plain(frame, self._marks)):
-                # copied while it is in the processor's cache: kept, it would be read from afar
-                line = b"".join((head % int((now_s - zero_s) * 1e6), frame, FOOT))
-                append((0.0, LINES, line))
-            else:
-                append((now_s, head, frame))
+            append((now_s, head, frame))
             if now_s >= self._look_s:
                 self._attend(now_s)
 
@@ -193,6 +183,15 @@ class RecordingSpool:
         if credit >= 0:
             self._credit = credit
             self._entries.append((0.0, None, line))
+
+    def mark_broken(self, frame: bytes) -> None:
+        """Note that a frame, if it was the last one, is no JSON."""
+        with suppress(IndexError):  # it is being written
+            time_s, head, body = self._entries[-1]
+            if body is frame and head is RECEIVED and self._header.audio and self._header.texts:
+                broken = b2a_base64(frame, newline=False).decode()
+                line = Received(t_us=self.us(time_s), broken=broken)
+                self._entries[-1] = (0.0, None, line)
 
     def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
         """Take a frame that no handler sees; or note that of the last one that was received."""
@@ -260,9 +259,7 @@ class RecordingSpool:
             if self._done.is_set():
                 return True
             closing = self._closing  # what comes before it is seen below
-            used = self._granted - self._credit
-            self._marks = key_marks()
-            batch = self._entries[:_BATCH]
+            used, batch = self._granted - self._credit, self._entries[:_BATCH]
             while batch:
                 del self._entries[: len(batch)]
                 self._write(batch)
@@ -325,17 +322,17 @@ class RecordingSpool:
         """Tell what is missing, now that it can be written again."""
         assert self._writer is not None  # noqa: S101  # for the type checkers
         lines, length = self._unwritten
-        t_us = self._writer.time_us(batch[0]) if batch else 0
+        t_us = max((_time_us(entry, self.us) for entry in batch[:1]), default=0)
         why = self._trouble or ""
         self._writer.write(Left(t_us=t_us, lines=lines, bytes=length, why=why))
         self._trouble, self._unwritten = None, [0, 0]
         _log.info("the recording goes on", path=str(self.path), lines=lines)
 
     def _lose(self, batch: list[Entry]) -> None:
-        lines = sum(body.count(b"\n") if head is LINES else 1 for _, head, body in batch)
-        self._unwritten[0] += lines
-        self._unwritten[1] += sum(len(body) for _, head, body in batch if head is not None)
-        self._lost += lines
+        length = sum(len(body) for _, head, body in batch if head is not None)
+        self._unwritten[0] += len(batch)
+        self._unwritten[1] += length
+        self._lost += len(batch)
 
     def _fail(self, error: Exception) -> None:
         told = self._trouble is not None
@@ -370,6 +367,11 @@ class RecordingSpool:
         self._entries.clear()
         self._done = Event()
         self._done.set()
+
+
+def _time_us(entry: Entry, us: Callable[[float], int]) -> int:
+    time_s, head, body = entry
+    return us(time_s) if head is not None else int(body.t_us)
 
 
 class _Room:

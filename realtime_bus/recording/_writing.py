@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from binascii import b2a_base64
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,12 +24,11 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from ._format import Header, Line, Told, part_of
-from ._redaction import Redaction, is_plain, key_marks
+from ._redaction import APPEND, PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_marks
 from ._zstd import zstd
 
 RECEIVED: Final = b'{"kind":"in","t_us":%d,"frame":'
 SENT: Final = b'{"kind":"out","t_us":%d,"frame":'
-LINES: Final = b""
 RECEIVED_ASIDE: Final = b'{"kind":"in","t_us":%d,"aside":true,"frame":'
 SENT_ASIDE: Final = b'{"kind":"out","t_us":%d,"aside":true,"frame":'
 _HEADS: Final = {
@@ -39,13 +37,12 @@ _HEADS: Final = {
     ("out", False): SENT,
     ("out", True): SENT_ASIDE,
 }
-FOOT: Final = b"}\n"
+_FOOT: Final = b"}\n"
+_LINE_BREAK: Final = 10  # as a number it is found sooner
 _LEVEL = 1  # of zstd: base64 hardly becomes smaller at the next ones, which take much longer
 
 Entry: TypeAlias = tuple[float, bytes | None, Any]
 """When in seconds, one of the heads above, and the frame; or None, and a line with its time."""
-
-_TIME = re.compile(rb'"t_us":(\d+)')
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
@@ -121,7 +118,7 @@ class RecordingWriter:
             OSError: They cannot be written; none was.
         """
         if entries:
-            self._append(self.time_us(entries[0]), self._lines(entries))
+            self._append(self._us(entries[0][0]), self._lines(entries))
 
     def close(self) -> None:
         """Close the file; may be called again.
@@ -140,22 +137,27 @@ class RecordingWriter:
 
     # --- lines -------------------------------------------------------------------------------
 
-    def _lines(self, entries: Iterable[Entry]) -> bytes | bytearray:
+    def _lines(self, entries: Iterable[Entry]) -> bytes:
         zero_s, keeps_all, marks = self._zero_s, self._keeps_all, key_marks()
-        parts: list[bytes | bytearray] = []
+        parts: list[bytes] = []
         for time_s, head, body in entries:
             if head is None:
                 parts.append(self._line(body))
                 continue
-            if head is LINES:
-                parts.append(body)
-                continue
             t_us = int((time_s - zero_s) * 1e6)
-            if keeps_all and is_plain(body, marks):
-                parts += (head % t_us, body, FOOT)
+            if keeps_all and head is SENT and body.startswith(APPEND):  # our own, and most of all
+                parts += (head % t_us, body, _FOOT)
+                continue
+            plain = keeps_all and body[PLAIN_AT] in PLAIN and _LINE_BREAK not in body
+            if plain and len(body) < SMALL_BYTES:
+                for mark in marks:
+                    if mark in body:
+                        plain = False
+            if plain:
+                parts += (head % t_us, body, _FOOT)
             else:
                 parts.append(self._searched(t_us, head, body))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def _line(self, line: Line) -> bytes:
         if isinstance(line, Told):
@@ -171,19 +173,12 @@ class RecordingWriter:
             return b'%b,"frame":%b}\n' % (begin, cut.frame)
         return b'%b,"broken":"%b"}\n' % (begin, b2a_base64(cut.frame, newline=False))
 
-    def time_us(self, entry: Entry) -> int:
-        """Return when an entry was, in microseconds since the recording began."""
-        time_s, head, body = entry
-        if head is None:
-            return int(body.t_us)
-        if head is LINES:
-            found = _TIME.search(body)
-            return int(found[1]) if found else 0
+    def _us(self, time_s: float) -> int:
         return int((time_s - self._zero_s) * 1e6)
 
     # --- files -------------------------------------------------------------------------------
 
-    def _append(self, t_us: int, text: bytes | bytearray) -> None:
+    def _append(self, t_us: int, text: bytes) -> None:
         if self._closed:
             raise OSError(errno.EBADF, "the recording is closed", str(self.path))
         limit = self._max_file_bytes
@@ -219,7 +214,7 @@ class RecordingWriter:
             raise
         self._head_bytes = self.size_bytes
 
-    def _put(self, text: bytes | bytearray) -> None:
+    def _put(self, text: bytes) -> None:
         if self._compressor is not None:
             # flushed to a block's end, so that all is readable however the process ends
             text = self._compressor.compress(text, self._compressor.FLUSH_BLOCK)
@@ -235,7 +230,7 @@ class RecordingWriter:
         self.size_bytes += len(text)
 
 
-def _write(fd: int, text: bytes | bytearray) -> None:
+def _write(fd: int, text: bytes) -> None:
     left = memoryview(text)
     while left:
         left = left[os.write(fd, left) :]
