@@ -322,7 +322,7 @@ class RecordingSpool:
         """Tell what is missing, now that it can be written again."""
         assert self._writer is not None  # noqa: S101  # for the type checkers
         lines, length = self._unwritten
-        t_us = max((_time_us(entry, self.us) for entry in batch[:1]), default=0)
+        t_us = self._writer.time_us(batch[0]) if batch else 0
         why = self._trouble or ""
         self._writer.write(Left(t_us=t_us, lines=lines, bytes=length, why=why))
         self._trouble, self._unwritten = None, [0, 0]
@@ -367,11 +367,6 @@ class RecordingSpool:
         self._entries.clear()
         self._done = Event()
         self._done.set()
-
-
-def _time_us(entry: Entry, us: Callable[[float], int]) -> int:
-    time_s, head, body = entry
-    return us(time_s) if head is not None else int(body.t_us)
 
 
 class _Room:
