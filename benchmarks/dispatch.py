@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+import anyio
+
 from realtime_bus import Bus
 from realtime_bus.cli import bench
 from realtime_bus.cli.bench import (
@@ -89,8 +91,8 @@ def dispatch(*, rounds: int) -> Section:
 
 _UNHEARD, _FLOOR = f"{OURS}, unheard", "floor: msgspec + dict"
 _RULES = {
-    OURS: "Session.deliver; plain handlers that count; audio by reading event.delta",
-    _UNHEARD: "Session.deliver, without any handler",
+    OURS: "PushTransport.feed; plain handlers that count; audio by reading event.delta",
+    _UNHEARD: "PushTransport.feed, without any handler",
     _FLOOR: "46 plain structs, pybase64, a dict of functions; no session",
 }
 
@@ -110,8 +112,10 @@ async def _delivered(frames: list[bytes], rounds: int) -> dict[str, Figure]:
     async with AsyncExitStack() as stack:
 
         async def session(bus: Bus) -> Callable[[bytes], object]:
-            context = bus.session(PushTransport(send=len), wait_created=False)
-            return (await stack.enter_async_context(context)).deliver
+            transport = PushTransport(send=len)
+            await stack.enter_async_context(bus.session(transport, wait_created=False))
+            await anyio.wait_all_tasks_blocked()  # it reads: from now on, in the call that feeds it
+            return transport.feed
 
         def a_round(take: Callable[[bytes], object]) -> Callable[[], Awaitable[object]]:
             async def run() -> None:

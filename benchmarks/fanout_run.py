@@ -1,6 +1,7 @@
 """Holders, workers and a broker, and what dies of them: nothing that was promised may be lost.
 
     python -m benchmarks.fanout_run --events 200000
+    python -m benchmarks.fanout_run --storm 7
     python -m benchmarks.fanout_run --smoke
 
 Rules:
@@ -13,13 +14,17 @@ Rules:
    was handled twice is marked as repeated, and has the same id.
 3. What surviving holders have published is in the stream, all of it, without a hole; of the holder
    that was killed at least what it knew as acknowledged, without a hole.
-4. Reported besides: how many were handled twice, and how long a session waited as it moved.
+4. In a storm, by a seed, something happens every few seconds: a worker is killed, ended, suspended
+   for up to four times its lease, or one more comes, or the broker is killed and started again.
+5. Reported besides: how many were handled twice, and how long a session waited as it moved.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -72,6 +77,8 @@ class Plan(NamedTuple):
 
 FULL = Plan(events=200_000, sessions=60, rate=3000, lease_s=3.0, partitions=24)
 SMOKE = Plan(events=2400, sessions=8, rate=1000, lease_s=1.0, partitions=6, holders=2, workers=2)
+
+STORM = Plan(events=16_000, sessions=24, rate=1000, lease_s=1.0, partitions=8, holders=2, workers=3)
 
 
 # --- the processes -------------------------------------------------------------------------------
@@ -323,16 +330,7 @@ def _with_troubles(
         if name != "h1" and holders[name].returncode
     ]
     stream = anyio.run(published, broker.url, "chaos")
-    wanted = sum(map(len, stream.values()))
-    begun_s = time.monotonic()
-    _until(
-        lambda: (
-            len({(n.session, n.number) for _, n in handled(folder)}) >= wanted
-            or time.monotonic() - begun_s > 60
-        ),
-        within_s=120,
-        what="handling",
-    )
+    _all_handled(stream, folder)
     verdict = judge(stream, handled(folder))
     for session, numbers in stream.items():
         if not session.startswith("h1") and len(numbers) != plan.events // plan.sessions:
@@ -343,12 +341,69 @@ def _with_troubles(
     return verdict._replace(complaints=[*complaints, *verdict.complaints])
 
 
+def storm(plan: Plan, seed: int, *, say: Any = print) -> Verdict:
+    """Let things go wrong at random while holders publish, and judge."""
+    by = random.Random(seed)  # noqa: S311  # it only has to be the same again
+    with NatsServer() as broker, TemporaryDirectory() as path:
+        folder = Path(path)
+        workers: list[subprocess.Popen[bytes]] = []
+
+        def come() -> None:
+            workers.append(_start("work", broker.url, f"w{len(workers)}", plan, folder))
+
+        def living() -> list[subprocess.Popen[bytes]]:
+            return [worker for worker in workers if worker.poll() is None]
+
+        for _ in range(plan.workers):
+            come()
+        holders = [_start("hold", broker.url, f"h{i}", plan, folder) for i in range(plan.holders)]
+        try:
+            while any(holder.poll() is None for holder in holders):
+                time.sleep(by.uniform(0.5, 3.0))
+                what = by.choice(["kill", "kill", "end", "suspend", "come", "broker"])
+                say(what)
+                if what == "broker":
+                    broker.kill()
+                    time.sleep(by.uniform(0.0, 2.0 * plan.lease_s))
+                    broker.start()
+                elif what == "come" and len(living()) <= plan.workers:
+                    come()
+                elif what == "suspend":
+                    suspended = by.choice(living())
+                    suspended.send_signal(signal.SIGSTOP)
+                    time.sleep(by.uniform(0.2, 4.0 * plan.lease_s))
+                    suspended.send_signal(signal.SIGCONT)
+                elif what in ("kill", "end"):
+                    by.choice(living()).send_signal(
+                        signal.SIGKILL if what == "kill" else signal.SIGTERM
+                    )
+                    come()
+            stream = anyio.run(published, broker.url, "chaos")
+            _all_handled(stream, folder)
+            return judge(stream, handled(folder))
+        finally:
+            for process in (*workers, *holders):
+                process.kill()
+                process.wait()
+
+
+def _all_handled(stream: dict[str, list[int]], folder: Path) -> None:
+    """Wait until everything was handled; whether it was is the judge's to say."""
+    wanted = sum(map(len, stream.values()))
+    until_s = time.monotonic() + 60
+    while time.monotonic() < until_s:
+        if len({(note.session, note.number) for _, note in handled(folder)}) >= wanted:
+            return
+        time.sleep(0.2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--events", type=int, default=FULL.events)
     parser.add_argument("--rate", type=int, default=FULL.rate)
+    parser.add_argument("--storm", type=int, metavar="SEED")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--role", nargs="*", help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
@@ -359,7 +414,7 @@ def main() -> None:
         anyio.run(function, url, "chaos", name, plan, Path(folder))
         return
     plan = SMOKE if arguments.smoke else FULL._replace(events=arguments.events, rate=arguments.rate)
-    verdict = run(plan)
+    verdict = run(plan) if arguments.storm is None else storm(STORM, arguments.storm)
     print(
         f"{verdict.in_stream} events in the stream, every one handled in order"
         if not verdict.complaints

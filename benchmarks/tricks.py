@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import anyio
 from websockets.uri import parse_uri
 
 from realtime_bus import Bus, Decoder
@@ -99,9 +100,10 @@ def _past_the_parser() -> _Trick:
 
 
 async def _unheard(stack: AsyncExitStack) -> _Trick:
-    context = Bus().session(PushTransport(send=len), wait_created=False)
-    session = await stack.enter_async_context(context)
-    return (session.deliver, _SMALL), (session.deliver, _hidden(_SMALL))
+    transport = PushTransport(send=len)
+    await stack.enter_async_context(Bus().session(transport, wait_created=False))
+    await anyio.wait_all_tasks_blocked()  # it reads: from now on, in the call that feeds it
+    return (transport.feed, _SMALL), (transport.feed, _hidden(_SMALL))
 
 
 def _cut_out() -> _Trick:

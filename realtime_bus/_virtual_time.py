@@ -50,9 +50,19 @@ def run_virtual(
 
     Returns:
         What it returned.
+
+    Raises:
+        ImportError: trio was asked for, and is not installed.
     """
     name, options = virtual_time(backend)
-    return anyio.run(function, *args, backend=name, backend_options=options)
+    if backend == "asyncio":
+        return anyio.run(function, *args, backend=name, backend_options=options)
+    import trio  # noqa: PLC0415  # it is optional
+
+    async def main() -> _T:
+        return await function(*args)
+
+    return trio.run(main, **options)  # anyio 4.9 forgets the options on trio
 
 
 def virtual_time(backend: Backend = "asyncio") -> tuple[str, dict[str, Any]]:
@@ -102,6 +112,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         return call
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109  # asyncio's
+        """Wait for the executor's threads; for as long as they take, for virtual time would not."""
+        await super().shutdown_default_executor()
 
     def working(self) -> set[threading.Thread | asyncio.Future[Any]]:
         """Return what threads do for this loop, but for what is known to be stuck."""

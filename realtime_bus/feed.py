@@ -24,6 +24,7 @@ from anyio.abc import TaskGroup
 
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder
+from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import CloseInfo, SessionClosed
 from realtime_bus.events import ProtocolName
 from realtime_bus.log import Logger, Repeats, describe, get_logger
@@ -88,6 +89,7 @@ class Feed(Generic[_Session]):
         protocol: What the frames speak.
         redelivery: What becomes of an event at which a handler raises.
         keep: Keeps what is given up, before it settles.
+        may_handle: Asked before each attempt whether the events are still ours to handle.
         on_held: Told that reading shall pause, and that it may go on.
         log: Values of every log line.
 
@@ -95,10 +97,11 @@ class Feed(Generic[_Session]):
         heavy_bytes: What the frame at hand weighs; 0 if that is not counted.
         delivery: What is being handed round.
         redelivery: As given.
+        may_handle: As given.
         close_info: How it ended, or None.
     """
 
-    def __init__(  # each of its own, by name
+    def __init__(  # noqa: PLR0913  # each of its own, by name
         self,
         handlers: Handlers[_Session],
         session: _Session,
@@ -107,6 +110,7 @@ class Feed(Generic[_Session]):
         protocol: ProtocolName = "realtime",
         redelivery: Redelivery | None = None,
         keep: GivenUp = _forget,
+        may_handle: Callable[[], bool] = lambda: True,
         on_held: Callable[[bool], object] = bool,
         log: dict[str, Any] | None = None,
     ) -> None:
@@ -118,6 +122,7 @@ class Feed(Generic[_Session]):
         self._session = session
         self._tasks = tasks
         self._keep = keep
+        self.may_handle: Callable[[], bool] = may_handle
         self._on_held = on_held
         self._holders: set[object] = set()
         self._waiters: dict[OnEnd, None] = {}
@@ -145,6 +150,10 @@ class Feed(Generic[_Session]):
             key: Names it; the same each time that it comes.
             settled: Called once, when all handlers are done with it; perhaps before this returns.
         """
+        head_end = frame.find(b'"', len(HEAD), MAX_HEAD_BYTES)
+        if head_end > 0 and frame[:head_end] in self._router.skippable:
+            settled()  # nobody wants it: there is no need to decode it
+            return
         self._hand_round(
             self._decoder.decode(frame), len(frame) if len(frame) > LIGHT_BYTES else 0, key, settled
         )
@@ -279,8 +288,9 @@ class Feed(Generic[_Session]):
 
     def hold(self, holder: object) -> None:
         """Ask that reading pauses until the same holder releases it."""
+        was_held = self.held
         self._holders.add(holder)
-        if len(self._holders) == 1:
+        if not was_held:
             self._on_held(True)
 
     def release(self, holder: object) -> None:

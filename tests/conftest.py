@@ -1,5 +1,6 @@
 """Fixtures that every test may use, and how the suite is spread over processes."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ import hypothesis
 import pytest
 import structlog
 
-# a deadline of milliseconds would measure what else the machine does
-hypothesis.settings.register_profile("suite", deadline=None)
+# A deadline of milliseconds would measure what else the machine does. The state machines that
+# matter most ask for more examples themselves; the benchmarks' fuzzers run by the million.
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("suite")
 
 MOST_WORKERS = 4
@@ -44,3 +46,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the slow ones, so that no worker is left with one of them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector look at what tests leave, not at thousands of tests."""
+    gc.collect()
+    gc.freeze()

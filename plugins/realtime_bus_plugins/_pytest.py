@@ -47,16 +47,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = metafunc.definition.iter_markers("parametrize")
     if any("anyio_backend" in str(mark.args[0]) for mark in marks):
         return  # the test says it itself
-    from anyio import get_available_backends  # noqa: PLC0415  # costs those who use it
-
-    from realtime_bus.testing import virtual_time  # noqa: PLC0415  # the same
+    if _taken_away(metafunc.config):
+        pytest.fail(_STRICT, pytrace=False)
+    from realtime_bus.testing import virtual_time  # noqa: PLC0415  # costs those who use it
 
     options: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
     virtual = marker.args[0] if marker and marker.args else options.get("virtual", True)
-    names: Any = options.get("backends") or get_available_backends()
+    names: Any = options.get("backends") or (["asyncio", "trio"] if _has_trio() else ["asyncio"])
     found: list[object] = [virtual_time(name) if virtual else (name, {}) for name in names]
     # as a mark: it goes before what a fixture of that name says, whoever defines it
     metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", found, ids=names))
+
+
+_STRICT = (
+    "pytest-asyncio in its auto mode runs this test in real time, and without anyio; "
+    'set asyncio_mode = "strict" in the configuration of pytest, and mark its own tests'
+)
+
+
+def _taken_away(config: pytest.Config) -> bool:
+    if not config.pluginmanager.has_plugin("asyncio"):
+        return False
+    mode = config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")
+    return str(getattr(mode, "value", mode)) == "auto"
+
+
+def _has_trio() -> bool:
+    from importlib.util import find_spec  # noqa: PLC0415  # costs those who use it
+
+    return find_spec("trio") is not None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -71,16 +90,22 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
 
 @pytest.fixture
 def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:  # noqa: ARG001  # it runs by it
-    """Return `realtime_bus.testing.place_call`; what happened in its calls is shown on failure."""
-    from functools import partial  # noqa: PLC0415  # costs those who use it
+    """Return `realtime_bus.testing.place_call`; what happened in its calls is shown on failure.
 
-    from realtime_bus.testing import place_call as place  # noqa: PLC0415  # the same
+    Its golden recordings lie beside the test's file.
+    """
+    from realtime_bus.testing import place_call as place  # noqa: PLC0415  # costs those who use it
 
-    return partial(
-        place,
-        watch=request.node.stash.setdefault(_CALLS, []).append,
-        update_golden=bool(request.config.getoption("update_golden")),
-    )
+    calls: list[Call] = request.node.stash.setdefault(_CALLS, [])
+    update_golden = bool(request.config.getoption("update_golden"))
+
+    def placed(*args: Any, golden: Any = None, **options: Any) -> Any:
+        if golden is not None:
+            golden = request.path.parent / golden
+        given = {"golden": golden, "update_golden": update_golden, "watch": calls.append}
+        return place(*args, **{**given, **options})
+
+    return placed
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -13,7 +13,7 @@ The rules:
    and told: a log line, `RecordingIncomplete`, and a line in the file where it is missing.
 3. Where playback stands is asked along with frames, `LOOK_S` after one another at least, while
    something plays. A flush is noted when `Interruption` tells of it; others are noticed from what
-   the sink says next. A sink that settles later is waited for.
+   the sink says next, and `_TOLD_S` later still. A sink that settles later is waited for.
 4. Events of the bus are written down as far as they can be: numbers, texts, lists and objects; of
    bytes the length, of an exception its text and the place where it was raised.
 """
@@ -52,6 +52,7 @@ __all__ = ["Recorder", "RecordingIncomplete"]
 
 LOOK_S: Final = 0.25  # ten times a second would cost a session 5 % of its CPU
 _SETTLE_S = 2.0  # as long as Interruption waits
+_TOLD_S = 0.05  # in which Interruption tells of a flush: it sends its commands before
 _SLACK_MS = 60  # by which a sink's clock may be ahead of ours before silence counts as a flush
 
 _FindSink: TypeAlias = Callable[[Session], AudioSink | None]
@@ -176,6 +177,7 @@ class _Recorded:
         self._sink = sink
         self._items: list[PlayedItem] = []  # what the sink said last
         self._said_us = 0  # when
+        self._suspects = False  # that something was flushed, of which nobody has told yet
 
     def subscribe(self) -> None:
         session, spool = self._session, self._spool
@@ -219,8 +221,16 @@ class _Recorded:
 
     def _look(self, now_s: float) -> float:
         """Note where playback stands; return when to look again."""
-        self._note(self._spool.us(now_s), self._positions())
+        items, now_us = self._positions(), self._spool.us(now_s)
+        was_cut = _was_cut(self._items, items, self._since_ms(now_us))
+        self._suspects = was_cut and not self._suspects
+        if self._suspects:
+            return now_s + _TOLD_S
+        self._note(now_us, items)
         return now_s + LOOK_S
+
+    def _since_ms(self, now_us: int) -> int:
+        return (now_us - self._said_us) // 1000
 
     def _positions(self) -> list[PlayedItem]:
         assert self._sink is not None  # noqa: S101  # else nobody looks
@@ -231,7 +241,7 @@ class _Recorded:
             raise
 
     def _note(self, now_us: int, items: list[PlayedItem]) -> None:
-        before, since_ms = self._items, (now_us - self._said_us) // 1000
+        before, since_ms = self._items, self._since_ms(now_us)
         self._items, self._said_us = items, now_us
         if _was_cut(before, items, since_ms):
             self._spool.write(Flushed(t_us=now_us, items=before, noticed=True))

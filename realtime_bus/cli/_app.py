@@ -433,6 +433,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         name,
         script=script,
         recording=recording,
+        recording_pace=pace or 1.0,
         playback=playback,
         options=options,
         faults=plan,

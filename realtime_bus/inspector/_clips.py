@@ -24,9 +24,9 @@ from realtime_bus.errors import MissingExtra
 from realtime_bus.events import AudioFormat, AudioPCMA, AudioPCMU
 from realtime_bus.events import translation as tr
 from realtime_bus.recording import Line, Received, Sent
-from realtime_bus.recording._frames import Formats, Frames, part_of, rate_hz
-from realtime_bus.recording._hearing import PartKey
-from realtime_bus.recording._peaks import as_pcm
+from realtime_bus.recording._timeline._frames import Formats, Frames, part_of, rate_hz
+from realtime_bus.recording._timeline._hearing import PartKey
+from realtime_bus.recording._timeline._peaks import as_pcm
 
 RATE_HZ: Final = 16_000
 _BIN = RATE_HZ // 100

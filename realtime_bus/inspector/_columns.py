@@ -7,8 +7,21 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from realtime_bus.recording import Ended, Flushed, Header, Left, Line, Played, Received, Sent, Told
+from realtime_bus.recording import (
+    Ended,
+    Flushed,
+    Header,
+    Left,
+    Line,
+    Named,
+    Played,
+    Received,
+    Sent,
+    Told,
+)
 
+_NOTED: Final = {Named: "names", Left: "left_out", Ended: "ended"}
+_OF_LINES: Final = {"kind", "t_us"}
 BROKEN: Final = "invalid frame"
 _AUDIO_MIN: Final = 64  # characters of base64 that are worth a note in their place
 _TELLS_TEXT: Final = (
@@ -64,12 +77,10 @@ class Columns:
                 name = "sink.played" if isinstance(line, Played) else "sink.flushed"
                 items = [msgspec.to_builtins(item) for item in line.items]
                 self._add(line.t_us, name, "s", _json({"type": name, "items": items}))
-            case Left():
-                text = _json({"lines": line.lines, "bytes": line.bytes})
-                self._add(line.t_us, "recording.left_out", "r", text)
-            case Ended():
-                fields = {"code": line.code, "reason": line.reason, "clean": line.clean}
-                self._add(line.t_us, "recording.ended", "r", _json(fields))
+            case Named() | Left() | Ended():
+                fields = msgspec.to_builtins(line)
+                text = _json({name: fields[name] for name in fields if name not in _OF_LINES})
+                self._add(line.t_us, f"recording.{_NOTED[type(line)]}", "r", text)
 
     def _frame(self, line: Received | Sent, origin: str) -> None:
         if line.broken is not None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from realtime_bus.recording import (
     AssistantAudio,
+    BargeIn,
     Line,
     Piece,
     Problem,
@@ -23,8 +24,8 @@ from realtime_bus.recording import (
     Timeline,
     Turn,
 )
-from realtime_bus.recording._export import generated
-from realtime_bus.recording._hearing import PartKey
+from realtime_bus.recording._timeline._export import generated
+from realtime_bus.recording._timeline._hearing import PartKey
 
 from ._clips import Listening
 from ._columns import BROKEN, Columns
@@ -149,7 +150,7 @@ def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
         "cuts": [
             {
                 "from_us": _us(each.speech_ms),
-                "silent_us": _us(each.silent_ms),
+                "silent_us": _us(_silent_ms(each)),
                 "latency_us": _us(each.latency_ms),
                 "event": found(_us(each.silent_ms), *_CUTS),
             }
@@ -207,6 +208,13 @@ def _piece(piece: Piece, clip: int, *, kind: str = "heard") -> dict[str, Any]:
         "from_us": _us(piece.from_ms),
         "kind": kind,
     }
+
+
+def _silent_ms(cut: BargeIn) -> float:
+    """Return when there was silence: as it was measured, for a line may be written later."""
+    if cut.speech_ms is None or cut.latency_ms is None:
+        return cut.silent_ms
+    return min(cut.speech_ms + cut.latency_ms, cut.silent_ms)
 
 
 def _response(response: ResponseSpan, columns: Columns, end_ms: float) -> dict[str, Any]:

@@ -25,13 +25,17 @@ SCRIPTS: Final = (
     "data.js",
     "view.js",
     "waveform.js",
+    "layout.js",
     "lanes.js",
+    "spans.js",
     "overview.js",
     "audio.js",
     "events.js",
     "details.js",
     "transcript.js",
     "turns.js",
+    "pointer.js",
+    "keys.js",
     "main.js",
 )
 """In the order in which they stand in the page; each uses those before it."""

@@ -3,11 +3,6 @@
 The format is open: JSON lines, one object each, described by the structs of `Line`.
 """
 
-from ._comparison import Change, Difference, DifferenceKind
-from ._conversation import Conversation, ConversationEntry, conversation, conversation_text
-from ._deviations import Deviation, PlaybackReport
-from ._drive import drive
-from ._export import export_wav
 from ._format import (
     FORMAT_VERSION,
     Ended,
@@ -21,7 +16,26 @@ from ._format import (
     Sent,
     Told,
 )
-from ._moments import (
+from ._halves._deviations import Deviation, PlaybackReport
+from ._halves._drive import drive
+from ._paper import written_down
+from ._reading import Recording, RecordingError
+from ._replay._again import replay, run_replay
+from ._replay._difference import Change, Difference, DifferenceKind
+from ._replay._plan import ActSelector
+from ._replay._report import ReplayOptions, ReplayReport
+from ._replay._sink import ReplaySink
+from ._replay._transport import ReplayTransport
+from ._spool import RecordingSpool
+from ._timeline._conversation import (
+    Conversation,
+    ConversationEntry,
+    conversation,
+    conversation_text,
+)
+from ._timeline._export import export_wav
+from ._timeline._model import Timeline
+from ._timeline._moments import (
     AssistantAudio,
     BargeIn,
     BufferMark,
@@ -39,15 +53,7 @@ from ._moments import (
     Turn,
     TurnOrigin,
 )
-from ._paper import written_down
-from ._peaks import PEAK_MS
-from ._reading import Recording, RecordingError
-from ._replay import replay, run_replay
-from ._replay_sink import ReplaySink
-from ._replay_transport import ReplayTransport
-from ._report import ActSelector, ReplayOptions, ReplayReport
-from ._spool import RecordingSpool
-from ._timeline import Timeline
+from ._timeline._peaks import PEAK_MS
 from ._writing import RecordingWriter
 from ._zstd import check_compression
 

@@ -51,7 +51,7 @@ class _Paper:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, bytes | bytearray | memoryview):
-            return {"bytes": len(value)}
+            return {"bytes": len(cast("bytes", value))}
         if isinstance(value, BaseException):
             return {
                 "type": kind.__name__,

@@ -88,6 +88,8 @@ _KEPT: Final = frozenset((
     "generation", "realtime_bus_request", "event", "restored", "resent",
 ))  # fmt: skip
 """Fields whose strings say how things stand, not what was said. So do those that end in ``_id``."""
+_TOLD: Final = _KEPT | {"origin", "outcome", "rule", "response_ids"}
+"""The same, of what the bus and plugins tell."""
 
 
 class Cut(NamedTuple):
@@ -141,7 +143,7 @@ class Redaction:
         """Return what the bus told as it may stand in a recording."""
         event = cast("dict[str, Any]", _without_keys_in(line.event))
         if not self.texts:  # of an application's event only ids are known not to say anything
-            kept = frozenset[str]() if line.application else _KEPT
+            kept = frozenset[str]() if line.application else _TOLD
             event = cast("dict[str, Any]", without_texts(event, kept=kept))
         return msgspec.structs.replace(line, event=event)
 

@@ -187,20 +187,31 @@ class RecordingSpool:
     def mark_broken(self, frame: bytes) -> None:
         """Note that a frame, if it was the last one, is no JSON."""
         with suppress(IndexError):  # it is being written
-            time_s, head, body = self._entries[-1]
-            if body is frame and head is RECEIVED and self._header.audio and self._header.texts:
+            index = self._last(frame)
+            if index and self._header.audio and self._header.texts:
                 broken = b2a_base64(frame, newline=False).decode()
-                line = Received(t_us=self.us(time_s), broken=broken)
-                self._entries[-1] = (0.0, None, line)
+                line = Received(t_us=self.us(self._entries[index][0]), broken=broken)
+                self._entries[index] = (0.0, None, line)
 
     def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
         """Take a frame that no handler sees; or note that of the last one that was received."""
         with suppress(IndexError):  # all that there is is being written
-            time_s, head, body = self._entries[-1]
-            if body is frame and head is RECEIVED:
-                self._entries[-1] = (time_s, RECEIVED_ASIDE, frame)
+            index = self._last(frame)
+            if index:
+                self._entries[index] = (self._entries[index][0], RECEIVED_ASIDE, frame)
                 return
         (self._sent_aside if sent else self._received_aside)(frame)
+
+    def _last(self, frame: bytes) -> int:
+        """Return where the last frame stands, from the end; 0 if it is another one.
+
+        Behind it may be what was written down along with it: lines about playing, or missing ones.
+        """
+        for index in (-1, -2, -3, -4):
+            _, head, body = self._entries[index]
+            if head is not None:
+                return index if body is frame and head is RECEIVED else 0
+        return 0
 
     def named(self, names: dict[str, str]) -> None:
         """Take the names that handlers know items by, by the server's."""

@@ -64,8 +64,8 @@ class Mailbox:
     )
 
     def __init__(self, subscription: Subscription, session: Any, host: Host) -> None:
-        self.subscription = subscription
-        self.statistics = HandlerStatistics(handler=subscription.name)
+        self.subscription: Subscription = subscription
+        self.statistics: HandlerStatistics = HandlerStatistics(handler=subscription.name)
         self._host = host
         self._call = awaitable(subscription, session)
         self._queue: deque[Any] = deque()  # events, or those that weigh something with their bytes

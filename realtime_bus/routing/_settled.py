@@ -8,7 +8,8 @@ Rules:
    the same mailbox waits, so that order holds. Other handlers and other sessions go on.
 3. After its last attempt the event is given up: told to whoever keeps such events, which may take
    its time, and then the mailbox goes on.
-4. A plain function runs in the worker's loop, from a mailbox too: there it can be tried again.
+4. What is no longer this worker's to handle is not begun, and waits until the worker is told so.
+5. A plain function runs in the worker's loop, from a mailbox too: there it can be tried again.
 """
 
 from __future__ import annotations
@@ -109,6 +110,10 @@ class SettlingHost(Host, Protocol):
     delivery: Delivery | None
     redelivery: Redelivery
 
+    def may_handle(self) -> bool:
+        """Tell whether these events are still this worker's to handle."""
+        ...
+
     async def give_up(self, handler: str, event: Any, error: Exception, key: str) -> None:
         """Keep an event that a handler could not handle; return when it is safe."""
         ...
@@ -166,6 +171,8 @@ class SettledMailbox(Mailbox):
         name, host = self.subscription.name, self._settling
         attempt = 0
         while True:
+            if delivery is not None and not host.may_handle():
+                await anyio.sleep_forever()  # until it is left: others handle it by now
             attempt += 1
             key = "" if delivery is None else delivery.key
             _HANDLING.set(Handling(key, name, itertools.count(1)))

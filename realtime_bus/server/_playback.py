@@ -29,15 +29,18 @@ from realtime_bus import events as ev
 from realtime_bus.codec import decode
 from realtime_bus.codec._frame import wire_name
 from realtime_bus.errors import CloseInfo, UsageError
-from realtime_bus.events._registry import REALTIME, TRANSLATION
+from realtime_bus.events._registry import REALTIME, TRANSLATION, WireProtocol
+from realtime_bus.log import get_logger
 from realtime_bus.recording import Header, Line, PlaybackReport, Recording
-from realtime_bus.recording._causes import needs_of
-from realtime_bus.recording._connections import RecordedConnection, read_connections
-from realtime_bus.recording._halves import PATIENCE_S, Half
+from realtime_bus.recording._halves._causes import needs_of
+from realtime_bus.recording._halves._connections import RecordedConnection, read_connections
+from realtime_bus.recording._halves._half import PATIENCE_S, Half
 
 from ._options import ServerOptions
 from ._protocol import SessionProtocol
 from ._wire import ClientFrame, Close, InvalidRequest, random_id
+
+_log = get_logger("realtime_bus.server")
 
 PARTED: Final = 4000
 """The close code of a session that goes another way than the recorded one."""
@@ -152,6 +155,9 @@ class PlaybackProtocol(SessionProtocol):
         now_s: float,
     ) -> None:
         super().__init__(options, now_s=now_s, new_id=random_id)
+        # the recorded greeting says both; type checkers want what is set later to be declared
+        self.session_id: str = self.session_id
+        self.speaks: WireProtocol = REALTIME
         self.number: int = number
         self.session: dict[str, Any] = session
         self.wants_next: bool = False
@@ -159,16 +165,17 @@ class PlaybackProtocol(SessionProtocol):
         self._recorded_close = connection.close
         self._ended_with: CloseInfo | None = None
         self._has_next = has_next
-        self._restoring = not connection.greeted
+        self._restoring = not connection.greeted and number > 0
         self._answers: dict[type, Callable[[dict[str, Any]], None]] = {
             ev.SessionUpdate: self._update,
             ev.ConversationItemCreate: self._create_item,
             ev.ConversationItemTruncate: self._truncate_item,
             ev.ConversationItemDelete: self._delete_item,
             ev.InputAudioBufferClear: self._clear,
+            ev.ResponseCancel: self._cancel,
         }
         if not connection.greeted:
-            self.session = {**session, "id": self.session_id}
+            self.session = {"type": "realtime", **session, "id": self.session_id}
             self.greet()
 
     def report(self) -> PlaybackReport:
@@ -213,8 +220,10 @@ class PlaybackProtocol(SessionProtocol):
                 self._note_session(frame)
             self._out.order(frame)
         if half.parted:
-            reason = f"the recorded session goes another way: {half.deviations[-1]}"
-            self._out.send(InvalidRequest("recording_parted", reason).to_event(None))
+            where = str(half.deviations[-1])
+            _log.warning("a client goes another way than the recorded one", where=where)
+            message = f"The recorded session goes another way: {where}."
+            self._out.send(InvalidRequest("recording_parted", message).to_event(None))
             self._close(Close(PARTED, "recording_parted"))
         elif half.ended:
             close = self._recorded_close
@@ -269,6 +278,10 @@ class PlaybackProtocol(SessionProtocol):
 
     def _clear(self, _said: dict[str, Any]) -> None:
         self._say("input_audio_buffer.cleared")
+
+    def _cancel(self, _said: dict[str, Any]) -> None:
+        message = "Cancellation failed: nothing was cancelled here in the recording."
+        raise InvalidRequest("response_cancel_not_active", message)
 
 
 _RESTORING: Final = (b"session.update", b"conversation.item.create")

@@ -29,8 +29,8 @@ import msgspec
 from realtime_bus import events as ev
 from realtime_bus.errors import UsageError
 from realtime_bus.recording import Line, Recording
-from realtime_bus.recording._causes import at, needs_of
-from realtime_bus.recording._connections import Frame, read_connections
+from realtime_bus.recording._halves._causes import at, needs_of
+from realtime_bus.recording._halves._connections import Frame, read_connections
 
 from ._audio import to_pcm24
 from ._responders import (

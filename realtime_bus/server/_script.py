@@ -149,7 +149,11 @@ RESPONDERS = ("voice", "echo", "script", "recording")
 
 
 def responder_named(
-    name: str, *, script: str | Path | None = None, recording: str | Path | None = None
+    name: str,
+    *,
+    script: str | Path | None = None,
+    recording: str | Path | None = None,
+    recording_pace: float = 1.0,
 ) -> Responder:
     """Make a responder.
 
@@ -157,6 +161,7 @@ def responder_named(
         name: One of `RESPONDERS`.
         script: The file of turns, for ``"script"``.
         recording: The recorded session, for ``"recording"``.
+        recording_pace: How many times faster than recorded its answers come.
 
     Raises:
         UsageError: There is no such responder, or its file is missing.
@@ -170,7 +175,7 @@ def responder_named(
     if name == "recording":
         if recording is None:
             raise UsageError("the recording responder needs a recorded session")
-        return RecordedResponder(recording)
+        return RecordedResponder(recording, pace=recording_pace)
     makers: dict[str, Callable[[], Responder]] = {"voice": VoiceResponder, "echo": EchoResponder}
     if name not in makers:
         known = ", ".join(RESPONDERS)

@@ -403,6 +403,7 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
     *,
     script: str | Path | None = None,
     recording: str | Path | None = None,
+    recording_pace: float = 1.0,
     playback: Playback | None = None,
     options: ServerOptions | None = None,
     faults: FaultPlan | None = None,
@@ -419,6 +420,7 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         responder_name: Who answers: ``"voice"``, ``"echo"``, ``"script"`` or ``"recording"``.
         script: The file of turns, for ``"script"``.
         recording: The recorded session, for ``"recording"``.
+        recording_pace: How many times faster than recorded its answers come.
         playback: A recording that is played frame by frame, whoever would answer.
         options: The server's knobs.
         faults: What goes wrong.
@@ -433,7 +435,9 @@ async def serve_forever(  # noqa: PLR0913  # each is an option of the command
         UsageError: There is no such responder, or a key without a certificate.
         MissingExtra: There is no certificate yet, and trustme is not installed.
     """
-    responder = responder_named(responder_name, script=script, recording=recording)
+    responder = responder_named(
+        responder_name, script=script, recording=recording, recording_pace=recording_pace
+    )
     tls: ssl.SSLContext | SelfSigned | None = None
     if self_signed_in is not None:
         tls = self_signed(self_signed_in, host)

@@ -14,11 +14,12 @@ pytest, `run_virtual` runs it.
 
 from realtime_bus._virtual_time import Backend, VirtualTimeLoop, run_virtual, virtual_time
 
-from ._call import Call, CutOff, PlacedCall, place_call
+from ._call import Call, CutOff
 from ._ear import Utterance
 from ._golden import GoldenFile, assert_replays
 from ._model import Answer, Pause, ScriptedModel, tool_call
 from ._person import Person, Sentence
+from ._placed import PlacedCall, place_call
 from ._story import STORY_TITLE, ToolUse
 from ._voices import Voices
 

@@ -91,7 +91,9 @@ class Story:
     def _told(self, event: ev.Event) -> None:
         self._TOLD[type(event)](self, event)
 
-    def _sends(self, event: ev.ClientEvent, _session: Session[Any]) -> ev.ClientEvent:
+    def _sends(self, event: ev.ClientEvent, session: Session[Any]) -> ev.ClientEvent:
+        if session.close_info is not None:  # it will not leave
+            return event
         if not isinstance(event, ev.InputAudioBufferAppend):
             self.sent.append(event)
         if tell := self._SENT.get(type(event)):

@@ -20,7 +20,7 @@ from realtime_bus.events._registry import REALTIME, TRANSLATION
 
 from ._watched import text
 
-LEAN = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+LEAN = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 SIDES: list[tuple[Callable[[], Decoder], type[ev.Event]]] = (
     [(lambda: Decoder(REALTIME), cls) for cls in REALTIME.server.values()]
@@ -35,7 +35,7 @@ each_type = pytest.mark.parametrize(
     ids=[f"{cls.__module__[-6:]}-{cls.__name__}" for _, cls in SIDES],
 )
 
-FEW = settings(LEAN, max_examples=12)  # for each of the 67 types
+FEW = settings(LEAN, max_examples=8)  # for each of the 67 types
 
 # Events of every type, built from what msgspec knows of the types
 

@@ -4,8 +4,8 @@ A ``python`` block has a mark on the line before it:
 
 ``<!-- run -->``
     is executed, on asyncio. Names that the pages use without saying so are there: see `names`.
-    With ``anyio.run`` or ``run_virtual`` in it, it is a script of its own and gets none of them. A ``text`` block
-    that follows is what it prints.
+    With ``anyio.run`` or ``run_virtual`` in it, it is a script of its own and gets none of them. A
+    ``text`` block that follows is what it prints.
 ``<!-- compile -->``
     is compiled; its imports, event classes and wire names must exist. For what needs a sound
     device, a key or a web framework.

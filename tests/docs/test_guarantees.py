@@ -10,8 +10,9 @@ import pytest
 from ._blocks import ROOT
 
 _PAGE = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
-TESTS = sorted(set(re.findall(r"`(tests/[\w/.:]+)`", _PAGE)))
-COMMANDS = sorted(set(re.findall(r"`python -m (benchmarks[\w.]*)( --only \w+)?", _PAGE)))
+_BOTH = _PAGE + (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+TESTS = sorted(set(re.findall(r"`(tests/[\w/.:]+)`", _BOTH)))
+COMMANDS = sorted(set(re.findall(r"`python -m (benchmarks[\w.]*)( --only \w+)?", _BOTH)))
 
 
 @pytest.mark.parametrize("named", TESTS)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from realtime_bus.recording import Ended, Header, Line, Received, Sent
-from realtime_bus.recording._connections import read_connections
-from realtime_bus.recording._halves import Half
+from realtime_bus.recording._halves._connections import read_connections
+from realtime_bus.recording._halves._half import Half
 
 SESSION = {"type": "realtime", "id": "sess_1", "object": "realtime.session", "model": "m"}
 

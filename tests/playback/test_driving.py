@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,7 +29,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return virtual_time(request.param)
 
 
-async def driven(lines: list[Line], server: RealtimeServer, **options: Any) -> list[PlaybackReport]:
+async def driven(
+    lines: list[Line] | Path, server: RealtimeServer, **options: Any
+) -> list[PlaybackReport]:
     """Drive a server without a socket."""
     async with AsyncExitStack() as stack:
 

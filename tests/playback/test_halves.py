@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime_bus.recording import Received, Sent
-from realtime_bus.recording._connections import read_connections
-from realtime_bus.recording._halves import Half
+from realtime_bus.recording._halves._connections import read_connections
+from realtime_bus.recording._halves._half import Half
 
-from ._tape import audio, event, frames, halves, tape
+from ._conversations import conversations
+from ._tape import SESSION, audio, event, frames, halves, tape
 
 USER = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
 
@@ -59,7 +60,7 @@ SERVER = frames(tape(*CONVERSATION), Received)
 CLIENT = frames(tape(*CONVERSATION), Sent)
 
 
-def play(server: Half, client: Half) -> tuple[list[bytes], list[bytes]]:
+def play(server: Half, client: Half, *, within_s: float = 1e9) -> tuple[list[bytes], list[bytes]]:
     """Play both halves against each other to the end; return what each has said."""
     now_s, said, asked = 0.0, list[bytes](), list[bytes]()
     while not (server.finished and client.finished):
@@ -72,6 +73,7 @@ def play(server: Half, client: Half) -> tuple[list[bytes], list[bytes]]:
         deadlines = [at for half in (server, client) if (at := half.next_deadline()) is not None]
         if deadlines:
             now_s = max(now_s, min(deadlines))
+    assert now_s <= within_s
     return said, asked
 
 
@@ -95,6 +97,19 @@ def test_nothing_waits_for_the_clock_at_infinite_pace() -> None:
     assert said == SERVER
 
 
+@settings(max_examples=40)
+@given(entries=conversations(), pace=st.sampled_from([1.0, 7.0, float("inf")]))
+def test_any_conversation_is_played_by_its_two_halves(entries: list[Any], pace: float) -> None:
+    """Whatever was said, and however it overlapped: the same frames in the same order."""
+    lines = tape(*entries)
+    server, client = halves(lines, pace=pace)
+    said, asked = play(server, client, within_s=lines[-1].t_us / 1e6 / pace + 1e-6)
+    assert said == frames(lines, Received)
+    assert asked == frames(lines, Sent)
+    assert server.all_deviations() == client.all_deviations() == []
+
+
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_frame_is_lost_doubled_or_stuck_whenever_the_client_acts(data: st.DataObject) -> None:
     """The client does the same in another order and at other times: all of it is answered."""
@@ -320,3 +335,147 @@ def test_nothing_that_is_sent_or_was_recorded_breaks_a_half(frame: bytes, side: 
     server, client = halves(lines)
     said, asked = play(server, client)
     assert (frame in said) or (frame in asked)
+
+
+def see(half: Half, now_s: float, kind: str, **fields: Any) -> None:
+    """Have the live peer say something."""
+    half.see(msgspec.json.encode({"type": kind, **fields}), now_s)
+
+
+def types(told: list[bytes]) -> list[str]:
+    """Return the types of frames."""
+    return [event(frame)["type"] for frame in told]
+
+
+def test_what_is_done_to_another_item_is_something_else() -> None:
+    """A deletion of one of the server's items is not that of another, whatever the order."""
+    added = [("s conversation.item.added", {"item": {"id": name}}) for name in ("one", "two")]
+    deleted = ("s conversation.item.deleted", {"item_id": "two"})
+    said = [*added, ("c conversation.item.delete", {"item_id": "two"}), deleted]
+    server, _ = halves(tape(*said), pace=float("inf"))
+    server.due(0.0)
+    see(server, 0.0, "conversation.item.delete", item_id="one")
+    assert server.due(0.0) == []
+    assert [each.kind for each in server.all_deviations()] == ["unexpected", "missing"]
+    see(server, 0.0, "conversation.item.delete", item_id="two")
+    assert types(server.due(0.0)) == ["conversation.item.deleted"]
+
+
+def test_a_command_that_was_passed_over_holds_nothing_up() -> None:
+    """Its answer waits for it alone; what comes behind goes on at once, and it may come later."""
+    said: list[Any] = [
+        ("c session.update", {"session": {}}),
+        ("s session.updated", {"session": {}}),
+        ("c input_audio_buffer.clear", {}),
+        ("s input_audio_buffer.cleared", {}),
+        *deltas(1),
+    ]
+    server, _ = halves(tape("s session.created", *said), pace=float("inf"), patience_s=60)
+    assert types(server.due(0.0)) == ["session.created"]
+    see(server, 1.0, "input_audio_buffer.clear")
+    assert len(server.due(1.0)) == 4
+    assert [each.kind for each in server.all_deviations()] == ["missing", "left_out"]
+    see(server, 2.0, "session.update", session={})
+    assert types(server.due(2.0)) == ["session.updated"]
+    assert [each.kind for each in server.all_deviations()] == ["order"]
+
+
+def test_speech_that_begins_later_has_what_follows_it_as_long_after_it() -> None:
+    """The microphone decides when; the frames behind keep their distance."""
+    started = ("s input_audio_buffer.speech_started", {"item_id": "u"})
+    said = [("c input_audio_buffer.append", audio(100)), started, *deltas(1, 1)]
+    server, _ = halves(tape("s session.created", *said))
+    server.due(0.0)
+    assert server.due(5.0) == []
+    see(server, 5.0, "input_audio_buffer.append", **audio(60))
+    assert server.due(5.0) == []
+    see(server, 6.0, "input_audio_buffer.append", **audio(60))
+    assert types(server.due(6.0)) == ["input_audio_buffer.speech_started"]
+    assert server.next_deadline() == pytest.approx(6.1)
+    assert len(server.due(6.11)) == 1
+
+
+def test_a_client_waits_for_what_had_happened_and_a_microphone_a_little_less() -> None:
+    """A text waits for the end of the answer; half a second of audio may go ahead of it."""
+    append = ("c input_audio_buffer.append", audio(100))
+    said = [("s response.done", response(1)), *[append] * 10, create_entry("Next.")]
+    _, client = halves(tape("s session.created", *said), patience_s=3600.0)
+    see(client, 0.0, "session.created", session=SESSION)
+    assert len(client.due(600.0)) == 5
+    assert client.silence(20) is not None
+    see(client, 600.0, "response.done", **response(1))
+    assert client.silence(20) is None
+    assert types(client.due(700.0))[-1] == "conversation.item.create"
+
+
+def create_entry(text: str) -> Any:
+    """Return what asks something in a text."""
+    item = {**USER, "content": [{"type": "input_text", "text": text}]}
+    return ("c conversation.item.create", {"item": item})
+
+
+def test_a_server_that_has_said_something_later_is_hoped_for_no_longer_than_a_second() -> None:
+    """No transcript comes, but the answer does: the next command waits for it and one second."""
+    completed = ("s conversation.item.input_audio_transcription.completed", {"item_id": "u"})
+    done = ("s response.done", response(1))
+    said = [create_entry("One."), done, completed, create_entry("Two."), "s session.updated"]
+    _, client = halves(tape(*said), patience_s=100.0)
+    assert len(client.due(0.1)) == 1
+    see(client, 1.0, "response.done", **response(1))
+    assert client.due(50.0) == []
+    see(client, 60.0, "session.updated")
+    assert client.due(60.5) == []
+    assert len(client.due(61.1)) == 1
+
+
+def test_a_server_that_goes_on_with_its_answer_is_waited_for() -> None:
+    """It talks for a minute longer than then: nobody talks into it."""
+    said = [*deltas(1, 1), ("s response.done", response(1)), create_entry("Next.")]
+    _, client = halves(tape("s session.created", *said), patience_s=5.0)
+    see(client, 0.0, "session.created", session=SESSION)
+    for second in range(60):
+        see(client, second, deltas(1, 1)[0][0].split()[1], **deltas(1, 1)[0][1])
+        assert client.due(second) == []
+    see(client, 60.0, "response.done", **response(1))
+    assert len(client.due(61.0)) == 1
+    assert client.all_deviations() == []
+
+
+@st.composite
+def disturbed(draw: st.DrawFn, frames_: list[bytes]) -> list[bytes]:
+    """Draw what a peer does that loses, doubles and swaps some of its frames."""
+    told: list[bytes] = []
+    for frame in frames_:
+        told += [frame] * draw(st.sampled_from([1, 1, 1, 1, 1, 0, 2]))
+    for place in draw(st.lists(st.integers(0, max(0, len(told) - 2)), max_size=5)):
+        told[place : place + 2] = reversed(told[place : place + 2])
+    return told
+
+
+@pytest.mark.parametrize("plays", ["server", "client"])
+@settings(max_examples=40)
+@given(data=st.data())
+def test_whatever_a_peer_does_the_other_half_comes_to_its_end(
+    plays: Any, data: st.DataObject
+) -> None:
+    """Each frame is played once, left out because its cause is missing, or behind the parting."""
+    lines = tape(*data.draw(conversations()))
+    own, others = (Received, Sent) if plays == "server" else (Sent, Received)
+    half = Half(read_connections(lines, plays)[0], plays, now_s=0.0, patience_s=3.0)
+    told, now_s = list[bytes](), 0.0
+    for frame in data.draw(disturbed(frames(lines, others))):
+        now_s += data.draw(st.sampled_from([0.0, 0.1, 4.0]))
+        told += half.due(now_s)
+        half.see(frame, now_s)
+    for _ in range(10 * len(lines)):
+        if half.finished:
+            break
+        now_s = max(now_s, half.next_deadline() or 0.0)
+        told += half.due(now_s)
+    assert half.finished
+    mine = [event(frame) for frame in frames(lines, own)]
+    assert half.played == len(told) <= len(mine)
+    left_out = [each for each in half.all_deviations() if each.kind == "left_out"]
+    assert half.parted or len(told) + len(left_out) == len(mine)
+    if plays == "server":  # its ids are its own: no frame is there twice
+        assert len({each["event_id"] for each in map(event, told)}) == len(told)

@@ -24,6 +24,7 @@ from realtime_bus_plugins.sinks import NullSink
 
 from ._agent import Agent, Tape, cook_server, live, recorded, speak
 from ._tape import audio, tape
+from .test_driving import driven
 
 pytestmark = pytest.mark.anyio
 
@@ -285,13 +286,19 @@ async def test_a_recording_of_two_connections_loses_the_first_again(
                 session.start_soon(drop, server, then)
 
         await cut_in_two(session, then)
-    playback = Playback(only_file(tmp_path) if with_greeting else tape_.lines)
+    recording = only_file(tmp_path) if with_greeting else tape_.lines
+    playback = Playback(recording)
     async with reconnecting(RealtimeServer(playback=playback)) as session:
         await cut_in_two(session, now)
     assert now == then
     assert [report.connection for report in playback.reports] == [0, 1]
     assert [report.deviations for report in playback.reports] == [(), ()]
     assert all(report.complete for report in playback.reports)
+    reports = await driven(recording, RealtimeServer(playback=Playback(recording)))
+    assert [report.connection for report in reports] == [0, 1]
+    assert all(report.complete for report in reports)
+    if with_greeting:
+        assert [report.deviations for report in reports] == [(), ()]
 
 
 async def drop(server: RealtimeServer, then: list[str]) -> None:
@@ -302,17 +309,17 @@ async def drop(server: RealtimeServer, then: list[str]) -> None:
 
 
 async def test_a_flood_of_what_was_not_recorded_is_answered_and_counted_to_a_bound() -> None:
-    """Ten thousand items that nobody sent then, unknown frames between them: the session lives."""
+    """Thousands of items that nobody sent then, unknown frames between them: the session lives."""
     playback = Playback(tape("s session.created", close=None))
     server = RealtimeServer(playback=playback)
     async with server.connect_memory() as transport, Bus().session(transport) as session:
         item = ev.MessageItem(role="user", content=[ev.InputText(text="Hi")])
-        for _ in range(5_000):
+        for _ in range(1_500):
             await session.send(ev.ConversationItemCreate(item=item))
             await session.send(ev.InputAudioBufferAppend(audio=bytes(960)))
         transport.send(b"no event")
         transport.send(b'{"type":"nobody.knows"}')
-        await session.create_item(item)
+        await session.update(instructions="Is it over?")
     (report,) = playback.reports
     assert 1000 <= len(report.deviations) < 1010
     assert server.statistics().failed == 0
@@ -341,3 +348,13 @@ async def test_nothing_from_a_server_is_nothing_to_play() -> None:
         Playback(tape("s session.created"), pace=0)
     with pytest.raises(UsageError, match="patience_s must be above 0"):
         Playback(tape("s session.created"), patience_s=-1)
+
+
+async def test_a_recording_that_began_too_late_greets_all_the_same() -> None:
+    """Its first lines are missing: the client is told of a session, and the rest is played."""
+    playback = Playback(tape("c input_audio_buffer.clear", "s input_audio_buffer.cleared", DELTA))
+    server = RealtimeServer(playback=playback)
+    async with server.connect_memory() as transport, Bus().session(transport) as session:
+        assert session.config is not None
+        await session.clear_input()
+        assert await session.wait_for(ev.ResponseOutputAudioDelta, timeout_s=5)

@@ -50,7 +50,7 @@ async def test_openai_python_lives_through_a_recording() -> None:
             await connection.conversation.item.create(item=item)
             await connection.response.create()
             seen: dict[str, Any] = {}
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 async for told in connection:
                     seen[told.type] = told
                     if told.type == "response.done":
@@ -69,7 +69,7 @@ async def test_a_server_is_driven_over_a_socket() -> None:
     """The client's half of a recording against the server's, with a wire between them."""
     playback = Playback(TALK, pace=float("inf"))
     async with RealtimeServer(playback=playback).serve() as bound:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             (report,) = await drive(TALK, bound.url_for("any"), pace=float("inf"))
     assert str(report) == "connection 0: 4 of 4 frames"
     assert str(playback.reports[0]) == "connection 0: 7 of 7 frames"
@@ -90,7 +90,7 @@ def serving(*options: str) -> Generator[str]:
             assert process.stdout is not None
             yield process.stdout.readline().split()[2]
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
             assert process.stdout.read() == "connection 0: 7 of 7 frames\n"
         finally:
             process.kill()

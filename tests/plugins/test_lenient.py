@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import anyio
@@ -137,9 +138,13 @@ CONTEXT = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ev.PROTOCOLS)
-async def test_no_part_of_ours_fails_at_what_was_read_leniently(protocol: Any) -> None:
+async def test_no_part_of_ours_fails_at_what_was_read_leniently(
+    protocol: Any, anyio_backend_name: str
+) -> None:
     """Any value in any field of any event costs that field; everything of ours takes it."""
+    every = 1 if anyio_backend_name == "asyncio" else 7  # values mean the same on both backends
     failed = set[str]()
     transport = PushTransport(send=len)
     bus = Bus(log_errors=False)
@@ -155,7 +160,7 @@ async def test_no_part_of_ours_fails_at_what_was_read_leniently(protocol: Any) -
         for plain in CONTEXT:
             transport.feed(json.dumps(plain).encode())
         for cls in ev.PROTOCOLS[protocol].server.values():
-            for frame in odd_frames(cls):
+            for frame in islice(odd_frames(cls), 0, None, every):
                 transport.feed(frame)
                 look_at(session)
         assert session.close_info is None

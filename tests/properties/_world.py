@@ -120,7 +120,7 @@ class Quiet:
         if not isinstance(said, dict) or "type" not in said:
             return frame
         if said["type"] in {"response.created", "response.done"}:
-            del said["response"]["conversation_id"]
+            said["response"].pop("conversation_id", None)  # nulls may be omitted already
             said["response"]["metadata"] = None
             if self._absent:
                 del said["response"]["metadata"]

@@ -17,7 +17,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from realtime_bus import events as ev
-from realtime_bus.recording import Ended, Header, Left, Received, Recording, Sent, _spool, _writing
+from realtime_bus.recording import (
+    Ended,
+    Header,
+    Left,
+    Played,
+    Received,
+    Recording,
+    RecordingSpool,
+    Sent,
+    _spool,
+    _writing,
+)
 from realtime_bus_plugins.recorder import Recorder, RecordingIncomplete
 
 from ._live import lines_of, of, only, recorded
@@ -392,3 +403,25 @@ async def test_a_cancelled_session_is_recorded_to_its_end(tmp_path: Path) -> Non
     lines = lines_of(tmp_path)
     assert len(of(lines, Sent)) == 1
     assert isinstance(lines[-1], Ended)
+
+
+def test_a_frame_is_marked_where_playback_was_asked_along_with_it(tmp_path: Path) -> None:
+    """What is said of the last frame is said of it, whatever was written down behind it."""
+    path = tmp_path / "a.jsonl"
+    spool = RecordingSpool(path, Header(t_us=0), clock=time.monotonic)
+
+    def look(now_s: float) -> float:
+        spool.write(Played(t_us=spool.us(now_s)))
+        return now_s
+
+    spool.look(look)
+    for frame in (b'{"type":"aside"}', b"broken"):
+        spool.received(frame)
+        if frame == b"broken":
+            spool.mark_broken(frame)
+        else:
+            spool.aside(frame, False)
+    assert spool.close()
+    aside, broken = [line for line in Recording(path) if isinstance(line, Received)]
+    assert aside.aside
+    assert (broken.broken, broken.data) == ("YnJva2Vu", b"broken")

@@ -169,6 +169,28 @@ async def test_a_barge_in_is_a_flush(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_flush_by_hand_is_one_flush(tmp_path: Path, backend: Any) -> None:
+    """It is not noticed from its own truncation, too, if a look is due just then."""
+    sink = NullSink()
+    interruption = Interruption(sink)
+    recorder = Recorder(tmp_path, sink=sink)
+
+    async def main() -> None:
+        async with recorded(recorder, sink, interruption) as (session, wire):
+            wire.respond()
+            wire.speak(bytes(48 * 5_000))
+            await anyio.sleep(1)
+            session_look(wire)
+            await anyio.sleep(1)  # without a frame
+            interruption.interrupt(session)
+
+    run_virtual(main, backend=backend)
+    [flushed] = of(lines_of(tmp_path), Flushed)
+    assert not flushed.noticed
+    assert [(item.item_id, item.played_ms) for item in flushed.items] == [("a", 2000)]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_flush_of_somebody_elses_is_noticed(tmp_path: Path, backend: Any) -> None:
     """What is gone sooner than it can have been heard, was flushed; what was heard was not."""
     sink = NullSink()

@@ -15,6 +15,8 @@ from realtime_bus._secrets import Secret
 from realtime_bus.recording import Header, Received, Recording, RecordingWriter, Told
 from realtime_bus.recording._redaction import Redaction
 from realtime_bus_plugins.recorder import Recorder
+from realtime_bus_plugins.tools import ToolFinished
+from realtime_bus_plugins.turn_metrics import TurnCompleted
 
 from ._live import lines_of, of, only, recorded
 
@@ -205,3 +207,18 @@ def test_a_large_frame_is_searched_around_its_audio(tmp_path: Path) -> None:
     writer.close()
     [line] = of(list(Recording(tmp_path / "x.jsonl")), Received)
     assert line.data == frame.replace(b"y" * 20, b"***")
+
+
+async def test_without_texts_it_still_says_how_turns_and_tools_went(tmp_path: Path) -> None:
+    """Which responses, begun by what, and with which outcome."""
+    turn = TurnCompleted(
+        origin="speech", item_id="u", response_ids=["r1", "r2"], status="completed"
+    )
+    tool = ToolFinished(call_id="c", name="look_up", outcome="failed", took_s=1.0)
+    async with recorded(Recorder(tmp_path, texts=False)) as (session, _):
+        session.emit(turn)
+        session.emit(tool)
+    told = {line.type: line.event for line in of(lines_of(tmp_path), Told)}
+    assert told["bus.turn_completed"]["origin"] == "speech"
+    assert told["bus.turn_completed"]["response_ids"] == ["r1", "r2"]
+    assert told["bus.tool_finished"]["outcome"] == "failed"

@@ -282,6 +282,18 @@ def test_fields_that_do_not_matter_can_be_named(tape: Path, backend: Backend) ->
     report = run_replay(tape, bus, backend=backend, main=talk, ignore=["item.output"])
     assert report.differences == []
 
+    async def main(session: Session) -> None:
+        await session.send_text("Ten minutes, please.")
+        await session.respond()
+        await session.wait_closed()
+
+    left = [*MAIN_PROGRAM, "app.*"]
+    report = run_replay(tape, Bus(), backend=backend, main=main, left=left)
+    path = "item.content[0].text"
+    assert [each.path for each in report.differences[0].changes] == [path]
+    report = run_replay(tape, Bus(), backend=backend, main=main, left=left, ignore=[path])
+    assert report.differences == []
+
 
 def test_a_thread_is_waited_for(tape: Path, backend: Backend) -> None:
     """A plain function as a tool runs in a thread, and its answer comes in time."""

@@ -13,16 +13,25 @@ import anyio
 import msgspec
 import pytest
 
-from realtime_bus import Bus, ConnectError, Plugin, Session
+from realtime_bus import Bus, ConnectError, Plugin, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink
-from realtime_bus.recording import RecordingError, ReplaySink, Told, replay, run_replay
-from realtime_bus.server import ScriptTool, ScriptTurn
+from realtime_bus.recording import (
+    Named,
+    Recording,
+    RecordingError,
+    ReplaySink,
+    Told,
+    replay,
+    run_replay,
+)
+from realtime_bus.server import RealtimeServer, ScriptTool, ScriptTurn
 from realtime_bus.server.faults import Drop
 from realtime_bus.testing import Backend, place_call, run_virtual, tool_call
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import NullSink
+from realtime_bus_plugins.telephony import DtmfReceived
 from realtime_bus_plugins.tools import Tools
 
 from ._tape import cut, kitchen, record, speech, spoken, talk, written
@@ -48,7 +57,7 @@ def test_every_beginning_of_a_recording_can_be_replayed(tape: Path, tmp_path: Pa
     whole = tape.read_bytes()
     path = tmp_path / "cut.jsonl"
     header = whole.index(b"\n") + 1
-    for number, length in enumerate(range(header, len(whole), len(whole) // 25)):
+    for number, length in enumerate(range(header, len(whole), len(whole) // 12)):
         path.write_bytes(whole[:length])
         backend: Backend = "trio" if number % 2 else "asyncio"
         report = run_replay(path, kitchen(), backend=backend, main=talk)
@@ -60,7 +69,7 @@ def test_lines_that_are_damaged_cost_what_they_held(tape: Path, tmp_path: Path) 
     """Each line in turn is replaced by noise: the others are replayed, and nothing is raised."""
     lines = tape.read_bytes().splitlines(keepends=True)
     path = tmp_path / "damaged.jsonl"
-    for number in range(1, len(lines), 3):
+    for number in range(1, len(lines), 5):
         path.write_bytes(b"".join([*lines[:number], b"\xff{noise\n", *lines[number + 1 :]]))
         run_replay(path, kitchen(), main=talk, patience_s=1)
 
@@ -88,6 +97,8 @@ def test_frames_that_are_no_events_are_delivered_as_they_were(
         tmp_path / "odd.jsonl",
         (0.1, "out", {"type": "response.create", "response": {"metadata": {}}}),
         (0.2, "out", {"type": "conversation.item.create", "item": {"type": "x", "id": 3}}),
+        (0.2, "out", {"type": "conversation.item.create"}),
+        (0.2, "in", {"type": "conversation.item.added", "item": {"type": "message", "id": "i"}}),
         (0.3, "out", frame),
         (0.4, "in", frame),
         (0.5, "out", {"type": "response.create", "response": 5}),
@@ -102,16 +113,21 @@ def test_frames_that_are_no_events_are_delivered_as_they_were(
     assert str(report)
 
 
-def test_a_frame_that_is_no_json_comes_as_it_was(tmp_path: Path, backend: Backend) -> None:
-    """It stands in base64."""
+@pytest.mark.parametrize(
+    ("broken", "frame"),
+    [(base64.b64encode(b'{"type": oh').decode(), b'{"type": oh'), ("abc", b"")],
+)
+def test_a_frame_that_is_no_json_comes_as_it_was(
+    tmp_path: Path, backend: Backend, broken: str, frame: bytes
+) -> None:
+    """It stands in base64; where that is damaged, there is a frame of nothing."""
     path = written(tmp_path / "broken.jsonl", (1.0, "in", {"type": "x"}))
-    broken = base64.b64encode(b'{"type": oh').decode()
     path.write_text(path.read_text().replace('"frame":{"type":"x"}', f'"broken":"{broken}"'))
     seen: list[bytes] = []
     bus = Bus()
     bus.on(ev.InvalidFrame)(lambda event: seen.append(event.frame))
     run_replay(path, bus, backend=backend)
-    assert seen == [b'{"type": oh']
+    assert seen == [frame]
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
@@ -201,7 +217,7 @@ def cook(sink: AudioSink, *more: Plugin) -> Bus:
     return Bus(plugins=[*more, sink, Interruption(sink), tools])
 
 
-@pytest.mark.parametrize("lost_s", [1.5, 2.4, 2.9, 3.3, 4.2, 5.5, 6.3])
+@pytest.mark.parametrize("lost_s", [1.5, 2.4, 2.9, 4.2, 5.5])
 def test_a_lost_connection_is_lost_again(tmp_path: Path, lost_s: float) -> None:
     """Every few seconds one is: while somebody speaks, a tool runs, an answer is heard or cut."""
     answer = "Nine minutes, and not one more, because then it is too soft for anybody."
@@ -225,6 +241,66 @@ def test_a_lost_connection_is_lost_again(tmp_path: Path, lost_s: float) -> None:
         report = run_replay(path, cook, backend=backend)
         assert report.differences == []
         assert report.notes == []
+
+
+def test_handlers_see_their_own_names_of_items(tmp_path: Path, backend: Backend) -> None:
+    """The next server had its own for what it was given back: in frames, and in what is sent."""
+    sent, flush, confirmed = cut(3, 1, played_ms=1700)
+    there = [{**sent[2], "item_id": "srv_9"}, {**confirmed[2], "item_id": "srv_9"}]
+    path = written(
+        tmp_path / "named.jsonl",
+        *spoken(1, 1),
+        (2.0, Named(t_us=0, names={"srv_9": "i1"})),
+        speech(3),
+        (*sent[:2], there[0]),
+        flush,
+        (*confirmed[:2], there[1]),
+    )
+    seen: list[str] = []
+
+    def bus(sink: ReplaySink) -> Bus:
+        made = Bus(plugins=[sink, Interruption(sink)])
+        made.on(ev.ConversationItemTruncated)(lambda event: seen.append(event.item_id))
+        return made
+
+    assert run_replay(path, bus, backend=backend).differences == []
+    assert seen == ["i1"]
+
+
+def test_what_a_rollover_sends_again_is_the_librarys(tmp_path: Path, backend: Backend) -> None:
+    """Nothing is sent twice over a connection that goes on; nor is text in the place of audio."""
+    ask = {"type": "response.create", "event_id": "rb_00000000_1"}
+    done = {"id": "r1", "conversation_id": "c", "output": [], "status": "completed"}
+    gives = {"cause": "rollover", "session_id": "s2", "restored": ["i1"], "lost": []}
+    output = {"type": "function_call_output", "call_id": "c", "output": "9"}
+    item = {"type": "conversation.item.create", "item": output}
+    path = written(
+        tmp_path / "twice.jsonl",
+        (0.4, "out", item),
+        *spoken(1, 1),
+        (1.5, "in", {"type": "response.done", "event_id": "e", "response": done}),
+        (1.6, "out", ask),
+        (1.9, Named(t_us=0, names={})),
+        (1.9, "out", item),
+        (2.0, Told(t_us=0, type="bus.reconnected", event=gives)),
+        (2.0, "out", ask),
+        speech(3),  # where the item that is heard was cut, in the library's own way
+        *cut(3, 1, played_ms=1700)[1:2],
+        (3.2, "in", {"type": "response.created", "event_id": "e", "response": {"id": "r9"}}),
+    )
+
+    async def main(session: Session) -> None:
+        await anyio.sleep(0.4)
+        session.send_nowait(msgspec.convert(item, ev.ConversationItemCreate))
+        await anyio.sleep(1.2)
+        session.send_nowait(ev.ResponseCreate())
+
+    def bus(sink: ReplaySink) -> Bus:
+        return Bus(plugins=[sink, Interruption(sink)])
+
+    report = run_replay(path, bus, backend=backend, main=main)
+    assert report.differences == []
+    assert report.left == {"conversation.item.create": 1, "response.create": 1}
 
 
 def test_a_connection_that_was_lost_for_good_is_so_again(tmp_path: Path, backend: Backend) -> None:
@@ -255,6 +331,44 @@ def test_what_a_sink_learned_later_was_heard(tmp_path: Path, backend: Backend) -
         return Bus(plugins=[sink, Interruption(sink)])
 
     assert run_replay(path, bus, backend=backend, audio_within_ms=0).differences == []
+
+
+def test_a_translation_is_replayed(tmp_path: Path, backend: Backend) -> None:
+    """Its protocol is found in what was said."""
+    recorder = Recorder(tmp_path)
+
+    async def main(session: Session) -> None:
+        await session.update_translation(language="de")
+        for _ in range(20):
+            await session.append_audio(bytes(1920))
+            await anyio.sleep(0.04)
+
+    async def translate() -> Path | None:
+        server = RealtimeServer().connect_memory(kind="translation")
+        bus = Bus(plugins=[recorder])
+        async with server as transport, bus.session(transport, protocol="translation") as session:
+            await main(session)
+            return recorder.path_of(session)
+
+    path = run_virtual(translate)
+    assert path is not None
+    report = run_replay(path, Bus(), backend=backend, main=main)
+    assert (report.differences, report.compared) == ([], 1)
+
+
+def test_events_of_plugins_that_are_not_there_are_told(tmp_path: Path, backend: Backend) -> None:
+    """A key was pressed on a telephone: without the telephone, nobody says so."""
+    pressed = {"digit": "5"}
+    path = written(
+        tmp_path / "key.jsonl", (1.0, Told(t_us=0, type="telephony.dtmf", event=pressed))
+    )
+    report = run_replay(path, Bus(), backend=backend)
+    assert "nobody emitted telephony.dtmf (1)" in report.notes[0]
+    seen: list[str] = []
+    bus = Bus()
+    bus.on(DtmfReceived)(lambda event: seen.append(event.digit))
+    report = run_replay(path, bus, backend=backend, outside=[DtmfReceived])
+    assert (report.notes, seen) == ([], ["5"])
 
 
 # --- buses ----------------------------------------------------------------------------------------
@@ -292,6 +406,65 @@ def test_a_main_program_that_opens_nothing_else_ends_with_the_recording(
     assert report.notes == ["the recording ended before the main program did"]
 
 
+@pytest.mark.parametrize("tidy", [True, False])
+def test_a_main_program_that_never_ends_is_left(tape: Path, backend: Backend, tidy: bool) -> None:
+    """What it has to do at the end, it may do."""
+    done: list[bool] = []
+
+    async def main(session: Session) -> None:
+        await talk(session)
+        if tidy:
+            await session.wait_closed()
+            await anyio.sleep(1)
+            done.append(True)
+        else:
+            await anyio.sleep_forever()
+
+    report = run_replay(tape, kitchen(), backend=backend, main=main)
+    assert report.differences == []
+    assert (done == [True]) == tidy == (report.notes == [])
+
+
+def test_what_cannot_be_read_to_its_end_is_raised(
+    tape: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails in the middle is no end of a session."""
+    recording = Recording(tape)
+    lines = [*recording]
+    turns = iter([lines, [*lines[:30], OSError("the disk is gone")]])
+
+    def read(_self: Recording) -> Any:
+        for line in next(turns):
+            if isinstance(line, OSError):
+                raise line
+            yield line
+
+    monkeypatch.setattr(Recording, "__iter__", read)
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_replay(recording, kitchen(), backend=backend, main=talk)
+
+
+def test_what_makes_no_bus_is_refused(tape: Path) -> None:
+    """Such as a function that forgot to return it."""
+    with pytest.raises(UsageError, match="made None and no Bus"):
+        run_replay(tape, lambda _sink: None)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]  # what is tested
+
+
+def test_many_commands_in_a_long_silence_are_no_flood(tmp_path: Path, backend: Backend) -> None:
+    """Ten minutes of audio that a handler sends, while the server says nothing."""
+    path = written(tmp_path / "silence.jsonl", (600.0, "in", {"type": "x"}))
+    bus = Bus()
+
+    @bus.on(ev.SessionCreated)
+    async def speak(_event: ev.SessionCreated, session: Session) -> None:
+        for _ in range(10_500):
+            session.send_nowait(ev.InputAudioBufferAppend(audio=b"  "))
+            await anyio.sleep(0.02)
+
+    report = run_replay(path, bus, backend=backend)
+    assert (report.notes, report.sent) == ([], {"input_audio_buffer.append": 10_500})
+
+
 def test_a_handler_that_blocks_or_never_ends_takes_no_time(tape: Path, backend: Backend) -> None:
     """On a virtual clock a blocked loop is a moment; what waits for ever is left at the end."""
     bus = kitchen()
@@ -304,18 +477,14 @@ def test_a_handler_that_blocks_or_never_ends_takes_no_time(tape: Path, backend: 
     assert run_replay(tape, bus, backend=backend, main=talk).differences == []
 
 
-@pytest.mark.parametrize("send", ["send_nowait", "send"])
-def test_a_flood_is_ended(tape: Path, backend: Backend, send: str) -> None:
+def test_a_flood_is_ended(tape: Path, backend: Backend) -> None:
     """A handler that sends for ever in no time would never let time pass."""
     bus = Bus()
 
     @bus.on(ev.SessionCreated)
     async def flood(_event: ev.SessionCreated, session: Session) -> None:
         while True:
-            if send == "send":
-                await session.send(ev.OutputAudioBufferClear())
-            else:
-                session.send_nowait(ev.OutputAudioBufferClear())
+            await session.send(ev.OutputAudioBufferClear())
 
     report = run_replay(tape, bus, backend=backend)
     assert "the session was ended" in str(report)

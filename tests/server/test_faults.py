@@ -423,7 +423,7 @@ def test_what_may_overtake_what(earlier: bytes, later: bytes, may: bool) -> None
 POOL = [WORDS, HEARD, CREATED, ASIDE, ITEM_DONE, OUTPUT_DONE, delta(), done(), b"no JSON"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     picks=st.lists(st.integers(0, len(POOL) - 1), max_size=30),
     seed=st.integers(0, 1000),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,29 +193,34 @@ def _numbered(count: int, text: str) -> str:
     return ",".join(text % number for number in range(count))
 
 
-_FIELDS = _numbered(1_000_000, '"f%d":null')
-_TOOLS = ",".join(['{"type":"function","name":"f"}'] * 100_000)
 _TEXT = ('{"type":"message","role":"user","content":[{"type":"input_text","text":"', '"}]}}')
 _ITEM = '{"type":"conversation.item.create","item":'
 _SETTINGS = '{"type":"session.update","session":{"type":"realtime",'
-_TOO_LARGE = {
-    "unknown fields": '{"type":"response.create",' + _FIELDS + "}",
-    "fields of an item": _ITEM + "{" + _FIELDS + "}}",
-    "tools": _SETTINGS + '"tools":[' + _TOOLS + "]}}",
-    "an array": '{"type":"response.create","response":{"input":[' + "1," * 9_000_000 + "1]}}",
-    "quotes": _ITEM + "{" + _numbered(30_000, '"%d":1') + '"' * 9_000_001,
-    "an open string": _ITEM + " " * 9_000_000 + '"' + "," * 9_000_000,
-    "escapes": _ITEM + _TEXT[0] + '\\",' * 3_000_000 + _TEXT[1],
-    "surrogates": _ITEM + _TEXT[0] + "\\ud800" * 3_000_000 + _TEXT[1],
-    "blanks": " " * 18_000_000 + '{"type":"response.create"}',
-    "instructions": _SETTINGS + '"instructions":"' + "x" * 18_000_000 + '"}}',
+_TOO_LARGE: dict[str, Callable[[], str]] = {
+    "unknown fields": lambda: (
+        '{"type":"response.create",' + _numbered(1_000_000, '"f%d":null') + "}"
+    ),
+    "fields of an item": lambda: _ITEM + "{" + _numbered(1_000_000, '"f%d":null') + "}}",
+    "tools": lambda: (
+        _SETTINGS + '"tools":[' + ",".join(['{"type":"function","name":"f"}'] * 100_000) + "]}}"
+    ),
+    "an array": lambda: (
+        '{"type":"response.create","response":{"input":[' + "1," * 9_000_000 + "1]}}"
+    ),
+    "quotes": lambda: _ITEM + "{" + _numbered(30_000, '"%d":1') + '"' * 9_000_001,
+    "an open string": lambda: _ITEM + " " * 9_000_000 + '"' + "," * 9_000_000,
+    "escapes": lambda: _ITEM + _TEXT[0] + '\\",' * 3_000_000 + _TEXT[1],
+    "surrogates": lambda: _ITEM + _TEXT[0] + "\\ud800" * 3_000_000 + _TEXT[1],
+    "blanks": lambda: " " * 18_000_000 + '{"type":"response.create"}',
+    "instructions": lambda: _SETTINGS + '"instructions":"' + "x" * 18_000_000 + '"}}',
 }
+"""Made by the tests that send them: megabytes, which nobody who collects tests waits for."""
 
 
 @pytest.mark.parametrize("name", _TOO_LARGE)
 def test_what_would_take_long_to_read_is_refused(name: str) -> None:
     """By its bytes, before it is parsed; the session goes on."""
-    frame = _TOO_LARGE[name].encode()
+    frame = _TOO_LARGE[name]().encode()
     world = World()
     begun_s = time.process_time()
     answer = world.send(frame)

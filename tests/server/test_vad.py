@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -106,17 +108,17 @@ def test_a_longer_silence_duration_joins_them() -> None:
 @pytest.mark.parametrize(
     "sound",
     [
-        silence(5000),
-        noise(5000, deviation=30),
-        noise(5000, deviation=500),
-        sine(1000, ms=5000),
-        (noise(10, deviation=15_000) + silence(990)) * 5,
+        partial(silence, 5000),
+        partial(noise, 5000, deviation=30),
+        partial(noise, 5000, deviation=500),
+        partial(sine, 1000, ms=5000),
+        lambda: (noise(10, deviation=15_000) + silence(990)) * 5,
     ],
     ids=["silence", "quiet noise", "noise", "tone", "clicks"],
 )
-def test_what_is_no_speech_starts_no_turn(sound: bytes) -> None:
+def test_what_is_no_speech_starts_no_turn(sound: Callable[[], bytes]) -> None:
     """Silence, noise, a tone and clicks never start a turn with silero."""
-    assert events_of(TurnDetector(SileroDetector()), sound) == []
+    assert events_of(TurnDetector(SileroDetector()), sound()) == []
 
 
 @pytest.mark.parametrize("audio_format", [ev.AudioPCMU(), ev.AudioPCMA()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -110,7 +110,7 @@ async def test_thousands_may_wait(how: str) -> None:
 
     async def cost_s(requests: int) -> float:
         async with joined() as (session, peer):
-            started = perf_counter()
+            started_s = process_time()
             replies = [session.respond() for _ in range(requests)]
             if how == "answered":
                 for number in range(requests):
@@ -121,11 +121,11 @@ async def test_thousands_may_wait(how: str) -> None:
                 for reply in replies[:0:-1]:
                     await reply.cancel()
         assert len(replies) == requests
-        return perf_counter() - started
+        return process_time() - started_s
 
     logging.getLogger("realtime_bus").setLevel(logging.WARNING)
     few = min([await cost_s(300) for _ in range(3)])
-    assert min([await cost_s(3000) for _ in range(2)]) < 40 * few  # a hundred, if it were quadratic
+    assert await cost_s(3000) < 40 * few  # a hundred, if it were quadratic
 
 
 def speak_last(peer: Peer, response_id: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from realtime_bus import Bus, UsageError
 from realtime_bus.audio import AudioSink
+from realtime_bus.server import Playback
 from realtime_bus.testing import assert_replays, tool_call
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.recorder import Recorder
@@ -135,3 +136,26 @@ async def test_an_agent_that_lost_its_tool(recorded: Path) -> None:
     """The call is in the recording; what it is answered with is another thing."""
     with pytest.raises(AssertionError, match=r"look_up\(dish='rice'\) → 18 min"):
         await assert_replays(recorded, Bus(plugins=[Tools()]))
+
+
+async def test_a_recorded_server_answers_a_person(recorded: Path, place_call: Any) -> None:
+    """It says what it said then, in step with what is done now; tools run again."""
+    async with place_call(make_agent(), Playback(recorded)) as call:
+        await converse(call)
+    call.assert_heard("One moment.", "First, warm one", "Three hundred grams.")
+    call.assert_called("look_up", dish="rice")
+    call.assert_same_as(recorded, within_ms=60)
+
+
+async def test_a_call_that_ended_before_its_tool_did(place_call: Any, tmp_path: Path) -> None:
+    """What could not be sent any more was not done, neither then nor now."""
+    sink = NullSink()
+    recorder = Recorder(tmp_path, sink=sink)
+    agent = make_agent(sink, takes_s=5)
+    async with place_call(agent, ANSWERS, plugins=[recorder]) as call:
+        await call.person.says("How do I cook a risotto?")
+        await call.person.hears()
+        await call.person.keeps_silent(1)
+    path = recorder.path_of(call.session)
+    assert path is not None
+    await assert_replays(path, lambda sink: make_agent(sink, takes_s=5))

@@ -10,6 +10,7 @@ import pytest
 from realtime_bus import Bus, Session, UpgradeRefused, UsageError
 from realtime_bus import events as ev
 from realtime_bus.server import Speech, faults
+from realtime_bus_plugins.devices import Microphone, Speaker
 
 LONG = "First, warm one litre of stock in a small pot, and keep it hot while you cook."
 
@@ -175,3 +176,10 @@ async def test_a_long_silence(place_call: Any) -> None:
         await call.person.says("Hello.")
         assert await call.person.hears() == "Yes?"
         assert call.now_s > 120
+
+
+@pytest.mark.parametrize("device", [Microphone, Speaker])
+def test_an_agent_with_devices(device: Any, place_call: Any) -> None:
+    """Nothing is opened; it is told what to do."""
+    with pytest.raises(UsageError, match=f"{device.__name__} is a device, .* make the bus"):
+        place_call(Bus(plugins=[device()]))

@@ -200,6 +200,6 @@ def test_the_tutorial(run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_agent="\n\n".join(blocks))
     options = ("-p", "no:cacheprovider", "-p", "no:xdist", "--strict-markers")
     pytester.runpytest_inprocess(*options, "-k", "goes_as_it", "--update-golden").assert_outcomes(
-        passed=2, deselected=9
+        passed=2, deselected=11
     )
-    pytester.runpytest_inprocess(*options).assert_outcomes(passed=11)
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=13)

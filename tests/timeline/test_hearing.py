@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from realtime_bus.audio import PlayedItem
 from realtime_bus.events import AudioPCM
 from realtime_bus.recording import Piece
-from realtime_bus.recording._hearing import Hearing, PartKey
+from realtime_bus.recording._timeline._hearing import Hearing, PartKey
 from realtime_bus_plugins.sinks import WavSink
 
 _PCM = AudioPCM()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realtime_bus.recording._placing import Sending, moment_of
+from realtime_bus.recording._timeline._placing import Sending, moment_of
 
 
 def placed(*chunks: tuple[float, float]) -> list[tuple[float, float, float]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
 
-from realtime_bus import Bus, Session
+from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
+from realtime_bus._virtual_time import run_virtual
 from realtime_bus.audio import PlayedItem
 from realtime_bus.history import Prices
 from realtime_bus.recording import (
@@ -19,14 +21,17 @@ from realtime_bus.recording import (
     Line,
     Played,
     Received,
+    Recording,
     Sent,
     Timeline,
     Told,
     conversation,
     conversation_text,
 )
+from realtime_bus.testing import place_call
 from realtime_bus_plugins.interruption import Interruption
-from realtime_bus_plugins.sinks import WavSink
+from realtime_bus_plugins.recorder import Recorder
+from realtime_bus_plugins.sinks import NullSink, WavSink
 
 from ._by_hand import HEADER, created, delta, line
 from ._call import Person, Tape, call, cook_server, tools
@@ -225,6 +230,42 @@ async def test_a_line_that_breaks() -> None:
     assert [said.text for said in timeline.said] == ["My name is Ada.", "What is my name?"]
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_is_given_back_is_no_news(tmp_path: Path, backend: Any) -> None:
+    """An item has its moments and words, whatever another server was told of it, and calls it."""
+    sink = NullSink()
+    bus = Bus(plugins=[Recorder(tmp_path, sink=sink), sink, Interruption(sink)])
+
+    async def main() -> None:
+        async with place_call(bus, ["One two three four five six.", "Bye."]) as call:
+            await call.person.says("Count!")
+            await call.session.wait_for(ev.ResponseDone)
+            back = call.session.wait_for(ev.Reconnected)
+            call.server.drop()
+            await back
+            await call.person.says("Stop!")
+            await call.person.hears()
+            await call.person.hears()
+
+    run_virtual(main, backend=backend)
+    [path] = tmp_path.iterdir()
+    assert '"kind":"names"' in path.read_text()
+    timeline = Timeline.of(Recording(path))
+    count = next(said for said in timeline.said if said.item.role == "assistant")
+    [audio] = [each for each in timeline.assistant if each.item_id == count.item.id]
+    assert count.text == "One two three four five six."
+    assert len(count.heard_text) < len(count.text)
+    assert (count.at_ms, count.end_ms) == (audio.heard[0].at_ms, audio.silenced_ms)
+    assert len(timeline.said) == 4
+
+
+def test_a_files_name_is_no_recording() -> None:
+    """Who gives one is told what to give."""
+    name: Any = "call.jsonl"
+    with pytest.raises(UsageError, match=r"Recording\('call.jsonl'\)"):
+        Timeline.of(name)
+
+
 async def test_a_session_that_writes() -> None:
     """Text in, text out: turns without audio."""
     tape = Tape()
@@ -316,7 +357,7 @@ def test_peaks_need_no_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are the same without it, only slower."""
     lines = [HEADER, created(0), delta(0, bytes(range(256)) * 300)]
     fast = Timeline.of(lines, peaks=True)
-    monkeypatch.setattr("realtime_bus.recording._peaks._numpy", lambda: None)
+    monkeypatch.setattr("realtime_bus.recording._timeline._peaks._numpy", lambda: None)
     assert Timeline.of(lines, peaks=True).assistant[0].peaks == fast.assistant[0].peaks
 
 

@@ -87,7 +87,7 @@ def test_bad_utf8_is_the_decoders_business() -> None:
     cuts=st.lists(st.integers(min_value=1, max_value=200), max_size=60),
     pieces=st.integers(min_value=1, max_value=4),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_split_of_the_bytes_yields_the_same_messages(
     messages: list[bytes], cuts: list[int], pieces: int
 ) -> None:

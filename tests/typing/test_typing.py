@@ -68,10 +68,11 @@ def expected(name: str) -> dict[int, str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", [run_mypy, run_mypy_with_plugin, run_pyright])
 def test_type_checkers_accept_what_is_right_and_find_what_is_wrong(
-    run: Callable[[Path], Found], tmp_path: Path
+    run: Callable[[Path], Found], request: pytest.FixtureRequest
 ) -> None:
     """Each marked line is an error, and no other line is; mypy is brief about mistyped names."""
-    found = run(tmp_path)
+    # what mypy knows of others' packages is kept for the next run: it is most of its work
+    found = run(request.config.cache.mkdir(run.__name__))
     for name in SAMPLES:
         marked, wrong = expected(name), found.get(name, {})
         assert {n: text for n, text in marked.items() if n not in wrong} == {}, f"not in {name}"

@@ -5,7 +5,8 @@ from realtime_bus.feed import Redelivery
 from ._broker import StreamSettings
 from ._fanout import FanoutOverflow, FanoutStatistics, NatsFanout
 from ._fleet import Fleet, Followed, Held
-from ._remote_bus import EventsMissing, RemoteBus, RemoteBusStatistics
+from ._part import EventsMissing
+from ._remote_bus import RemoteBus, RemoteBusStatistics
 from ._remote_session import Arrival, RemoteSession
 from ._wire import BrokerUnreachable, Holder, HolderLost, SessionGone, Whereabouts
 

@@ -16,16 +16,12 @@ from typing import Any, Literal, NamedTuple
 import anyio
 import msgspec
 
-from realtime_bus import MissingExtra, UsageError
+from realtime_bus import UsageError
 from realtime_bus.log import Repeats, get_logger
 
+from ._nats import Client, JetStream, KeyValue, broker_errors, close_client, load_nats
 from ._subjects import Names
 from ._wire import BrokerUnreachable
-
-Client = Any
-JetStream = Any
-KeyValue = Any
-# ^ nats-py says only in part what types its functions take and return
 
 _SESSIONS_TTL_S = 900.0
 
@@ -159,7 +155,7 @@ class Broker:
             UsageError: This is trio, for which there is no nats-py; or an option is wrong.
             BrokerUnreachable: No broker answered in time, or it has no JetStream.
         """
-        nats = _nats()
+        nats = load_nats()
         from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
         from nats.errors import Error  # noqa: PLC0415  # of the extra
 
@@ -206,8 +202,12 @@ class Broker:
         from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
 
         client: Client = NatsClient()
-        async with asyncio.timeout(self._open_timeout_s):
-            await client.connect(**self._arguments(gone))
+        try:
+            async with asyncio.timeout(self._open_timeout_s):
+                await client.connect(**self._arguments(gone))
+        except BaseException:
+            await close_client(client)
+            raise
         return client
 
     async def _set_up(self, nats: Any) -> None:
@@ -290,11 +290,8 @@ class Broker:
     async def aclose(self) -> None:
         """Close the connection; what is unsent is given a moment."""
         client, self._client = self._client, None
-        if client is not None and not client.is_closed:
-            with anyio.CancelScope(shield=True), suppress(Exception):
-                if client.is_connected:
-                    await client.flush(2)
-                await client.close()
+        if client is not None:
+            await close_client(client)
 
     @asynccontextmanager
     async def watch(
@@ -398,44 +395,6 @@ def _partitions(names: Names, config: Any) -> int:
     )
 
 
-def _nats() -> Any:
-    """Return nats-py.
-
-    Raises:
-        MissingExtra: It is not installed.
-        UsageError: This is trio.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise UsageError(
-            "fan-out over NATS needs asyncio, for nats-py is made for it: run the application with "
-            "anyio.run(main) or asyncio.run(main()), not on trio"
-        ) from None
-    try:
-        import nats  # noqa: PLC0415  # of the extra
-    except ImportError:
-        raise MissingExtra("nats-py", extra="nats") from None
-    return nats
-
-
-def broker_errors() -> tuple[type[Exception], ...]:
-    """Return what nats-py raises while a broker is away."""
-    from nats.errors import Error  # noqa: PLC0415  # of the extra
-
-    return (Error, OSError, TimeoutError)
-
-
 def _shown(servers: str | list[str]) -> str:
     every = [servers] if isinstance(servers, str) else servers
     return ", ".join(each.rsplit("@", 1)[-1].split("?", 1)[0] for each in every)
-
-
-async def retrying(what: Callable[[], Awaitable[Any]], *, pause_s: float = 0.25) -> Any:
-    """Do something that the broker is needed for, until it is there."""
-    while True:
-        try:
-            return await what()
-        except broker_errors():
-            await anyio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 5.0)

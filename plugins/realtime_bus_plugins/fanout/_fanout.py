@@ -92,6 +92,7 @@ class NatsFanout:
         servers: Addresses of brokers, ``nats://…`` or ``tls://…``.
         events: Which events: classes, wire names or patterns. Beginning and end of a session are
             always published.
+        without: Which of those not: ``session.update`` may hold credentials of tools, say.
         audio: Whether audio is published, where `events` has it.
         max_pending: How many events may wait in this process.
         max_pending_bytes: How much they may weigh.
@@ -115,6 +116,7 @@ class NatsFanout:
         *,
         servers: str | list[str] = "nats://127.0.0.1:4222",
         events: Iterable[object] = ("*",),
+        without: Iterable[object] = (),
         audio: bool = False,
         max_pending: int = 100_000,
         max_pending_bytes: int = 128 * 1024 * 1024,
@@ -137,7 +139,7 @@ class NatsFanout:
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
-        self._choice = Choice(events, audio=audio)
+        self._choice = Choice(events, without=without, audio=audio)
         self._buffer = Buffer(
             max_pending=max_pending,
             max_pending_bytes=max_pending_bytes,

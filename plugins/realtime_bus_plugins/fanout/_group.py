@@ -29,7 +29,8 @@ import msgspec
 from realtime_bus import UsageError
 from realtime_bus.log import get_logger
 
-from ._broker import Broker, Seen, broker_errors, retrying
+from ._broker import Broker, Seen
+from ._nats import broker_errors, retrying
 from ._shares import Record, next_record, plan
 from ._wire import Holder, to_json
 
@@ -105,6 +106,8 @@ class Group:
         self._grace_until_s = monotonic() + broker.lease_s  # others may not be known yet
         self._leaving = False
         self._looking = anyio.CancelScope()
+        self._renewing = anyio.CancelScope()
+        self._back = anyio.Event()
         self._log = get_logger().bind(app=broker.names.app, group=name, worker=worker_id)
 
     @property
@@ -148,7 +151,9 @@ class Group:
                     await self._changed.wait()
 
     def _on_change(self, there: bool) -> None:  # a listener's only argument
+        self._renewing.cancel()
         if there:
+            self._back.set()
             self._grace_until_s = monotonic() + self._broker.lease_s
             self._broken |= self._mine  # what was on its way is lost
             self.wake()
@@ -158,13 +163,24 @@ class Group:
     async def _keep_lease(self) -> None:
         lease_s = self._broker.lease_s
         while True:
-            with anyio.move_on_after(lease_s / 3), suppress(*broker_errors()):
+            self._stop_without_lease()
+            self._back = anyio.Event()
+            with anyio.move_on_after(lease_s / 3) as self._renewing, suppress(*broker_errors()):
                 await self._renew()
-            if monotonic() - self._renewed_s > lease_s and self._mine:
-                self._log.error("no lease for too long: this worker stops", lease_s=lease_s)
-                for partition in list(self._mine):
-                    self._lose(partition)
-            await anyio.sleep(lease_s / 3)
+            self._stop_without_lease()
+            with anyio.move_on_after(lease_s / 3):
+                await self._back.wait()
+
+    def holds_lease(self) -> bool:
+        """Tell whether this worker may handle what it has in hand."""
+        return monotonic() - self._renewed_s < self._broker.lease_s
+
+    def _stop_without_lease(self) -> None:
+        """Let go of everything, if others may be at it by now: also of what a new lease follows."""
+        if not self.holds_lease() and self._mine:
+            self._log.error("no lease for too long: this worker stops")
+            for partition in list(self._mine):
+                self._lose(partition)
 
     async def _renew(self) -> None:
         if self._leaving:
@@ -205,7 +221,7 @@ class Group:
         if self._leaving or not self._broker.connected:
             return
         lease_s, now_s = self._broker.lease_s, monotonic()
-        if now_s - self._renewed_s > lease_s:
+        if not self.holds_lease():
             return
         start = len(f"member.{self._name}.")
         living = {self._id} | {
@@ -220,17 +236,27 @@ class Group:
         for partition in list(self._mine):
             if owners.get(partition) != self._id:
                 self._lose(partition)
-        for partition in list(self._broken & self._mine):
-            await self._take(partition, *known[partition], died=False)
         wanted = plan(self._id, living, self._broker.partitions, owners)
-        async with anyio.create_task_group() as releasing:
+        ours = {each for each, owner in owners.items() if owner == self._id}
+        async with anyio.create_task_group() as changing:
             for partition in wanted.release:
-                releasing.start_soon(self._release, partition, *known[partition])
-        for partition in {*wanted.take, *(p for p in owners if owners[p] == self._id)} - self._mine:
-            record, revision = known.get(partition, (Record(), 0))
-            foreign = record.worker not in ("", self._id)
-            if not foreign or now_s > self._grace_until_s:
-                await self._take(partition, record, revision, died=foreign)
+                changing.start_soon(self._release, partition, *known[partition])
+            broken = (self._broken & self._mine) - {*wanted.release}
+            for partition in broken | ({*wanted.take, *ours} - self._mine - {*wanted.release}):
+                record, revision = known.get(partition, (Record(), 0))
+                foreign = record.worker not in ("", self._id)
+                if not foreign or now_s > self._grace_until_s:
+                    changing.start_soon(self._try_to_take, partition, record, revision, foreign)
+
+    async def _try_to_take(
+        self,
+        partition: int,
+        record: Record,
+        revision: int,
+        died: bool,  # of a task
+    ) -> None:
+        with suppress(*broker_errors()):  # then the next look does it
+            await self._take(partition, record, revision, died=died)
 
     def _lose(self, partition: int) -> None:
         self._mine.discard(partition)

@@ -17,7 +17,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from time import time
+from time import monotonic, time
 from typing import Any, Final
 
 import anyio
@@ -27,10 +27,12 @@ from anyio.abc import TaskGroup
 from realtime_bus import RequestError, Session, UsageError, decode_client
 from realtime_bus import events as ev
 
-from ._broker import Broker, broker_errors
+from ._broker import Broker
+from ._nats import broker_errors
 from ._wire import Answer, Command, Failure, Holder, Whereabouts, failure_from, to_json
 
 _KEPT: Final = 512
+_ALL_S: Final = 240.0  # less than a third of what entries live
 _COMMAND: Final = msgspec.json.Decoder(Command)
 
 
@@ -180,6 +182,7 @@ class Holding:
         self._held: dict[str, HeldSession] = {}
         self._ended: list[HeldSession] = []
         self._tasks: TaskGroup | None = None
+        self._all_written_s = -_ALL_S
         self._wakeup = anyio.Event()
 
     def __len__(self) -> int:
@@ -212,7 +215,9 @@ class Holding:
         held.session.on_close(closed.set)
         with suppress(*broker_errors()):
             subscription = await self._broker.client.subscribe(
-                self._broker.names.command(held.token), cb=on_command
+                self._broker.names.command(held.token),
+                queue="holder",  # of two sessions that share a name by mistake, one does it
+                cb=on_command,
             )
             await closed.wait()
             await subscription.unsubscribe()
@@ -228,17 +233,23 @@ class Holding:
         period_s = self._broker.lease_s / 3
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            self._broker.on_change(lambda there: self._wakeup.set() if there else None)
+            self._broker.on_change(self._on_change)
             for held in self._held.values():
                 tasks.start_soon(self._listen, held)
-            rounds = 0
             while True:
                 self._wakeup = anyio.Event()
+                every = monotonic() - self._all_written_s > _ALL_S
                 with suppress(*broker_errors()):
-                    await self._write(every=rounds % 30 == 0)
-                rounds += 1
+                    await self._write(every=every)
+                    if every:
+                        self._all_written_s = monotonic()
                 with anyio.move_on_after(period_s):
                     await self._wakeup.wait()
+
+    def _on_change(self, there: bool) -> None:  # a listener's only argument
+        if there:
+            self._all_written_s = -_ALL_S  # it may have forgotten them
+            self._wakeup.set()
 
     async def _write(self, *, every: bool) -> None:
         """Renew the lease, and write the entries that have changed, or all of them."""

@@ -12,8 +12,9 @@ import anyio.lowlevel
 
 from realtime_bus.log import Repeats, get_logger
 
-from ._broker import Broker, Client, broker_errors, retrying
+from ._broker import Broker
 from ._buffer import Buffer, Message
+from ._nats import Client, broker_errors, close_client, retrying
 from ._wire import KEY
 
 _BATCH: Final = 64  # messages between two turns of the event loop
@@ -71,8 +72,7 @@ class Publisher:
                     await self._publish_over(client, gone)
                 finally:
                     self._client = None
-                    with anyio.CancelScope(shield=True), suppress(Exception):
-                        await client.close()
+                    await close_client(client)
 
     async def _dial(self, gone: anyio.Event) -> Client:
         async def lost() -> None:

@@ -24,7 +24,8 @@ import anyio
 
 from realtime_bus.log import get_logger
 
-from ._broker import Broker, broker_errors
+from ._broker import Broker
+from ._nats import broker_errors
 
 _MAX_AHEAD: Final = 20
 _HEARTBEAT_S: Final = 2.0
@@ -111,6 +112,7 @@ class Reader:
         self._due: str = ""
         self._wakeup = anyio.Event()
         self._paused = False
+        self._closing = False
         self._over = False
         self._heard_s = monotonic()
         self._log = get_logger().bind(consumer=consumer)
@@ -119,6 +121,10 @@ class Reader:
         """Pull no more for the moment, or go on."""
         self._paused = paused
         self._wakeup.set()
+
+    def take_no_more(self) -> None:
+        """Leave to the next reader what comes from now on."""
+        self._paused = self._closing = True
 
     async def run(self) -> None:
         """Read until cancelled or broken."""
@@ -168,7 +174,7 @@ class Reader:
 
     async def _on_message(self, message: Any) -> None:
         self._heard_s = monotonic()
-        if self._over:
+        if self._over or self._closing:
             return
         if not message.reply.startswith("$JS.ACK."):
             self._on_status(message)

@@ -39,7 +39,8 @@ from realtime_bus import (
 from realtime_bus import events as ev
 from realtime_bus.feed import Feed, OnFor, StreamFor, WaitForFor, current_delivery, settings_request
 
-from ._broker import Broker, broker_errors
+from ._broker import Broker
+from ._nats import broker_errors
 from ._subjects import escape
 from ._wire import Answer, Command, HolderLost, SessionGone, Verb, Whereabouts, error_from, to_json
 

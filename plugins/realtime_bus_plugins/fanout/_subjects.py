@@ -190,15 +190,18 @@ class Choice:
 
     Args:
         events: Classes, wire names, or patterns of them in which ``*`` stands for any characters.
+        without: Those that are not, though `events` has them.
         audio: Whether audio is, where `events` has it.
 
     Raises:
-        UsageError: One of `events` stands for nothing.
+        UsageError: One of them stands for nothing.
     """
 
-    def __init__(self, events: Iterable[object], *, audio: bool) -> None:
-        given = [events] if isinstance(events, str) else list(events)
-        self._patterns = [_pattern(each) for each in given]
+    def __init__(
+        self, events: Iterable[object], *, without: Iterable[object] = (), audio: bool
+    ) -> None:
+        self._patterns = _patterns(events)
+        self._without = _patterns(without)
         self._audio = audio
         self._known: dict[str, bool] = {}
 
@@ -209,10 +212,16 @@ class Choice:
             known = wire_name in LIFECYCLE or (
                 (self._audio or wire_name not in AUDIO)
                 and any(fnmatchcase(wire_name, pattern) for pattern in self._patterns)
+                and not any(fnmatchcase(wire_name, pattern) for pattern in self._without)
             )
             if len(self._known) < 1000:  # a server that makes up names must not fill the memory
                 self._known[wire_name] = known
         return known
+
+
+def _patterns(selectors: Iterable[object]) -> list[str]:
+    given = [selectors] if isinstance(selectors, str) else selectors
+    return [_pattern(each) for each in given]
 
 
 def _pattern(selector: object) -> str:

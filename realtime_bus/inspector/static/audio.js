@@ -1,7 +1,13 @@
 // Playing what the page carries, a second at a time, decoded shortly before it is due.
 
 const SOURCES = {
-  both: { name: "Both voices, as heard", tracks: [["person", -0.35], ["heard", 0.35]] },
+  both: {
+    name: "Both voices, as heard",
+    tracks: [
+      ["person", -0.35],
+      ["heard", 0.35],
+    ],
+  },
   person: { name: "The person", tracks: [["person", 0]] },
   generated: { name: "The assistant, as generated", tracks: [["generated", 0]] },
   heard: { name: "The assistant, as heard", tracks: [["heard", 0]] },
@@ -37,8 +43,12 @@ class Player {
   start() {
     this.silence();
     this.began = { context_s: this.context.currentTime + 0.03, t_us: view.playhead_us };
-    this.queue = SOURCES[this.source].tracks.flatMap(([track, pan]) => data.tracks[track].flatMap((piece) => chunksOf(piece, pan)));
-    this.queue = this.queue.filter(({ end_us }) => end_us > view.playhead_us).sort((a, b) => a.start_us - b.start_us);
+    this.queue = SOURCES[this.source].tracks.flatMap(([track, pan]) =>
+      data.tracks[track].flatMap((piece) => chunksOf(piece, pan)),
+    );
+    this.queue = this.queue
+      .filter(({ end_us }) => end_us > view.playhead_us)
+      .sort((a, b) => a.start_us - b.start_us);
     this.fill();
     this.timer = setInterval(() => this.fill(), 200);
     this.follow();
@@ -127,7 +137,14 @@ function chunksOf({ start_us, end_us, clip, from_us }, pan) {
   clips[clip].chunks.forEach((offset, second) => {
     const [begin, end] = [Math.max(from_us, second * 1e6), Math.min(until_us, (second + 1) * 1e6)];
     if (offset < 0 || end <= begin) return;
-    found.push({ start_us: start_us + begin - from_us, end_us: start_us + end - from_us, clip, second, skip_us: begin - second * 1e6, pan });
+    found.push({
+      start_us: start_us + begin - from_us,
+      end_us: start_us + end - from_us,
+      clip,
+      second,
+      skip_us: begin - second * 1e6,
+      pan,
+    });
   });
   return found;
 }

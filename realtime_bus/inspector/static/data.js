@@ -106,7 +106,11 @@ function clock(t_us, digits = 3) {
   const [hours, minutes] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
   const two = (number) => String(number).padStart(2, "0");
   const head = hours ? `${hours}:${two(minutes)}` : `${minutes}`;
-  const tail = digits ? `.${String(ms % 1000).padStart(3, "0").slice(0, digits)}` : "";
+  const tail = digits
+    ? `.${String(ms % 1000)
+        .padStart(3, "0")
+        .slice(0, digits)}`
+    : "";
   return `${head}:${two(s % 60)}${tail}`;
 }
 

@@ -12,7 +12,11 @@ class Details {
 
   hint() {
     $("json").replaceChildren(
-      element("p", { class: "hint" }, "Click a mark, a bar or a turn to see what was sent at that moment. Press n and p to go from event to event."),
+      element(
+        "p",
+        { class: "hint" },
+        "Click a mark, a bar or a turn to see what was sent at that moment. Press n and p to go from event to event.",
+      ),
     );
   }
 
@@ -63,7 +67,8 @@ class Details {
 function writeJson(into, value, indent, budget) {
   const put = (text, kind) => into.append(kind ? element("span", { class: kind }, text) : text);
   if (typeof value === "string") return into.append(longText(JSON.stringify(value), "s"));
-  if (value === null || typeof value !== "object") return put(String(value), typeof value === "number" ? "n" : "l");
+  if (value === null || typeof value !== "object")
+    return put(String(value), typeof value === "number" ? "n" : "l");
   const entries = Object.entries(value);
   const list = Array.isArray(value);
   const [open, close] = list ? "[]" : "{}";
@@ -95,7 +100,9 @@ function longText(text, kind) {
   made.append(text.slice(0, LONG / 2), "…");
   const rest = text.length - LONG / 2;
   const more = element("button", { type: "button" }, `${numberText(rest)} more`);
-  more.addEventListener("click", () => made.replaceChildren(text.slice(0, 200_000), text.length > 200_000 ? "… (copy to see all)" : ""));
+  more.addEventListener("click", () =>
+    made.replaceChildren(text.slice(0, 200_000), text.length > 200_000 ? "… (copy to see all)" : ""),
+  );
   made.append(more);
   return made;
 }

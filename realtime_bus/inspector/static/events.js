@@ -33,7 +33,11 @@ class EventList {
     for (const family of events.families) counts[family]++;
     FAMILIES.forEach(([name], family) => {
       if (!counts[family]) return;
-      const button = element("button", { type: "button", "data-family": name, "aria-pressed": String(!this.hidden.has(name)) }, name);
+      const button = element(
+        "button",
+        { type: "button", "data-family": name, "aria-pressed": String(!this.hidden.has(name)) },
+        name,
+      );
       button.append(element("small", {}, numberText(counts[family])));
       button.addEventListener("click", () => {
         if (!this.hidden.delete(name)) this.hidden.add(name);
@@ -51,7 +55,8 @@ class EventList {
     for (let n = 0; n < events.count; n++) {
       const listed = this.found ? this.found[n] : !off[events.families[n]];
       // audio is left out of the list, but not of the lanes, where it takes no room
-      lanes.shown[n] = this.found?.[n] || !off[events.families[n]] || FAMILIES[events.families[n]][0] === "audio" ? 1 : 0;
+      lanes.shown[n] =
+        this.found?.[n] || !off[events.families[n]] || FAMILIES[events.families[n]][0] === "audio" ? 1 : 0;
       if (listed) kept.push(n);
     }
     this.kept = Uint32Array.from(kept);
@@ -60,7 +65,10 @@ class EventList {
     this.later();
     view.draw();
     const small = $("tab-events").querySelector("small") ?? $("tab-events").appendChild(element("small"));
-    small.textContent = this.kept.length === events.count ? numberText(events.count) : `${numberText(this.kept.length)} of ${numberText(events.count)}`;
+    small.textContent =
+      this.kept.length === events.count
+        ? numberText(events.count)
+        : `${numberText(this.kept.length)} of ${numberText(events.count)}`;
   }
 
   /** Find a text in what events are called and in their JSON; return how many have it. */
@@ -117,7 +125,8 @@ class EventList {
     const top = this.place(event) * ROW_HEIGHT;
     const { scrollTop, clientHeight } = this.box;
     if (top < scrollTop) this.box.scrollTop = top;
-    else if (top + ROW_HEIGHT > scrollTop + clientHeight) this.box.scrollTop = top + ROW_HEIGHT - clientHeight;
+    else if (top + ROW_HEIGHT > scrollTop + clientHeight)
+      this.box.scrollTop = top + ROW_HEIGHT - clientHeight;
     this.later();
   }
 
@@ -131,7 +140,10 @@ class EventList {
   draw() {
     if (!this.box.clientHeight) return;
     const first = Math.max(0, Math.floor(this.box.scrollTop / ROW_HEIGHT) - 4);
-    const last = Math.min(this.kept.length, Math.ceil((this.box.scrollTop + this.box.clientHeight) / ROW_HEIGHT) + 4);
+    const last = Math.min(
+      this.kept.length,
+      Math.ceil((this.box.scrollTop + this.box.clientHeight) / ROW_HEIGHT) + 4,
+    );
     const wanted = new Map();
     for (let place = first; place < last; place++) wanted.set(this.kept[place], place);
     for (const [event, row] of this.rows) {
@@ -156,7 +168,14 @@ class EventList {
     else this.box.removeAttribute("aria-activedescendant");
     this.none?.remove();
     this.none = null;
-    if (!this.kept.length) this.sizer.append((this.none = element("p", { class: "empty" }, this.query ? "Nothing is found in the events." : "All kinds of events are switched off.")));
+    if (!this.kept.length)
+      this.sizer.append(
+        (this.none = element(
+          "p",
+          { class: "empty" },
+          this.query ? "Nothing is found in the events." : "All kinds of events are switched off.",
+        )),
+      );
   }
 
   row(event) {
@@ -164,7 +183,12 @@ class EventList {
     const bad = FAMILIES[events.families[event]][0] === "errors";
     return element(
       "div",
-      { class: `row${bad ? " bad" : ""}${row === "told" ? " told" : ""}`, role: "option", id: `event-${event}`, "data-event": event },
+      {
+        class: `row${bad ? " bad" : ""}${row === "told" ? " told" : ""}`,
+        role: "option",
+        id: `event-${event}`,
+        "data-event": event,
+      },
       element("time", {}, clock(events.t_us[event])),
       element("span", { class: `way ${row}`, title: name, role: "img", "aria-label": name }, arrow),
       element("span", { class: "kind", dir: "auto" }, events.type(event)),
@@ -173,7 +197,24 @@ class EventList {
   }
 }
 
-const GIST = ["message", "text", "transcript", "delta", "name", "status", "reason", "code", "audio_start_ms", "audio_end_ms", "model", "url", "handler", "error", "latency_s", "arguments"];
+const GIST = [
+  "message",
+  "text",
+  "transcript",
+  "delta",
+  "name",
+  "status",
+  "reason",
+  "code",
+  "audio_start_ms",
+  "audio_end_ms",
+  "model",
+  "url",
+  "handler",
+  "error",
+  "latency_s",
+  "arguments",
+];
 
 /** Write a number with what it is of, and its unit. */
 function measured(key, value) {
@@ -190,7 +231,14 @@ function gist(json) {
   } catch {
     return json.slice(0, 120);
   }
-  const inside = [event, event?.error, event?.response, event?.item, event?.session, event?.item?.content?.[0]];
+  const inside = [
+    event,
+    event?.error,
+    event?.response,
+    event?.item,
+    event?.session,
+    event?.item?.content?.[0],
+  ];
   const found = [];
   for (const part of inside) {
     if (!part || typeof part !== "object") continue;

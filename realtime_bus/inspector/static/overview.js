@@ -33,7 +33,8 @@ class Overview {
       context.beginPath();
       context.rect(0, top ? 0 : middle, scale.width, middle);
       context.clip();
-      for (const piece of pieces) drawPiece(context, scale, piece, { middle, height: height - 6, gain, colour, faint: 0.5 });
+      for (const piece of pieces)
+        drawPiece(context, scale, piece, { middle, height: height - 6, gain, colour, faint: 0.5 });
       context.restore();
     };
     half(true, data.tracks.person, gains.person, colours.person);

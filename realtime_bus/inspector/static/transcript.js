@@ -14,7 +14,16 @@ class Transcript {
       "li",
       { class: `entry ${said.who}`, tabindex: "0", "data-number": number },
       element("time", {}, clock(said.start_us, 1)),
-      element("div", {}, element("span", { class: "who" }, { person: "Person", assistant: "Assistant", tool: "Tool", note: "Note" }[said.who]), text),
+      element(
+        "div",
+        {},
+        element(
+          "span",
+          { class: "who" },
+          { person: "Person", assistant: "Assistant", tool: "Tool", note: "Note" }[said.who],
+        ),
+        text,
+      ),
     );
     const go = () => {
       player.seek(said.start_us);
@@ -43,12 +52,19 @@ class Transcript {
     text.classList.toggle("call", said.who === "tool");
     let count = marked(text, said.heard, wanted);
     if (said.cut_us != null) {
-      text.append(element("span", { class: "cutmark", title: "What follows was never heard" }, `cut after ${spanText(said.cut_us)}`));
+      text.append(
+        element(
+          "span",
+          { class: "cutmark", title: "What follows was never heard" },
+          `cut after ${spanText(said.cut_us)}`,
+        ),
+      );
       const rest = element("s", { class: "unheard" });
       count += marked(rest, said.unheard.trimStart(), wanted);
       text.append(rest);
     }
-    if (!said.heard && !said.unheard) text.append(element("span", { class: "note" }, said.who === "person" ? "not transcribed" : "no words"));
+    if (!said.heard && !said.unheard)
+      text.append(element("span", { class: "note" }, said.who === "person" ? "not transcribed" : "no words"));
     return count;
   }
 

@@ -15,7 +15,16 @@ class Turns {
       element(
         "table",
         {},
-        element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)), element("th", { scope: "col", class: "said" }, "what was said"))),
+        element(
+          "thead",
+          {},
+          element(
+            "tr",
+            {},
+            ...heads.map((head) => element("th", { scope: "col" }, head)),
+            element("th", { scope: "col", class: "said" }, "what was said"),
+          ),
+        ),
         element("tbody", {}, ...this.rows),
       ),
     );
@@ -35,7 +44,11 @@ class Turns {
     const button = element("button", { type: "button" }, String(turn.number ?? number + 1));
     const bar = element("span", { class: "bar-of", "aria-hidden": "true" });
     const { quiet_us, asked_us, first_us, heard_us } = turn;
-    const stages = [["noticing", quiet_us, asked_us], ["answering", asked_us, first_us], ["starting", first_us, heard_us]];
+    const stages = [
+      ["noticing", quiet_us, asked_us],
+      ["answering", asked_us, first_us],
+      ["starting", first_us, heard_us],
+    ];
     for (const [stage, from_us, to_us] of wait == null ? [] : stages) {
       if (from_us == null || to_us == null) continue;
       const part = element("i", { class: stage });
@@ -65,7 +78,10 @@ class Turns {
     this.current = number;
     const start = turn.quiet_us ?? turn.asked_us;
     player.seek(start);
-    view.reveal(start - view.length_us * 0.02, Math.min(turn.heard_us ?? start, start + view.length_us * 0.5));
+    view.reveal(
+      start - view.length_us * 0.02,
+      Math.min(turn.heard_us ?? start, start + view.length_us * 0.5),
+    );
     this.rows.forEach((row, each) => row.setAttribute("aria-current", String(each === number)));
     this.rows[number].scrollIntoView({ block: "nearest" });
     if (focus) this.rows[number].querySelector("button").focus();

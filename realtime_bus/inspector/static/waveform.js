@@ -124,7 +124,8 @@ const gains = Object.fromEntries(
   ["person", "generated", "heard"].map((name) => {
     const used = data.tracks[name].map(({ clip }) => clips[clip]);
     const loudest = used.reduce(
-      (most, clip) => clip.levels.at(-1).reduce((peak, value, n) => (n % 2 ? peak : Math.max(peak, value)), most),
+      (most, clip) =>
+        clip.levels.at(-1).reduce((peak, value, n) => (n % 2 ? peak : Math.max(peak, value)), most),
       48,
     );
     return [name, 255 / loudest];
@@ -155,12 +156,16 @@ function drawPiece(context, scale, piece, { middle, height, gain, colour, faint 
     if (at >= right) break;
   }
   context.fillStyle = colour;
-  for (const [heights, alpha] of [[peaks, near ? 0 : faint], [levels, near ? Math.min(1, (perPixel - 600) / 2400) : 1]]) {
+  for (const [heights, alpha] of [
+    [peaks, near ? 0 : faint],
+    [levels, near ? Math.min(1, (perPixel - 600) / 2400) : 1],
+  ]) {
     if (!alpha) continue;
     context.globalAlpha = alpha;
     context.beginPath();
     places.forEach((place, n) => context.lineTo(place, middle - Math.max(0.5, heights[n])));
-    for (let n = places.length - 1; n >= 0; n--) context.lineTo(places[n], middle + Math.max(0.5, heights[n]));
+    for (let n = places.length - 1; n >= 0; n--)
+      context.lineTo(places[n], middle + Math.max(0.5, heights[n]));
     context.fill();
   }
   context.globalAlpha = 1;
@@ -171,7 +176,8 @@ function drawSamples(context, { x, t }, piece, { middle, height, gain, colour, l
   const clip = clips[piece.clip];
   const toSample = (at) => ((t(at) - piece.start_us + piece.from_us) / 1e6) * RATE_HZ;
   const value = (sample) => clip.chunk(Math.floor(sample / RATE_HZ))?.[sample % RATE_HZ] ?? 0;
-  const y = (sample) => middle - (Math.sign(sample) * Math.min(1, Math.abs(sample) * gain) ** 0.8 * height) / 2;
+  const y = (sample) =>
+    middle - (Math.sign(sample) * Math.min(1, Math.abs(sample) * gain) ** 0.8 * height) / 2;
   const first = Math.max(0, Math.floor(toSample(Math.max(left, x(piece.start_us)))));
   const last = Math.ceil(toSample(right));
   context.fillStyle = context.strokeStyle = colour;

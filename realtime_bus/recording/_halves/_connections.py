@@ -5,9 +5,9 @@ Rules:
 1. A recording is one connection, or several: one was lost (``bus.reconnecting``), replaced before
    the server's limit (``bus.reconnected``), or there is a second ``session.created``.
 2. What a later connection begins with comes before it has taken over: its lines are ``aside``.
-   If they were not recorded, it is not greeted (`RecordedConnection.greeted`).
-3. A frame keeps what it says without its audio and without what a delta brings, so that an hour
-   can be held; its bytes are kept only on the side that is played.
+   One of which the beginning was not recorded is not greeted (`RecordedConnection.greeted`).
+3. So that an hour can be held, bytes are kept only of the side that is played; of the other side's
+   deltas only the first of a stream, and of its microphone only how much it had brought.
 4. Audio that was left out is silence of the same length.
 """
 
@@ -20,8 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 
 from realtime_bus.errors import CloseInfo
-
-from ._format import Ended, Line, Received, Sent, Told
+from realtime_bus.recording._format import Ended, Line, Received, Sent, Told
 
 Side: TypeAlias = Literal["client", "server"]
 
@@ -29,7 +28,9 @@ APPENDS: Final = frozenset({"input_audio_buffer.append", "session.input_audio_bu
 """What brings the microphone's audio."""
 
 _BY_CLIENT: Final = (1000, 1005)  # a server that closes has a reason
+_GREETINGS: Final = ("session.created", "transcription_session.created")
 _MAX_LEVELS: Final = 100
+_OF_A_STREAM: Final = ("type", "response_id", "item_id", "output_index", "content_index")
 _PAYLOAD: Final = ("delta", "audio")
 _SILENCE: Final = {"audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}
 _DIRECTIONS: Final[tuple[tuple[Side, str], ...]] = (("client", "input"), ("server", "output"))
@@ -45,11 +46,11 @@ class Frame(msgspec.Struct, kw_only=True):
         t_us: Microseconds since the recording began.
         side: Who has sent it.
         type: The event's ``type``; empty if it has none.
-        said: The event without its audio and without what a delta brings; None if it is none.
+        said: The event, but for what a delta brings; None for an append, and if it is no event.
         raw: Its bytes; empty on the side that is not played.
         heard_ms: How much the microphone had brought before it.
-        audio_ms: How much audio an append brings.
-        silence: What stands in for audio that was left out.
+        silence: A byte of silence, where audio was left out.
+        silent_bytes: How much of it.
         ends: Whether it is no frame, but the connection's end.
     """
 
@@ -60,8 +61,8 @@ class Frame(msgspec.Struct, kw_only=True):
     said: dict[str, Any] | None = None
     raw: bytes = b""
     heard_ms: float = 0.0
-    audio_ms: float = 0.0
     silence: bytes = b""
+    silent_bytes: int = 0
     ends: bool = False
 
     @property
@@ -74,7 +75,7 @@ class Frame(msgspec.Struct, kw_only=True):
         if not self.silence:
             return self.raw
         event = msgspec.json.decode(self.raw)
-        _fill(event, b64encode(self.silence).decode())
+        _fill(event, b64encode(self.silence * self.silent_bytes).decode())
         return msgspec.json.encode(event)
 
 
@@ -143,9 +144,10 @@ def read_connections(lines: Iterable[Line], plays: Side) -> list[RecordedConnect
 class _Reader:
     def __init__(self, plays: Side) -> None:
         self._plays: Side = plays
-        self._connection = RecordedConnection(frames=[])
+        self._connection = RecordedConnection(frames=[], greeted=False)
         self._begun: list[Received | Sent] = []  # the next one, which has not taken over yet
         self._clock = AudioClock()
+        self._streams: set[tuple[object, ...]] = set()
         self._greetings = 0
         self._silence: dict[Side, bytes] = {"client": b"\0", "server": b"\0"}
 
@@ -191,36 +193,56 @@ class _Reader:
         yield self._connection
         self._connection = RecordedConnection(frames=[], greeted=False)
         self._clock.heard_ms, self._greetings = 0.0, 0
+        self._streams.clear()
 
     def _take(self, line: Received | Sent) -> Iterator[RecordedConnection]:
         side: Side = "client" if isinstance(line, Sent) else "server"
         raw = _data(line)
         event = event_of(raw)
-        if side == "server" and event is not None and type_of(event) == "session.created":
+        if side == "server" and event is not None and type_of(event) in _GREETINGS:
             if self._greetings:
                 yield from self._next(CloseInfo(code=1006, reason="", clean=False), line.t_us)
             self._greetings += 1
             self._connection.greeted = True
+        self._add(line, side, raw, event)
+
+    def _add(
+        self, line: Received | Sent, side: Side, raw: bytes, event: dict[str, Any] | None
+    ) -> None:
         frames = self._connection.frames
         frame = Frame(index=len(frames), t_us=line.t_us, side=side, heard_ms=self._clock.heard_ms)
-        if side == self._plays:
-            frame.raw = raw
         if event is not None:
             frame.type = type_of(event)
-            frame.audio_ms = self._clock.see(event)
-            self._note_silence(event)
+            brought_ms = self._clock.see(event)
+            if frame.type.startswith("session."):
+                self._note_silence(event)
             if line.audio_bytes:
-                frame.silence = self._silence[side] * line.audio_bytes
-                if frame.type in APPENDS and not frame.audio_ms:
-                    frame.audio_ms = self._clock.add(line.audio_bytes)
-            if frame.is_delta or frame.type in APPENDS:
+                frame.silence, frame.silent_bytes = self._silence[side], line.audio_bytes
+                if frame.type in APPENDS and not brought_ms:
+                    self._clock.add(line.audio_bytes)
+            if frame.is_delta:
                 event = {name: value for name, value in event.items() if name not in _PAYLOAD}
-            frame.said = event
+            if frame.type not in APPENDS:
+                frame.said = event
+        if side == self._plays:
+            frame.raw = raw
+        elif frame.type in APPENDS or self._goes_on(frame):
+            return
         frames.append(frame)
+
+    def _goes_on(self, frame: Frame) -> bool:
+        """Tell whether it is a piece of a stream of which there is one already."""
+        if not frame.is_delta:
+            return False
+        stream = stream_of(frame.said)
+        if stream in self._streams:
+            return True
+        self._streams.add(stream)
+        return False
 
     def _greets(self, line: Received | Sent) -> bool:
         event = event_of(_data(line)) if isinstance(line, Received) else None
-        return event is not None and type_of(event) == "session.created"
+        return event is not None and type_of(event) in _GREETINGS
 
     def _note_silence(self, event: dict[str, Any]) -> None:
         for side, direction in _DIRECTIONS:
@@ -242,7 +264,16 @@ def event_of(raw: bytes) -> dict[str, Any] | None:
         event = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return cast("dict[str, Any]", event) if isinstance(event, dict) and _is_flat(event) else None
+    if not isinstance(event, dict):
+        return None
+    levels_at_most = raw.count(b"{") + raw.count(b"[")
+    flat = levels_at_most <= _MAX_LEVELS or _is_flat(event)
+    return cast("dict[str, Any]", event) if flat else None
+
+
+def stream_of(said: dict[str, Any] | None) -> tuple[object, ...]:
+    """Return what the deltas of one stream have in common."""
+    return tuple(repr(None if said is None else said.get(name)) for name in _OF_A_STREAM)
 
 
 def type_of(event: dict[str, Any]) -> str:

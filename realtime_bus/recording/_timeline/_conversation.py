@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from realtime_bus.history import TokenCounts
 from realtime_bus.history._items import render_items
+from realtime_bus.recording._format import Line
 
-from ._format import Line
+from ._model import Timeline
 from ._moments import Said
-from ._timeline import Timeline
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import anyio.lowlevel
 import msgspec
 
 from realtime_bus.codec._frame import parse_object
@@ -99,7 +100,8 @@ class ReplayedConnection:
                 self._changed.notify()
 
     async def drain(self) -> None:
-        """Wait for nothing: what was sent is taken at once."""
+        """Let others run: what was sent is taken at once."""
+        await anyio.lowlevel.checkpoint()
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """End the replay, unless another connection has taken over."""

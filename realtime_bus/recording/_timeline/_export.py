@@ -27,14 +27,14 @@ from realtime_bus import events as ev
 from realtime_bus.audio import Resampler, bytes_per_ms, sample_width
 from realtime_bus.errors import UsageError
 from realtime_bus.events import translation as tr
+from realtime_bus.recording._format import Line, Received, Sent
+from realtime_bus.recording._reading import RecordingError
 
-from ._format import Line, Received, Sent
 from ._frames import Formats, Frames, part_of, rate_hz
 from ._hearing import PartKey
+from ._model import Timeline
 from ._moments import AssistantAudio, Piece
 from ._peaks import as_pcm
-from ._reading import RecordingError
-from ._timeline import Timeline
 
 WavContent: TypeAlias = Literal["heard", "generated"]
 """Which of the assistant's audio; see `export_wav`."""

@@ -12,8 +12,7 @@ Rules:
    bus with a sink that hears what was heard then (`ReplaySink`).
 4. What came from outside, as the caller names it, is emitted again at its time.
 5. Where the recording lost a connection, so does the replay (`ReplayedConnection`). One that was
-   replaced before the server's limit goes on, and that is told. Items that the next server has
-   given other names bear those.
+   replaced before the server's limit goes on, and that is told.
 6. The replay ends with the recording, whatever the bus still has to do.
 """
 
@@ -25,6 +24,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import anyio
 import msgspec
 from typing_extensions import Unpack
 
@@ -32,12 +32,12 @@ from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import SessionClosed, UsageError
+from realtime_bus.recording._reading import Recording
 from realtime_bus.session import Plugin, Reconnect, Session
 
-from ._reading import Recording
-from ._replay_sink import ReplaySink
-from ._replay_transport import ReplayTransport
 from ._report import ReplayOptions, ReplayReport
+from ._sink import ReplaySink
+from ._transport import ReplayTransport
 
 BusMaker: TypeAlias = Callable[[ReplaySink], Bus]
 MainProgram: TypeAlias = Callable[[Session[Any]], Awaitable[object]]
@@ -50,6 +50,7 @@ _RECONNECT: Final = Reconnect(
     max_gap_bytes=1024 * 1024 * 1024,
     rollover_before_s=None,  # the limit that the server told of is over
 )
+_LEAVE_S: Final = 5.0  # that a main program has when the recording is over
 _PATHS: Final = {
     "realtime": "/v1/realtime?model=replay",
     "translation": "/v1/realtime/translations?model=replay",
@@ -93,11 +94,15 @@ async def replay(
     Raises:
         RecordingError: It is no recording.
         UsageError: The bus has a device, or an option cannot work.
+        ConnectError: The recording ends before its session has begun.
+        OSError: The recording cannot be read.
     """
     transport = ReplayTransport(recording, **options)
     runs = bus if isinstance(bus, Bus) else bus(transport.sink)
+    if not isinstance(runs, Bus):
+        raise UsageError(f"replay() was given {bus!r:.60}, which made {runs!r:.60} and no Bus")
     own = [*plugins]
-    attached = [*_plugins(runs), *own]
+    attached = [*runs.plugins, *own]
     _refuse_devices(attached)
     notes: list[str] = []
     open_session: Any = runs.session  # its overloads know no settings by name
@@ -117,13 +122,8 @@ async def replay(
         **how,
         **(settings or {}),
     ) as session:
-        if main is not None:
-            try:
-                await main(session)
-            except SessionClosed:
-                if session.close_info is None:  # another session's
-                    raise
-                notes.append("the recording ended before the main program did")
+        if main is not None and not await _run_to_the_end(main, session):
+            notes.append("the recording ended before the main program did")
         await session.wait_closed()
     report = transport.report()
     notes += [*report.notes, *(_note(each) for each in attached if _has_own_ears(each))]
@@ -158,8 +158,22 @@ def run_replay(
     return run_virtual(run, backend=backend)
 
 
-def _plugins(bus: Bus) -> Iterable[object]:
-    return bus._registry.plugins  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # nobody else asks
+async def _run_to_the_end(main: MainProgram, session: Session[Any]) -> bool:
+    """Run the main program; return False if the recording was over first."""
+    with anyio.CancelScope() as scope:
+
+        def hurry() -> None:
+            scope.deadline = session.clock() + _LEAVE_S
+
+        session.on_close(hurry)
+        try:
+            await main(session)
+        except SessionClosed:
+            if session.close_info is None:  # another session's
+                raise
+            return False
+        return True
+    return False
 
 
 def _has_own_ears(plugin: object) -> bool:

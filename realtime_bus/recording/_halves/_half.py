@@ -15,7 +15,9 @@ Rules:
 4. Who waits in vain for `patience_s` goes on: without what was only to be expected; without this
    frame, if it makes no sense (it follows at once if its cause comes after all); or not at all: if
    the two sessions have parted, nothing is played any more.
-5. A frame whose cause was passed over by a later one of the peer's is not waited for so long.
+5. A client that does something later has passed over what it has not done: nobody waits for that.
+   A server that says something later may still say it, within `_HOPE_S`; and while it goes on with
+   what was recorded nobody loses patience for `LONGEST_ANSWER_S`.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ from ._deviations import Deviation, PlaybackReport
 from ._peer import Peer, repeating
 
 PATIENCE_S: Final = 10.0
+LONGEST_ANSWER_S: Final = 600.0
 MAX_DEVIATIONS: Final = 1000
+_HOPE_S: Final = 1.0
 
 
 class Half:
@@ -92,7 +96,6 @@ class Half:
         self._postponed: defaultdict[int, list[Frame]] = defaultdict(list)
         self._late: list[Frame] = []
         self._now_s = now_s
-        self._began_s = now_s
         self._last: tuple[float, int] = (now_s, frames[0].t_us if frames else 0)
         self._waits_since_s: float | None = None
         self._heard_ms_then = 0.0
@@ -189,7 +192,7 @@ class Half:
         left = math.inf if max_bytes is None else max_bytes
         while (step := self._step) is not None and not self.parted and left > 0:
             at_s = self._due_s(step)
-            if at_s is None or at_s > self._now_s:
+            if at_s > self._now_s:
                 break
             self._waits_since_s = None
             missing = self._missing(need := self._need(step))
@@ -264,7 +267,7 @@ class Half:
         short_ms = need.heard_ms - self._clock.heard_ms
         return short_ms if self._microphone and short_ms > 1 else 0.0
 
-    def _due_s(self, step: Frame) -> float | None:
+    def _due_s(self, step: Frame) -> float:
         """Return when a frame is due, or given up."""
         need = self._need(step)
         missing = self._missing(need)
@@ -276,7 +279,12 @@ class Half:
         if self._waits_since_s is None or is_fed:
             self._waits_since_s = self._now_s
             self._heard_ms_then = self._clock.heard_ms
-        return self._waits_since_s + self._patience_s
+        if self._plays == "server":
+            return self._waits_since_s + self._patience_s
+        passed_over = missing not in need.firm and self._peer.furthest > (missing or 0)
+        patience_s = min(self._patience_s, _HOPE_S) if passed_over else self._patience_s
+        quiet_since_s = max(self._waits_since_s, self.matched_s)
+        return min(quiet_since_s + patience_s, self._waits_since_s + LONGEST_ANSWER_S)
 
     def _time_of(self, step: Frame, need: Needs) -> float:
         """Return when a frame is due that waits for nothing but the time."""
@@ -314,7 +322,7 @@ class Half:
     def _release(self, frame: Frame) -> bytes:
         self.played += 1
         if frame.said is None:
-            return frame.raw
+            return frame.frame()
         answers = self._need(frame).answers
         live = None if answers is None else self._peer.live.get(answers)
         then = None if answers is None else self._frames[answers].said
@@ -323,17 +331,17 @@ class Half:
         said = self._peer.translated(frame.said)
         if live is not None:
             said = repeating(said, self._peer.translated(then), live)
-        if frame.type.startswith("session.") and frame.type not in APPENDS:
+        if frame.type.startswith("session."):
             self._clock.see(said)
             said = _later(said, self._later_s)
         if said == frame.said:
             return frame.frame()
-        if frame.is_delta or frame.type in APPENDS:
+        if frame.is_delta:
             said = {**msgspec.json.decode(frame.frame()), **said}
         return msgspec.json.encode(said)
 
     def _note(self, kind: Any, type_: str, recorded: Frame | None = None, **fields: Any) -> None:
-        if len(self.deviations) < MAX_DEVIATIONS:
+        if len(self.deviations) < MAX_DEVIATIONS or kind == "parted":
             self.deviations.append(self._deviation(kind, type_, recorded, **fields))
 
     def _deviation(

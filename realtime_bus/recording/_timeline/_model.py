@@ -7,11 +7,14 @@ The rules are in ``_placing.py`` (when the person said it), ``_hearing.py`` (wha
 2. The transcript is that of `realtime_bus.history`, told what was heard. Where no sink was
    recorded, what a truncation says was heard is a fact, the rest is taken for heard.
 3. Where a recording was cut off, nobody knows what was heard later: no text ends there.
-4. Nothing that a server, a client or a broken disk has written raises. What is missing is None.
+4. Of what was said aside, only what is in force and what went wrong counts: that an item was given
+   back to another server is no news of it, and its name there is not its name.
+5. Nothing that a server, a client or a broken disk has written raises. What is missing is None.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -21,12 +24,24 @@ import msgspec
 from msgspec import Struct
 
 from realtime_bus import events as ev
+from realtime_bus.errors import UsageError
 from realtime_bus.events import translation as tr
 from realtime_bus.history import Cost, HistoryItem, HistoryPart, HistoryState, Prices, TokenCounts
 from realtime_bus.history._usage import cost_of
+from realtime_bus.recording._format import (
+    Ended,
+    Flushed,
+    Header,
+    Left,
+    Line,
+    Named,
+    Played,
+    Received,
+    Sent,
+    Told,
+)
 
 from ._exchange import Exchange
-from ._format import Ended, Flushed, Header, Left, Line, Played, Received, Sent, Told
 from ._frames import Frames, id_of, told_list
 from ._incidents import Incidents
 from ._moments import (
@@ -46,6 +61,13 @@ from ._moments import (
 from ._placing import moment_of
 from ._voices import Voices
 
+_NEWS_ASIDE = (
+    ev.SessionCreated,
+    ev.SessionUpdated,
+    ev.Error,
+    ev.UnknownEvent,
+    ev.InvalidFrame,
+)
 _SENTENCE_MS = 2000.0  # a pause in a translation's words that begins another line
 
 
@@ -99,7 +121,12 @@ class Timeline(Struct, frozen=True, kw_only=True):
         Args:
             recording: A `Recording`, or any lines, the header first.
             peaks: Work out waveforms, too: all audio must be decoded for it.
+
+        Raises:
+            UsageError: It is a file's name.
         """
+        if isinstance(recording, str | os.PathLike):
+            raise UsageError(f"this takes lines, not a file's name: Recording({str(recording)!r})")
         seen = _Pass(peaks=peaks)
         for line in recording:
             seen.see(line)
@@ -114,7 +141,7 @@ class _Pass:
     """One pass over the lines."""
 
     def __init__(self, *, peaks: bool) -> None:
-        self._read = Frames().event
+        self._frames = Frames()
         self._voices = Voices(peaks=peaks)
         self._exchange = Exchange()
         self._incidents = Incidents()
@@ -147,12 +174,14 @@ class _Pass:
         if line.broken is not None:
             self._incidents.broken(line.broken, self._now)
             return None
-        event = self._read(line)
+        event = self._frames.event(line)
         self._counts[event.event_type if type(event) is ev.UnknownEvent else event.type] += 1
         return event
 
     def _received(self, line: Received) -> None:
         event = self._frame(line)
+        if line.aside and not isinstance(event, _NEWS_ASIDE):
+            return
         kind: Any = event.__class__
         if kind is ev.ResponseOutputAudioDelta or kind is tr.SessionOutputAudioDelta:
             self._voices.audio(event, line.audio_bytes, self._now)
@@ -164,6 +193,8 @@ class _Pass:
 
     def _sent(self, line: Sent) -> None:
         event = self._frame(line)
+        if line.aside:
+            return
         kind: Any = event.__class__
         if kind is ev.InputAudioBufferAppend or kind is tr.SessionInputAudioBufferAppend:
             self._voices.append(event.audio, line.audio_bytes, self._now)
@@ -175,6 +206,9 @@ class _Pass:
         if self._incidents.connections_made <= 1 or type(event) is not ev.ConversationItemDone:
             return True
         return id_of(event.item) in self._exchange.in_conversation
+
+    def _named(self, line: Named) -> None:
+        self._frames.named(line.names)
 
     def _told(self, line: Told) -> None:
         if not line.application:
@@ -280,6 +314,7 @@ class _Pass:
         Header: _headed,
         Received: _received,
         Sent: _sent,
+        Named: _named,
         Told: _told,
         Played: _played,
         Flushed: _flushed,

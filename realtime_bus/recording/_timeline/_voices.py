@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem, bytes_per_ms
+from realtime_bus.recording._format import Flushed, Played
 
-from ._format import Flushed, Played
 from ._frames import Formats, find, id_of, part_of, rate_hz, told_list
 from ._hearing import Hearing, Part, PartKey
 from ._moments import AssistantAudio, BargeIn, BufferMark, CutItem, PersonAudio, Piece, Speech

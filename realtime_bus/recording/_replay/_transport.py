@@ -20,8 +20,10 @@ from __future__ import annotations
 import base64
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final
 
@@ -31,29 +33,30 @@ import msgspec
 from typing_extensions import Unpack
 
 from realtime_bus import events as ev
-from realtime_bus.codec._frame import parse_object, wire_name
+from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.errors import CloseInfo, ConnectError, TransportClosed, UsageError
 from realtime_bus.events import ProtocolName
 from realtime_bus.events._registry import own_events
+from realtime_bus.recording._format import Line, Named, Played, Received, Sent, Told
+from realtime_bus.recording._paper import written_down
+from realtime_bus.recording._reading import Recording
+from realtime_bus.recording._timeline._frames import told_list
 from realtime_bus.session import Session
 from realtime_bus.transport import Transport
 from realtime_bus.transport._buffers import Signal
 
-from ._comparison import Act, Comparison, Difference
-from ._format import Line, Played, Received, Sent, Told
-from ._paper import written_down
-from ._plan import AUDIO, Plan
-from ._reading import Recording
-from ._replay_clock import Clock, clock
-from ._replay_connections import ReplayedConnection
-from ._replay_sink import ReplaySink
-from ._report import ReplayOptions, ReplayReport
+from ._act import Act
+from ._clock import Clock, clock
+from ._comparison import Comparison
+from ._connections import ReplayedConnection
+from ._plan import AUDIO, Plan, data_of
+from ._report import ReplayOptions, ReplayReport, make_report
+from ._sink import ReplaySink
 
 _FLOOD: Final = 10_000
 _NEWS: Final = frozenset({"bus.reconnecting", "bus.reconnected"})
-_LAST_US: Final = 1_000_000  # of a recording, in which nothing is missing
 _SETTINGS: Final = (b'{"type":"session.created"', b'{"type":"session.updated"')
-_EMPTY_DELTA: Final = b'"delta":""'
+_EMPTY_DELTA: Final = re.compile(rb'"delta"\s*:\s*""')
 
 
 class ReplayTransport:
@@ -110,18 +113,20 @@ class ReplayTransport:
         self._on_line = options.get("on_line", _nobody)
         self._patience_s = options.get("patience_s", 5.0)
         self._patience: dict[str, float] = {}  # by command, where it was in vain
-        self._lines = iter(recording)
+        self._lines = self._seen(recording)
         self._dials = False  # whether each loss is lived through
         self._connection: ReplayedConnection | None = None
-        self._config: Any = None
+        self._config: dict[str, Any] = {}  # what the server said last is in force
         self._tapped: bytes | None = None  # the session's command that is sent right now
         self._emit: Callable[[ev.BusEvent], None] | None = None
         self._emitting: ev.BusEvent | None = None
         self._sent = Counter[str]()
         self._frames = 0
         self._closed_us: int | None = None  # when the session closed it
+        self._emitted: set[str] = set()
         self._unread: dict[str, str] = {}  # events that could not be emitted, and why
         self._flooded = False
+        self._failure: Exception | None = None
         self._began_s = perf_counter()
         self._speed = speed
         self._clock: Clock | None = None
@@ -129,7 +134,8 @@ class ReplayTransport:
         self._scope = anyio.CancelScope()
         self._changed = Signal()
         self._paused = False
-        self._since_frame = 0  # commands
+        self._sent_us = 0  # when the last command was sent
+        self._at_once = 0  # how many then
 
     @property
     def protocol(self) -> ProtocolName:
@@ -157,11 +163,17 @@ class ReplayTransport:
 
     async def go_on(self, deliver: Callable[[bytes], None], /) -> CloseInfo:
         """Deliver what comes next, up to the connection's end."""
+        if self._close is not None:  # the session has left before
+            return self._close
         if self._clock is None:
             self._clock = clock(self._speed)
         lost: CloseInfo | None = None
         with anyio.CancelScope() as self._scope:
-            lost = await self._play(deliver, self._clock)
+            try:
+                lost = await self._play(deliver, self._clock)
+            except Exception as error:
+                self._failure = error  # to whom it delivers, that is a broken connection
+                raise
         if lost is not None:
             return lost
         if self._close is None:
@@ -175,10 +187,7 @@ class ReplayTransport:
     async def _play(self, deliver: Callable[[bytes], None], clock: Clock) -> CloseInfo | None:
         """Deliver until the end, or until the connection is lost: return how."""
         for line in self._lines:
-            if isinstance(line, Received | Sent) and line.aside:
-                continue
             await self._until(line, clock)
-            self._on_line(line)
             if isinstance(line, Received):
                 self._deliver(line, deliver)
             elif isinstance(line, Played):
@@ -200,13 +209,23 @@ class ReplayTransport:
                 await self._until_asked(self._plan.answers.get(self._frames, ()), clock)
             while self._paused:
                 await self._changed.wait()
+        self._on_line(line)
+
+    def _seen(self, recording: Recording) -> Iterator[Line]:
+        """Yield what was not between a server and the library alone."""
+        for line in recording:
+            if isinstance(line, Named):
+                self._comparison.rename(line.names)
+            elif not (isinstance(line, Received | Sent) and line.aside):
+                yield line
 
     def _deliver(self, line: Received, deliver: Callable[[bytes], None]) -> None:
         self._frames += 1
-        self._since_frame = 0
         frame = self._frame(line)
         if self._connection is not None and frame.startswith(_SETTINGS):
-            self._config = parse_object(frame).get("session")
+            with suppress(NotAnObject):
+                session: Any = parse_object(frame).get("session")
+                self._config = session if isinstance(session, dict) else {}
         deliver(frame)
 
     def _news(self, line: Told) -> CloseInfo | None:
@@ -215,23 +234,20 @@ class ReplayTransport:
             code = line.event.get("code")
             self._connection = None
             return CloseInfo(code=code if isinstance(code, int) else 1006)
+        if line.type == "bus.reconnected":
+            self._comparison.gave_back(map(str, told_list(line.event, "restored")))
         if line.type in self._outside or line.type in _NEWS:
             self._emit_again(line)
         return None
 
     def _frame(self, line: Received) -> bytes:
-        if line.broken is not None:
-            return base64.b64decode(line.broken)
-        frame = bytes(line.frame)
+        frame = data_of(line)
         if line.audio_bytes:
             silence = base64.b64encode(bytes(line.audio_bytes))
-            frame = frame.replace(_EMPTY_DELTA, b'"delta":"' + silence + b'"', 1)
-        name = wire_name(frame)  # deltas bear the server's ids alone, and are most of it
-        return (
-            frame
-            if name is not None and name.endswith(b".delta")
-            else self._comparison.renamed(frame)
-        )
+            frame = _EMPTY_DELTA.sub(b'"delta":"' + silence + b'"', frame, count=1)
+        if (wire_name(frame) or b"").endswith(b".delta"):  # it bears the server's ids alone
+            return frame
+        return self._comparison.renamed(frame)
 
     async def _until_asked(self, acts: Sequence[Act], clock: Clock) -> None:
         """Hold back an answer until it was asked for."""
@@ -268,11 +284,13 @@ class ReplayTransport:
             raise TransportClosed("the recording is over", close=self._close)
         name = wire_name(frame) or b""
         self._sent[name.decode("utf-8", "replace")] += 1
-        self._since_frame += 1
-        if self._since_frame > _FLOOD:
+        if self._act_us != self._sent_us:
+            self._sent_us, self._at_once = self._act_us, 0
+        self._at_once += 1
+        if self._at_once > _FLOOD:
             self._flooded = True
             self._end(CloseInfo(code=1008, reason=f"{_FLOOD} commands in no time", clean=False))
-        if name not in AUDIO:
+        if self._compare and name not in AUDIO:
             self._comparison.sent(self._act_us, self._now_us, frame)
         self._changed.notify()
 
@@ -321,10 +339,9 @@ class ReplayTransport:
         if self._clock is not None:
             for line in self._lines:
                 await self._until(line, self._clock)
-                self._on_line(line)
                 if isinstance(line, Told) and line.type == "bus.reconnected":
                     session_id = line.event.get("session_id")
-                    greeting = {**(self._config or {}), "id": session_id}
+                    greeting = {**self._config, "id": session_id}
                     self._connection = ReplayedConnection(self, greeting)
                     return self._connection
                 if isinstance(line, Told) and line.type in self._outside:
@@ -340,7 +357,7 @@ class ReplayTransport:
 
     def attach(self, session: Session[Any]) -> None:
         """Compare what the application emits, and which handlers fail, too."""
-        session.on(ev.AppEvent, ev.HandlerFailed)(self._see)
+        session.on(ev.BusEvent)(self._see)
         self._emit = session.emit
         if self._dials:
             session.tap(sent=self._see_sending)
@@ -358,7 +375,9 @@ class ReplayTransport:
             self._connection.take_over()
 
     def _see(self, event: ev.BusEvent) -> None:
-        if self._close is None and event is not self._emitting:
+        self._emitted.add(event.type)
+        compared = self._compare and isinstance(event, ev.AppEvent | ev.HandlerFailed)
+        if compared and self._close is None and event is not self._emitting:
             act = {**written_down(event)[0], "type": event.type}
             self._comparison.did(self._act_us, self._now_us, act, is_event=True)
 
@@ -378,45 +397,37 @@ class ReplayTransport:
     # --- what came of it ---------------------------------------------------------------------
 
     def report(self) -> ReplayReport:
-        """Return what came of it; once the session has ended."""
-        plan, differences = self._plan, list[Difference]()
-        if self._compare:
-            differences = self._differences(cut_off=plan.ended is None)
-            plan.left.update(act.type for act in plan.acts if not act.expected and act.mate is None)
-        return ReplayReport(
-            recording=self.recording.header.recording_id or self.recording.path.name,
-            differences=differences,
-            compared=self._comparison.paired,
-            left=dict(plan.left),
-            sent=dict(self._sent),
+        """Return what came of it; once the session has ended.
+
+        Raises:
+            OSError: The recording could not be read to its end.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return make_report(
+            self.recording,
+            self._plan,
+            self._comparison if self._compare else None,
+            closed_us=self._closed_us,
+            sent=self._sent,
             frames=self._frames,
-            recorded_s=plan.last_us / 1e6,
             took_s=perf_counter() - self._began_s,
             notes=self._notes(),
         )
-
-    def _differences(self, *, cut_off: bool) -> list[Difference]:
-        until_us = self._plan.last_us - (_LAST_US if cut_off else 0)
-        closed_us, closed = self._closed_us, list[Difference]()
-        if closed_us is not None and closed_us < self._plan.last_us - _LAST_US:
-            until_us, what = closed_us, "the session was closed"
-            closed = [Difference(kind="closed", t_s=closed_us / 1e6, type=what)]
-        return [*closed, *self._comparison.differences(until_us, cut_off=cut_off)]
 
     def _notes(self) -> list[str]:
         notes = [
             f"{name} came from outside, and is not emitted again: {why}"
             for name, why in self._unread.items()
         ]
-        if self._plan.ended is None:
-            notes.append("the recording was cut off: nothing of its last second is compared")
-        if not self.recording.header.texts:
-            notes.append(
-                "texts were left out of the recording: what depends on them, such as the "
-                "arguments of tools, cannot be as it was"
-            )
-        if self._plan.missing_lines:
-            notes.append(f"{self._plan.missing_lines} lines are missing in the recording")
+        silent = [
+            f"{name} ({count})"
+            for name, count in sorted(self._plan.told.items())
+            if self._emit is not None and name not in self._emitted | self._unread.keys()
+        ]
+        if silent and self._compare:
+            names = ", ".join(silent)
+            notes.append(f"nobody emitted {names}; give what came from outside as outside=")
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final, cast
 
-from ._causes import ID_KEYS, OF_NO_CONSEQUENCE, at, ids_in, stream_of, subject_of
-from ._connections import APPENDS, Frame, Side, type_of
+from ._causes import ID_KEYS, OF_NO_CONSEQUENCE, at, ids_in, subject_of
+from ._connections import Frame, Side, stream_of, type_of
 
 
 class Peer:
@@ -43,7 +43,6 @@ class Peer:
         self._streams: set[tuple[object, ...]] = set()
         self._last_about: dict[str, int] = {}
         self._last_us = 0
-        streams: set[tuple[object, ...]] = set()
         met: set[str] = set()
         for frame in frames:
             for name in ids_in(frame.said):
@@ -51,13 +50,8 @@ class Peer:
                     met.add(name)
                     if frame.side != side:  # made by who is played: it is still the same
                         self._ids[name] = self._known[name] = name
-            if frame.side != side or frame.said is None or frame.type in APPENDS:
-                continue
-            if frame.is_delta:
-                if (stream := stream_of(frame.said)) in streams:
-                    continue
-                streams.add(stream)
-            self._open[frame.type].append(frame)
+            if frame.side == side and frame.said is not None:
+                self._open[frame.type].append(frame)
 
     def open(self) -> list[Frame]:
         """Return what has no counterpart yet, in order."""

@@ -17,8 +17,7 @@ from typing import Final
 from realtime_bus.audio import AudioSession, PlayedItem, SessionSlot, feed_sink
 from realtime_bus.audio._formats import bytes_per_ms
 from realtime_bus.events import AudioFormat, AudioPCM
-
-from ._format import Flushed, Played
+from realtime_bus.recording._format import Flushed, Played
 
 _NEAR_US: Final = 1_000_000
 

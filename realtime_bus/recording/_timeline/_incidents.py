@@ -18,8 +18,8 @@ import msgspec
 
 from realtime_bus import events as ev
 from realtime_bus.events import translation as tr
+from realtime_bus.recording._format import Left
 
-from ._format import Left
 from ._frames import id_of, told_list
 from ._moments import ConnectionSpan, Problem, ProblemKind
 

@@ -102,7 +102,7 @@ class _Answers:
             if frame.ends:
                 needs[frame.index] = Needs(soft=tuple(command.index for command in self._open))
             elif frame.side == "client":
-                if frame.said is not None and frame.type not in APPENDS:
+                if frame.said is not None:
                     self._open.append(frame)
             else:
                 needs[frame.index] = self._needs_of(frame)
@@ -222,14 +222,9 @@ def _needs_of_client(frames: Sequence[Frame]) -> dict[int, Needs]:
     needs: dict[int, Needs] = {}
     givers: dict[str, int] = {}
     own: set[str] = set()
-    streams: set[tuple[object, ...]] = set()
     happened: list[Frame] = []
     for frame in frames:
         if frame.side == "server":
-            if frame.is_delta:
-                if (stream := stream_of(frame.said)) in streams:
-                    continue
-                streams.add(stream)
             for given in ids_in(frame.said):
                 givers.setdefault(given, frame.index)
             if frame.said is not None and frame.type not in (*OF_NO_CONSEQUENCE, "error"):
@@ -245,12 +240,6 @@ def _needs_of_client(frames: Sequence[Frame]) -> dict[int, Needs]:
             soft = (happened[-1].index,) if happened else ()
             needs[frame.index] = Needs(firm=tuple(firm), soft=soft)
     return needs
-
-
-def stream_of(said: dict[str, Any] | None) -> tuple[object, ...]:
-    """Return what the deltas of one stream have in common."""
-    names = ("type", "response_id", "item_id", "output_index", "content_index")
-    return tuple(repr(at(said, name)) for name in names)
 
 
 def subject_of(said: dict[str, Any] | None) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 from typing_extensions import TypedDict
 
 from realtime_bus import events as ev
+from realtime_bus.recording._format import Line
+from realtime_bus.recording._reading import Recording
 
-from ._comparison import Difference, stamp
-from ._format import Line
+from ._comparison import Comparison
+from ._difference import Difference, stamp
+from ._plan import ActSelector, Plan
 
-ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
-"""Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of the fields."""
+_LAST_US: Final = 1_000_000  # of a recording, in which nothing is missing
 
 
 class ReplayOptions(TypedDict, total=False):
@@ -92,3 +95,65 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
             left = ", ".join(f"{name} ({number})" for name, number in sorted(self.left.items()))
             lines.append(f"left to the recording: {left}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def make_report(
+    recording: Recording,
+    plan: Plan,
+    comparison: Comparison | None,
+    *,
+    closed_us: int | None,
+    sent: Mapping[str, int],
+    frames: int,
+    took_s: float,
+    notes: Sequence[str],
+) -> ReplayReport:
+    """Return what came of a replay.
+
+    Args:
+        recording: What was replayed.
+        plan: What was known of it.
+        comparison: What was done beside what was done then; None if that did not matter.
+        closed_us: When the session closed the connection itself, if it did.
+        sent: How many commands were sent, by name.
+        frames: How many frames were delivered.
+        took_s: How long it took, in seconds.
+        notes: What to know besides, in sentences.
+    """
+    differences, left = list[Difference](), Counter(plan.left)
+    if comparison is not None:
+        differences = _differences(plan, comparison, closed_us)
+        left.update(act.type for act in plan.acts if not act.expected and act.mate is None)
+    return ReplayReport(
+        recording=recording.header.recording_id or recording.path.name,
+        differences=differences,
+        compared=0 if comparison is None else comparison.paired,
+        left=dict(left),
+        sent=dict(sent),
+        frames=frames,
+        recorded_s=plan.last_us / 1e6,
+        took_s=took_s,
+        notes=[*notes, *_notes(recording, plan)],
+    )
+
+
+def _differences(plan: Plan, comparison: Comparison, closed_us: int | None) -> list[Difference]:
+    cut_off = plan.ended is None
+    until_us = plan.last_us - (_LAST_US if cut_off else 0)
+    closed: list[Difference] = []
+    if closed_us is not None and closed_us < plan.last_us - _LAST_US:
+        until_us, what = closed_us, "the session was closed"
+        closed = [Difference(kind="closed", t_s=closed_us / 1e6, type=what)]
+    return [*closed, *comparison.differences(until_us, cut_off=cut_off)]
+
+
+def _notes(recording: Recording, plan: Plan) -> list[str]:
+    notes = [f"something is missing in the recording: {why}" for why in plan.missing]
+    if plan.ended is None:
+        notes.append("the recording was cut off: nothing of its last second is compared")
+    if not recording.header.texts:
+        notes.append(
+            "texts were left out of the recording: what depends on them, such as the arguments of "
+            "tools, cannot be as it was"
+        )
+    return notes

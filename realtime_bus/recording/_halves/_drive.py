@@ -25,19 +25,18 @@ from anyio import create_task_group, current_time, move_on_after
 from realtime_bus._secrets import unseen
 from realtime_bus.connect import target
 from realtime_bus.errors import CloseInfo, TransportClosed, UsageError
+from realtime_bus.recording._format import Line
+from realtime_bus.recording._reading import Recording
 from realtime_bus.transport import Transport
 from realtime_bus.transport._transport import OPEN_TIMEOUT_S
 
 from ._connections import RecordedConnection, read_connections
 from ._deviations import PlaybackReport
-from ._format import Line
-from ._halves import PATIENCE_S, Half
-from ._reading import Recording
+from ._half import LONGEST_ANSWER_S, PATIENCE_S, Half
 
 _SILENCE_MS: Final = 20
 _SILENCE_PACE: Final = 10.0  # at most: a server has to hear it all
 _BYTES_AT_ONCE: Final = 64 * 1024
-_LONGEST_ANSWER_S: Final = 600.0
 
 
 @unseen
@@ -166,7 +165,7 @@ class _Driver:
 
     async def _listen(self) -> None:
         """Wait for what the server has still to say."""
-        with move_on_after(_LONGEST_ANSWER_S):
+        with move_on_after(LONGEST_ANSWER_S):
             while self._half.expects_more:
                 quiet_s = self._half.matched_s + self._patience_s - current_time()
                 if quiet_s <= 0:

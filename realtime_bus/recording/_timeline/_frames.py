@@ -5,23 +5,26 @@ Rules:
 1. A frame of a type that only the translation protocol has, is one of that.
 2. A response's audio is in the format that the server announced for it, else in the session's.
 3. Fields that do not fit are taken for left out: nobody here looks at raw data.
+4. Items bear the names that handlers know, whatever a later connection's server calls them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, cast
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from msgspec import UNSET
 
 from realtime_bus import events as ev
 from realtime_bus.codec import Decoder
 from realtime_bus.events import translation as tr
+from realtime_bus.recording._format import Received, Sent
 
-from ._format import Received, Sent
 from ._hearing import PartKey
 
 Side: TypeAlias = Literal["server", "client"]
+_STRING: Final = re.compile(rb'"([^"\\]{1,200})"')
 
 
 class Frames:
@@ -35,14 +38,34 @@ class Frames:
             Received: (decoder("realtime", "server"), decoder("translation", "server")),
             Sent: (decoder("realtime", "client"), decoder("translation", "client")),
         }
+        self._names: dict[bytes, bytes] = {}
+
+    def named(self, names: Mapping[str, str]) -> None:
+        """Take what handlers call items from here on, by what the server does."""
+        self._names = {there.encode(): here.encode() for there, here in names.items()}
 
     def event(self, line: Received | Sent) -> Any:
         """Return the event of a line's frame."""
         realtime, translation = self._decode[type(line)]
-        event = realtime(bytes(line.frame))
+        frame = bytes(line.frame)
+        if self._names and not line.aside:
+            frame = with_names(frame, self._names)
+        event = realtime(frame)
         if type(event) is ev.UnknownEvent and event.event_type.startswith("session."):
-            return translation(bytes(line.frame))
+            return translation(frame)
         return event
+
+
+def with_names(frame: bytes, names: Mapping[bytes, bytes]) -> bytes:
+    """Return a frame with other names in the place of some."""
+    if not names:
+        return frame
+
+    def other(match: re.Match[bytes]) -> bytes:
+        found = names.get(match[1])
+        return match[0] if found is None else b'"' + found + b'"'
+
+    return _STRING.sub(other, frame)
 
 
 class Formats:

@@ -13,22 +13,39 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
 from realtime_bus import events as ev
-from realtime_bus.codec import Decoder, decode_client, narrow
+from realtime_bus.codec import Decoder, decode_client, encode, narrow
 from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
+from realtime_bus.errors import InvalidEvent
 from realtime_bus.events import ProtocolName
+from realtime_bus.events._registry import BUS_EVENTS
+from realtime_bus.recording._format import (
+    Ended,
+    Flushed,
+    Header,
+    Left,
+    Line,
+    Named,
+    Received,
+    Sent,
+    Told,
+)
+from realtime_bus.session._arbiter import MARK
 from realtime_bus.session._requests import ANSWERED, SEEN, Pending, Requests
 
-from ._comparison import MARK, Act
-from ._format import Ended, Flushed, Header, Left, Line, Received, Sent, Told
-from ._report import ActSelector
+from ._act import Act
+
+ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
+"""Which acts: a name or pattern such as ``conversation.item.*``, or a predicate of the fields."""
+
 
 AUDIO: Final = frozenset({b"input_audio_buffer.append", b"session.input_audio_buffer.append"})
 _OPENING: Final = frozenset(
@@ -37,6 +54,8 @@ _OPENING: Final = frozenset(
 _SEEN: Final[tuple[type[ev.Event], ...]] = (*SEEN, ev.ResponseCreated)
 _WATCHED: Final = frozenset(str(cls.__struct_config__.tag).encode() for cls in _SEEN)
 _FAILED: Final = "bus.handler_failed"
+_NEXT_CONNECTION: Final = frozenset({"bus.reconnecting", "bus.reconnected"})
+_SAYS_WHICH: Final = re.compile(rb'"(?:event_id|call_id)"')
 
 
 class Plan:
@@ -57,7 +76,8 @@ class Plan:
         reconnects: Whether a connection was lost, and the session went on.
         ended: Its end; None if it was cut off.
         last_us: When its last line was written.
-        missing_lines: How many lines could not be written.
+        told: How often plugins have emitted an event, by name.
+        missing: Why lines are missing, in words, and how many.
     """
 
     def __init__(
@@ -72,7 +92,8 @@ class Plan:
         self.reconnects: bool = False
         self.ended: Ended | None = None
         self.last_us: int = 0
-        self.missing_lines: int = 0
+        self.told: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
         self._left = tuple(left)
         self._outside = frozenset(outside)
         self._opening = True
@@ -80,6 +101,8 @@ class Plan:
         self._creates: list[Act] = []  # that nothing has answered
         self._decode = Decoder("realtime").decode
         self._number = 0
+        self._latest: set[int] = set()  # hashes of commands that say which they are
+        self._earlier: set[int] = set()  # the same of the connections before
         for line in lines:
             self.last_us = max(self.last_us, line.t_us)
             read = self._READ.get(type(line))
@@ -91,17 +114,20 @@ class Plan:
             self.protocol = "translation"
 
     def _sent(self, line: Sent) -> None:
-        name = wire_name(bytes(line.frame))
+        name = wire_name(data_of(line))
         if name in AUDIO:
             self.left[name.decode()] += 1
             if name != b"input_audio_buffer.append":
                 self.protocol = "translation"
             return
-        frame = bytes(line.frame)
+        frame = data_of(line)
         is_first = self._opening and name == b"session.update"
         self._opening = is_first
+        left = is_first or hash(frame) in self._earlier
+        if _SAYS_WHICH.search(frame):
+            self._latest.add(hash(frame))
         try:
-            act = self._act(line.t_us, parse_object(frame), left=is_first)
+            act = self._act(line.t_us, parse_object(frame), left=left)
         except (NotAnObject, RecursionError):
             return
         if act.expected:
@@ -120,7 +146,7 @@ class Plan:
             self._creates.append(act)
             return
         command = decode_client(frame, protocol=self.protocol)
-        if isinstance(command, ev.ClientEvent) and type(command) in ANSWERED:
+        if isinstance(command, ev.ClientEvent) and type(command) in ANSWERED and _is_valid(command):
 
             def settled() -> None:
                 self.answers.setdefault(self._number, []).append(act)
@@ -129,7 +155,7 @@ class Plan:
             self._requests.sent(command, command)
 
     def _received(self, line: Received) -> None:
-        frame = bytes(line.frame)
+        frame = data_of(line)
         name = wire_name(frame)
         self._opening = self._opening and name in _OPENING
         self.has_created = self.has_created or name == b"session.created"
@@ -163,9 +189,18 @@ class Plan:
 
     def _told(self, line: Told) -> None:
         self.reconnects = self.reconnects or line.type == "bus.reconnecting"
+        if not line.application and line.type not in BUS_EVENTS:
+            self.told[line.type] += 1
+        if line.type in _NEXT_CONNECTION:
+            self._named(line)
         compared = line.application or line.type == _FAILED
         if compared and line.type not in self._outside:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)
+
+    def _named(self, _line: Line) -> None:
+        """Note that another connection takes over, or is about to."""
+        self._earlier |= self._latest
+        self._latest.clear()
 
     def _flushed(self, line: Flushed) -> None:
         if line.settled and self.flushes:
@@ -173,7 +208,7 @@ class Plan:
         self.flushes.append(line)
 
     def _missing(self, line: Left) -> None:
-        self.missing_lines += line.lines
+        self.missing[line.why or "lines came faster than they could be written"] += line.lines
 
     def _ended(self, line: Ended) -> None:
         self.ended = line
@@ -183,13 +218,31 @@ class Plan:
         Sent: _sent,
         Received: _received,
         Told: _told,
+        Named: _named,
         Flushed: _flushed,
         Left: _missing,
         Ended: _ended,
     }
 
 
+def data_of(line: Received | Sent) -> bytes:
+    """Return a frame's bytes; none, if the line is damaged."""
+    try:
+        return line.data
+    except ValueError:
+        return b""
+
+
 def _selects(selector: ActSelector, fields: dict[str, Any]) -> bool:
     if isinstance(selector, str):
         return fnmatchcase(str(fields.get("type")), selector)
     return bool(selector(fields))
+
+
+def _is_valid(command: ev.ClientEvent) -> bool:
+    """Tell whether a server would take a command: to another one there is no answer."""
+    try:
+        encode(command)
+    except (InvalidEvent, TypeError, ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What a recording says happened, on the true time line."""
