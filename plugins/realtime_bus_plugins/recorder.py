@@ -204,8 +204,6 @@ class _Recorded:
             self._note(now_us, self._positions())  # before it falls silent
         elif isinstance(event, PlaybackInterrupted):
             self._interrupted(event, now_us)
-        elif isinstance(event, ev.InvalidFrame):
-            self._spool.mark_broken(event.frame)
         fields, length = written_down(event)
         self._spool.write(
             Told(

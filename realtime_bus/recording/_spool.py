@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from binascii import b2a_base64
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +32,7 @@ from typing import Final
 from realtime_bus.errors import RealtimeBusError
 from realtime_bus.log import get_logger, text_of
 
-from ._format import Header, Left, Line, Named, Received
+from ._format import Header, Left, Line, Named
 from ._writing import (
     RECEIVED,
     RECEIVED_ASIDE,
@@ -183,15 +182,6 @@ class RecordingSpool:
         if credit >= 0:
             self._credit = credit
             self._entries.append((0.0, None, line))
-
-    def mark_broken(self, frame: bytes) -> None:
-        """Note that a frame, if it was the last one, is no JSON."""
-        with suppress(IndexError):  # it is being written
-            index = self._last(frame)
-            if index and self._header.audio and self._header.texts:
-                broken = b2a_base64(frame, newline=False).decode()
-                line = Received(t_us=self.us(self._entries[index][0]), broken=broken)
-                self._entries[index] = (0.0, None, line)
 
     def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
         """Take a frame that no handler sees; or note that of the last one that was received."""
