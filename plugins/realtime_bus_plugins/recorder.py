@@ -272,13 +272,14 @@ def _was_cut(before: list[PlayedItem], after: list[PlayedItem], since_ms: int) -
     """Tell whether something is gone sooner than it can have been heard to its end."""
     rest_ms = 0
     for item in before:
-        rest_ms += item.written_ms - item.played_ms
         gone = not any(
             now.item_id == item.item_id
             and now.content_index == item.content_index
             and now.written_ms >= item.written_ms
             for now in after
         )
-        if gone and rest_ms > since_ms + _SLACK_MS:
-            return True
+        if gone:  # what is still there need not have been over before it
+            rest_ms += item.written_ms - item.played_ms
+            if rest_ms > since_ms + _SLACK_MS:
+                return True
     return False
