@@ -303,6 +303,27 @@ def test_what_a_rollover_sends_again_is_the_librarys(tmp_path: Path, backend: Ba
     assert report.left == {"conversation.item.create": 1, "response.create": 1}
 
 
+def test_what_is_sent_again_is_not_taken_for_what_came_later(
+    tmp_path: Path, backend: Backend
+) -> None:
+    """What is left to the recording, and near, corresponds rather than what is expected later."""
+    ask = {"type": "input_audio_buffer.commit", "event_id": "rb_00000000_1"}
+    path = written(
+        tmp_path / "again.jsonl",
+        (1.0, "out", ask),
+        (1.5, Named(t_us=0, names={})),
+        (2.0, "out", ask),
+        (8.0, "out", {**ask, "event_id": "rb_00000000_2"}),
+    )
+
+    async def main(session: Session) -> None:
+        for wait_s in (1, 1, 6):
+            await anyio.sleep(wait_s)
+            session.send_nowait(ev.InputAudioBufferCommit())
+
+    assert run_replay(path, Bus(), backend=backend, main=main).differences == []
+
+
 def test_a_connection_that_was_lost_for_good_is_so_again(tmp_path: Path, backend: Backend) -> None:
     """The session ends as it did, and says so."""
     lost = {"attempt": 1, "delay_s": 0, "code": 1006, "reason": "1006", "url": ""}
