@@ -112,9 +112,7 @@ async def interruptions(way: Way, count: int, *, seed: int = 1) -> list[tuple[in
         session.respond()
         for _ in range(count):
             await started
-            heard_ms = chance.uniform(
-                30, 200
-            )  # of the sink's time: the room may have fallen behind
+            heard_ms = chance.uniform(30, 200)  # in the sink's time: a room may fall behind
             while not (heard := sink.positions()) or heard[0].played_ms < heard_ms:  # noqa: ASYNC110 - time is it
                 await anyio.sleep(0.001)
             told = session.wait_for(ev.ConversationItemTruncated, timeout_s=10)
