@@ -312,6 +312,9 @@ async def test_a_recording_is_rotated_by_size(tmp_path: Path) -> None:
     assert {header.recording_id for header in headers} == {recording.header.recording_id}
     assert [line.data for line in of(list(recording), Sent)] == wire.frames
     assert len(of(list(recording), Header)) == 1
+    times = [header.t_us for header in headers]
+    assert times == sorted(set(times))
+    assert times[-1] <= of(list(recording), Ended)[0].t_us
 
 
 def recorder_flush(recorder: Recorder, session: Any) -> None:
