@@ -368,6 +368,7 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leaving waits for it a while, and no longer; it is written when the disk goes on."""
+    monkeypatch.setattr(_spool, "CLOSE_S", 0.1)
     go_on = threading.Event()
     put = _writing.RecordingWriter.put
 
