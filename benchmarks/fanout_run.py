@@ -153,9 +153,18 @@ async def work(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
         )
         os.write(log, msgspec.json.encode(handled) + b"\n")
 
-    async with bus:
-        (folder / f"{name}.ready").touch()
-        await bus.run()
+    async with bus, anyio.create_task_group() as tasks:
+
+        async def end() -> None:
+            with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+                async for _ in signals:
+                    working.cancel()
+
+        with anyio.CancelScope() as working:
+            tasks.start_soon(end)
+            (folder / f"{name}.ready").touch()
+            await bus.run()
+        tasks.cancel_scope.cancel()
 
 
 # --- the judge -----------------------------------------------------------------------------------

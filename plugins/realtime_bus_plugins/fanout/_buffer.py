@@ -8,13 +8,18 @@ Rules:
    to the head of the queue, in order. Messages carry ids, by which the broker knows those that it
    has already. After that one message goes alone, as a probe, and the others when it has arrived:
    else a stream that is just coming up could refuse the first and take the second.
-3. The bound counts what waits and what is in flight, in messages and in bytes. Beyond it the oldest
+3. Of one session (`Message.owner`) one message is in flight at a time; what follows it is set aside
+   until that has arrived. So a broker that loses or refuses one and takes the next, as when a
+   cluster changes its leader, cannot store them in another order.
+4. The bound counts what waits and what is in flight, in messages and in bytes. Beyond it the oldest
    that waits is dropped, or the new one, and counted.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -30,16 +35,16 @@ class Message(msgspec.Struct, eq=False):
         payload: The frame, or the event as JSON.
         key: What names it: a second one with the same key is no second event.
         headers: The others.
-        owner: Whose it is.
-        acknowledged: Whether the broker has it.
+        owner: Whose it is; those of one owner go one after the other.
+        number: Its place in this process's order.
     """
 
     subject: str
     payload: bytes
     key: str
     headers: dict[str, str]
-    owner: Any = None
-    acknowledged: bool = False
+    owner: Any
+    number: int = 0
 
     @property
     def weight_bytes(self) -> int:
@@ -77,16 +82,20 @@ class Buffer:
         self._max_in_flight = max_in_flight
         self._overflow: Overflow = overflow
         self._queue: deque[Message] = deque()
+        self._aside: dict[Any, deque[Message]] = {}  # by owners that have one in flight or next
+        self._next: deque[Message] = deque()  # whose turn has come
+        self._waiting = 0
         self._flight: dict[int, Message] = {}
+        self._numbers = 0
         self._tokens = 0
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._flight)
+        return self._waiting + len(self._flight)
 
     @property
-    def in_flight(self) -> int:
-        """How many were sent and are not acknowledged."""
-        return len(self._flight)
+    def oldest_in_flight(self) -> int:
+        """The token of what was sent first of all that has no answer; 0 if there is none."""
+        return next(iter(self._flight), 0)
 
     def put(self, message: Message) -> Message | None:
         """Queue a message; return what was dropped for it: another, or itself."""
@@ -97,11 +106,13 @@ class Buffer:
         dropped: Message | None = None
         if not fits:
             self.dropped += 1
-            if self._overflow == "drop_newest" or not self._queue:
+            if self._overflow == "drop_newest" or not self._waiting:
                 return message
-            dropped = self._queue.popleft()
-            self.pending_bytes -= dropped.weight_bytes
+            dropped = self._drop_oldest()
+        self._numbers += 1
+        message.number = self._numbers
         self._queue.append(message)
+        self._waiting += 1
         self.pending_bytes += message.weight_bytes
         return dropped
 
@@ -109,11 +120,20 @@ class Buffer:
     def sendable(self) -> bool:
         """Whether something may be sent now."""
         allowed = 1 if self.probing else self._max_in_flight
-        return bool(self._queue) and len(self._flight) < allowed
+        if len(self._flight) >= allowed:
+            return False
+        if self._next:
+            return True
+        while self._queue and self._queue[0].owner in self._aside:
+            message = self._queue.popleft()
+            self._aside[message.owner].append(message)
+        return bool(self._queue)
 
     def take(self) -> tuple[int, Message]:
-        """Take the next message to send, and the token by which its answer will be known."""
-        message = self._queue.popleft()
+        """Take what is `sendable`, and the token by which its answer will be known."""
+        message = (self._next or self._queue).popleft()
+        self._waiting -= 1
+        self._aside.setdefault(message.owner, deque())
         self._tokens += 1
         self._flight[self._tokens] = message
         return self._tokens, message
@@ -136,12 +156,37 @@ class Buffer:
         return message
 
     def _done(self, message: Message) -> None:
-        message.acknowledged = True
         self.pending_bytes -= message.weight_bytes
+        self._next_turn(message.owner)
+
+    def _next_turn(self, owner: Any) -> None:
+        aside = self._aside[owner]
+        if aside:
+            self._next.append(aside.popleft())
+        else:
+            del self._aside[owner]
+
+    def _drop_oldest(self) -> Message:
+        """Drop what waits longest: what was set aside is older than what is in the queue."""
+        aside = [waiting for waiting in self._aside.values() if waiting]
+        if aside:
+            dropped = min(aside, key=lambda waiting: waiting[0].number).popleft()
+        elif self._queue:
+            dropped = self._queue.popleft()
+        else:
+            dropped = self._next.popleft()
+            self._next_turn(dropped.owner)
+        self._waiting -= 1
+        self.pending_bytes -= dropped.weight_bytes
+        return dropped
 
     def rewind(self) -> None:
         """Take back what is in flight, for it is in doubt."""
         self.resent += len(self._flight)
-        self._queue.extendleft(reversed(self._flight.values()))
+        again = [*self._flight.values(), *self._next, *chain(*self._aside.values()), *self._queue]
+        self._queue = deque(sorted(again, key=attrgetter("number")))
+        self._waiting = len(self._queue)
         self._flight.clear()
+        self._next.clear()
+        self._aside.clear()
         self.probing = True

@@ -2,15 +2,19 @@
 
 Rules, beside those of `_shares`:
 
-1. A worker renews its lease three times in `lease_s`. One whose lease was not renewed for
-   ``1.5 * lease_s`` counts as dead. One that could not renew its own for `lease_s` stops at once
-   what it does: others may be at it by then.
+1. A worker renews its lease three times in `lease_s`. One that could not renew its own for
+   `lease_s` stops at once what it does. One whose lease was not renewed for ``1.1 * lease_s``
+   counts as dead, if the bucket has no newer one either: who looks may itself have been held up.
+   Each goes by its own monotonic clock, counted from what it has seen; no time of day is compared.
 2. While the broker is away nobody is counted as dead; after it is back, everybody has a lease's
    time to say so.
 3. A partition changes hands by one update of its record, which names the next epoch. Then the next
    epoch's consumer is made, from where the last one's floor was, and the last one is removed:
    whatever its owner still does, it gets no more events.
-4. A worker that leaves finishes what it has in hand, and hands over.
+4. Events up to `newest` of the record may have been handled before. Who hands over says there what
+   came to it, and what may have come to those before it; after one that did not, it is all that
+   the stream has.
+5. A worker that leaves finishes what it has in hand, and hands over.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from typing import Final, Protocol
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from realtime_bus import UsageError
 from realtime_bus.log import get_logger
@@ -32,8 +37,10 @@ from realtime_bus.log import get_logger
 from ._broker import Broker, Seen
 from ._nats import broker_errors, retrying
 from ._shares import Record, next_record, plan
+from ._subjects import escape
 from ._wire import Holder, to_json
 
+_DEAD_AFTER: Final = 1.1  # leases
 _RECORD: Final = msgspec.json.Decoder(Record)
 
 
@@ -47,13 +54,8 @@ class Start(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Worker(Protocol):
     """What a group asks of its worker."""
 
-    def begin(
-        self, partition: int, consumer: str, record: Record, *, repeated: int, careful: int
-    ) -> None:
-        """Read a partition from now on.
-
-        Up to `repeated` others may have had events, and up to `careful` one is handled at a time.
-        """
+    def begin(self, partition: int, consumer: str, record: Record, *, careful: int) -> None:
+        """Read a partition from now on; up to `careful` one event at a time."""
         ...
 
     def floor(self, partition: int) -> int | None:
@@ -64,11 +66,12 @@ class Worker(Protocol):
         """Stop at once: another one has it."""
         ...
 
-    async def finish(self, partition: int) -> tuple[int, int]:
+    async def finish(self, partition: int) -> tuple[int, int] | None:
         """Take no more, and finish what is in hand.
 
         Returns:
-            Up to where all is done, and up to where events have come.
+            Up to where all is done, and up to where events have come, here or to others; None if
+            the partition is not read here.
         """
         ...
 
@@ -100,8 +103,9 @@ class Group:
         self._start_at = start
         self._start = Start()
         self._changed = anyio.Event()
-        self._mine: set[int] = set()
+        self._mine: dict[int, tuple[Record, int]] = {}  # with the revision of the record
         self._broken: set[int] = set()
+        self._releasing: set[int] = set()
         self._renewed_s = monotonic()
         self._grace_until_s = monotonic() + broker.lease_s  # others may not be known yet
         self._leaving = False
@@ -145,9 +149,10 @@ class Group:
             tasks.start_soon(self._keep_lease)
             while True:
                 self._changed = anyio.Event()
+                pause_s = broker.lease_s / 3
                 with suppress(*broker_errors()), anyio.CancelScope() as self._looking:
-                    await self._look(members, records)
-                with anyio.move_on_after(broker.lease_s / 3):
+                    pause_s = min(pause_s, await self._look(members, records, tasks))
+                with anyio.move_on_after(pause_s):
                     await self._changed.wait()
 
     def _on_change(self, there: bool) -> None:  # a listener's only argument
@@ -155,7 +160,7 @@ class Group:
         if there:
             self._back.set()
             self._grace_until_s = monotonic() + self._broker.lease_s
-            self._broken |= self._mine  # what was on its way is lost
+            self._broken |= self._mine.keys()  # what was on its way is lost
             self.wake()
         else:
             self._looking.cancel()  # no answer will come
@@ -194,6 +199,7 @@ class Group:
             sessions=len(self._mine),
         )
         await self._broker.leases.put(f"member.{self._name}.{self._id}", to_json(lease))
+        self._stop_without_lease()  # the last one ran out meanwhile: handlers wait to be left
         self._renewed_s = began_s
 
     async def _find_start(self) -> Start:
@@ -217,36 +223,45 @@ class Group:
 
     # --- what there is to do -----------------------------------------------------------------
 
-    async def _look(self, members: Mapping[str, Seen], records: Mapping[str, Seen]) -> None:
-        if self._leaving or not self._broker.connected:
-            return
+    async def _look(
+        self, members: Mapping[str, Seen], records: Mapping[str, Seen], tasks: TaskGroup
+    ) -> float:
+        """Change what is to be changed; return in how many seconds the next lease runs out."""
         lease_s, now_s = self._broker.lease_s, monotonic()
-        if not self.holds_lease():
-            return
+        if self._leaving or not self._broker.connected or not self.holds_lease():
+            return lease_s
         start = len(f"member.{self._name}.")
-        living = {self._id} | {
-            key[start:] for key, seen in members.items() if now_s - seen.at_s < 1.5 * lease_s
+        ends_in_s = {
+            key[start:]: seen.at_s + _DEAD_AFTER * lease_s - now_s for key, seen in members.items()
         }
+        living = {self._id} | {worker for worker, left_s in ends_in_s.items() if left_s > 0}
         known = {
             int(key.rsplit(".", 1)[1]): (read_record(seen.value), seen.revision)
             for key, seen in records.items()
             if key.rsplit(".", 1)[1].isdigit()
         }
-        owners = {partition: record.worker for partition, (record, _) in known.items()}
-        for partition in list(self._mine):
-            if owners.get(partition) != self._id:
+        for partition, (_, revision) in list(self._mine.items()):
+            record, newer = known.get(partition, (Record(), 0))
+            if newer > revision and record.worker != self._id:
                 self._lose(partition)
+        known |= self._mine  # the watcher may be behind
+        owners = {partition: record.worker for partition, (record, _) in known.items()}
         wanted = plan(self._id, living, self._broker.partitions, owners)
         ours = {each for each, owner in owners.items() if owner == self._id}
+        for partition in {*wanted.release} - self._releasing:
+            self._releasing.add(partition)
+            tasks.start_soon(self._release, partition, *known[partition])
+        take = (self._broken & self._mine.keys()) | ({*wanted.take, *ours} - self._mine.keys())
         async with anyio.create_task_group() as changing:
-            for partition in wanted.release:
-                changing.start_soon(self._release, partition, *known[partition])
-            broken = (self._broken & self._mine) - {*wanted.release}
-            for partition in broken | ({*wanted.take, *ours} - self._mine - {*wanted.release}):
+            for partition in take - self._releasing:
                 record, revision = known.get(partition, (Record(), 0))
+                lease = members.get(f"member.{self._name}.{record.worker}")
                 foreign = record.worker not in ("", self._id)
                 if not foreign or now_s > self._grace_until_s:
-                    changing.start_soon(self._try_to_take, partition, record, revision, foreign)
+                    changing.start_soon(
+                        self._try_to_take, partition, record, revision, foreign, lease
+                    )
+        return min((left_s for left_s in ends_in_s.values() if left_s > 0), default=lease_s)
 
     async def _try_to_take(
         self,
@@ -254,12 +269,26 @@ class Group:
         record: Record,
         revision: int,
         died: bool,  # of a task
+        lease: Seen | None,
     ) -> None:
         with suppress(*broker_errors()):  # then the next look does it
-            await self._take(partition, record, revision, died=died)
+            if not (died and await self._lives(record.worker, lease)):
+                await self._take(partition, record, revision, died=died)
+
+    async def _lives(self, worker: str, lease: Seen | None) -> bool:
+        """Tell whether a worker has renewed its lease since we have seen it."""
+        from nats.js.errors import KeyNotFoundError  # noqa: PLC0415  # of the extra
+
+        if escape(worker) != worker:
+            return False  # nobody is called so: whoever may write wrote it
+        try:
+            entry = await self._broker.leases.get(f"member.{self._name}.{worker}")
+        except KeyNotFoundError:
+            return False
+        return lease is None or (entry.revision or 0) > lease.revision
 
     def _lose(self, partition: int) -> None:
-        self._mine.discard(partition)
+        self._mine.pop(partition, None)
         self._broken.discard(partition)
         self._worker.lose(partition)
 
@@ -279,12 +308,14 @@ class Group:
                 floor = max(floor, info.ack_floor.stream_seq if info.ack_floor else 0)
                 delivered = info.delivered.stream_seq if info.delivered else 0
         floor = max(floor, self._worker.floor(partition) or 0)
-        record = next_record(found, self._id, floor=floor, delivered=delivered, died=died)
-        repeated = found.newest
+        newest = found.newest
         if found.worker:  # nothing was handed over, and what the broker knows may be older
-            repeated = (await js.stream_info(stream)).state.last_seq
+            newest = max(newest, await self._last_of_stream())
+        record = next_record(
+            found, self._id, floor=floor, newest=newest, delivered=delivered, died=died
+        )
         try:
-            await self._broker.groups.update(
+            revision = await self._broker.groups.update(
                 f"{self._name}.p.{partition}", to_json(record), last=revision
             )
         except KeyWrongLastSequenceError:
@@ -297,22 +328,30 @@ class Group:
             start=Start(sequence=floor + 1) if floor else self._start,
         )
         self._broken.discard(partition)
-        self._mine.add(partition)
-        self._worker.begin(
-            partition, consumer, record, repeated=repeated, careful=delivered if died else 0
-        )
+        self._mine[partition] = record, revision
+        self._worker.begin(partition, consumer, record, careful=delivered if died else 0)
         if found.epoch:
             with suppress(*broker_errors()):
                 await js.delete_consumer(stream, old)
 
+    async def _last_of_stream(self) -> int:
+        """Return the number up to which anybody may have had events."""
+        info = await self._broker.js.stream_info(self._broker.names.stream)
+        return int(info.state.last_seq)
+
     async def _release(self, partition: int, record: Record, revision: int) -> None:
-        self._mine.discard(partition)
-        floor, newest = await self._worker.finish(partition)
-        freed = Record(epoch=record.epoch, floor=max(floor, record.floor), newest=newest)
-        with suppress(*broker_errors()):
-            await self._broker.groups.update(
-                f"{self._name}.p.{partition}", to_json(freed), last=revision
-            )
+        self._mine.pop(partition, None)
+        try:
+            finished = await self._worker.finish(partition)
+            with suppress(*broker_errors()):  # then the next look does it
+                # None: it was finished before, and the bucket was not told
+                floor, newest = finished or (record.floor, await self._last_of_stream())
+                freed = Record(epoch=record.epoch, floor=max(floor, record.floor), newest=newest)
+                await self._broker.groups.update(
+                    f"{self._name}.p.{partition}", to_json(freed), last=revision
+                )
+        finally:
+            self._releasing.discard(partition)
 
     async def leave(self) -> None:
         """Finish what is in hand, hand over, and give the lease back."""

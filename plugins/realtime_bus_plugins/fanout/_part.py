@@ -131,7 +131,6 @@ class Part:
     Args:
         work: What it shares with others.
         record: What the bucket says of it.
-        repeated_until: Up to this number other workers may have had events.
 
     Attributes:
         progress: What is in hand and done.
@@ -139,16 +138,21 @@ class Part:
         sessions: Those that this worker has, by token.
     """
 
-    def __init__(self, work: Work, record: Record, *, repeated_until: int = 0) -> None:
+    def __init__(self, work: Work, record: Record) -> None:
         self.progress: Progress = Progress(record.floor)
         self.reader: Reader | None = None
         self.sessions: dict[str, Known] = {}
         self._work = work
-        self._repeated_until = repeated_until
+        self._repeated_until = record.newest
         self._first_is_deadly = record.strikes > work.redelivery.attempts
         self._scope: anyio.CancelScope | None = None
         self._holders: set[object] = set()
         self._emptied = anyio.Event()
+
+    @property
+    def newest(self) -> int:
+        """Up to which number events have come, here or to other workers before."""
+        return max(self.progress.newest, self._repeated_until)
 
     # --- reading -----------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from ._wire import KEY
 
 _BATCH: Final = 64  # messages between two turns of the event loop
 _LOOK_S: Final = 0.25
-_ANSWER_S: Final = 5.0  # without any answer while something is in flight, all of it is in doubt
+_ANSWER_S: Final = 5.0  # what has no answer for so long is lost, and all of the flight in doubt
 _NEVER: Final = frozenset({10054, 10060})  # too large a message; a wrong expected stream
 
 
@@ -45,7 +45,6 @@ class Publisher:
         self._wakeup = anyio.Event()
         self._emptied = anyio.Event()
         self._doubt = False
-        self._answers = 0
         self._client: Client | None = None
         self._pause_s = 0.0
         self._log = get_logger().bind(app=broker.names.app)
@@ -134,7 +133,6 @@ class Publisher:
 
     async def _on_answer(self, answer: Any) -> None:
         """Read one answer of the stream: nearly always that it has the message."""
-        self._answers += 1
         token = int(answer.subject.rsplit(".", 1)[1])
         data: bytes = answer.data
         if data.startswith(b'{"stream"') and b'"error"' not in data:
@@ -165,9 +163,9 @@ class Publisher:
 
     async def _watch_answers(self) -> None:
         while True:
-            before = self._answers
+            oldest = self._buffer.oldest_in_flight
             await anyio.sleep(_ANSWER_S)
-            if self._buffer.in_flight and self._answers == before and self.connected:
+            if oldest and self._buffer.oldest_in_flight == oldest and self.connected:
                 self._doubt = True
                 self.wake()
 

@@ -289,16 +289,14 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
 
     # --- what the group asks -----------------------------------------------------------------
 
-    def begin(
-        self, partition: int, consumer: str, record: Record, *, repeated: int, careful: int
-    ) -> None:
+    def begin(self, partition: int, consumer: str, record: Record, *, careful: int) -> None:
         """Read a partition from now on. Called by the group."""
         group, work = self._group, self._work
         if group is None or work is None:
             return
         part = self._parts.get(partition)
         if part is None:
-            part = self._parts[partition] = Part(work, record, repeated_until=repeated)
+            part = self._parts[partition] = Part(work, record)
         part.read(
             consumer,
             prefetch=self._prefetch,
@@ -320,13 +318,13 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         if part is not None:
             part.leave()
 
-    async def finish(self, partition: int) -> tuple[int, int]:
+    async def finish(self, partition: int) -> tuple[int, int] | None:
         """Take no more, finish what is in hand, and say how far that is. Called by the group."""
         part = self._parts.get(partition)
         if part is None:
-            return 0, 0
+            return None
         await part.finish(self._drain_timeout_s)
-        floor, newest = part.progress.floor, part.progress.newest
+        floor, newest = part.progress.floor, part.newest
         if not self._alone:
             self.lose(partition)
         return floor, newest

@@ -29,7 +29,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
         worker: Its owner; empty where it was handed over.
         epoch: How often it has changed hands; each epoch has a consumer of its own.
         floor: Everything up to this sequence number of the stream was done when the epoch began.
-        newest: Where it was handed over, events up to here had come.
+        newest: Events up to here may have come to owners before this epoch.
         strikes: How many owners have died at that floor in a row.
     """
 
@@ -73,7 +73,7 @@ def plan(worker: str, workers: Collection[str], partitions: int, owners: Mapping
 
 
 def next_record(
-    found: Record | None, worker: str, *, floor: int, delivered: int, died: bool
+    found: Record | None, worker: str, *, floor: int, newest: int, delivered: int, died: bool
 ) -> Record:
     """Return the record of a partition's next epoch.
 
@@ -81,6 +81,7 @@ def next_record(
         found: The last one's, or None.
         worker: The next owner.
         floor: Everything up to here is done.
+        newest: Events up to here may have come to somebody.
         delivered: Everything up to here had been handed out.
         died: Whether the last owner did not hand over.
     """
@@ -90,4 +91,4 @@ def next_record(
         strikes = last.strikes + 1 if floor == last.floor else 1
     elif not died and last.worker == worker:
         strikes = last.strikes  # it goes on itself
-    return Record(worker=worker, epoch=last.epoch + 1, floor=floor, strikes=strikes)
+    return Record(worker=worker, epoch=last.epoch + 1, floor=floor, newest=newest, strikes=strikes)
