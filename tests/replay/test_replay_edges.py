@@ -624,3 +624,11 @@ def test_a_session_that_cannot_begin_says_so(tmp_path: Path, backend: Backend) -
         run_replay(path, Bus(), backend=backend)
     except ConnectError:
         pytest.fail("it has no beginning, so that none is waited for")
+
+
+@pytest.mark.parametrize("odd", [{"type": "rumour"}, ["no", "event"], {}])
+def test_what_is_odd_before_the_first_settings_ends_no_opening(tmp_path: Path, odd: object) -> None:
+    """The settings that were given to `connect` stay those, whatever a server says before."""
+    settings = {"type": "session.update", "event_id": "a", "session": {"type": "realtime"}}
+    path = written(tmp_path / "odd.jsonl", (0.1, "in", odd), (0.2, "out", settings))
+    assert not run_replay(path, Bus()).differences
