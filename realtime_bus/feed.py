@@ -303,6 +303,7 @@ class Feed(Generic[_Session]):
     def mailbox_empty(self) -> None:
         """Note that a mailbox has nothing left to do."""
         self._emptied.set()
+        self._emptied = anyio.Event()
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -319,7 +320,6 @@ class Feed(Generic[_Session]):
     async def wait_idle(self) -> None:
         """Wait until no handler has work."""
         while self.close_info is None and self.busy:
-            self._emptied = anyio.Event()
             await self._emptied.wait()
 
     def leave(self, close: CloseInfo) -> None:

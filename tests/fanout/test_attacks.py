@@ -9,7 +9,7 @@ import nats
 import pytest
 
 from benchmarks.broker import NatsServer
-from realtime_bus import Bus
+from realtime_bus import Bus, UsageError
 from realtime_bus import events as ev
 from realtime_bus_plugins.fanout import (
     BrokerUnreachable,
@@ -157,7 +157,7 @@ def _kill(bus: RemoteBus) -> None:
     """Let a worker hand nothing over, as if its process had been killed."""
     assert bus._group is not None
     bus._group._mine.clear()
-    bus._group._leaving = True
+    bus._group._leaving = bus._group._left = True
 
 
 async def test_without_a_broker_the_error_says_where(app: str) -> None:
@@ -236,3 +236,81 @@ async def test_all_workers_and_the_broker_die_at_once(own_broker: NatsServer, ap
         numbers = [event.audio_start_ms for event in done.got]
         assert numbers == list(range(numbers[0], 100))
         assert numbers[0] <= 20
+
+
+async def test_wrong_credentials_and_streams_are_named() -> None:
+    """What the broker says is in the error: not only that it took too long."""
+    with NatsServer("authorization { user: a, password: b }") as guarded:
+        wrong = guarded.url.replace("//", "//a:wrong@")
+        with pytest.raises(BrokerUnreachable, match="Authorization"):
+            async with NatsFanout("app", servers=wrong, open_timeout_s=1):
+                pytest.fail("nobody may enter")
+
+
+async def test_a_stream_that_cannot_be_made_is_a_misuse(broker: NatsServer, app: str) -> None:
+    """Another stream has the subjects already."""
+    client = await nats.connect(broker.url)
+    await client.jetstream().add_stream(name=f"{app}_other", subjects=[f"{app}.>"])
+    await client.close()
+    with pytest.raises(UsageError, match="overlap"):
+        async with NatsFanout(app, servers=broker.url, settings=SMALL):
+            pytest.fail("nothing can be published")
+
+
+def test_a_beginning_that_cannot_be_is_told_at_once() -> None:
+    """Not when the group begins."""
+    for start in ("old", -4, True, 0):
+        with pytest.raises(UsageError, match="start="):
+            RemoteBus("app", group="g", start=start)  # type: ignore[arg-type]  # that is the test
+
+
+async def test_several_may_wait_until_everything_is_published(broker: NatsServer, app: str) -> None:
+    """Each of them is told."""
+    async with holding(broker, app) as (fanout, _session, peer):
+        peer.say(*map(speech, range(50)))
+        told: list[bool] = []
+
+        async def wait() -> None:
+            told.append(await fanout.drain(60))
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(wait)
+        assert told == [True] * 5
+
+
+async def test_a_lease_that_ran_out_while_it_was_renewed_is_lost(
+    broker: NatsServer, app: str
+) -> None:
+    """Handlers that were held back then wait to be left; the worker takes its share anew."""
+    bus, got = worker(broker, app), Until()
+    bus.on(ev.InputAudioBufferSpeechStarted)(got.event)
+    async with bus, holding(broker, app) as (_fanout, _session, peer):
+        peer.say(speech(0))
+        await got.has(1)
+        group = bus._group
+        assert group is not None
+        before = {id(part) for part in bus._parts.values()}
+        group._renewed_s -= 10  # the loop was blocked, with a renewal on its way
+        await group._renew()
+        assert group.holds_lease()
+        assert not before & {id(part) for part in bus._parts.values()}
+        peer.say(speech(1))
+        await got.has(2)
+
+
+async def test_consumers_that_a_dead_worker_left_are_removed(broker: NatsServer, app: str) -> None:
+    """It died between making its own and removing the last one."""
+    async with worker(broker, app) as bus:
+        with anyio.fail_after(10):
+            while bus.statistics().partitions < 4:  # noqa: ASYNC110  # nothing tells
+                await anyio.sleep(0.01)
+    client = await nats.connect(broker.url)
+    js = client.jetstream()
+    await js.add_consumer(app, durable_name="g-0-0", filter_subject=f"{app}.0.>")
+    async with worker(broker, app):
+        with anyio.fail_after(10):
+            while "g-0-0" in {each.name for each in await js.consumers_info(app)}:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+    await client.close()

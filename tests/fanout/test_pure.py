@@ -68,7 +68,7 @@ _ONE_IS_LOST = [*["put"] * 7, "take", "ack", *["take"] * 4, "ack", "ack", "gone"
 @given(st.lists(st.sampled_from(["put", "take", "ack", "lost", "gone", "rewind"]), max_size=60))
 @settings(max_examples=50)
 def test_the_buffer_sends_in_order_whatever_happens(steps: list[str]) -> None:  # noqa: C901  # a step a branch
-    """What the broker takes is in order in each session, whatever it loses, refuses or gets twice."""
+    """What the broker takes is in order in each session, whatever it loses or gets twice."""
     buffer = Buffer(
         max_pending=20, max_pending_bytes=10**6, max_in_flight=4, overflow="drop_oldest"
     )

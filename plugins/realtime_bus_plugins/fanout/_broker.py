@@ -98,6 +98,7 @@ class Broker:
         self._open_timeout_s = open_timeout_s
         self._log = get_logger().bind(app=names.app)
         self._errors = Repeats()
+        self._said: dict[str, None] = {}  # while it was opened
         self._listeners: list[Callable[[bool], object]] = []
         self._client: Client | None = None
         self._sessions: KeyValue | None = None
@@ -152,7 +153,8 @@ class Broker:
 
         Raises:
             MissingExtra: nats-py is not installed.
-            UsageError: This is trio, for which there is no nats-py; or an option is wrong.
+            UsageError: This is trio, for which there is no nats-py; an option is wrong; or the
+                broker will not make the streams so.
             BrokerUnreachable: No broker answered in time, or it has no JetStream.
         """
         nats = load_nats()
@@ -166,9 +168,10 @@ class Broker:
                 await self._set_up(nats)
         except (Error, OSError, TimeoutError) as error:
             await self.aclose()
+            said = "; ".join([*self._said, repr(error)])  # that credentials are wrong, say
             raise BrokerUnreachable(
                 f"no broker with JetStream at {_shown(self._servers)} within "
-                f"{self._open_timeout_s:g} s: {error!r:.200}",
+                f"{self._open_timeout_s:g} s: {said:.300}",
                 url=_shown(self._servers),
             ) from error
         except BaseException:
@@ -268,11 +271,19 @@ class Broker:
         try:
             return (await self.js.stream_info(config.name)).config
         except nats.js.errors.NotFoundError:
-            with suppress(nats.js.errors.BadRequestError):  # another process was quicker
-                await self.js.add_stream(config)
-            return (await self.js.stream_info(config.name)).config
+            pass
+        try:
+            return (await self.js.add_stream(config)).config
+        except nats.js.errors.APIError as error:
+            with suppress(nats.js.errors.NotFoundError):  # another process was quicker
+                return (await self.js.stream_info(config.name)).config
+            raise UsageError(
+                f"the broker will not make the stream {config.name!r}: {error.description}"
+            ) from error
 
     async def _on_error(self, error: Exception) -> None:
+        if self._sessions is None and len(self._said) < 3:
+            self._said[repr(error)] = None
         suppressed = self._errors.due("broker", type(error).__name__)
         if suppressed is not None:
             self._log.warning(

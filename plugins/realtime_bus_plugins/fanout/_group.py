@@ -94,7 +94,7 @@ class Group:
         worker_id: str,
         worker: Worker,
         *,
-        start: object,
+        start: Start,
     ) -> None:
         self._broker = broker
         self._name = name
@@ -109,6 +109,7 @@ class Group:
         self._renewed_s = monotonic()
         self._grace_until_s = monotonic() + broker.lease_s  # others may not be known yet
         self._leaving = False
+        self._left = False
         self._looking = anyio.CancelScope()
         self._renewing = anyio.CancelScope()
         self._back = anyio.Event()
@@ -147,6 +148,7 @@ class Group:
         ):
             await retrying(self._renew)
             tasks.start_soon(self._keep_lease)
+            tasks.start_soon(self._remove_consumers_of_the_past, records)
             while True:
                 self._changed = anyio.Event()
                 pause_s = broker.lease_s / 3
@@ -188,7 +190,7 @@ class Group:
                 self._lose(partition)
 
     async def _renew(self) -> None:
-        if self._leaving:
+        if self._left:
             return
         began_s = monotonic()
         lease = Holder(
@@ -339,6 +341,22 @@ class Group:
         info = await self._broker.js.stream_info(self._broker.names.stream)
         return int(info.state.last_seq)
 
+    async def _remove_consumers_of_the_past(self, records: Mapping[str, Seen]) -> None:
+        """Remove what a worker that died in `_take` has left: consumers of former epochs."""
+        js, stream, offset = self._broker.js, self._broker.names.stream, 0
+        with suppress(*broker_errors()):  # then the next worker does it
+            while found := await js.consumers_info(stream, offset=offset):
+                offset += len(found)
+                for info in found:
+                    group, _, rest = info.name.rpartition("-")[0].rpartition("-")
+                    seen = records.get(f"{group}.p.{rest}")  # only of this group
+                    epoch = info.name.rpartition("-")[2]
+                    if seen is None or not epoch.isdigit():
+                        continue
+                    if int(epoch) < read_record(seen.value).epoch:
+                        with suppress(*broker_errors()):
+                            await js.delete_consumer(stream, info.name)
+
     async def _release(self, partition: int, record: Record, revision: int) -> None:
         self._mine.pop(partition, None)
         try:
@@ -359,6 +377,7 @@ class Group:
         async with anyio.create_task_group() as leaving:
             for partition in sorted(self._mine):
                 leaving.start_soon(self._hand_over, partition)
+        self._left = True
         with suppress(*broker_errors()):
             await self._broker.leases.delete(f"member.{self._name}.{self._id}")
 
@@ -378,21 +397,17 @@ def read_record(value: bytes) -> Record:
         return Record()
 
 
-async def first_of(broker: Broker, start: object) -> Start:
-    """Return where reading begins.
+def read_start(start: object) -> Start:
+    """Return where reading begins; ``"new"`` is number 0.
 
     Args:
-        broker: Open.
         start: ``"new"``, ``"all"``, a number of the stream, or a time with its zone.
 
     Raises:
         UsageError: It is something else.
     """
-    if start == "all":
-        return Start(sequence=1)
-    if start == "new":
-        info = await broker.js.stream_info(broker.names.stream)
-        return Start(sequence=info.state.last_seq + 1)
+    if start in ("new", "all"):
+        return Start(sequence=int(start == "all"))
     if isinstance(start, datetime) and start.tzinfo is not None:
         return Start(time=start.astimezone(UTC).isoformat())
     if isinstance(start, int) and not isinstance(start, bool) and start > 0:
@@ -401,6 +416,14 @@ async def first_of(broker: Broker, start: object) -> Start:
         f"start={start!r:.80} is neither 'new', 'all', a sequence number of the stream nor a "
         "datetime with a time zone"
     )
+
+
+async def first_of(broker: Broker, start: Start) -> Start:
+    """Return where reading begins, now that the broker is open."""
+    if start.sequence or start.time:
+        return start
+    info = await broker.js.stream_info(broker.names.stream)
+    return Start(sequence=info.state.last_seq + 1)
 
 
 async def make_consumer(

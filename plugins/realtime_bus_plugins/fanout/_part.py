@@ -180,7 +180,6 @@ class Part:
             self.reader.take_no_more()
         with anyio.move_on_after(timeout_s):
             while self.progress.unsettled:
-                self._emptied = anyio.Event()
                 await self._emptied.wait()
         if self.reader is not None:
             await self.reader.flush()
@@ -200,6 +199,7 @@ class Part:
             self.reader.advance()
         if not self.progress.unsettled:
             self._emptied.set()
+            self._emptied = anyio.Event()
 
     def _hold(self, known: Known, held: bool) -> None:  # a state
         (self._holders.add if held else self._holders.discard)(known)

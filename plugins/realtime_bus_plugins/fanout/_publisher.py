@@ -100,6 +100,7 @@ class Publisher:
                 return
             if not len(self._buffer):
                 self._emptied.set()
+                self._emptied = anyio.Event()
             if not (self._doubt or gone.is_set()):
                 with anyio.move_on_after(_LOOK_S):  # nats-py may end without a word
                     await self._wakeup.wait()
@@ -173,6 +174,5 @@ class Publisher:
         """Wait until the broker has everything; False if that took too long."""
         with anyio.move_on_after(timeout_s):
             while len(self._buffer):
-                self._emptied = anyio.Event()
                 await self._emptied.wait()
         return not len(self._buffer)

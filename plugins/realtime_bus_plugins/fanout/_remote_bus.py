@@ -26,7 +26,7 @@ from realtime_bus.feed import BusOptions, Handlers, HandlerStatistics, Redeliver
 from realtime_bus.log import get_logger
 
 from ._broker import Broker, StreamSettings
-from ._group import Group, Start, first_of, make_consumer
+from ._group import Group, Start, first_of, make_consumer, read_start
 from ._holder import own_class
 from ._nats import broker_errors, retrying
 from ._part import Figures, Part, Work
@@ -135,7 +135,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         self.worker_id: str = f"w-{token_hex(6)}"
         self._group_name = group or f"solo-{self.worker_id}"
         self._alone = group is None
-        self._start_at = start
+        self._start_at = read_start(start)
         self._prefetch = prefetch
         self._redelivery = redelivery or Redelivery()
         self._make_state = state
