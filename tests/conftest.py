@@ -35,6 +35,16 @@ def log_everything() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def disks_are_waited_for() -> Iterator[None]:
+    """Let a recording be whole when its session has ended, however busy the machine is."""
+    from realtime_bus.recording import _spool
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_spool, "CLOSE_S", 20.0)
+        yield
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run the whole suite in parallel, and what is named on the command line in one process."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:

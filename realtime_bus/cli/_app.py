@@ -12,12 +12,11 @@ import io
 import logging
 import os
 import sys
-import webbrowser
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -25,36 +24,32 @@ import realtime_bus
 from realtime_bus import InvalidURL, RealtimeBusError, UsageError
 
 from ._arguments import (
+    ApiKey,
+    ApiKeyFrom,
+    Backend,
+    View,
+    fail,
     folder,
-    known_backend,
+    key_for,
     needs_terminal,
     not_empty,
     positive,
     readable,
-    speed_or_max,
     writable,
 )
+from ._recordings import commands as of_recordings
 from ._signals import Ended, run_until_signalled
+from ._supervision import commands as of_supervision
 
 if TYPE_CHECKING:
     from realtime_bus.server import BoundServer, FaultPlan
 
-    from ._fleet import FleetOptions
 
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-_ApiKey = Annotated[
-    str | None, typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY.")
-]
-_ApiKeyFrom = Annotated[
-    str | None,
-    typer.Option(help="The environment variable that has the key for --url.", metavar="VARIABLE"),
-]
-_Backend = Annotated[str, typer.Option(help="asyncio or trio.", callback=known_backend)]
 
 _PLAIN = dict(zip("✓✗✂●○…→·█░─", "+x|*-.>-#.-", strict=True))
 
@@ -70,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
         told = _told(error)
         if told is None:
             raise
-        return _fail(*told)
+        return fail(*told)
     finally:
         _let_go(sys.stdout)
 
@@ -103,11 +98,6 @@ def _let_go(stream: TextIO) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _fail(why: str, code: int = 1) -> int:
-    typer.echo(f"realtime-bus: {why}", err=True)
-    return code
-
-
 def _plainly(error: UnicodeError) -> tuple[str, int]:
     """Write what an encoding lacks by its nearest character, for `codecs.register_error`."""
     if not isinstance(error, UnicodeEncodeError):
@@ -136,14 +126,6 @@ def root(
     ] = False,
 ) -> None:
     """The event bus for realtime voice agents."""
-
-
-class View(StrEnum):
-    """How a running conversation is shown."""
-
-    auto = "auto"
-    live = "live"
-    plain = "plain"
 
 
 class Answer(StrEnum):
@@ -177,9 +159,9 @@ def demo(  # noqa: PLR0913  # each is an option of the command
         str | None,
         typer.Option(help="A real provider's wss:// address, or a model's name for OpenAI."),
     ] = None,
-    api_key: _ApiKey = None,
-    api_key_from: _ApiKeyFrom = None,
-    backend: _Backend = "asyncio",
+    api_key: ApiKey = None,
+    api_key_from: ApiKeyFrom = None,
+    backend: Backend = "asyncio",
     web: Annotated[
         bool, typer.Option("--web", help="Talk yourself, in a web page on this machine.")
     ] = False,
@@ -202,7 +184,7 @@ def demo(  # noqa: PLR0913  # each is an option of the command
     """
     from ._demo import DemoOptions, run_demo  # noqa: PLC0415  # takes a while to import
 
-    key = _key(api_key, api_key_from)
+    key = key_for(api_key, api_key_from)
     if web:
         _talk_in_page(host, port, tuple(name or ()), url, key, open_browser=not no_open)
         return
@@ -212,7 +194,7 @@ def demo(  # noqa: PLR0913  # each is an option of the command
     try:
         passed = run_until_signalled(functools.partial(run_demo, options), backend=backend)
     except Ended as ended:
-        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
+        raise typer.Exit(fail("ended before it was over", 128 + ended.number)) from None
     raise typer.Exit(0 if passed else 1)
 
 
@@ -236,16 +218,6 @@ def _talk_in_page(  # each is an option of the command
         raise typer.Exit(0) from None
 
 
-def _key(given: str | None, variable: str | None) -> str | None:
-    """Return the key that was given, or that a variable has."""
-    if variable is None:
-        return given
-    key = os.environ.get(variable)
-    if not key:
-        raise typer.BadParameter(f"the variable {variable} is not set")
-    return key
-
-
 class Echo(StrEnum):
     """What keeps the room out of a conversation."""
 
@@ -263,8 +235,8 @@ def talk(  # noqa: PLR0913  # each is an option of the command
     url: Annotated[
         str | None, typer.Option(help="A provider's wss:// address; default: the local server.")
     ] = None,
-    api_key: _ApiKey = None,
-    api_key_from: _ApiKeyFrom = None,
+    api_key: ApiKey = None,
+    api_key_from: ApiKeyFrom = None,
     instructions: Annotated[str | None, typer.Option(help="What the assistant is told.")] = None,
     voice: Annotated[str | None, typer.Option(help="The assistant's voice.")] = None,
     microphone: Annotated[
@@ -290,7 +262,7 @@ def talk(  # noqa: PLR0913  # each is an option of the command
             help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
         ),
     ] = View.auto,
-    backend: _Backend = "asyncio",
+    backend: Backend = "asyncio",
 ) -> None:
     """Talk with the assistant: microphone, loudspeaker, and the whole agent between them.
 
@@ -320,7 +292,7 @@ def talk(  # noqa: PLR0913  # each is an option of the command
         raise typer.BadParameter("--model and --url exclude each other: the address names a model")
     options = TalkOptions(
         url=url or model,
-        api_key=_key(api_key, api_key_from),
+        api_key=key_for(api_key, api_key_from),
         instructions=instructions,
         voice=voice,
         microphone=_device(microphone),
@@ -398,7 +370,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
             metavar="FILE|SEED", help="What goes wrong: a plan (TOML or JSON), or one by a seed."
         ),
     ] = None,
-    backend: _Backend = "asyncio",
+    backend: Backend = "asyncio",
 ) -> None:
     """Run the local server: the Realtime protocol's other side, without a key or a network.
 
@@ -449,182 +421,9 @@ def serve(  # noqa: PLR0913  # each is an option of the command
             typer.echo(report)
         raise typer.Exit(0) from None
     except ScriptError as error:
-        raise typer.Exit(_fail(str(error), 2)) from None
+        raise typer.Exit(fail(str(error), 2)) from None
     except OSError as error:
-        raise typer.Exit(_fail(f"cannot listen at {host}:{port}: {error}")) from None
-
-
-@app.command()
-def replay(  # noqa: PLR0913  # each is an option of the command
-    file: Annotated[Path, typer.Argument(help="A recording.", callback=readable)],
-    *,
-    handlers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:BUS",
-            help="What to run it through: a bus, or a function that makes one, with a sink if it "
-            "takes one. Left out, the conversation is shown.",
-        ),
-    ] = None,
-    main: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FUNCTION",
-            help="With --handlers: what the main program does with its session.",
-        ),
-    ] = None,
-    speed: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBER|max",
-            help="How many times faster; default: max with --handlers, else 1.",
-            callback=speed_or_max,
-        ),
-    ] = None,
-    no_compare: Annotated[
-        bool, typer.Option("--no-compare", help="With --handlers: look for no differences.")
-    ] = False,
-    left: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="What is left to the recording, such as response.create or conversation.*; "
-            "repeatable.",
-        ),
-    ] = None,
-    outside: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="An event that came from outside; repeatable."),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH", help="A field that does not matter, such as item.output; repeatable."
-        ),
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Also write the report here.", callback=writable)
-    ] = None,
-    view: Annotated[
-        View,
-        typer.Option(
-            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
-        ),
-    ] = View.auto,
-    backend: _Backend = "asyncio",
-) -> None:
-    """Show a recorded conversation, or run it again through the handlers of today.
-
-    The exit code is 1 if they do something else than was done then.
-    """
-    from ._replay import ReplayOptions, run_replay_command  # noqa: PLC0415  # slow to import
-
-    if handlers is None and main is not None:
-        raise typer.BadParameter("--main goes with --handlers")
-    pace = speed or ("1" if handlers is None else "max")
-    options = ReplayOptions(
-        file=file,
-        handlers=handlers,
-        main=main,
-        speed=None if pace == "max" else float(pace),
-        compare=not no_compare,
-        left=tuple(left or ()),
-        outside=tuple(outside or ()),
-        ignore=tuple(ignore or ()),
-        json=json,
-        view=view.value,
-    )
-    run = functools.partial(run_replay_command, options)
-    try:
-        same = run_until_signalled(run, backend=backend, virtual=options.speed is None)
-    except Ended as ended:
-        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
-    raise typer.Exit(0 if same else 1)
-
-
-@app.command()
-def drive(
-    recording: Annotated[
-        Path, typer.Argument(help="The recorded session.", callback=readable, metavar="FILE")
-    ],
-    *,
-    url: Annotated[
-        str, typer.Option(help="The server's address, or a model's name for OpenAI.")
-    ] = "ws://127.0.0.1:8765/v1/realtime?model=any",
-    api_key: _ApiKey = None,
-    api_key_from: _ApiKeyFrom = None,
-    pace: Annotated[
-        float, typer.Option(help="How many times faster than recorded.", callback=positive)
-    ] = 1.0,
-    patience: Annotated[
-        float,
-        typer.Option(help="Seconds to wait for what the server does not say.", callback=positive),
-    ] = 10.0,
-    backend: _Backend = "asyncio",
-) -> None:
-    """Send a recorded client's half to a server, and tell how its answers differ.
-
-    The exit code is 0 if they do not.
-    """
-    from realtime_bus.recording import drive as drive_server  # noqa: PLC0415  # slow to import
-
-    key = _key(api_key, api_key_from)
-    run = functools.partial(
-        drive_server, recording, url, api_key=key, pace=pace, patience_s=patience
-    )
-    try:
-        reports = run_until_signalled(run, backend=backend)
-    except Ended as ended:
-        raise typer.Exit(_fail("ended before it was over", 128 + ended.number)) from None
-    for report in reports:
-        typer.echo(report)
-    same = all(report.complete and not report.deviations for report in reports)
-    raise typer.Exit(0 if same else 1)
-
-
-@app.command()
-def inspect(
-    recording: Annotated[
-        Path, typer.Argument(help="What a Recorder has written.", callback=readable)
-    ],
-    *,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Where to write the page; default: beside the recording.",
-            callback=writable,
-        ),
-    ] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
-    no_audio: Annotated[
-        bool, typer.Option("--no-audio", help="Only draw the voices: a smaller page.")
-    ] = False,
-) -> None:
-    """Write a recorded session as one HTML page: the time line, to be looked at and listened to.
-
-    The page needs no network, and nothing beside itself.
-    """
-    from realtime_bus.inspector import inspection_page  # noqa: PLC0415  # slow to import
-    from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # the same
-
-    try:
-        found = Recording(recording)
-    except RecordingError as error:
-        raise typer.BadParameter(str(error), param_hint="'RECORDING'") from None
-    path = output or Path(str(recording).removesuffix(".zst")).with_suffix(".html")
-    writable(path)
-    if path.exists() and path.samefile(recording):
-        raise typer.BadParameter(f"{path} is the recording itself", param_hint="'--output'")
-    page = inspection_page(found, audio=not no_audio)
-    try:
-        path.write_bytes(page)
-    except OSError as error:
-        raise typer.Exit(_fail(f"{path} was not written: {error.strerror or error}")) from None
-    typer.echo(f"{path} ({len(page) / 1e6:.1f} MB)")
-    if open_page and not webbrowser.open(path.resolve().as_uri()):
-        raise typer.Exit(_fail(f"no browser was found; open {path} yourself"))
+        raise typer.Exit(fail(f"cannot listen at {host}:{port}: {error}")) from None
 
 
 @app.command()
@@ -639,132 +438,6 @@ def bench(
     from .bench import run_bench  # noqa: PLC0415  # slow to import
 
     run_bench(short=short, json_path=json)
-
-
-class Voice(StrEnum):
-    """Which of the assistant's audio is exported."""
-
-    heard = "heard"
-    generated = "generated"
-
-
-@app.command()
-def export(
-    file: Annotated[
-        Path, typer.Argument(help="A recording, or the first of its files.", callback=readable)
-    ],
-    *,
-    wav: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write both voices here: left the person, right the assistant.",
-            callback=writable,
-        ),
-    ] = None,
-    what: Annotated[
-        Voice,
-        typer.Option(help="With --wav: what was heard of the assistant, or all it generated."),
-    ] = Voice.heard,
-    json: Annotated[bool, typer.Option("--json", help="Print the conversation as JSON.")] = False,
-    text: Annotated[
-        bool, typer.Option("--text", help="Print it as text; the default without --wav.")
-    ] = False,
-) -> None:
-    """Make of a recording what others can use: a WAV file, the conversation as JSON or text."""
-    from realtime_bus.recording import (  # noqa: PLC0415  # only this needs it
-        Recording,
-        Timeline,
-        conversation,
-        conversation_text,
-        export_wav,
-    )
-
-    if json and text:
-        raise typer.BadParameter("--json and --text exclude each other")
-    if wav is not None and wav.exists() and wav.samefile(file):
-        raise typer.BadParameter(f"{wav} is the recording")
-    recording = Recording(file)
-    try:
-        if wav is None:
-            timeline = Timeline.of(recording)
-        else:
-            timeline = export_wav(recording, wav, what=what.value)
-    except OSError as error:
-        raise typer.Exit(_fail(f"{error.strerror or error}: {error.filename or wav}")) from None
-    if json:
-        typer.echo(conversation(timeline).json(), nl=False)
-    elif text or wav is None:
-        typer.echo(conversation_text(timeline), nl=False)
-
-
-_App = Annotated[str, typer.Argument(help="The application's name, as given to NatsFanout.")]
-_SessionId = Annotated[str, typer.Argument(help="The session's id.")]
-_Broker = Annotated[
-    str, typer.Option(help="Addresses of NATS servers, divided by commas.", envvar="NATS_URL")
-]
-_Credentials = Annotated[
-    Path | None, typer.Option(help="A file of NATS credentials.", callback=readable)
-]
-_LOCAL_BROKER = "nats://127.0.0.1:4222"
-
-
-def _look_after(run_it: Callable[[FleetOptions], Awaitable[None]], *options: Any) -> None:
-    """Run one of the commands that look after sessions of many processes."""
-    from ._fleet import FleetOptions  # noqa: PLC0415  # slow to import
-
-    with suppress(Ended):
-        run_until_signalled(functools.partial(run_it, FleetOptions(*options)), backend="asyncio")
-
-
-@app.command()
-def sessions(
-    application: _App,
-    *,
-    broker: _Broker = _LOCAL_BROKER,
-    credentials: _Credentials = None,
-    once: Annotated[bool, typer.Option("--once", help="Print the table, and exit.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One line of JSON each, and exit.")] = False,
-) -> None:
-    """Show who holds which sessions: a live table."""
-    from ._fleet import run_sessions  # noqa: PLC0415  # slow to import
-
-    run_it = functools.partial(run_sessions, once=once, as_json=json)
-    _look_after(run_it, application, broker, credentials)
-
-
-@app.command()
-def watch(
-    application: _App,
-    session: _SessionId,
-    *,
-    broker: _Broker = _LOCAL_BROKER,
-    credentials: _Credentials = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Whole frames, not their beginnings.")
-    ] = False,
-) -> None:
-    """Follow one session: each event as it passes, both ways, until it ends."""
-    from ._fleet import run_watch  # noqa: PLC0415  # slow to import
-
-    run_it = functools.partial(run_watch, session_id=session, full=full)
-    _look_after(run_it, application, broker, credentials)
-
-
-@app.command()
-def hang_up(  # each is an option of the command
-    application: _App,
-    session: _SessionId,
-    *,
-    broker: _Broker = _LOCAL_BROKER,
-    credentials: _Credentials = None,
-    code: Annotated[int, typer.Option(help="The WebSocket's close code.")] = 1000,
-    reason: Annotated[str, typer.Option(help="For the other side.")] = "",
-) -> None:
-    """End one session, wherever it is held."""
-    from ._fleet import run_hang_up  # noqa: PLC0415  # slow to import
-
-    run_it = functools.partial(run_hang_up, session_id=session, code=code, reason=reason)
-    _look_after(run_it, application, broker, credentials)
 
 
 def _answerer(answer: Answer, script: Path | None, recording: Path | None) -> str:
@@ -785,3 +458,7 @@ def _say_where(bound: BoundServer) -> None:
     typer.echo(f"listening at {bound.url_for('any')} (end with Ctrl-C)")
     if bound.ca_file is not None:
         typer.echo(f"clients are to trust {bound.ca_file} (NODE_EXTRA_CA_CERTS, SSL_CERT_FILE)")
+
+
+app.add_typer(of_recordings)
+app.add_typer(of_supervision)

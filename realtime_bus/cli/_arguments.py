@@ -1,4 +1,4 @@
-"""What is wrong with an option's value is told before anything starts, in one line.
+"""What the commands share: options, and what is told of a wrong one before anything starts.
 
 Callbacks for typer: each returns the value, or raises what becomes exit code 2.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -101,3 +103,37 @@ def needs_terminal(view: str) -> str:
     if view == "live" and not sys.stdout.isatty():
         raise typer.BadParameter("the live view needs a terminal; leave it to auto, or take plain")
     return view
+
+
+def fail(why: str, code: int = 1) -> int:
+    """Say what went wrong, in one line, and return the exit code."""
+    typer.echo(f"realtime-bus: {why}", err=True)
+    return code
+
+
+def key_for(given: str | None, variable: str | None) -> str | None:
+    """Return the key that was given, or that a variable has."""
+    if variable is None:
+        return given
+    key = os.environ.get(variable)
+    if not key:
+        raise typer.BadParameter(f"the variable {variable} is not set")
+    return key
+
+
+class View(StrEnum):
+    """How a running conversation is shown."""
+
+    auto = "auto"
+    live = "live"
+    plain = "plain"
+
+
+ApiKey = Annotated[
+    str | None, typer.Option(help="The key for --url; left out, OpenAI gets OPENAI_API_KEY.")
+]
+ApiKeyFrom = Annotated[
+    str | None,
+    typer.Option(help="The environment variable that has the key for --url.", metavar="VARIABLE"),
+]
+Backend = Annotated[str, typer.Option(help="asyncio or trio.", callback=known_backend)]

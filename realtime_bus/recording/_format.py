@@ -6,7 +6,8 @@ Rules:
    since the recording began, on a monotonic clock. Lines stand in the order in which things
    happened. The first line of every file is the header.
 2. A frame stands in its line as it came, as JSON within JSON. Only line breaks between its fields
-   have become spaces. A frame that is no JSON stands as base64 in ``broken`` instead.
+   have become spaces, and space around it is gone. A frame that is no JSON stands as base64 in
+   ``broken`` instead.
 3. Nobody looks into each frame while it is written. So a line may be no JSON because its frame is
    none: then the frame is what stands between ``"frame":`` and the line's last brace, and
    `Recording` gives it as ``broken``.

@@ -62,7 +62,12 @@ _AUDIO_DELTAS: Final = frozenset(
         b'{"type":"session.output_audio.delta"',
     }
 )
-_LONG = re.compile(rb'"[^"\\]{4096,}+"')
+_LONG = re.compile(rb'"(?:delta|audio)"\s*+:\s*+"[A-Za-z0-9+/=]{256,}+"|"[^"\\]{4096,}+"')
+_HINTS: Final = (
+    b"authorization", b"key", b"token", b"secret", b"cookie", b"passw", b"headers", b"bearer",
+    b"k-", b"k_", b"xai", b"eyj",
+)  # fmt: skip
+"""What stands in all that `_SOUNDS_SECRET` finds: looked for in a hundredth of the time."""
 _SOUNDS_SECRET = re.compile(
     rb"(?i)authorization|key\b|token\b|secret|cookie|passw|headers|bearer|\b(?:[sep]k|xai|gsk)[-_]|eyJ"
 )
@@ -169,9 +174,9 @@ def without_keys(frame: bytes) -> bytes:
     for word in in_use():
         if (secret := word.encode()) in frame:
             frame = frame.replace(secret, _HIDDEN)
-    if len(frame) <= 2 * SMALL_BYTES:
+    if len(frame) <= 512:
         return _without_secret_fields(frame)
-    # long strings without any escape are audio or images: what stands between them is looked at
+    # audio, and long strings without any escape: what stands between them is looked at
     parts: list[bytes] = []
     done = 0
     for long in _LONG.finditer(frame):
@@ -182,7 +187,8 @@ def without_keys(frame: bytes) -> bytes:
 
 
 def _without_secret_fields(text: bytes) -> bytes:
-    if _SOUNDS_SECRET.search(text) is None:
+    low = text.lower()
+    if not any(hint in low for hint in _HINTS) or _SOUNDS_SECRET.search(text) is None:
         return text
     has_logprobs = b'"logprobs"' in text  # whose tokens are words
 

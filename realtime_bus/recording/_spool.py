@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from binascii import b2a_base64
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +32,7 @@ from typing import Final
 from realtime_bus.errors import RealtimeBusError
 from realtime_bus.log import get_logger, text_of
 
-from ._format import Header, Left, Line, Named, Received
+from ._format import Header, Left, Line, Named
 from ._writing import (
     RECEIVED,
     RECEIVED_ASIDE,
@@ -184,15 +183,6 @@ class RecordingSpool:
             self._credit = credit
             self._entries.append((0.0, None, line))
 
-    def mark_broken(self, frame: bytes) -> None:
-        """Note that a frame, if it was the last one, is no JSON."""
-        with suppress(IndexError):  # it is being written
-            index = self._last(frame)
-            if index and self._header.audio and self._header.texts:
-                broken = b2a_base64(frame, newline=False).decode()
-                line = Received(t_us=self.us(self._entries[index][0]), broken=broken)
-                self._entries[index] = (0.0, None, line)
-
     def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
         """Take a frame that no handler sees; or note that of the last one that was received."""
         with suppress(IndexError):  # all that there is is being written
@@ -333,7 +323,7 @@ class RecordingSpool:
         """Tell what is missing, now that it can be written again."""
         assert self._writer is not None  # noqa: S101  # for the type checkers
         lines, length = self._unwritten
-        t_us = max((_time_us(entry, self.us) for entry in batch[:1]), default=0)
+        t_us = self._writer.time_us(batch[0]) if batch else 0
         why = self._trouble or ""
         self._writer.write(Left(t_us=t_us, lines=lines, bytes=length, why=why))
         self._trouble, self._unwritten = None, [0, 0]
@@ -378,11 +368,6 @@ class RecordingSpool:
         self._entries.clear()
         self._done = Event()
         self._done.set()
-
-
-def _time_us(entry: Entry, us: Callable[[float], int]) -> int:
-    time_s, head, body = entry
-    return us(time_s) if head is not None else int(body.t_us)
 
 
 class _Room:

@@ -118,7 +118,7 @@ class RecordingWriter:
             OSError: They cannot be written; none was.
         """
         if entries:
-            self._append(self._us(entries[0][0]), self._lines(entries))
+            self._append(self.time_us(entries[0]), self._lines(entries))
 
     def close(self) -> None:
         """Close the file; may be called again.
@@ -173,8 +173,10 @@ class RecordingWriter:
             return b'%b,"frame":%b}\n' % (begin, cut.frame)
         return b'%b,"broken":"%b"}\n' % (begin, b2a_base64(cut.frame, newline=False))
 
-    def _us(self, time_s: float) -> int:
-        return int((time_s - self._zero_s) * 1e6)
+    def time_us(self, entry: Entry) -> int:
+        """Return when an entry was, in microseconds since the recording began."""
+        time_s, head, body = entry
+        return int(body.t_us) if head is None else int((time_s - self._zero_s) * 1e6)
 
     # --- files -------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ def run(*arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "encoding", "yes"), [("asyncio", "cp1252", "+"), ("trio", "ascii", "+")]
 )

@@ -6,7 +6,7 @@ import gc
 import io
 import json
 import tracemalloc
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import anyio
@@ -205,9 +205,9 @@ async def test_a_long_text_does_not_hold_up_the_log(text: str) -> None:
     """What looks nearly like keys, over and over, is looked at in no time."""
     file = io.StringIO()
     async with session_on(EventLog(file=file, level="debug", texts=True)) as (_, wire):
-        started_s = perf_counter()
+        started_s = process_time()
         for _ in range(20):
             wire.feed(ev.ConversationItemDeleted(item_id=text[:500]))
             wire.feed(ev.ResponseOutputTextDelta(response_id="r", item_id=text[:512], delta=text))
-        assert perf_counter() - started_s < 1
+        assert process_time() - started_s < 1
     assert max(map(len, file.getvalue().splitlines())) < 1000

@@ -14,7 +14,7 @@ import pytest
 
 from ._faulty import PROFILES, FaultySchedule, FaultyWorld, run_seed
 
-_SCHEDULES = 20  # of each profile
+_SCHEDULES = 30  # of each profile
 
 
 @pytest.fixture(autouse=True)

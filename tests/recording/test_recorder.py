@@ -191,6 +191,26 @@ def test_a_flush_by_hand_is_one_flush(tmp_path: Path, backend: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_was_heard_in_the_middle_of_another_item_was_not_flushed(
+    tmp_path: Path, backend: Any
+) -> None:
+    """A server may mix items: one is over before the other that began earlier."""
+    sink = NullSink()
+
+    async def main() -> None:
+        async with recorded(sink, Recorder(tmp_path, sink=sink)) as (_, wire):
+            wire.respond()
+            for item_id, length_ms in (("a", 400), ("b", 100), ("a", 4000)):
+                wire.speak(bytes(48 * length_ms), item_id=item_id)
+            for _ in range(18):
+                await anyio.sleep(0.3)
+                session_look(wire)
+
+    run_virtual(main, backend=backend)
+    assert of(lines_of(tmp_path), Flushed) == []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_flush_of_somebody_elses_is_noticed(tmp_path: Path, backend: Any) -> None:
     """What is gone sooner than it can have been heard, was flushed; what was heard was not."""
     sink = NullSink()
@@ -312,6 +332,9 @@ async def test_a_recording_is_rotated_by_size(tmp_path: Path) -> None:
     assert {header.recording_id for header in headers} == {recording.header.recording_id}
     assert [line.data for line in of(list(recording), Sent)] == wire.frames
     assert len(of(list(recording), Header)) == 1
+    times = [header.t_us for header in headers]
+    assert times == sorted(set(times))
+    assert times[-1] <= of(list(recording), Ended)[0].t_us
 
 
 def recorder_flush(recorder: Recorder, session: Any) -> None:

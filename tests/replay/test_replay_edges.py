@@ -303,6 +303,27 @@ def test_what_a_rollover_sends_again_is_the_librarys(tmp_path: Path, backend: Ba
     assert report.left == {"conversation.item.create": 1, "response.create": 1}
 
 
+def test_what_is_sent_again_is_not_taken_for_what_came_later(
+    tmp_path: Path, backend: Backend
+) -> None:
+    """What is left to the recording, and near, corresponds rather than what is expected later."""
+    ask = {"type": "input_audio_buffer.commit", "event_id": "rb_00000000_1"}
+    path = written(
+        tmp_path / "again.jsonl",
+        (1.0, "out", ask),
+        (1.5, Named(t_us=0, names={})),
+        (2.0, "out", ask),
+        (8.0, "out", {**ask, "event_id": "rb_00000000_2"}),
+    )
+
+    async def main(session: Session) -> None:
+        for wait_s in (1, 1, 6):
+            await anyio.sleep(wait_s)
+            session.send_nowait(ev.InputAudioBufferCommit())
+
+    assert run_replay(path, Bus(), backend=backend, main=main).differences == []
+
+
 def test_a_connection_that_was_lost_for_good_is_so_again(tmp_path: Path, backend: Backend) -> None:
     """The session ends as it did, and says so."""
     lost = {"attempt": 1, "delay_s": 0, "code": 1006, "reason": "1006", "url": ""}
@@ -603,3 +624,11 @@ def test_a_session_that_cannot_begin_says_so(tmp_path: Path, backend: Backend) -
         run_replay(path, Bus(), backend=backend)
     except ConnectError:
         pytest.fail("it has no beginning, so that none is waited for")
+
+
+@pytest.mark.parametrize("odd", [{"type": "rumour"}, ["no", "event"], {}])
+def test_what_is_odd_before_the_first_settings_ends_no_opening(tmp_path: Path, odd: object) -> None:
+    """The settings that were given to `connect` stay those, whatever a server says before."""
+    settings = {"type": "session.update", "event_id": "a", "session": {"type": "realtime"}}
+    path = written(tmp_path / "odd.jsonl", (0.1, "in", odd), (0.2, "out", settings))
+    assert not run_replay(path, Bus()).differences

@@ -251,9 +251,9 @@ def test_how_the_stream_is_cut_makes_no_difference(lengths: list[int]) -> None:
 def test_an_hour_of_audio_is_heard_in_seconds() -> None:
     """An hour in 100 ms pieces takes the energy detector less than five seconds."""
     turns, minute = energetic(), (loud(2000) + silence(8000)) * 6
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     found = [event for _ in range(60) for event in events_of(turns, minute, piece=4800)]
-    assert time.perf_counter() - began_s < 5
+    assert time.process_time() - began_s < 5
     assert len(found) == 60 * 6 * 2
     assert turns.audio_ms == 3_600_000
 

@@ -513,3 +513,20 @@ def _frame(found: Line) -> bytes:
 def _of_playback(found: Line) -> bool:
     name = getattr(found, "type", "")
     return isinstance(found, Played | Flushed) or name.startswith("bus.playback")
+
+
+def test_what_was_over_before_the_silence_began_when_it_was_told_to() -> None:
+    """A flush of what had been heard to its end says nothing of when that was."""
+    timeline = Timeline.of(
+        [
+            HEADER,
+            created(0),
+            delta(1000, bytes(48 * 200)),
+            Told(t_us=1_000_000, type="bus.playback_started", event={"item_id": "a"}),
+            line(1800, ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="u")),
+            Flushed(t_us=1_800_000, items=[PlayedItem(item_id="a", played_ms=200, written_ms=200)]),
+            Ended(t_us=5_000_000),
+        ]
+    )
+    [audio] = timeline.assistant
+    assert [(piece.at_ms, piece.length_ms) for piece in audio.heard] == [(1000, 200)]

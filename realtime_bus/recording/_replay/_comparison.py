@@ -154,8 +154,11 @@ class Comparison:
             perhaps = [each for each in alike if act.sure or each in self._cut]
             near = [each for each in perhaps if not self._changes(each, act)]
             near = near or (alike if act.sure else [])
-        if near:  # what is left to the recording only if there is nothing else
-            self._pair(min(near, key=lambda each: (not each.expected, _far(each, place_us))), act)
+        if near:  # what is left to the recording only if there is nothing else by then
+            soon_us = place_us + self._late_us  # what was done much later was something else
+            self._pair(
+                min(near, key=lambda a: (a.t_us > soon_us, not a.expected, _far(a, place_us))), act
+            )
         elif self._room:
             self._room -= 1
             self._unpaired.setdefault(act.key, []).append(act)

@@ -25,7 +25,7 @@ from realtime_bus import events as ev
 from realtime_bus.codec import Decoder, decode_client, encode, narrow
 from realtime_bus.codec._frame import NotAnObject, parse_object, wire_name
 from realtime_bus.errors import InvalidEvent
-from realtime_bus.events import ProtocolName
+from realtime_bus.events import PROTOCOLS, ProtocolName
 from realtime_bus.events._registry import BUS_EVENTS
 from realtime_bus.recording._format import (
     Ended,
@@ -48,8 +48,17 @@ ActSelector: TypeAlias = str | Callable[[dict[str, Any]], bool]
 
 
 AUDIO: Final = frozenset({b"input_audio_buffer.append", b"session.input_audio_buffer.append"})
-_OPENING: Final = frozenset(
-    {b"session.created", b"session.updated", b"conversation.created", b"rate_limits.updated"}
+_OPENING: Final = {
+    "session.created",
+    "session.updated",
+    "conversation.created",
+    "rate_limits.updated",
+}
+_BEGUN: Final = frozenset(
+    name.encode()
+    for protocol in PROTOCOLS.values()
+    for name in protocol.server
+    if name not in _OPENING
 )
 _SEEN: Final[tuple[type[ev.Event], ...]] = (*SEEN, ev.ResponseCreated)
 _WATCHED: Final = frozenset(str(cls.__struct_config__.tag).encode() for cls in _SEEN)
@@ -157,7 +166,7 @@ class Plan:
     def _received(self, line: Received) -> None:
         frame = data_of(line)
         name = wire_name(frame)
-        self._opening = self._opening and name in _OPENING
+        self._opening = self._opening and name not in _BEGUN  # what is odd ends nothing
         self.has_created = self.has_created or name == b"session.created"
         if name in _WATCHED:
             event = narrow(self._decode(frame))

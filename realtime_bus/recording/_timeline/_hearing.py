@@ -188,7 +188,8 @@ class Hearing:
         named = {PartKey(item.item_id, item.content_index): item for item in items}
         if by_sink and exact and self._flush is None:
             for item in [*named.values()][:1]:
-                self._anchor(at_ms, item)
+                if item.played_ms < item.written_ms:  # else nobody knows since when it is over
+                    self._anchor(at_ms, item)
         self._flush = self._flush or (at_ms, by_sink)
         cut = False
         for key, item in named.items():
