@@ -22,6 +22,7 @@ import re
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
+from pybase64 import b64decode
 
 from realtime_bus._secrets import in_use, redact
 
@@ -52,6 +53,9 @@ APPEND: Final = b'{"type":"input_audio_buffer.append","audio":"'
 """How what we send from a microphone begins, and then holds nothing but base64."""
 
 SMALL_BYTES: Final = 2048
+_AUDIO_KEY: Final = b'"audio":"'
+_DELTA_KEY: Final = b'"delta":"'
+_KEY_BYTES: Final = len(_AUDIO_KEY)  # of both
 _STRING = rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 _AUDIO = re.compile(rb'("audio"\s*+:\s*+)' + _STRING, re.DOTALL)
 _DELTA = re.compile(rb'("(?:audio|delta)"\s*+:\s*+)' + _STRING, re.DOTALL)
@@ -125,6 +129,17 @@ class Redaction:
 
     def cut(self, frame: bytes) -> Cut:
         """Return a frame as it may stand in a recording."""
+        start, end, audio_bytes = _piece_of_audio(frame)
+        if audio_bytes:  # what stands around it is short, and looked into
+            rest = self._cut(frame[:start] + frame[end:])
+            if rest.is_json and not self.audio:
+                return rest._replace(audio_bytes=audio_bytes + (rest.audio_bytes or 0))
+            at = rest.frame.find(frame[start - _KEY_BYTES : start] + b'"') + _KEY_BYTES
+            if rest.is_json and at >= _KEY_BYTES:
+                return rest._replace(frame=rest.frame[:at] + frame[start:end] + rest.frame[at:])
+        return self._cut(frame)
+
+    def _cut(self, frame: bytes) -> Cut:
         audio_bytes: int | None = None
         if not self.audio:
             frame, audio_bytes = without_audio(frame)
@@ -220,6 +235,19 @@ def _without_keys_in(value: object, name: str = "") -> object:
 
 def _is_audio_delta(frame: bytes) -> bool:
     return frame[: frame.find(b'"', 9, 140) + 1] in _AUDIO_DELTAS
+
+
+def _piece_of_audio(frame: bytes) -> tuple[int, int, int]:
+    """Return where a frame's one piece of audio begins and ends, and its length; 0 if none is."""
+    key = _AUDIO_KEY if frame.startswith(APPEND) else _DELTA_KEY if _is_audio_delta(frame) else b""
+    start = frame.find(key) + _KEY_BYTES if key else 0
+    end = frame.find(b'"', start)
+    if start >= _KEY_BYTES and end > start:
+        try:
+            return start, end, len(b64decode(frame[start:end], validate=True))
+        except ValueError:  # odd audio: the long way
+            pass
+    return 0, 0, 0
 
 
 def without_audio(frame: bytes) -> tuple[bytes, int | None]:

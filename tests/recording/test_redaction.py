@@ -255,3 +255,23 @@ def test_a_key_beside_audio_is_hidden() -> None:
     frame = {"authorization": "abc", "delta": "A" * 3000, "note": "sk-0123456789abcdef0123"}
     plain = without_keys(json.dumps(frame).encode())
     assert json.loads(plain) == {"authorization": "***", "delta": "A" * 3000, "note": "***"}
+
+
+@given(
+    pcm=st.binary(max_size=400),
+    before=st.dictionaries(
+        st.sampled_from(["event_id", "response_id", "delta", "audio"]), st.text()
+    ),
+    behind=st.dictionaries(st.sampled_from(["note", "delta", "audio"]), st.text(max_size=20)),
+    audio=st.booleans(),
+    texts=st.booleans(),
+)
+def test_what_stands_around_audio_is_cut_as_if_it_stood_alone(
+    pcm: bytes, before: dict[str, str], behind: dict[str, str], audio: bool, texts: bool
+) -> None:
+    """A long piece is taken out first, and put back: nothing else comes of it."""
+    name, key = "response.output_audio.delta", "delta"
+    fields = {"type": name, **before, key: base64.b64encode(pcm).decode(), **behind}
+    frame = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    redaction = Redaction(audio=audio, texts=texts)
+    assert redaction.cut(frame) == redaction._cut(frame)
