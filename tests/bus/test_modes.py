@@ -7,7 +7,7 @@ import threading
 import anyio
 import pytest
 
-from realtime_bus import Bus
+from realtime_bus import Bus, _virtual_time
 from realtime_bus import events as ev
 
 from ._peer import joined, quiet, speech
@@ -190,8 +190,9 @@ async def test_a_handler_out_of_time_is_cancelled_and_reported() -> None:
     assert heard == [2]
 
 
-async def test_a_thread_out_of_time_is_left_to_itself() -> None:
+async def test_a_thread_out_of_time_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain function that blocks beyond its ``timeout_s`` is reported without waiting for it."""
+    monkeypatch.setattr(_virtual_time, "THREAD_PATIENCE_S", 0.1)  # of the clock, for the thread
     go = threading.Event()
     async with joined() as (session, peer):
 
