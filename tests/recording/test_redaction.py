@@ -275,3 +275,14 @@ def test_what_stands_around_audio_is_cut_as_if_it_stood_alone(
     frame = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     redaction = Redaction(audio=audio, texts=texts)
     assert redaction.cut(frame) == redaction._cut(frame)
+
+
+@pytest.mark.parametrize("audio", [True, False])
+@pytest.mark.parametrize("texts", [True, False])
+@pytest.mark.parametrize("tail", ['"}', '"]', '","event_id":"e"}', '"} ', '"'])
+def test_a_microphones_frame_is_cut_as_any_other(audio: bool, texts: bool, tail: str) -> None:
+    """It is known to hold nothing else; one that does is looked into."""
+    pcm = base64.b64encode(bytes(range(256)) * 4).decode()
+    frame = f'{{"type":"input_audio_buffer.append","audio":"{pcm}{tail}'.encode()
+    redaction = Redaction(audio=audio, texts=texts)
+    assert redaction.cut(frame) == redaction._cut(frame)
