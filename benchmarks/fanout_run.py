@@ -112,7 +112,7 @@ async def hold(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
         async with anyio.create_task_group() as calls:
             for number in range(ours):
                 calls.start_soon(call, number)
-            while len(transports) < ours:  # noqa: ASYNC110
+            while len(transports) < ours:  # noqa: ASYNC110  # nobody tells
                 await anyio.sleep(0.01)  # a few rounds, once
             began_s = time.monotonic()
             per_s = plan.rate / plan.holders / ours

@@ -128,7 +128,7 @@ def _tools() -> Tools:
     tools = Tools()
 
     @tools.tool
-    async def look() -> str:  # pyright: ignore[reportUnusedFunction]
+    async def look() -> str:  # pyright: ignore[reportUnusedFunction]  # registered
         """Look."""
         return "nothing"
 
@@ -139,7 +139,7 @@ def _bus(sink: ReplaySink) -> Bus:
     bus = Bus(plugins=[sink, Interruption(sink), _tools()])
 
     @bus.on(ev.ResponseOutputAudioTranscriptDelta)
-    async def caption(_event: ev.ResponseOutputAudioTranscriptDelta) -> None:  # pyright: ignore[reportUnusedFunction]
+    async def caption(_event: ev.ResponseOutputAudioTranscriptDelta) -> None:  # pyright: ignore[reportUnusedFunction]  # registered
         pass
 
     return bus

@@ -28,10 +28,10 @@ from ._arguments import (
     ApiKeyFrom,
     Backend,
     View,
+    ViewOption,
     fail,
     folder,
     key_for,
-    needs_terminal,
     not_empty,
     positive,
     readable,
@@ -149,12 +149,7 @@ def demo(  # noqa: PLR0913  # each is an option of the command
     speaker: Annotated[
         bool, typer.Option("--speaker", help="Play it on the sound device.")
     ] = False,
-    view: Annotated[
-        View,
-        typer.Option(
-            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
-        ),
-    ] = View.auto,
+    view: ViewOption = View.auto,
     url: Annotated[
         str | None,
         typer.Option(help="A real provider's wss:// address, or a model's name for OpenAI."),
@@ -256,12 +251,7 @@ def talk(  # noqa: PLR0913  # each is an option of the command
     push_to_talk: Annotated[
         bool, typer.Option("--push-to-talk", help="The same as --echo push-to-talk.")
     ] = False,
-    view: Annotated[
-        View,
-        typer.Option(
-            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
-        ),
-    ] = View.auto,
+    view: ViewOption = View.auto,
     backend: Backend = "asyncio",
 ) -> None:
     """Talk with the assistant: microphone, loudspeaker, and the whole agent between them.

@@ -137,3 +137,7 @@ ApiKeyFrom = Annotated[
     typer.Option(help="The environment variable that has the key for --url.", metavar="VARIABLE"),
 ]
 Backend = Annotated[str, typer.Option(help="asyncio or trio.", callback=known_backend)]
+ViewOption = Annotated[
+    View,
+    typer.Option(help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal),
+]

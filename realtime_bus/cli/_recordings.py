@@ -15,9 +15,9 @@ from ._arguments import (
     ApiKeyFrom,
     Backend,
     View,
+    ViewOption,
     fail,
     key_for,
-    needs_terminal,
     positive,
     readable,
     speed_or_max,
@@ -79,12 +79,7 @@ def replay(  # noqa: PLR0913  # each is an option of the command
     json: Annotated[
         Path | None, typer.Option(help="Also write the report here.", callback=writable)
     ] = None,
-    view: Annotated[
-        View,
-        typer.Option(
-            help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal
-        ),
-    ] = View.auto,
+    view: ViewOption = View.auto,
     backend: Backend = "asyncio",
 ) -> None:
     """Show a recorded conversation, or run it again through the handlers of today.

@@ -105,7 +105,7 @@ async def test_many_calls_leave_nothing_behind(broker: NatsServer, app: str) -> 
                 tasks.start_soon(calls)
         assert len(set(await got.has(200))) == 200
         with anyio.fail_after(10):
-            while bus.statistics().sessions or fanout.statistics().sessions:  # noqa: ASYNC110
+            while bus.statistics().sessions or fanout.statistics().sessions:  # noqa: ASYNC110  # nobody tells
                 await anyio.sleep(0.01)
         assert bus.statistics().unsettled == 0
         assert len(fanout._broker.client._subs) < 10
@@ -311,6 +311,6 @@ async def test_consumers_that_a_dead_worker_left_are_removed(broker: NatsServer,
     await js.add_consumer(app, durable_name="g-0-0", filter_subject=f"{app}.0.>")
     async with worker(broker, app):
         with anyio.fail_after(10):
-            while "g-0-0" in {each.name for each in await js.consumers_info(app)}:  # noqa: ASYNC110
+            while "g-0-0" in {each.name for each in await js.consumers_info(app)}:  # noqa: ASYNC110  # nobody tells
                 await anyio.sleep(0.01)
     await client.close()

@@ -58,14 +58,14 @@ def kitchen(
     if tools_in_a_thread:
 
         @tools.tool(name="set_timer")
-        def set_in_a_thread(minutes: float) -> str:  # pyright: ignore[reportUnusedFunction]
+        def set_in_a_thread(minutes: float) -> str:  # pyright: ignore[reportUnusedFunction]  # registered
             """Set a timer."""
             return answer
 
     else:
 
         @tools.tool
-        async def set_timer(minutes: float, session: Session) -> str:  # pyright: ignore[reportUnusedFunction]
+        async def set_timer(minutes: float, session: Session) -> str:  # pyright: ignore[reportUnusedFunction]  # registered
             """Set a timer."""
             await anyio.sleep(takes_s)
             session.emit(TimerSet(label=f"{minutes:g} min"))

@@ -210,7 +210,7 @@ def cook(sink: AudioSink, *more: Plugin) -> Bus:
     tools = Tools()
 
     @tools.tool
-    async def look_up(dish: str) -> str:  # pyright: ignore[reportUnusedFunction]
+    async def look_up(dish: str) -> str:  # pyright: ignore[reportUnusedFunction]  # registered
         await anyio.sleep(0.7)
         return "nine minutes"
 
@@ -580,12 +580,12 @@ def test_calls_that_were_answered_in_another_order_are_the_same(
             tools = Tools()
 
             @tools.tool
-            async def slow() -> str:  # pyright: ignore[reportUnusedFunction]
+            async def slow() -> str:  # pyright: ignore[reportUnusedFunction]  # registered
                 await anyio.sleep(slow_s)
                 return "slow"
 
             @tools.tool
-            async def fast() -> str:  # pyright: ignore[reportUnusedFunction]
+            async def fast() -> str:  # pyright: ignore[reportUnusedFunction]  # registered
                 await anyio.sleep(fast_s)
                 return "fast"
 

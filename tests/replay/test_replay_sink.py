@@ -82,7 +82,7 @@ def test_a_flush_of_now_alone_is_by_the_recordings_clock(tmp_path: Path, backend
         made = Bus(plugins=[sink])
 
         @made.on(ev.UnknownEvent)
-        def silence(_event: ev.UnknownEvent) -> None:  # pyright: ignore[reportUnusedFunction]
+        def silence(_event: ev.UnknownEvent) -> None:  # pyright: ignore[reportUnusedFunction]  # registered
             assert sink.playing
             heard.extend(item.played_ms for item in sink.flush())
             assert not sink.playing
@@ -123,11 +123,11 @@ def test_items_begin_to_play_when_they_did(tmp_path: Path, backend: Backend) -> 
         made = talker(sink)
 
         @made.on(PlaybackStarted)
-        def note(event: PlaybackStarted, session: Session[Any]) -> None:  # pyright: ignore[reportUnusedFunction]
+        def note(event: PlaybackStarted, session: Session[Any]) -> None:  # pyright: ignore[reportUnusedFunction]  # registered
             began.append((event.item_id, round(session.clock() - zero_s[0], 3)))
 
         @made.on(ev.SessionCreated)
-        def begin(_event: ev.SessionCreated, session: Session[Any]) -> None:  # pyright: ignore[reportUnusedFunction]
+        def begin(_event: ev.SessionCreated, session: Session[Any]) -> None:  # pyright: ignore[reportUnusedFunction]  # registered
             zero_s.append(session.clock())
 
         return made

@@ -90,7 +90,7 @@ async def test_a_call_that_does_not(
     answers, after_s = change.get("answers", ANSWERS), change.get("after_s", 1.2)
     agent = make_agent(output=change.get("output", "18 min"))
     call = place_call(agent, answers, golden=golden, tolerate={"unscripted"})
-    with pytest.raises(AssertionError, match="did not come out as in rice.jsonl") as caught:  # noqa: PT012, RUF043
+    with pytest.raises(AssertionError, match="did not come out as in rice.jsonl") as caught:  # noqa: PT012, RUF043  # the whole call
         async with call as placed:
             await placed.person.says("How do I cook a risotto?")
             await placed.person.hears()

@@ -1,4 +1,4 @@
-# ruff: noqa: N818
+# ruff: noqa: N818  # exceptions are named after what happened, as the core's are
 """What is said between processes about a session, as data: commands, answers, leases, whereabouts.
 
 Rules:
