@@ -19,7 +19,8 @@ The rules:
    millisecond, and never goes beyond it.
 
 What was received must be played, and a response's length bounds it; but a server may send what it
-likes. So a queue is `full` at half an hour or 1024 stretches: whoever writes then drops the audio. Lengths of fully played items are remembered for the last 64.
+likes. So a queue is `full` at half an hour or 1024 stretches: whoever writes then drops the audio.
+Lengths of fully played items are remembered for the last 64.
 """
 
 from __future__ import annotations
