@@ -81,7 +81,7 @@ async def test_without_a_quiet_moment_the_last_one_is_taken(expires: bool) -> No
 
 @pytest.mark.parametrize(("ahead_s", "after_s"), [(-3600, 3300), (3600, 3300), (None, None)])
 async def test_a_clock_that_is_wrong_by_an_hour(ahead_s: int | None, after_s: int | None) -> None:
-    """What the server said of its own clock counts; without that, what cannot be is not believed."""
+    """What the server said of its own clock counts; without it, nonsense is not believed."""
     doubles = [Double(n, expires_at=int(time.time() + 3600 + (ahead_s or -3600))) for n in (1, 2)]
     for double in doubles:
         double.transport.clock_ahead_s = ahead_s  # type: ignore[attr-defined]  # as a socket's
