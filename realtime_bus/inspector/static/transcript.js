@@ -3,17 +3,21 @@
 class Transcript {
   constructor() {
     this.box = $("transcript");
-    this.entries = data.transcript.map((said, number) => this.entry(said, number));
+    this.entries = data.transcript.map((said) => this.entry(said));
     this.box.append(...this.entries.map(({ node }) => node));
+    rove(
+      this.box,
+      this.entries.map(({ node }) => node.firstElementChild),
+    );
     if (!this.entries.length) this.box.append(element("li", { class: "empty" }, "Nothing was transcribed."));
   }
 
-  entry(said, number) {
+  entry(said) {
     const text = element("p", { dir: "auto" });
     const node = element(
       "li",
-      { class: `entry ${said.who}`, tabindex: "0", "data-number": number },
-      element("time", {}, clock(said.start_us, 1)),
+      { class: `entry ${said.who}` },
+      element("button", { type: "button", title: "Go there" }, clock(said.start_us, 1)),
       element(
         "div",
         {},
@@ -32,14 +36,6 @@ class Transcript {
     };
     node.addEventListener("click", () => {
       if (!String(getSelection())) go();
-    });
-    node.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") go();
-      else if (event.key === "ArrowDown") this.entries[number + 1]?.node.focus();
-      else if (event.key === "ArrowUp") this.entries[number - 1]?.node.focus();
-      else return;
-      event.preventDefault();
-      event.stopPropagation();
     });
     const made = { said, node, text };
     this.write(made, null);
