@@ -42,7 +42,7 @@ class Transcript {
     return made;
   }
 
-  /** Write an entry's text, with what was searched for marked; return how often it is there. */
+  /** Write an entry's text, with what was searched for marked; return how many marks there are. */
   write({ said, text }, wanted) {
     text.replaceChildren();
     text.classList.toggle("call", said.who === "tool");
@@ -87,14 +87,14 @@ class Transcript {
   }
 }
 
-/** Append a text with its matches marked; return how many there are. */
+/** Append a text with its first matches marked; return how many those are. */
 function marked(into, text, wanted) {
   let at = 0;
   let count = 0;
   for (const match of wanted ? text.matchAll(wanted) : []) {
     into.append(text.slice(at, match.index), element("mark", {}, match[0]));
     at = match.index + match[0].length;
-    count++;
+    if (++count === 200) break;
   }
   into.append(text.slice(at));
   return count;
