@@ -54,7 +54,7 @@ def test_a_wav_is_written(recording: Path, capsys: pytest.CaptureFixture[str]) -
         (["{folder}/none.jsonl"], 2, "cannot be read"),
         (["{call}", "--wav", "{folder}/no/call.wav"], 2, "there is no folder"),
         (["{call}", "--what", "said"], 2, "said"),
-        (["{wrong}"], 1, "is no recording"),
+        (["{wrong}"], 2, "is no recording"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(
