@@ -65,15 +65,15 @@ def readable(path: Path | None) -> Path | None:
     return path
 
 
-def a_recording(path: Path) -> Path:
-    """Take a recording."""
+def recorded(path: Path | None) -> Path | None:
+    """Take a recording that this version can read."""
     from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # slow to import
 
-    readable(path)
-    try:
-        Recording(path)
-    except RecordingError as error:
-        raise typer.BadParameter(str(error)) from None
+    if readable(path) is not None:
+        try:
+            Recording(path)
+        except RecordingError as error:
+            raise typer.BadParameter(str(error)) from None
     return path
 
 
@@ -160,7 +160,7 @@ Backend = Annotated[
 RecordingFile = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="A recording; of several files the first.", callback=a_recording
+        metavar="FILE", help="A recording; of several files the first.", callback=recorded
     ),
 ]
 URL_HELP = "A provider's wss:// address, or a model's name for OpenAI"

@@ -94,7 +94,8 @@ class Incidents:
 
     def left(self, line: Left, at_ms: float) -> None:
         """Note that lines are missing."""
-        text = f"{line.lines} lines are missing here"
+        count = f"{line.lines} line{'s' * (line.lines != 1)}"
+        text = line.why or f"{count} came faster than they could be written"
         self._note(at_ms, "left_out", text, {"lines": line.lines, "bytes": line.bytes})
 
     def _error(self, event: ev.Error, at_ms: float) -> None:
