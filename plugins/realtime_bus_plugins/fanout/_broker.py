@@ -79,6 +79,7 @@ class Broker:
     Attributes:
         partitions: Into how many parts the stream divides its sessions.
         lease_s: How long a lease holds.
+        made_at: When the stream was made: one that is made anew counts from 1 again.
         refused: What the broker has last said that this process may not do.
     """
 
@@ -101,6 +102,7 @@ class Broker:
         self._options = options
         self._open_timeout_s = open_timeout_s
         self.refused: str = ""
+        self.made_at: object = None
         self._log = get_logger().bind(app=names.app)
         self._errors = Repeats()
         self._said: dict[str, None] = {}  # while it was opened
@@ -241,7 +243,7 @@ class Broker:
         api, names, wanted = nats.js.api, self.names, self._settings
         kept = {"num_replicas": wanted.replicas, "storage": api.StorageType(wanted.storage)}
         source, destination = names.transform(wanted.partitions)
-        config = await self._stream(
+        events = await self._stream(
             nats,
             api.StreamConfig(
                 name=names.stream,
@@ -254,9 +256,9 @@ class Broker:
                 **kept,
             ),
         )
-        self.partitions = _partitions(names, config)
+        self.partitions = _partitions(names, events.config)
         dead = api.StreamConfig(name=names.dead_stream, subjects=[names.dead], **kept)
-        if names.dead not in (await self._stream(nats, dead)).subjects:
+        if names.dead not in ((await self._stream(nats, dead)).config.subjects or ()):
             raise UsageError(f"the stream {names.dead_stream!r} was made for something else")
         for attribute, bucket, ttl_s in (
             ("_sessions", names.sessions_bucket, max(_SESSIONS_TTL_S, 3 * wanted.lease_s)),
@@ -273,25 +275,24 @@ class Broker:
                 )
             setattr(self, attribute, found)
         self.lease_s = (await self.leases.status()).ttl or wanted.lease_s
+        self.made_at = events.created
 
     async def _stream(self, nats: Any, wanted: Any) -> Any:
-        """Return the configuration of a stream, which is made if it is not there.
+        """Return what the broker says of a stream, which is made if it is not there.
 
         Raises:
             UsageError: There is none, and none is to be made; or the broker will not make it.
         """
         try:
-            found = (await self.js.stream_info(wanted.name)).config
+            return await self.js.stream_info(wanted.name)
         except nats.js.errors.NotFoundError:
             if not self._makes:
                 raise UsageError(
                     f"no application {self.names.app!r} has published anything at "
                     f"{_shown(self._servers)}"
                 ) from None
-        else:
-            return found
         try:
-            return (await self.js.add_stream(wanted)).config
+            return await self.js.add_stream(wanted)
         except nats.js.errors.ServiceUnavailableError:
             raise
         except nats.js.errors.APIError as error:
@@ -329,18 +330,32 @@ class Broker:
             listener(False)
 
     async def _on_back(self) -> None:
+        if self._tasks is not None and self._makes:
+            self._tasks.start_soon(self._look_again, self.made_at)
         for listener in list(self._listeners):
             listener(True)
+
+    async def _look_again(self, made_at: object) -> None:
+        """See that all is there still: what was kept in memory is gone."""
+        try:
+            await self._set_up(load_nats())
+        except UsageError as error:
+            told = str(error)  # a line, not a traceback
+            self._log.error("the broker lacks what was there", error=told)
+        if self.made_at != made_at:
+            self._log.error("the broker has lost what was there, and begins anew")
+            for listener in list(self._listeners):
+                listener(True)
 
     async def aclose(self) -> None:
         """End what runs, and close the connection; what is unsent is given a moment."""
         tasks, self._tasks = self._tasks, None
-        client, self._client = self._client, None
         try:
             if tasks is not None:
                 tasks.cancel_scope.cancel()
                 await tasks.__aexit__(None, None, None)  # what a block raises comes out as it is
         finally:
+            client, self._client = self._client, None
             if client is not None:
                 await close_client(client)
 
