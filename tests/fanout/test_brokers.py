@@ -179,6 +179,21 @@ async def test_streams_of_others_are_not_taken_for_ours(broker: NatsServer, app:
             pytest.fail("one broker keeps no three replicas")
 
 
+async def test_settings_that_come_too_late_are_told(
+    broker: NatsServer, app: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who comes first has made the streams: three replicas that are one must be no surprise."""
+    async with NatsFanout(app, servers=broker.url, settings=SMALL):
+        pass
+    assert "made otherwise" not in caplog.text
+    async with NatsFanout(app, servers=broker.url, settings=StreamSettings(max_age_s=60)):
+        pass
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "partitions=4" in told
+    assert "max_age_s=86400" in told
+    assert "replicas" not in told
+
+
 async def test_a_full_stream_is_waited_for(broker: NatsServer, app: str) -> None:
     """One that refuses what is new (`discard: new`): events wait, and go on in order."""
     full = StreamSettings(partitions=4, lease_s=1, max_bytes=20_000)

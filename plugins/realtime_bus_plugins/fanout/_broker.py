@@ -72,7 +72,8 @@ class Broker:
     Args:
         names: Of the application.
         servers: ``nats://`` or ``tls://`` addresses; in one string they are divided by commas.
-        settings: For what is not there yet; None if nothing is to be made.
+        settings: For what is not there yet.
+        makes: Whether what is not there is made.
         options: Further keyword arguments of ``nats.connect``: credentials, keys, TLS.
         open_timeout_s: Seconds that all of it may take.
 
@@ -88,13 +89,15 @@ class Broker:
         names: Names,
         servers: str | list[str],
         *,
-        settings: StreamSettings | None,
+        settings: StreamSettings | None = None,
+        makes: bool = True,
         options: Mapping[str, Any],
         open_timeout_s: float,
     ) -> None:
         self.names: Names = names
         self._settings = settings or StreamSettings()
-        self._makes = settings is not None
+        self._chosen = settings is not None
+        self._makes = makes
         self.partitions: int = self._settings.partitions
         self.lease_s: float = self._settings.lease_s
         every = servers.split(",") if isinstance(servers, str) else servers
@@ -276,6 +279,23 @@ class Broker:
             setattr(self, attribute, found)
         self.lease_s = (await self.leases.status()).ttl or wanted.lease_s
         self.made_at = events.created
+        if self._chosen:
+            self._compare(events.config)
+
+    def _compare(self, found: Any) -> None:
+        """Say what was chosen here in vain: who came first has made it otherwise."""
+        there = {
+            "partitions": self.partitions,
+            "replicas": found.num_replicas,
+            "storage": str(getattr(found.storage, "value", found.storage)),
+            "max_age_s": found.max_age,
+            "max_bytes": found.max_bytes,
+            "duplicate_window_s": found.duplicate_window,
+            "lease_s": self.lease_s,
+        }
+        other = {name: it for name, it in there.items() if getattr(self._settings, name) != it}
+        if other:
+            self._log.warning("what is there was made otherwise than settings= says", **other)
 
     async def _stream(self, nats: Any, wanted: Any) -> Any:
         """Return what the broker says of a stream, which is made if it is not there.

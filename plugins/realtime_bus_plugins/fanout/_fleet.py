@@ -86,7 +86,7 @@ class Fleet:
         self._broker = Broker(
             Names(app),
             servers,
-            settings=None,
+            makes=False,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
@@ -150,10 +150,10 @@ class Fleet:
         return list(self._holders().values())
 
     def _holders(self) -> dict[str, Holder]:
-        oldest_s = monotonic() - 1.5 * self._broker.lease_s
+        oldest_s = monotonic() - self._broker.lease_s  # seen after it was written: it is gone
         found: dict[str, Holder] = {}
         for seen in self._leases.values():
-            if seen.at_s >= oldest_s:
+            if seen.at_s >= oldest_s or not self._broker.connected:
                 try:
                     holder = msgspec.json.decode(seen.value, type=Holder)
                 except (ValueError, RecursionError):

@@ -134,7 +134,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         self._broker = Broker(
             Names(app),
             servers,
-            settings=settings or StreamSettings(),
+            settings=settings,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
