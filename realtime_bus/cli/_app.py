@@ -35,6 +35,7 @@ from ._arguments import (
     not_empty,
     positive,
     readable,
+    recorded,
     writable,
 )
 from ._recordings import commands as of_recordings
@@ -314,7 +315,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     ] = None,
     recording: Annotated[
         Path | None,
-        typer.Option(help="A recorded session, to answer as it was answered.", callback=readable),
+        typer.Option(help="A recorded session, to answer as it was answered.", callback=recorded),
     ] = None,
     exact: Annotated[
         bool,

@@ -65,6 +65,18 @@ def readable(path: Path | None) -> Path | None:
     return path
 
 
+def recorded(path: Path | None) -> Path | None:
+    """Take a recording that this version can read."""
+    from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # slow to import
+
+    if readable(path) is not None:
+        try:
+            Recording(path)
+        except RecordingError as error:
+            raise typer.BadParameter(str(error)) from None
+    return path
+
+
 def folder(path: Path | None) -> Path | None:
     """Take a folder that is there, or can be made, and can be written into."""
     if path is None:

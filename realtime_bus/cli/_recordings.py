@@ -19,7 +19,7 @@ from ._arguments import (
     fail,
     key_for,
     positive,
-    readable,
+    recorded,
     speed_or_max,
     writable,
 )
@@ -30,7 +30,7 @@ commands = typer.Typer()
 
 @commands.command(rich_help_panel="Recordings")
 def replay(  # noqa: PLR0913  # each is an option of the command
-    file: Annotated[Path, typer.Argument(help="A recording.", callback=readable)],
+    file: Annotated[Path, typer.Argument(help="A recording.", callback=recorded)],
     *,
     handlers: Annotated[
         str | None,
@@ -114,7 +114,7 @@ def replay(  # noqa: PLR0913  # each is an option of the command
 @commands.command(rich_help_panel="Recordings")
 def drive(
     recording: Annotated[
-        Path, typer.Argument(help="The recorded session.", callback=readable, metavar="FILE")
+        Path, typer.Argument(help="The recorded session.", callback=recorded, metavar="FILE")
     ],
     *,
     url: Annotated[
@@ -154,7 +154,7 @@ def drive(
 @commands.command(rich_help_panel="Recordings")
 def inspect(
     recording: Annotated[
-        Path, typer.Argument(help="What a Recorder has written.", callback=readable)
+        Path, typer.Argument(help="What a Recorder has written.", callback=recorded)
     ],
     *,
     output: Annotated[
@@ -176,17 +176,13 @@ def inspect(
     The page needs no network, and nothing beside itself.
     """
     from realtime_bus.inspector import inspection_page  # noqa: PLC0415  # slow to import
-    from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # the same
+    from realtime_bus.recording import Recording  # noqa: PLC0415  # the same
 
-    try:
-        found = Recording(recording)
-    except RecordingError as error:
-        raise typer.BadParameter(str(error), param_hint="'RECORDING'") from None
     path = output or Path(str(recording).removesuffix(".zst")).with_suffix(".html")
     writable(path)
     if path.exists() and path.samefile(recording):
         raise typer.BadParameter(f"{path} is the recording itself", param_hint="'--output'")
-    page = inspection_page(found, audio=not no_audio)
+    page = inspection_page(Recording(recording), audio=not no_audio)
     try:
         path.write_bytes(page)
     except OSError as error:
@@ -206,7 +202,7 @@ class Voice(StrEnum):
 @commands.command(rich_help_panel="Recordings")
 def export(
     file: Annotated[
-        Path, typer.Argument(help="A recording, or the first of its files.", callback=readable)
+        Path, typer.Argument(help="A recording, or the first of its files.", callback=recorded)
     ],
     *,
     wav: Annotated[
@@ -246,6 +242,9 @@ def export(
             timeline = export_wav(recording, wav, what=what.value)
     except OSError as error:
         raise typer.Exit(fail(f"{error.strerror or error}: {error.filename or wav}")) from None
+    gaps = [problem.text for problem in timeline.problems if problem.kind == "left_out"]
+    for gap in [*gaps, *(["it was cut off"] if timeline.ended is None else [])]:
+        typer.echo(f"note: something is missing in the recording: {gap}", err=True)
     if json:
         typer.echo(conversation(timeline).json(), nl=False)
     elif text or wav is None:
