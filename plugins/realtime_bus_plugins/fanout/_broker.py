@@ -8,9 +8,9 @@ groups (who reads what). What is there already is taken as it is: an operator ma
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from time import monotonic
-from typing import Any, Final, Literal, NamedTuple
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, Literal
 
 import anyio
 import msgspec
@@ -19,8 +19,18 @@ from anyio.abc import TaskGroup
 from realtime_bus import UsageError
 from realtime_bus.log import Repeats, get_logger
 
-from ._nats import Client, JetStream, KeyValue, broker_errors, close_client, heeding, load_nats
+from ._nats import (
+    Client,
+    JetStream,
+    KeyValue,
+    broker_errors,
+    close_client,
+    heeding,
+    load_nats,
+    retrying,
+)
 from ._subjects import Names
+from ._watched import Seen, Watched
 from ._wire import BrokerUnreachable
 
 _SESSIONS_TTL_S: Final = 900.0
@@ -56,14 +66,6 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(
                 f"lease_s={self.lease_s!r} must be 1 or more: brokers count in seconds"
             )
-
-
-class Seen(NamedTuple):
-    """An entry of a bucket, as a watcher knows it."""
-
-    value: bytes
-    revision: int
-    at_s: float
 
 
 class Broker:
@@ -358,7 +360,7 @@ class Broker:
     async def _look_again(self, made_at: object) -> None:
         """See that all is there still: what was kept in memory is gone."""
         try:
-            await self._set_up(load_nats())
+            await retrying(partial(self._look_or_make, load_nats()))
         except UsageError as error:
             told = str(error)  # a line, not a traceback
             self._log.error("the broker lacks what was there", error=told)
@@ -400,66 +402,6 @@ class Broker:
         watched = Watched(bucket, keys, changed)
         self.on_change(watched.note)
         return watched
-
-
-class Watched:
-    """A part of a bucket, and what keeps it up to date.
-
-    Attributes:
-        known: The entries.
-        complete: Set when all that is there has come.
-    """
-
-    def __init__(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> None:
-        self.known: dict[str, Seen] = {}
-        self.complete: anyio.Event = anyio.Event()
-        self._bucket = bucket
-        self._keys = keys
-        self._changed = changed
-        self._again = anyio.Event()
-
-    def note(self, there: bool) -> None:  # a listener's only argument
-        if there:
-            self._again.set()
-
-    async def follow(self) -> None:
-        """Watch, and watch anew whenever the broker is back."""
-        while True:
-            self._again = anyio.Event()
-            try:
-                watcher: Any = await self._bucket.watch(self._keys)
-            except broker_errors():
-                with anyio.move_on_after(0.5):
-                    await self._again.wait()
-                continue
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._read, watcher)
-                    await self._again.wait()
-                    tasks.cancel_scope.cancel()
-            finally:
-                with suppress(*broker_errors()):
-                    await watcher.stop()
-
-    async def _read(self, watcher: Any) -> None:
-        there: set[str] | None = set()  # until all that is there has come
-        while True:
-            entry = await watcher._updates.get()  # noqa: SLF001  # `updates` waits for a time only
-            if entry is None:
-                for gone in self.known.keys() - (there or set()):
-                    del self.known[gone]
-                there = None
-                self.complete.set()
-            elif not hasattr(entry, "key"):
-                return
-            elif entry.operation in ("DEL", "PURGE"):
-                self.known.pop(entry.key, None)
-            else:
-                self.known[entry.key] = Seen(entry.value or b"", entry.revision, monotonic())
-                if there is not None:
-                    there.add(entry.key)
-            if there is None:
-                self._changed()
 
 
 def _partitions(names: Names, config: Any) -> int:

@@ -13,10 +13,11 @@ import msgspec
 
 from realtime_bus import UsageError
 
-from ._broker import Broker, Seen
+from ._broker import Broker
 from ._nats import broker_errors
 from ._remote_session import RemoteSession
 from ._subjects import SIDES, Names, escape
+from ._watched import Seen
 from ._wire import KEY, SEQUENCE, TIME, Holder, Whereabouts
 
 _MAX_BEHIND = 10_000

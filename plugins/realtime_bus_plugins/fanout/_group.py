@@ -35,10 +35,11 @@ from anyio.abc import TaskGroup
 from realtime_bus import UsageError
 from realtime_bus.log import get_logger
 
-from ._broker import Broker, Seen
+from ._broker import Broker
 from ._nats import broker_errors, retrying
 from ._shares import Record, next_record, plan
 from ._subjects import escape
+from ._watched import Seen
 from ._wire import Holder, to_json
 
 _DEAD_AFTER: Final = 1.1  # leases
