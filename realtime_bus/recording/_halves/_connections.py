@@ -101,6 +101,9 @@ class RecordedConnection(msgspec.Struct, kw_only=True):
 class AudioClock:
     """Count the microphone's audio, in the format that the session has.
 
+    A client that chooses one sends it from then on: what the server says of the time before it
+    knew of that comes later, and changes nothing.
+
     Attributes:
         heard_ms: How much there was.
     """
@@ -109,6 +112,7 @@ class AudioClock:
         self.heard_ms: float = 0.0
         self._bytes_per_ms: int = _PCM_BYTES_PER_MS
         self._silence = b"\0"
+        self._is_chosen = False
 
     def see(self, event: dict[str, Any]) -> float:
         """Take an event of either side; return how many milliseconds of audio it brings."""
@@ -119,7 +123,9 @@ class AudioClock:
             return self.add(size)
         if kind in ("session.update", "session.created", "session.updated"):
             name = _audio_format(event, "input")
-            if name is not None:
+            is_choice = kind == "session.update"
+            if name is not None and (is_choice or not self._is_chosen):
+                self._is_chosen = is_choice
                 is_g711 = name in _SILENCE
                 self._bytes_per_ms = _G711_BYTES_PER_MS if is_g711 else _PCM_BYTES_PER_MS
                 self._silence = _SILENCE.get(name, b"\0")

@@ -32,6 +32,7 @@ from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import SessionClosed, UsageError
+from realtime_bus.events import PROTOCOLS
 from realtime_bus.recording._reading import Recording
 from realtime_bus.session import Plugin, Reconnect, Session
 
@@ -126,6 +127,12 @@ async def replay(
             notes.append("the recording ended before the main program did")
         await session.wait_closed()
     report = transport.report()
+    missing = {each.type for each in report.differences if each.kind == "missing"}
+    if main is None and (commands := sorted(missing & PROTOCOLS[transport.protocol].client.keys())):
+        notes.append(
+            "what is missing may have been the main program's: give that as main, or leave it to "
+            f"the recording with left: {', '.join(commands)}"
+        )
     notes += [*report.notes, *(_note(each) for each in attached if _has_own_ears(each))]
     return msgspec.structs.replace(report, notes=notes)
 

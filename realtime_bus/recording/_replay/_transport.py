@@ -428,6 +428,12 @@ class ReplayTransport:
         if silent and self._compare:
             names = ", ".join(silent)
             notes.append(f"nobody emitted {names}; give what came from outside as outside=")
+        if reordered := self._comparison.reordered():
+            more = f", and {len(reordered) - 1} more" if reordered[1:] else ""
+            notes.append(f"in another order than then: {reordered[0]}{more}")
+        if self._plan.unmet:
+            names = ", ".join(sorted(self._plan.unmet))
+            notes.append(f"{names}: nothing in the recording is called so")
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes
