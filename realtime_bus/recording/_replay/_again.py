@@ -32,7 +32,6 @@ from realtime_bus._virtual_time import Backend, run_virtual
 from realtime_bus.audio import AudioSink
 from realtime_bus.bus import Bus
 from realtime_bus.errors import SessionClosed, UsageError
-from realtime_bus.events import PROTOCOLS
 from realtime_bus.recording._reading import Recording
 from realtime_bus.session import Plugin, Reconnect, Session
 
@@ -51,6 +50,12 @@ _RECONNECT: Final = Reconnect(
     max_gap_bytes=1024 * 1024 * 1024,
     rollover_before_s=None,  # the limit that the server told of is over
 )
+_OF_MAIN: Final = {  # what is more often than not
+    "conversation.item.create",
+    "input_audio_buffer.commit",
+    "response.create",
+    "session.update",
+}
 _LEAVE_S: Final = 5.0  # that a main program has when the recording is over
 _PATHS: Final = {
     "realtime": "/v1/realtime?model=replay",
@@ -128,7 +133,7 @@ async def replay(
         await session.wait_closed()
     report = transport.report()
     missing = {each.type for each in report.differences if each.kind == "missing"}
-    if main is None and (commands := sorted(missing & PROTOCOLS[transport.protocol].client.keys())):
+    if main is None and (commands := sorted(missing & _OF_MAIN)):
         notes.append(
             "what is missing may have been the main program's: give that as main, or leave it to "
             f"the recording with left: {', '.join(commands)}"
