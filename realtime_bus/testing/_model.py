@@ -59,7 +59,7 @@ class ScriptedModel:
 
     Attributes:
         asked: What it was asked, in order: the conversation, instructions and tools of each time.
-        unscripted_s: When it was asked and had no answer left, on the loop's clock: it said nothing.
+        unscripted_s: When it was asked and had no answer left, by the loop's clock; it was silent.
     """
 
     def __init__(

@@ -196,7 +196,7 @@ async def test_a_recorded_call_comes_out_as_it_did(
     assert report.compared >= 5
     timeline = export_wav(Recording(path), tmp_path / "call.wav")
     assert (timeline.heard_from, timeline.ended is not None) == ("sink", True)
-    assert [turn.interrupted for turn in timeline.turns][0]
+    assert timeline.turns[0].interrupted
     assert timeline == Timeline.of(Recording(path))
     text = conversation_text(timeline)
     assert "calls look_up" in text

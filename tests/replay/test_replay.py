@@ -300,10 +300,9 @@ def test_what_two_outputs_say_is_compared_where_they_are_json(
     path = record(tmp_path, bus(1))
     report = run_replay(path, bus(2), backend=backend, main=talk)
     [difference] = report.differences
-    assert str(difference).splitlines()[1:] == [
-        "            item.output.notes: then '…st, Rinse it first, 1.', "
-        "now '…st, Rinse it first, 2.'",
-        "            item.output.order.id: then '1', now '2'",
+    assert [line.strip() for line in str(difference).splitlines()[1:]] == [
+        "item.output.notes: then '…st, Rinse it first, 1.', now '…st, Rinse it first, 2.'",
+        "item.output.order.id: then '1', now '2'",
     ]
     ignored = ["item.output.order.id", "item.output.notes"]
     assert not run_replay(path, bus(2), backend=backend, main=talk, ignore=ignored).differences
@@ -336,10 +335,10 @@ def test_another_order_is_noted(tmp_path: Path, backend: Backend) -> None:
     for now, notes in ((bus(0.5, 0.8), 0), (bus(0.5, 0.6), 0), (bus(0.7, 0.3), 1)):
         report = run_replay(path, now, backend=backend, main=main)
         assert (report.differences, len(report.notes)) == ([], notes)
-    assert report.notes == [
-        "in another order than then: conversation.item.create of 0:00.800 before "
-        "conversation.item.create of 0:00.500"
-    ]
+    [note] = report.notes
+    assert note.startswith(
+        "in another order than then: conversation.item.create of 0:00.800 before"
+    )
 
 
 def test_fields_that_do_not_matter_can_be_named(tape: Path, backend: Backend) -> None:

@@ -167,13 +167,7 @@ class _Reader:
         for line in lines:
             match line:
                 case Received() | Sent() if line.aside:
-                    greets = self._is(line, _GREETINGS)
-                    if greets:
-                        self._begun.clear()  # the one before came to nothing
-                    if greets or self._begun or self._is_lost:
-                        self._begun.append(line)
-                    elif isinstance(line, Sent) or self._is(line, _ABOUT_ITEMS):
-                        yield from self._take(line)
+                    yield from self._take_aside(line)
                 case Received() | Sent():
                     yield from self._take(line)
                 case Told(type="bus.reconnecting") if line.event.get("attempt") == 1:
@@ -195,6 +189,15 @@ class _Reader:
                 case _:
                     pass
         yield self._connection
+
+    def _take_aside(self, line: Received | Sent) -> Iterator[RecordedConnection]:
+        greets = self._is(line, _GREETINGS)
+        if greets:
+            self._begun.clear()  # the one before came to nothing
+        if greets or self._begun or self._is_lost:
+            self._begun.append(line)
+        elif isinstance(line, Sent) or self._is(line, _ABOUT_ITEMS):
+            yield from self._take(line)
 
     def _end(self, close: CloseInfo, t_us: int) -> None:
         self._connection.close = close

@@ -84,7 +84,7 @@ def _brief(difference: Difference) -> str:
 def _side_by_side(then: Any, now: Any) -> tuple[str, str]:
     """Return two values, short; of long texts what is around the place where they part."""
     if isinstance(then, str) and isinstance(now, str) and max(len(then), len(now)) > _SHOWN_CHARS:
-        same = len(commonprefix([then, now]))
+        same = len(commonprefix([then, now]))  # noqa: RUF071  # texts are what it is given
         if same > _BEFORE_CHARS:
             then, now = (f"…{text[same - _BEFORE_CHARS :]}" for text in (then, now))
     return _short(then), _short(now)
