@@ -164,6 +164,11 @@ class Speaker:
         return self._player.playing
 
     @property
+    def dropped_bytes(self) -> int:
+        """Audio that was not queued: half an hour of it waited already."""
+        return self._player.dropped_bytes
+
+    @property
     def latency_s(self) -> float:
         """How long what the device has taken is on its way to the ear, as far as it knows."""
         stream = self._keeper.stream

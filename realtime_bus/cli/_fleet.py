@@ -45,8 +45,7 @@ class FleetOptions(NamedTuple):
         connect: dict[str, Any] = {}
         if self.credentials is not None:
             connect["user_credentials"] = str(self.credentials)
-        servers = [each.strip() for each in self.broker.split(",") if each.strip()]
-        return Fleet(self.app, servers=servers, connect=connect)
+        return Fleet(self.app, servers=self.broker, connect=connect)
 
 
 def plain(text: str) -> str:

@@ -7,19 +7,22 @@ import itertools
 import math
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from realtime_bus import Bus, MissingExtra, UsageError
 from realtime_bus import events as ev
 from realtime_bus.audio import AudioSink, check_sink
 from realtime_bus.events import AudioPCM, AudioPCMU
 from realtime_bus.transport import PushTransport
-from realtime_bus_plugins._devices import _keeper
+from realtime_bus_plugins._devices import Player, _keeper
 from realtime_bus_plugins.devices import (
     DeviceLost,
     DeviceReopened,
@@ -150,6 +153,88 @@ def test_a_speaker_keeps_the_contract_of_sinks(
     check_sink(make_speaker, advance=advance, formats=formats, tolerance_ms=tolerance_ms)
     for speaker in speakers:
         speaker.close()
+
+
+class Write(NamedTuple):
+    """Audio of an item arrives."""
+
+    item_id: str
+    audio: int
+
+
+class Play(NamedTuple):
+    """The device takes so many frames."""
+
+    frames: int
+
+
+class Flush(NamedTuple):
+    """The person interrupts."""
+
+
+class Reopen(NamedTuple):
+    """The device was lost, and comes back at some rate."""
+
+    rate_hz: int
+
+
+@given(
+    st.sampled_from([24_000, 44_100, 48_000, 16_000, 96_000]),
+    st.lists(
+        st.one_of(
+            st.builds(Write, st.sampled_from("ab"), st.integers(0, 3000)),
+            st.builds(Play, st.integers(1, 2500)),
+            st.builds(Flush),
+            st.builds(Reopen, st.sampled_from([24_000, 44_100, 48_000])),
+        ),
+        max_size=40,
+    ),
+)
+def test_a_position_never_goes_back(rate_hz: int, script: list[Any]) -> None:
+    """At any rate, in any chunks, across underruns and devices: until a flush, and never below 0.
+
+    Nor is anything heard of an item that the device was not given time for.
+    """
+    player = Player()
+    player.use(rate_hz)
+    last: dict[str, int] = {}
+    given_ms: dict[str, float] = {}
+    written: Counter[str] = Counter()
+    for step in script:
+        match step:
+            case Write(item_id, length):
+                player.write(bytes(length), item_id=item_id, content_index=0)
+                written[item_id] += length
+            case Play(frames):
+                player.fill(bytearray(2 * frames), frames, 1)
+                given_ms = {item: at + frames * 1000 / rate_hz for item, at in given_ms.items()}
+            case Flush():
+                told = player.positions()
+                assert player.flush() == told
+                assert player.flush() == player.positions() == []
+                last, given_ms, written = {}, {}, Counter()
+            case Reopen(other_hz):  # what was on its way is lost, and counts as heard
+                rate_hz = other_hz
+                player.use(rate_hz)
+                given_ms = {item: at + 30 for item, at in given_ms.items()}
+        for part in player.positions():
+            heard_ms = given_ms.setdefault(part.item_id, 0)
+            assert last.get(part.item_id, 0) <= part.played_ms <= min(heard_ms, part.written_ms)
+            assert part.written_ms == written[part.item_id] // 48
+            last[part.item_id] = part.played_ms
+        assert player.playing == bool(player.positions())
+
+
+def test_a_device_that_plays_nothing_does_not_gather_audio_without_end(
+    streams: list[FakeStream],
+) -> None:
+    """Half an hour waits at most; the rest is counted."""
+    minute = bytes(60 * 48_000)
+    with Speaker() as speaker:
+        for _ in range(31):
+            speaker.write(minute, item_id="a")
+        assert speaker.dropped_bytes == len(minute)
+        assert [part.written_ms for part in speaker.flush()] == [30 * 60_000]
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), RATES)

@@ -77,10 +77,11 @@ class Player:
         """Fall silent, and return every item that was playing or queued, in order."""
         with self._lock:
             now = self._heard
-            if self._ribbon.sounding(now):
+            sounding = self._ribbon.sounding(now)
+            if sounding:
                 self._ending = (self._stage, self._ribbon.take(RATE_HZ * FADE_MS // 1000))
             played = self._ribbon.flush(now)
-            if self._stage.given:
+            if sounding or self._stage.given:
                 self._begin(self._stage.rate_hz, now)
             return played
 
@@ -88,6 +89,11 @@ class Player:
         """Return the same as `flush` would, without stopping anything."""
         with self._lock:
             return self._ribbon.positions(self._heard)
+
+    @property
+    def dropped_bytes(self) -> int:
+        """Audio that was not queued, for too much was already."""
+        return self._ribbon.dropped_bytes
 
     @property
     def playing(self) -> bool:
