@@ -286,7 +286,7 @@ class Restoration:
         self._send_items()
 
     def _send_items(self) -> None:
-        """Send what waits: as much as there is room for; the first one alone, to see its id taken."""
+        """Send what waits and has room; the first one alone, to see whether ids are taken."""
         while self._waiting:
             at_once = self._takes_ids is not None and self._has_room()
             if any(self._open.values()) and not at_once:
