@@ -223,7 +223,7 @@ class Handover:
 
     def _tell_apart(self, event: Any) -> None:
         """Give what the server begins an id of its own, if something else has had that (rule 4)."""
-        made = _MADE.get(type(event))
+        made = _MADE.get(event.__class__)
         if made is not None:
             found = getattr(made(event), "id", None)
         else:

@@ -147,10 +147,9 @@ def _renamed(event: Any, names: dict[str, str]) -> Any:
             changes["response"] = msgspec.structs.replace(event.response, input=renamed)
     elif isinstance(response := getattr(event, "response", None), ev.Response):
         named = _named(response, names)
-        if isinstance(given := response.output, list) and given:
-            named = msgspec.structs.replace(named, output=[_named(each, names) for each in given])
-        if named is not response:
-            changes["response"] = named
+        if isinstance(made := named.output, list):  # as read, in whatever state
+            named = msgspec.structs.replace(named, output=[_named(each, names) for each in made])
+        changes["response"] = named
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
