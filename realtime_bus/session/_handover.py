@@ -141,7 +141,7 @@ class Handover:
         self._names = restoration.names
         self._hidden = dict.fromkeys(restoration.unfinished, (ev.ConversationItemDone,))
         self._given = {item_id: restoration.given[item_id] for item_id in restoration.restored}
-        parts.pipeline.names = self._names or None
+        parts.pipeline.outgoing.names = self._names or None
         self._link.named(self._names.known)
         if self._restores:
             parts.conversation.restored(self._given)
@@ -150,7 +150,7 @@ class Handover:
         for event in (restoration.created, restoration.updated):
             if event is not None:
                 parts.accept(event)
-        parts.pipeline.intercept_outgoing_once(ev.ConversationItemTruncate, self._truncate)
+        parts.pipeline.outgoing.intercept_last(ev.ConversationItemTruncate, self._truncate)
         parts.pipeline.route_through(self._inward)
         return before
 
@@ -166,7 +166,7 @@ class Handover:
                 self._parts.requests.fail(event, lost_with(event, close))
             elif not isinstance(event, ev.ResponseCreate):
                 try:
-                    self._parts.pipeline.send_again(event)
+                    self._parts.pipeline.outgoing.send_again(event)
                 except ConnectionLost as error:  # this one is lost already, and too much waits
                     self._parts.requests.fail(event, error)
                 except TransportClosed:
@@ -262,13 +262,13 @@ class Handover:
         if not isinstance(made, str):
             self._given[item_id] = made
             self._names.add(item_id, there)
-            parts.pipeline.names = self._names
+            parts.pipeline.outgoing.names = self._names
             self._link.named(self._names.known)
             parts.pipeline.route_through(self._inward)
 
     def _tell(self, command: ev.ClientEvent) -> None:
         """Send a command of nobody's; if the connection is lost, the next one is told anyway."""
-        frame = self._parts.pipeline.encode(command)
+        frame = self._parts.pipeline.outgoing.encode(command)
         self._link.aside(frame, True)
         try:
             self._link.connection.transport.send(frame)

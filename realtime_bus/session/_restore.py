@@ -12,6 +12,8 @@ Rules (Realtime protocol, 1.5: there is no resume; a new connection is an empty 
 4. An answer to a command of the restoration is seen by nobody else. All else waits until the
    connection has taken over.
 5. What the conversation has won or lost meanwhile is made up for by `update`.
+6. Items go as fast as the line takes them: while it has no room, the next ones wait for an answer
+   to those before them.
 """
 
 from __future__ import annotations
@@ -161,6 +163,7 @@ class Restoration:
         settings: The settings request to begin with, or None.
         items: The conversation.
         send: Sends a command on that connection.
+        has_room: Tells whether little enough is unsent there.
         next_event_id: Makes ids for commands.
 
     Attributes:
@@ -180,6 +183,7 @@ class Restoration:
         items: Iterable[HistoryItem],
         *,
         send: Callable[[ev.ClientEvent], None],
+        has_room: Callable[[], bool],
         next_event_id: Callable[[], str],
     ) -> None:
         self.created: Any = None
@@ -193,6 +197,7 @@ class Restoration:
         self._settings = settings
         self._items = list(items)
         self._send = send
+        self._has_room = has_room
         self._next_event_id = next_event_id
         self._requests = Requests()
         self._open: dict[Pending, str] = {}  # unanswered, by what they are about
@@ -281,8 +286,11 @@ class Restoration:
         self._send_items()
 
     def _send_items(self) -> None:
-        """Send what waits: all of it, or the first one alone, to see whether ids are taken."""
-        while self._waiting and (self._takes_ids is not None or not any(self._open.values())):
+        """Send what waits: all there is room for, or the first one, to see whether ids are taken."""
+        while self._waiting:
+            at_once = self._takes_ids is not None and self._has_room()
+            if any(self._open.values()) and not at_once:
+                return
             item_id, item, before = self._waiting.pop(0)
             own_id = None if self._takes_ids is False else item_id
             command = ev.ConversationItemCreate(

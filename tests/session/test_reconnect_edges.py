@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -9,6 +10,8 @@ import pytest
 
 from realtime_bus import Bus, ConnectionLost, Reconnect
 from realtime_bus import events as ev
+from realtime_bus.session import _recovery
+from realtime_bus.transport import PushTransport
 
 from ..bus._peer import quiet  # noqa: TID252  # tests are no package with a name of its own
 from ._doubles import AT_ONCE, URL, Double, Held, calling, gap, reconnected
@@ -456,3 +459,54 @@ async def test_a_server_that_breaks_again_and_again_is_not_called_without_pause(
         recovery._tries = 5000
         await reconnected(session, doubles[0])
     assert [type(event) for event in told] == [ev.Reconnecting, ev.Reconnected]
+
+
+async def test_a_long_conversation_is_given_back_as_fast_as_the_line_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Never more at once than little: what is unsent has a bound, above which a line is cut."""
+    monkeypatch.setattr(_recovery, "_MAX_UNSENT_BYTES", 2000)
+    one, two = Double(1), _Slow(2)
+    async with calling(one, two) as (session, told):
+        for number in range(20):
+            await session.send_text(f"{number} " + "." * 400)
+        back = session.wait_for(ev.Reconnected, timeout_s=5)
+        one.hang_up()
+        await two.read_all(until=lambda: isinstance(told[-1], ev.Reconnected) if told else False)
+        assert (await back).lost == []
+    assert two.texts() == one.texts()
+    assert 2000 <= two.most_bytes < 3000
+
+
+class _Line(PushTransport):
+    unsent_bytes = 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self.unsent_bytes
+
+
+class _Slow(Double):
+    """Reads one message after the other."""
+
+    most_bytes = 0
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._unread: list[bytes] = []
+        self.transport = self._line = _Line(send=self._keep, close=self._close)
+        self.say(ev.SessionCreated(session=ev.RealtimeSession(id=f"sess_{number}")))
+
+    def _keep(self, frame: bytes) -> None:
+        self._unread.append(frame)
+        self._line.unsent_bytes += len(frame)
+        self.most_bytes = max(self.most_bytes, self._line.unsent_bytes)
+
+    async def read_all(self, *, until: Callable[[], bool]) -> None:
+        """Read until the client has what it wants."""
+        while not until():
+            if self._unread:
+                frame = self._unread.pop(0)
+                self._line.unsent_bytes -= len(frame)
+                self._take(frame)
+            await quiet()

@@ -79,6 +79,22 @@ async def test_without_a_quiet_moment_the_last_one_is_taken(expires: bool) -> No
         assert session.active_response_id is None
 
 
+@pytest.mark.parametrize(("ahead_s", "after_s"), [(-3600, 3300), (3600, 3300), (None, None)])
+async def test_a_clock_that_is_wrong_by_an_hour(ahead_s: int | None, after_s: int | None) -> None:
+    """What the server said of its own clock counts; without it, nonsense is not believed."""
+    doubles = [Double(n, expires_at=int(time.time() + 3600 + (ahead_s or -3600))) for n in (1, 2)]
+    for double in doubles:
+        double.transport.clock_ahead_s = ahead_s  # type: ignore[attr-defined]  # as a socket's
+    began_s = anyio.current_time()
+    async with calling(*doubles, reconnect=Reconnect()) as (session, told):
+        if after_s is None:
+            await anyio.sleep(24 * 3600)
+            assert told == []
+        else:
+            await session.wait_for(ev.Reconnected)
+            assert after_s - 2 <= anyio.current_time() - began_s <= after_s + 2
+
+
 async def test_each_connection_has_a_limit_of_its_own() -> None:
     """A session may go on for a day."""
     doubles = [Double(number) for number in range(10)]

@@ -14,6 +14,7 @@ What we say is in ``_playout.py``.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -149,12 +150,12 @@ class Line:
         if wire.parameters is None:
             found = {k: v for k, v in content.items() if k not in {"event", wire.encoding[0]}}
         elif isinstance(found, str):
-            written = (each.partition("=") for each in found.split(";") if each)
-            found = {key.strip(): value.strip() for key, _, value in written}
+            pairs = (each.partition("=") for each in re.split("[;,]", found) if "=" in each)
+            found = _decoded(found) or {key.strip(): value.strip() for key, _, value in pairs}
         if not isinstance(found, dict):
             return {}
-        pairs = islice(cast("dict[str, object]", found).items(), _MAX_PARAMETERS)
-        return {key: _text(value) for key, value in pairs}
+        kept = islice(cast("dict[str, object]", found).items(), _MAX_PARAMETERS)
+        return {key: _text(value) for key, value in kept}
 
     def _media(self, content: dict[str, Any]) -> Iterator[Happening]:
         wire = self._format
@@ -253,7 +254,9 @@ def _decoded(message: str | bytes) -> dict[str, Any] | None:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()
 
 
 def _number(value: object) -> int | None:

@@ -22,7 +22,7 @@ from realtime_bus_plugins.telephony import (
     StreamFormat,
 )
 
-from ._ear import STARTS, TELNYX_START, VONAGE_START
+from ._ear import PLIVO_START, STARTS, TELNYX_START, VONAGE_START
 from ._phone import CALL_SID, STREAM_SID, connected, dtmf, mark, media, started, stopped
 
 
@@ -130,6 +130,40 @@ def test_a_call_of_plivo() -> None:
     speech = {"event": "media", "sequenceNumber": 42, "media": {"track": "inbound", "chunk": 41}}
     speech["media"]["payload"] = "/////w=="
     assert receive(line, speech) == [b"\xff" * 4]
+
+
+@pytest.mark.parametrize(
+    "written", ["a=1;b=2", "a=1,b=2", "a=1; b = 2;", '{"a": 1, "b": "2"}', {"a": "1", "b": 2}]
+)
+def test_plivos_parameters_however_they_are_written(written: Any) -> None:
+    """Its pages show two ways, its client library a third."""
+    line = Line(PLIVO)
+    receive(line, {**PLIVO_START, "extra_headers": written})
+    assert line.call is not None
+    assert line.call.parameters == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize("written", ["", "{}", "[1]", "null", 7, None])
+def test_plivos_parameters_that_are_none(written: Any) -> None:
+    """Nothing is made up, and the call begins."""
+    line = Line(PLIVO)
+    receive(line, {**PLIVO_START, "extra_headers": written})
+    assert line.call is not None
+    assert line.call.parameters == {}
+
+
+def test_vonages_parameters_that_are_no_text() -> None:
+    """Its documentation's own: what an NCCO's headers hold is handed on as JSON."""
+    line = Line(VONAGE)
+    taken = {"age": 40, "address": {"city": "New York City"}, "roles": [1, 2], "audited": False}
+    receive(line, {**VONAGE_START, **taken})
+    assert line.call is not None
+    assert {name: line.call.parameters[name] for name in taken} == {
+        "age": "40",
+        "address": '{"city":"New York City"}',
+        "roles": "[1,2]",
+        "audited": "false",
+    }
 
 
 def test_what_twilio_is_sent() -> None:
