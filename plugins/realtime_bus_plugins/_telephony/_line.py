@@ -25,6 +25,7 @@ import msgspec
 import pybase64
 
 from realtime_bus import events as ev
+from realtime_bus.audio import sample_width
 
 from ._events import CallInfo, CallStalled, DtmfReceived, LineProblem, ProblemKind
 from ._formats import Kind, StreamFormat, at
@@ -172,6 +173,8 @@ class Line:
     def _audio(self, audio: bytes, chunk: int | None) -> Iterator[Happening]:
         if self.call is None:
             yield self.problem("unexpected", "audio before the call's start")
+        elif len(audio) % sample_width(self.call.input_format):
+            yield self.problem("malformed", f"{len(audio)} bytes are no whole samples")
         elif chunk is None:
             yield audio
         elif self._next_chunk is None or chunk == self._next_chunk:

@@ -452,6 +452,14 @@ def test_memory_is_bounded_by_what_is_not_played() -> None:
     assert max(sizes) < 20
 
 
+def test_half_a_sample_is_not_passed_on() -> None:
+    """All that follows would be noise."""
+    line = begun(VONAGE)
+    assert problems(receive(line, bytes(959))) == ["malformed"]
+    assert receive(line, bytes(960)) == [bytes(960)]
+    assert receive(begun(TWILIO), media(b"\xff" * 3, 1)) == [b"\xff" * 3]
+
+
 def test_parameters_are_bounded() -> None:
     """What a stream takes along is text, and not endless."""
     line = Line(TWILIO)
