@@ -161,7 +161,7 @@ class Line:
     def _media(self, content: dict[str, Any]) -> Iterator[Happening]:
         wire = self._format
         payload = at(content, wire.payload)
-        if at(content, wire.track) not in {None, "inbound"}:
+        if (at(content, wire.track) or "inbound") != "inbound":
             return  # what we play ourselves, where both tracks are streamed
         try:
             audio = pybase64.b64decode(payload, validate=True)
