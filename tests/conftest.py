@@ -3,11 +3,16 @@
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import structlog
+
+# Else each worker and each of a hundred commands under test would compile everything anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A deadline of milliseconds would measure what else the machine does. The state machines that
 # matter most ask for more examples themselves; the benchmarks' fuzzers run by the million.
