@@ -137,7 +137,7 @@ class Handover:
         self._given: dict[str, Any] = {}  # what the server was given back of each item, as text
         self._hidden: dict[str, tuple[type, ...]] = {}  # what handlers do not see, by its id there
         self._taken: set[str] = set()  # ids of what the server does not know
-        parts.pipeline.on_sent((ev.ConversationItemCreate,), self._named_by_us)
+        parts.pipeline.outgoing.on_sent((ev.ConversationItemCreate,), self._named_by_us)
 
     def items(self) -> list[Any]:
         """Return what the next server must know of the conversation."""
@@ -231,7 +231,7 @@ class Handover:
         if isinstance(found, str) and found in self._taken:
             self._taken.discard(found)
             self._names.add(self._parts.next_item_id(), found)
-            self._parts.pipeline.names = self._names
+            self._parts.pipeline.outgoing.names = self._names
             self._link.named(self._names.known)
 
     def _named_by_us(self, event: Any, _sent: object) -> None:
