@@ -204,15 +204,14 @@ class _Recorded:
             self._note(now_us, self._positions())  # before it falls silent
         elif isinstance(event, PlaybackInterrupted):
             self._interrupted(event, now_us)
-        fields, length = written_down(event)
+        fields = written_down(event)
         self._spool.write(
             Told(
                 t_us=now_us,
                 type=event.type,
                 event=fields,
                 application=isinstance(event, ev.AppEvent),
-            ),
-            size_bytes=length,
+            )
         )
 
     # --- what is heard -----------------------------------------------------------------------
