@@ -64,7 +64,7 @@ def in_use() -> list[str]:
 
     The same list, as long as they are the same ones.
     """
-    global _in_use
+    global _in_use  # noqa: PLW0603  # one for the process, as what it is made of
     changes, words = _in_use
     if changes != _changes:
         changes = _changes  # first: what changes meanwhile is seen the next time
@@ -74,7 +74,7 @@ def in_use() -> list[str]:
 
 
 def _note(identity: int, value: str | None) -> None:
-    global _changes
+    global _changes  # noqa: PLW0603  # see above
     if value is None:
         _known.pop(identity, None)
     else:

@@ -18,13 +18,16 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ._format import Line, Told
-from ._redaction import APPEND, Redaction
+from ._redaction import APPEND, Redaction, decoded_bytes
 
 RECEIVED: Final = b'{"kind":"in","t_us":%d,"frame":'
 SENT: Final = b'{"kind":"out","t_us":%d,"frame":'
 RECEIVED_ASIDE: Final = b'{"kind":"in","t_us":%d,"aside":true,"frame":'
 SENT_ASIDE: Final = b'{"kind":"out","t_us":%d,"aside":true,"frame":'
 FOOT: Final = b"}\n"
+_SENT_WITHOUT_AUDIO: Final = (
+    b'{"kind":"out","t_us":%d,"audio_bytes":%d,"frame":' + APPEND + b'"}}\n'
+)
 _RECEIVED_AT: Final = b'\n{"kind":"in","t_us":'
 _TIME: Final = re.compile(rb'"t_us":(\d+)')
 
@@ -43,7 +46,7 @@ class Lines:
 
     def __init__(self, *, audio: bool, texts: bool) -> None:
         self._redaction = Redaction(audio=audio, texts=texts)
-        self._keeps_all = audio and texts
+        self._keeps_all, self._keeps_audio = audio and texts, audio
         self._is_plain = self._redaction.is_plain
 
     def of_frame(self, head: bytes, t_us: int, frame: bytes) -> Pieces:
@@ -53,6 +56,15 @@ class Lines:
             or self._is_plain(frame)
         ):
             return head % t_us, frame, FOOT
+        if (
+            not self._keeps_audio
+            and head is SENT
+            and frame.startswith(APPEND)
+            and frame.endswith(b'"}')
+            and frame.find(b'"', len(APPEND)) == len(frame) - 2  # there is nothing else
+        ):
+            audio_bytes = decoded_bytes(frame, len(APPEND), len(frame) - 2)
+            return _SENT_WITHOUT_AUDIO % (t_us, audio_bytes), b"", b""
         cut = self._redaction.cut(frame)
         begin = (head % t_us).removesuffix(b',"frame":')
         if cut.audio_bytes is not None:

@@ -142,15 +142,13 @@ class Redaction:
             start = 0  # odd audio: the long way
         if not start:
             return self._cut(frame)
-        if start == len(APPEND) and end == len(frame) - 2:  # there is nothing else
-            if self.audio:
-                return Cut(frame, is_json=True)
-            return Cut(APPEND + b'"}', is_json=True, audio_bytes=_decoded_bytes(frame, start, end))
+        if self.audio and start == len(APPEND) and frame[end:] == b'"}':  # there is nothing else
+            return Cut(frame, is_json=True)
         rest = self._cut(frame[:start] + frame[end:])  # what stands around it is short
         if not rest.is_json:
-            return rest
+            return self._cut(frame)
         if not self.audio:
-            audio_bytes = _decoded_bytes(frame, start, end) + (rest.audio_bytes or 0)
+            audio_bytes = decoded_bytes(frame, start, end) + (rest.audio_bytes or 0)
             return rest._replace(audio_bytes=audio_bytes)
         at = rest.frame.find(frame[start - _KEY_BYTES : start] + b'"') + _KEY_BYTES
         if at < _KEY_BYTES:
@@ -295,7 +293,7 @@ def _is_base64(text: bytes) -> bool:
     return True
 
 
-def _decoded_bytes(text: bytes, start: int, end: int) -> int:
+def decoded_bytes(text: bytes, start: int, end: int) -> int:
     """Return the length of what stands there in base64."""
     return (end - start) * 3 // 4 - text.count(b"=", max(start, end - 2), end)
 
@@ -308,7 +306,7 @@ def without_audio(frame: bytes) -> tuple[bytes, int | None]:
     lengths: list[int] = []
 
     def leave(found: re.Match[bytes]) -> bytes:
-        lengths.append(_decoded_bytes(found[2], 0, len(found[2])))
+        lengths.append(decoded_bytes(found[2], 0, len(found[2])))
         return found[1] + b'""'
 
     frame = (_DELTA if is_delta else _AUDIO).sub(leave, frame)

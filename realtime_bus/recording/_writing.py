@@ -158,7 +158,7 @@ class RecordingWriter:
                 return
             length = length or text.find(b"\n") + 1  # a line that is too long for any file
         rest = self._waiting[length:]
-        self._piece, self._waiting = self._waiting[:length], rest if rest else _NOTHING
+        self._piece, self._waiting = self._waiting[:length], rest or _NOTHING
         self._rest, self._has_lines = self._piece, True
         if self._compressor is not None:
             # flushed to a block's end, so that all is readable however the process ends

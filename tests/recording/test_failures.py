@@ -171,64 +171,91 @@ def refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> Callable[[], None]:
     """Let no file be written to, until what is returned is called."""
     write = os.write
 
+    rest = [20]
+
     def full(fd: int, data: Any) -> int:
-        if len(data) > 20:
-            return write(fd, data[:20])
+        if room := rest.pop() if rest else 0:
+            return write(fd, data[:room])
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(_writing.os, "write", full)
     return lambda: monkeypatch.setattr(_writing.os, "write", write)
 
 
-async def test_a_full_disk_is_told_once_and_gone_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[Any]
+@pytest.mark.parametrize("compress", [False, True])
+async def test_a_full_disk_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[Any], compress: bool
 ) -> None:
-    """Nothing half written stays. Once there is room, lines are written again; the gap is told."""
+    """It is told once. Once there is room, what could not be written goes on where it stopped."""
     hears = Hears()
-    async with recorded(hears, Recorder(tmp_path)) as (session, wire):
+    async with recorded(hears, Recorder(tmp_path, compress=compress)) as (session, wire):
         clear(session, 3)
         flush()
         room = refuse(monkeypatch, errno.ENOSPC)
         for _ in range(3):
             clear(session, 5)
             flush()
+            monkeypatch.setattr(_spool, "monotonic", lambda: float("inf"))
         room()
-        clear(session)
-        flush()  # not yet: it is tried again after a while
-        monkeypatch.setattr(_spool, "monotonic", lambda: float("inf"))
         clear(session, 2)
         flush()
+        assert len(of(lines_of(tmp_path), Sent)) == 20
         monkeypatch.undo()
+        clear(session)
         assert len(wire.frames) == 21
     lines = lines_of(tmp_path)
-    [left] = of(lines, Left)
-    assert left.lines == 17  # 16 frames, and the event that tells of them
-    assert "No space left" in left.why
-    assert len(of(lines, Sent)) == 5
-    assert of(lines, Ended)
+    assert not of(lines, Left)
+    assert [line.data for line in of(lines, Sent)] == wire.frames
     assert len(hears.told) == 1
     assert "No space left" in hears.told[0].reason
     names = [line["event"] for line in told if "recording" in line["event"]]
-    assert names.count("lines of a recording are missing") == 1
-    assert names[-1] == "a recording has gaps"
+    assert names == [
+        "a recording is incomplete",
+        "the recording goes on",
+        "a recording is complete",
+    ]
 
 
-async def test_a_compressed_recording_goes_on_in_the_next_file(
+async def test_a_disk_that_stays_full_is_told_with_what_it_has_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[Any]
+) -> None:
+    """What waits is bounded; at the end it is said how much is missing; whole lines are read."""
+    recorder = Recorder(tmp_path, max_pending_bytes=100_000)
+    async with recorded(recorder) as (session, _):
+        clear(session, 3)
+        flush()
+        refuse(monkeypatch, errno.ENOSPC)
+        clear(session, 2000)
+        flush()
+        clear(session, 2000)
+    lines = lines_of(tmp_path)
+    assert len(of(lines, Sent)) == 3
+    assert not of(lines, Left)
+    [gaps] = [line for line in told if line["event"] == "a recording has gaps"]
+    assert gaps["left_lines"] >= 4000
+
+
+async def test_what_a_full_disk_has_cost_stands_where_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written in part would spoil all that follows."""
-    async with recorded(Recorder(tmp_path, compress=True)) as (session, _):
+    """Beyond the bound lines are left out, and the file says how many, and why."""
+    recorder = Recorder(tmp_path, max_pending_bytes=100_000)
+    async with recorded(recorder) as (session, _):
         clear(session, 3)
         flush()
         room = refuse(monkeypatch, errno.ENOSPC)
-        clear(session, 5)
-        flush()
+        for _ in range(40):
+            clear(session, 100)
+            flush()
         room()
+        monkeypatch.setattr(_spool, "monotonic", lambda: float("inf"))
+        flush()
         clear(session, 2)
-    recording = Recording(only(tmp_path))
-    assert len(recording.paths) == 2
-    assert len(of(list(recording), Sent)) == 5
-    assert [left.lines for left in of(list(recording), Left)] == [5]
+    lines = lines_of(tmp_path)
+    [left] = of(lines, Left)
+    assert left.lines + len(of(lines, Sent)) == 4005
+    assert "No space left" in left.why
+    assert isinstance(lines[-1], Ended)
 
 
 @pytest.mark.skipif(os.name == "nt" or not hasattr(os, "geteuid"), reason="POSIX")
@@ -244,13 +271,16 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, told: list[A
         assert len(wire.frames) == 4
     assert len(hears.told) == 1
     assert [line["event"] for line in told if line["log_level"] == "warning"] == [
-        "lines of a recording are missing",
+        "a recording is incomplete",
         "a recording has gaps",
     ]
 
 
-async def test_a_deleted_file_is_not_made_again(tmp_path: Path, told: list[Any]) -> None:
-    """Whoever deletes it does not want it."""
+async def test_a_deleted_file_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[Any]
+) -> None:
+    """Whoever deletes it does not want it; it is looked every few seconds."""
+    monkeypatch.setattr(_writing, "LOOK_S", 0.0)
     async with recorded(Recorder(tmp_path)) as (session, _):
         flush()
         only(tmp_path).unlink()
@@ -259,7 +289,8 @@ async def test_a_deleted_file_is_not_made_again(tmp_path: Path, told: list[Any])
         clear(session)
         flush()
     assert os.listdir(tmp_path) == []  # noqa: PTH208  # as short as it can be
-    assert [line["why"] for line in told if line["event"] == "lines of a recording are missing"]
+    [why] = [line["why"] for line in told if line["event"] == "a recording is incomplete"]
+    assert "deleted" in why
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
@@ -302,11 +333,11 @@ async def test_what_finds_no_room_is_left_out_and_told(
     hangs, go_on = threading.Event(), threading.Event()
     put = _writing.RecordingWriter.put
 
-    def slow(self: Any, entries: Any) -> None:
-        if any(entry[1] is _writing.SENT for entry in entries) and not go_on.is_set():
+    def slow(self: Any, lines: Any) -> None:
+        if b'"kind":"out"' in bytes(lines) and not go_on.is_set():
             hangs.set()
             go_on.wait(20)
-        put(self, entries)
+        put(self, lines)
 
     monkeypatch.setattr(_writing.RecordingWriter, "put", slow)
     hears = Hears()
@@ -317,8 +348,7 @@ async def test_what_finds_no_room_is_left_out_and_told(
         for _ in range(40):
             session.send_nowait(ev.InputAudioBufferAppend(audio=bytes(7500)))
         [spool] = _spool._thread.spools
-        held = sum(len(body) for _, head, body in spool._entries if head is not None)
-        assert held < 200_000
+        assert len(spool._buffer.getvalue()) < 200_000
         go_on.set()
         flush()
         clear(session, 3)
@@ -372,9 +402,9 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_end(
     go_on = threading.Event()
     put = _writing.RecordingWriter.put
 
-    def slow(self: Any, entries: Any) -> None:
+    def slow(self: Any, lines: Any) -> None:
         go_on.wait(20)
-        put(self, entries)
+        put(self, lines)
 
     monkeypatch.setattr(_writing.RecordingWriter, "put", slow)
     async with recorded(Recorder(tmp_path)) as (session, _):
