@@ -29,7 +29,7 @@ _SENT_WITHOUT_AUDIO: Final = (
     b'{"kind":"out","t_us":%d,"audio_bytes":%d,"frame":' + APPEND + b'"}}\n'
 )
 _RECEIVED_AT: Final = b'\n{"kind":"in","t_us":'
-_TIME: Final = re.compile(rb'"t_us":(\d+)')
+_TIME: Final = re.compile(rb'"t_us":(-?\d+)')  # a clock of somebody's own may go back
 
 Pieces: TypeAlias = tuple[bytes, bytes, bytes]
 

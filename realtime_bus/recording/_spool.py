@@ -48,7 +48,7 @@ MAX_PROCESS_BYTES: Final = 64 * 1024 * 1024
 
 _GRANT_BYTES = 64 * 1024
 _LINE_BYTES = 64  # what a frame's line has beside it, about
-_SPARE_BYTES = 1024 * 1024  # a session's memory that is longer is not used again
+_SPARE_BYTES = 256 * 1024  # memory that is longer is not used again
 
 _log = get_logger("realtime_bus.recording")
 
@@ -68,7 +68,7 @@ class RecordingSpool:
         clock: Reads the time in seconds.
         max_file_bytes: Where the next file begins; None for a single file.
         max_bytes: How much may wait to be written.
-        on_trouble: Called with what is wrong, in words, once lines begin to be missing: along with
+        on_trouble: Called with what is wrong, in words, once nothing can be written: along with
             the next frame.
 
     Attributes:
@@ -116,7 +116,6 @@ class RecordingSpool:
         # the thread's side
         self._returned = 0
         self._used = 0  # of what was granted, once all is written that was taken
-        self._spare = BytesIO()
         self._writer: RecordingWriter | None = None
         self._trouble: str | None = None
         self._retry_s = 0.0
@@ -141,13 +140,10 @@ class RecordingSpool:
                 return
             with self._lock:
                 credit = self._credit - len(line[1]) - _LINE_BYTES
-                if credit < 0:
-                    credit = self._more(credit, now_s)
-                    if credit < 0:
-                        return
-                self._credit = credit
-                self._put(line)
-            self._last = frame
+                if credit >= 0 or (credit := self._more(credit, now_s)) >= 0:
+                    self._credit = credit
+                    self._put(line)
+                    self._last = frame
             if now_s >= self._look_s:
                 self._attend(now_s)
 
@@ -187,9 +183,7 @@ class RecordingSpool:
             return
         with self._lock:
             credit = self._credit - len(text)
-            if credit < 0:
-                credit = self._more(credit, self._clock())
-            if credit >= 0:
+            if credit >= 0 or (credit := self._more(credit, self._clock())) >= 0:
                 self._credit = credit
                 self._put((text,))
 
@@ -304,15 +298,19 @@ class RecordingSpool:
             self._give_back(self._used)
             if taken.tell() <= _SPARE_BYTES:
                 taken.seek(0)
-                self._spare = taken
+                _spares.append(taken)
         if self._trouble is not None:
             self._trouble = None
             _log.info("the recording goes on", path=str(self.path))
 
     def _take(self) -> BytesIO:
         """Return all lines that there are by now."""
+        try:
+            spare = _spares.pop()
+        except IndexError:
+            spare = BytesIO()
         with self._lock:
-            taken, self._buffer, self._spare = self._buffer, self._spare, BytesIO()
+            taken, self._buffer = self._buffer, spare
             self._put = self._buffer.writelines
             self._used = max(self._granted - self._credit, self._returned)
         return taken
@@ -475,6 +473,7 @@ def _forked() -> None:
 
 
 _room = _Room(MAX_PROCESS_BYTES)
+_spares: deque[BytesIO] = deque(maxlen=4)  # what one session has filled the next one uses
 _thread = _WritingThread()
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):

@@ -281,13 +281,16 @@ async def test_a_deleted_file_is_not_made_again(
 ) -> None:
     """Whoever deletes it does not want it; it is looked every few seconds."""
     monkeypatch.setattr(_writing, "LOOK_S", 0.0)
-    async with recorded(Recorder(tmp_path)) as (session, _):
+    hears = Hears()
+    async with recorded(hears, Recorder(tmp_path)) as (session, _):
         flush()
         only(tmp_path).unlink()
         clear(session)
         flush()
         clear(session)
         flush()
+        clear(session)
+        assert "deleted" in hears.told[0].reason
     assert os.listdir(tmp_path) == []  # noqa: PTH208  # as short as it can be
     [why] = [line["why"] for line in told if line["event"] == "a recording is incomplete"]
     assert "deleted" in why
@@ -488,3 +491,52 @@ def test_a_frame_is_marked_where_playback_was_asked_along_with_it(tmp_path: Path
     aside, broken = [line for line in Recording(path) if isinstance(line, Received)]
     assert aside.aside
     assert (broken.broken, broken.data) == ("YnJva2Vu", b"broken")
+
+
+def test_lines_are_taken_while_others_are_made(tmp_path: Path) -> None:
+    """The thread may come at any moment: no line is lost, doubled or torn."""
+    spool = RecordingSpool(tmp_path / "a.jsonl", Header(t_us=0), clock=time.monotonic)
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            spool.flush()
+
+    writer = threading.Thread(target=write)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        writer.start()
+        for number in range(3000):
+            spool.received(b'{"type":"input_audio_buffer.cleared","n":%d}' % number)
+            spool.write(Played(t_us=number))
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval_s)
+        writer.join()
+    assert spool.close()
+    lines = list(Recording(spool.path))[1:]
+    assert [line.t_us for line in of(lines, Played)] == [*range(3000)]
+    assert [
+        b'"n":%d}' % number in line.data for number, line in enumerate(of(lines, Received))
+    ] == ([True] * 3000)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl.zst"])
+def test_files_end_between_lines(tmp_path: Path, form: str) -> None:
+    """However much is written at once; a frame longer than a file has one of its own."""
+    path = tmp_path / f"a.{form}"
+    spool = RecordingSpool(path, Header(t_us=0), clock=time.monotonic, max_file_bytes=3000)
+    frames = [b'{"type":"x","n":%d,"pad":"%b"}' % (n, b"x" * (n * 37 % 900)) for n in range(40)]
+    frames.insert(20, b'{"type":"x","pad":"%b"}' % (b"y" * 20_000))
+    for frame in frames:
+        spool.received(frame)
+    assert spool.close()
+    recording = Recording(path)
+    lines = [*recording]
+    assert not of(lines, Left)
+    assert [line.data for line in of(lines, Received)] == frames
+    if form == "jsonl":
+        sizes = sorted(each.stat().st_size for each in recording.paths)
+        assert len(sizes) > 5
+        assert sizes[-2] <= 3000 < 20_000 < sizes[-1]
