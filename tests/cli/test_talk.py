@@ -138,7 +138,6 @@ def test_without_a_device_one_line_says_what_to_do(
     [
         (["--aec", "--half-duplex"], "exclude each other"),
         (["--push-to-talk", "--echo", "cancel"], "exclude each other"),
-        (["--model", "gpt-realtime", "--url", "ws://x"], "--model and --url exclude each other"),
         (["--api-key-from", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE is not set"),
         (["--echo", "loud"], "'--echo'"),
     ],

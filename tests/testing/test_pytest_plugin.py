@@ -96,6 +96,30 @@ async def test_it(place_call):
     assert "_call.py" not in shown
 
 
+def test_why_nothing_comes_is_on_the_time_line(run) -> None:
+    """A fault on order, a script that is at its end; and by what name it may be tolerated."""
+    source = """
+from realtime_bus.server import faults
+
+@pytest.mark.parametrize("answers", [["Yes."], []])
+async def test_it(place_call, answers):
+    plan = [faults.Stall(at="response.created", for_s=40.0)]
+    async with place_call(agent, answers, faults=plan) as call:
+        await call.person.says("Hello.")
+        await call.person.hears()
+
+async def test_blamed(place_call):
+    async with place_call(agent, []) as call:
+        await call.person.says("Hello.")
+        await call.settles()
+"""
+    shown = str(run(source, "-k", "asyncio", "--color=no").stdout)
+    assert "s  fault      stall at response.created" in shown
+    assert "s  model      is asked once more than its script has answers" in shown
+    assert "asked for 1 answers, and its script has 0  [unscripted]" in shown
+    assert "tolerate={...}" in shown
+
+
 def test_marks_choose_clock_and_backends(run) -> None:
     """Any test may run in virtual time; one with a call may have it real."""
     source = """
