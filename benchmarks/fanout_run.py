@@ -179,24 +179,29 @@ async def work(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
 
 async def published(url: str, app: str) -> dict[str, list[int]]:
     """Return the numbers that each session has in the stream, in order."""
-    client = await nats.connect(url.split(","))
-    js = client.jetstream()
-    with anyio.fail_after(60):
+    with anyio.fail_after(240):
         while True:
             try:
-                count = (await js.stream_info(app)).state.messages
-                break
+                return await _published(url, app)
             except (nats.errors.Error, TimeoutError):  # a cluster may be without a leader
-                await anyio.sleep(0.2)
-    subscription = await js.subscribe(f"{app}.>", stream=app, ordered_consumer=True)
-    found: dict[str, list[int]] = defaultdict(list)
-    for _ in range(count):
-        message = await subscription.next_msg(20)
-        if message.subject.endswith(".response.output_text.delta"):
-            event = ev.ResponseOutputTextDelta.from_json(message.data)
-            found[message.subject.split(".")[2]].append(event.content_index)
-    await client.close()
-    return found
+                await anyio.sleep(0.5)
+
+
+async def _published(url: str, app: str) -> dict[str, list[int]]:
+    client = await nats.connect(url.split(","))
+    try:
+        js = client.jetstream()
+        count = (await js.stream_info(app)).state.messages
+        subscription = await js.subscribe(f"{app}.>", stream=app, ordered_consumer=True)
+        found: dict[str, list[int]] = defaultdict(list)
+        for _ in range(count):
+            message = await subscription.next_msg(20)
+            if message.subject.endswith(".response.output_text.delta"):
+                event = ev.ResponseOutputTextDelta.from_json(message.data)
+                found[message.subject.split(".")[2]].append(event.content_index)
+        return found
+    finally:
+        await client.close()
 
 
 def handled(folder: Path) -> list[tuple[str, Handled]]:

@@ -230,9 +230,17 @@ class NatsFanout:
         session.on_close(published.closed)
 
     def name_session(self, session: Session[Any]) -> str:
-        """Return what a session is called in subjects, unescaped."""
-        found = self._name_of(session) if self._name_of is not None else session.id
-        return found or f"unnamed-{token_hex(8)}"
+        """Return what a session is called in subjects, unescaped; without a name a made-up one."""
+        found: object = session.id
+        if self._name_of is not None:
+            try:
+                found = self._name_of(session)
+            except Exception as error:  # noqa: BLE001  # the application's code
+                found = ""
+                self._log.error(
+                    "session_id= raised", error=repr(error)[:500]
+                )  # a line, not a traceback
+        return str(found) if found else f"unnamed-{token_hex(8)}"
 
     def wants(self, wire_name: str) -> bool:
         """Tell whether events of a name are published."""

@@ -67,7 +67,7 @@ async def retrying(what: Callable[[], Awaitable[Any]], *, pause_s: float = 0.25)
                     told = {"error": repr(error), **suppressed}
                     get_logger().warning("the broker does not do it, and is asked again", **told)
             await anyio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 5.0)
+            pause_s = min(pause_s * 2, 2.0)
 
 
 async def heeding(what: Awaitable[_T]) -> _T:
