@@ -101,6 +101,9 @@ class RecordedConnection(msgspec.Struct, kw_only=True):
 class AudioClock:
     """Count the microphone's audio, in the format that the session has.
 
+    A client that chooses one sends it from then on: what the server says of the time before it
+    knew of that comes later, and changes nothing.
+
     Attributes:
         heard_ms: How much there was.
     """
@@ -109,6 +112,7 @@ class AudioClock:
         self.heard_ms: float = 0.0
         self._bytes_per_ms: int = _PCM_BYTES_PER_MS
         self._silence = b"\0"
+        self._is_chosen = False
 
     def see(self, event: dict[str, Any]) -> float:
         """Take an event of either side; return how many milliseconds of audio it brings."""
@@ -119,7 +123,9 @@ class AudioClock:
             return self.add(size)
         if kind in ("session.update", "session.created", "session.updated"):
             name = _audio_format(event, "input")
-            if name is not None:
+            is_choice = kind == "session.update"
+            if name is not None and (is_choice or not self._is_chosen):
+                self._is_chosen = is_choice
                 is_g711 = name in _SILENCE
                 self._bytes_per_ms = _G711_BYTES_PER_MS if is_g711 else _PCM_BYTES_PER_MS
                 self._silence = _SILENCE.get(name, b"\0")
@@ -161,13 +167,7 @@ class _Reader:
         for line in lines:
             match line:
                 case Received() | Sent() if line.aside:
-                    greets = self._is(line, _GREETINGS)
-                    if greets:
-                        self._begun.clear()  # the one before came to nothing
-                    if greets or self._begun or self._is_lost:
-                        self._begun.append(line)
-                    elif isinstance(line, Sent) or self._is(line, _ABOUT_ITEMS):
-                        yield from self._take(line)
+                    yield from self._take_aside(line)
                 case Received() | Sent():
                     yield from self._take(line)
                 case Told(type="bus.reconnecting") if line.event.get("attempt") == 1:
@@ -189,6 +189,15 @@ class _Reader:
                 case _:
                     pass
         yield self._connection
+
+    def _take_aside(self, line: Received | Sent) -> Iterator[RecordedConnection]:
+        greets = self._is(line, _GREETINGS)
+        if greets:
+            self._begun.clear()  # the one before came to nothing
+        if greets or self._begun or self._is_lost:
+            self._begun.append(line)
+        elif isinstance(line, Sent) or self._is(line, _ABOUT_ITEMS):
+            yield from self._take(line)
 
     def _end(self, close: CloseInfo, t_us: int) -> None:
         self._connection.close = close
