@@ -31,7 +31,9 @@ class FakeStream:
         self.opened.append(self)
 
     def start(self) -> None:
-        """Start."""
+        """Start, unless the device is taken."""
+        if self.settings["device"] == "taken":
+            raise PortAudioError("Device unavailable")
         self.state = "started"
 
     def abort(self) -> None:

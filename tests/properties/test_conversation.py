@@ -44,6 +44,7 @@ def _check(world: World, seed: int) -> None:
     assert world.calls <= set(world.answers), seed
     assert set(world.answers.values()) <= {1}, seed
     assert world.order == world.server_order, seed
+    assert world.otherwise == [], seed
 
 
 def _check_that_it_was_a_test(seen: Counter[str]) -> None:
