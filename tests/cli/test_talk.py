@@ -47,7 +47,7 @@ class Screen:
 
     async def shows(self, wanted: str) -> None:
         """Wait until something is shown, after what was waited for before."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while wanted not in self._unread:
                 await anyio.sleep(0.02)
                 self._unread += self._capsys.readouterr().out

@@ -50,7 +50,7 @@ async def test_sessions_are_listed_and_one_is_hung_up(
         assert "\x1b[2J" not in shown
         await run_hang_up(options(broker, app), odd, code=1000, reason="enough")
         assert "has ended" in capsys.readouterr().out
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             assert (await session.wait_closed()).reason == "enough"
 
 
@@ -65,7 +65,7 @@ async def test_one_is_followed_until_it_ends(broker: NatsServer, app: str) -> No
             async with await anyio.open_process([*whole, "--broker", broker.url]) as process:
                 assert process.stdout is not None
                 text = b""
-                with anyio.fail_after(30):
+                with anyio.fail_after(60):
                     while b"output_text" not in text:  # from when it listens
                         peer.say(word("hello"))
                         with anyio.move_on_after(0.05):

@@ -52,7 +52,7 @@ class Until:
         """Note an event, as a handler."""
         self(event)
 
-    async def has(self, count: int, within_s: float = 20) -> list[Any]:
+    async def has(self, count: int, within_s: float = 60) -> list[Any]:
         """Return what has come, once that is so many."""
         with anyio.fail_after(within_s):
             while len(self.got) < count:
@@ -133,7 +133,7 @@ async def test_two_groups_have_everything_and_two_workers_share(
 
         bus.on(ev.InputAudioBufferSpeechStarted)(note)
     async with buses["one"], buses["two"], buses["other"]:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             shares = [0, 0]
             while shares != [2, 2]:
                 await anyio.sleep(0.01)

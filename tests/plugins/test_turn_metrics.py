@@ -45,7 +45,7 @@ async def test_a_spoken_turn_that_is_interrupted(clock: Clock) -> None:
         clock.now_s += 0.5
         wire.respond()
         wire.speak(SECOND)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await session.wait_for(PlaybackStarted)
         clock.now_s += 0.25
         wire.interrupt()
@@ -68,7 +68,7 @@ async def test_a_turn_is_told_when_its_audio_has_been_played() -> None:
         wire.respond()
         wire.speak(SECOND[:2400])
         wire.finish()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             turn = await completed
         assert not sink.playing
     assert turn.first_audio_s is not None

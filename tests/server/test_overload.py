@@ -321,7 +321,7 @@ async def test_a_sideband_that_does_not_read_is_closed() -> None:
         await deaf.get(ev.SessionCreated)
         theirs.pause()
         caller.send(ev.ResponseCreate())
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not theirs._info:
                 assert ours.buffered_bytes < (LAGGING + 3) * limit
                 await anyio.lowlevel.checkpoint()

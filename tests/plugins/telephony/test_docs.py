@@ -34,7 +34,7 @@ async def test_the_ten_lines_of_the_page_answer_a_call() -> None:
         async with serving(scope["app"]) as url, dialled(f"{url}/twilio") as phone:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(phone.run)
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     while len(phone.playout.heard) < 8 * 200:  # noqa: ASYNC110  # time is the condition
                         await anyio.sleep(0.01)
                     await phone.send(stopped())
