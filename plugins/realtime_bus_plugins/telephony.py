@@ -7,7 +7,7 @@
         await websocket.accept()
         async with PhoneCall(websocket) as call:
             plugins = [call, Interruption(call)]
-            async with bus.connect("gpt-realtime", plugins=plugins, **call.settings) as session:
+            async with bus.connect("gpt-realtime-2.1", plugins=plugins, **call.settings) as session:
                 session.respond(instructions="Greet the caller.")
                 await session.wait_closed()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -284,10 +283,10 @@ class _Allowance:
 
     def __init__(self) -> None:
         self._left = self._BURST
-        self._since_s = time.monotonic()
+        self._since_s = 0.0
 
     def grants(self, length_bytes: int) -> bool:
-        now_s = time.monotonic()
+        now_s = anyio.current_time()
         self._left = min(self._BURST, self._left + (now_s - self._since_s) * self._RATE)
         self._since_s = now_s
         if length_bytes > self._left:
