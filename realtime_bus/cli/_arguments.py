@@ -69,7 +69,8 @@ def recorded(path: Path | None) -> Path | None:
     """Take a recording that this version can read."""
     from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # slow to import
 
-    if readable(path) is not None:
+    path = readable(path)
+    if path is not None:
         try:
             Recording(path)
         except RecordingError as error:
