@@ -11,15 +11,17 @@ from typing import Annotated
 import typer
 
 from ._arguments import (
+    URL_HELP,
     ApiKey,
     ApiKeyFrom,
     Backend,
+    RecordingFile,
     View,
     ViewOption,
+    examples,
     fail,
     key_for,
     positive,
-    recorded,
     speed_or_max,
     writable,
 )
@@ -28,9 +30,12 @@ from ._signals import Ended, run_until_signalled
 commands = typer.Typer()
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(
+    rich_help_panel="Recordings",
+    epilog=examples("replay call.jsonl", "replay call.jsonl --handlers agent:bus"),
+)
 def replay(  # noqa: PLR0913  # each is an option of the command
-    file: Annotated[Path, typer.Argument(help="A recording.", callback=recorded)],
+    file: RecordingFile,
     *,
     handlers: Annotated[
         str | None,
@@ -111,14 +116,14 @@ def replay(  # noqa: PLR0913  # each is an option of the command
     raise typer.Exit(0 if same else 1)
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(
+    rich_help_panel="Recordings", epilog=examples("drive call.jsonl --url gpt-realtime-2.1")
+)
 def drive(
-    recording: Annotated[
-        Path, typer.Argument(help="The recorded session.", callback=recorded, metavar="FILE")
-    ],
+    recording: RecordingFile,
     *,
     url: Annotated[
-        str, typer.Option(help="The server's address, or a model's name for OpenAI.")
+        str, typer.Option(help=f"{URL_HELP}.")
     ] = "ws://127.0.0.1:8765/v1/realtime?model=any",
     api_key: ApiKey = None,
     api_key_from: ApiKeyFrom = None,
@@ -151,11 +156,9 @@ def drive(
     raise typer.Exit(0 if same else 1)
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(rich_help_panel="Recordings", epilog=examples("inspect call.jsonl --open"))
 def inspect(
-    recording: Annotated[
-        Path, typer.Argument(help="What a Recorder has written.", callback=recorded)
-    ],
+    recording: RecordingFile,
     *,
     output: Annotated[
         Path | None,
@@ -199,11 +202,12 @@ class Voice(StrEnum):
     generated = "generated"
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(
+    rich_help_panel="Recordings",
+    epilog=examples("export call.jsonl --wav call.wav", "export call.jsonl --json > call.json"),
+)
 def export(
-    file: Annotated[
-        Path, typer.Argument(help="A recording, or the first of its files.", callback=recorded)
-    ],
+    file: RecordingFile,
     *,
     wav: Annotated[
         Path | None,

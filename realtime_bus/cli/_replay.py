@@ -222,6 +222,7 @@ class _Shows:
         self._sink: ReplaySink | None = None
         self.level: float = 0.0
         self.words: str = ""
+        self.note: str = ""
         self.t_s: float = 0.0
 
     @property

@@ -287,6 +287,23 @@ def test_a_device_that_cannot_be_opened_is_named(streams: list[FakeStream]) -> N
         Speaker("unknown").open()
 
 
+def test_a_stream_that_does_not_start_is_closed(streams: list[FakeStream]) -> None:
+    """Somebody else has the device: none of the ways that were tried stays open."""
+    with pytest.raises(NoSoundDevice, match="Device unavailable"):
+        Speaker("taken").open()
+    assert {stream.state for stream in streams} == {"closed"}
+
+
+def test_nobody_waits_for_a_speaker_that_no_session_keeps(streams: list[FakeStream]) -> None:
+    """What is queued on a lost device is dropped at once, for nobody opens it again."""
+    with Speaker() as speaker:
+        speaker.write(tone(1000), item_id="a")
+        streams[0].lose()
+        assert not speaker.playing
+        speaker.write(tone(1000), item_id="a")
+        assert not speaker.playing
+
+
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without sounddevice the error says what to install."""
     monkeypatch.setitem(sys.modules, "sounddevice", None)
@@ -386,13 +403,13 @@ async def test_a_lost_speaker_is_told_of_and_plays_on_when_it_is_back(
         wire.respond()
         wire.speak(tone(1000))
         streams[0].play(100)
-        lost = session.wait_for(DeviceLost, timeout_s=5)
-        back = session.wait_for(DeviceReopened, timeout_s=5)
+        lost = session.wait_for(DeviceLost, timeout_s=30)
+        back = session.wait_for(DeviceReopened, timeout_s=30)
         only(48_000, 2)
         streams[0].lose()
         event = await lost
         assert (event.kind, event.device) == ("speaker", "spk")
-        assert (await back).after_s < 5
+        assert (await back).after_s < 30
         stream = await opened(streams, 2)
         stream.play(100)
         [part] = speaker.positions()
@@ -412,12 +429,12 @@ async def test_nobody_waits_for_a_speaker_that_does_not_come_back(
         wire.speak(tone(1000))
         unplug()
         streams[0].lose()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while speaker.playing:  # noqa: ASYNC110 - that is what others do
                 await anyio.sleep(0.001)
         wire.speak(tone(1000))
         assert not speaker.playing
-        back = session.wait_for(DeviceReopened, timeout_s=5)
+        back = session.wait_for(DeviceReopened, timeout_s=30)
         plug_in()
         await back
         wire.speak(tone(20))
@@ -433,8 +450,30 @@ async def test_a_device_that_says_nothing_for_a_second_is_lost(
     """A sound server that hangs tells nobody."""
     monkeypatch.setattr(_keeper, "_STALLED_S", 0.05)
     async with session_on(Speaker()) as (session, _):
-        await session.wait_for(DeviceReopened, timeout_s=5)
+        await session.wait_for(DeviceReopened, timeout_s=30)
     assert len(streams) >= 2
+
+
+@pytest.mark.anyio
+async def test_a_device_that_comes_and_goes_is_not_opened_all_the_time(
+    streams: list[FakeStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost as soon as it is open, again and again: the pauses become longer."""
+    pauses: list[float] = []
+    sleep = anyio.sleep
+
+    async def noted(delay: float) -> None:
+        if delay in _keeper._PAUSES_S:
+            pauses.append(delay)
+            delay = 0
+        await sleep(delay)
+
+    monkeypatch.setattr(_keeper.anyio, "sleep", noted)
+    async with session_on(Microphone()):
+        for number in range(1, 5):
+            (await opened(streams, number)).lose()
+        await opened(streams, 5)
+    assert pauses == [0.1, 0.2, 0.5, 1.0]
 
 
 @pytest.mark.anyio
@@ -444,7 +483,7 @@ async def test_a_speaker_that_runs_dry_gets_larger_blocks(streams: list[FakeStre
     speaker = Speaker()
     async with session_on(speaker):
         assert streams[0].settings["blocksize"] == 240
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(streams) < 2:
                 for _ in range(5):
                     streams[0].play(10, status="output underflow")
@@ -461,8 +500,8 @@ async def test_a_speaker_that_runs_dry_gets_larger_blocks(streams: list[FakeStre
 async def test_a_lost_microphone_records_on_when_it_is_back(streams: list[FakeStream]) -> None:
     """The session goes on, and so does what it is sent."""
     async with session_on(Microphone()) as (session, wire):
-        lost = session.wait_for(DeviceLost, timeout_s=5)
-        back = session.wait_for(DeviceReopened, timeout_s=5)
+        lost = session.wait_for(DeviceLost, timeout_s=30)
+        back = session.wait_for(DeviceReopened, timeout_s=30)
         streams[0].lose()
         assert (await lost).kind == "microphone"
         await back
@@ -493,7 +532,7 @@ async def test_reading_a_lost_microphone_ends(streams: list[FakeStream]) -> None
 
 async def sent(wire: Wire, count: int) -> list[Any]:
     """Wait until so many events were sent."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while len(wire.frames) < count:
             await anyio.lowlevel.checkpoint()
     return wire.sent
@@ -564,6 +603,41 @@ async def test_a_filter_stands_between_the_device_and_the_session(
         events = await sent(wire, 2)
     assert seen == [480, 480]
     assert [event.audio for event in events] == [b"\7\7" * 480, tone(20)]
+
+
+@pytest.mark.anyio
+async def test_what_raises_in_the_devices_thread_does_not_end_the_device(
+    streams: list[FakeStream], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A filter or a tap that fails is told of once; the sound passes as it was."""
+
+    def fail(_: bytes) -> bytes:
+        raise ValueError("no idea")
+
+    microphone, speaker = Microphone(), Speaker()
+    microphone.add_filter(fail)
+    speaker.add_tap(fail)
+    async with session_on(microphone, speaker) as (_, wire):
+        heard = {stream.kind: stream for stream in streams}
+        speaker.write(tone(20), item_id="a")
+        assert heard["output"].play(10) + heard["output"].play(10) == tone(20)
+        heard["input"].record(tone(20))
+        [append] = await sent(wire, 1)
+    assert append.audio == tone(20)
+    told = [line for line in caplog.messages if "_failed" in line]
+    assert sorted(line.split("'")[1] for line in told) == [
+        "device.filter_failed",
+        "device.tap_failed",
+    ]
+
+
+@pytest.mark.anyio
+async def test_the_smallest_queue_holds_what_is_read_at_once(streams: list[FakeStream]) -> None:
+    """However little may wait, something is heard."""
+    async with session_on(Microphone(limit_s=0)) as (_, wire):
+        streams[0].record(tone(20))
+        [append] = await sent(wire, 1)
+    assert append.audio == tone(20)
 
 
 @pytest.mark.anyio
@@ -682,7 +756,7 @@ async def test_the_level_is_told_a_few_times_a_second(streams: list[FakeStream])
         for number in range(10):
             streams[0].record(sine(1000, 20, peak=32_767) if number < 5 else bytes(960))
         await sent(wire, 10)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(levels) < 2:
                 await anyio.lowlevel.checkpoint()
     assert [round(level.dbfs) for level in levels] == [-3, -100]

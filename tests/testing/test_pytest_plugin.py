@@ -65,6 +65,20 @@ def test_a_test_needs_nothing_but_the_fixture(run) -> None:
     )
 
 
+def test_a_call_is_gone_when_its_test_is_over(run) -> None:
+    """With its session, its server and its recording: pytest keeps its items to the end."""
+    conftest = """
+import gc
+
+def pytest_sessionfinish():
+    gc.collect()
+    print("calls left:", sum(type(each).__name__ == "Call" for each in gc.get_objects()))
+"""
+    result = run(PASSES, "-s", "-k", "asyncio", conftest=conftest)
+    result.assert_outcomes(passed=1, deselected=1)
+    result.stdout.fnmatch_lines(["*calls left: 0*"])
+
+
 def test_a_failure_shows_what_happened(run) -> None:
     """A plain assert gets the time line, too, and no more frames than its own."""
     result = run(PASSES.replace('hears() == "Nine', 'hears() == "Ten'), "-k", "asyncio")

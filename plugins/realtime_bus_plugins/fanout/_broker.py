@@ -8,9 +8,9 @@ groups (who reads what). What is there already is taken as it is: an operator ma
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from time import monotonic
-from typing import Any, Final, Literal, NamedTuple
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, Literal
 
 import anyio
 import msgspec
@@ -19,8 +19,18 @@ from anyio.abc import TaskGroup
 from realtime_bus import UsageError
 from realtime_bus.log import Repeats, get_logger
 
-from ._nats import Client, JetStream, KeyValue, broker_errors, close_client, heeding, load_nats
+from ._nats import (
+    Client,
+    JetStream,
+    KeyValue,
+    broker_errors,
+    close_client,
+    heeding,
+    load_nats,
+    retrying,
+)
 from ._subjects import Names
+from ._watched import Seen, Watched
 from ._wire import BrokerUnreachable
 
 _SESSIONS_TTL_S: Final = 900.0
@@ -58,27 +68,21 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class Seen(NamedTuple):
-    """An entry of a bucket, as a watcher knows it."""
-
-    value: bytes
-    revision: int
-    at_s: float
-
-
 class Broker:
     """A connection to NATS with JetStream, and what an application has there.
 
     Args:
         names: Of the application.
         servers: ``nats://`` or ``tls://`` addresses; in one string they are divided by commas.
-        settings: For what is not there yet; None if nothing is to be made.
+        settings: For what is not there yet.
+        makes: Whether what is not there is made.
         options: Further keyword arguments of ``nats.connect``: credentials, keys, TLS.
         open_timeout_s: Seconds that all of it may take.
 
     Attributes:
         partitions: Into how many parts the stream divides its sessions.
         lease_s: How long a lease holds.
+        made_at: When the stream was made: one that is made anew counts from 1 again.
         refused: What the broker has last said that this process may not do.
     """
 
@@ -87,13 +91,15 @@ class Broker:
         names: Names,
         servers: str | list[str],
         *,
-        settings: StreamSettings | None,
+        settings: StreamSettings | None = None,
+        makes: bool = True,
         options: Mapping[str, Any],
         open_timeout_s: float,
     ) -> None:
         self.names: Names = names
         self._settings = settings or StreamSettings()
-        self._makes = settings is not None
+        self._chosen = settings is not None
+        self._makes = makes
         self.partitions: int = self._settings.partitions
         self.lease_s: float = self._settings.lease_s
         every = servers.split(",") if isinstance(servers, str) else servers
@@ -101,6 +107,7 @@ class Broker:
         self._options = options
         self._open_timeout_s = open_timeout_s
         self.refused: str = ""
+        self.made_at: object = None
         self._log = get_logger().bind(app=names.app)
         self._errors = Repeats()
         self._said: dict[str, None] = {}  # while it was opened
@@ -241,7 +248,7 @@ class Broker:
         api, names, wanted = nats.js.api, self.names, self._settings
         kept = {"num_replicas": wanted.replicas, "storage": api.StorageType(wanted.storage)}
         source, destination = names.transform(wanted.partitions)
-        config = await self._stream(
+        events = await self._stream(
             nats,
             api.StreamConfig(
                 name=names.stream,
@@ -254,9 +261,9 @@ class Broker:
                 **kept,
             ),
         )
-        self.partitions = _partitions(names, config)
+        self.partitions = _partitions(names, events.config)
         dead = api.StreamConfig(name=names.dead_stream, subjects=[names.dead], **kept)
-        if names.dead not in (await self._stream(nats, dead)).subjects:
+        if names.dead not in ((await self._stream(nats, dead)).config.subjects or ()):
             raise UsageError(f"the stream {names.dead_stream!r} was made for something else")
         for attribute, bucket, ttl_s in (
             ("_sessions", names.sessions_bucket, max(_SESSIONS_TTL_S, 3 * wanted.lease_s)),
@@ -273,25 +280,41 @@ class Broker:
                 )
             setattr(self, attribute, found)
         self.lease_s = (await self.leases.status()).ttl or wanted.lease_s
+        self.made_at = events.created
+        if self._chosen:
+            self._compare(events.config)
+
+    def _compare(self, found: Any) -> None:
+        """Say what was chosen here in vain: who came first has made it otherwise."""
+        there = {
+            "partitions": self.partitions,
+            "replicas": found.num_replicas,
+            "storage": str(getattr(found.storage, "value", found.storage)),
+            "max_age_s": found.max_age,
+            "max_bytes": found.max_bytes,
+            "duplicate_window_s": found.duplicate_window,
+            "lease_s": self.lease_s,
+        }
+        other = {name: it for name, it in there.items() if getattr(self._settings, name) != it}
+        if other:
+            self._log.warning("what is there was made otherwise than settings= says", **other)
 
     async def _stream(self, nats: Any, wanted: Any) -> Any:
-        """Return the configuration of a stream, which is made if it is not there.
+        """Return what the broker says of a stream, which is made if it is not there.
 
         Raises:
             UsageError: There is none, and none is to be made; or the broker will not make it.
         """
         try:
-            found = (await self.js.stream_info(wanted.name)).config
+            return await self.js.stream_info(wanted.name)
         except nats.js.errors.NotFoundError:
             if not self._makes:
                 raise UsageError(
                     f"no application {self.names.app!r} has published anything at "
                     f"{_shown(self._servers)}"
                 ) from None
-        else:
-            return found
         try:
-            return (await self.js.add_stream(wanted)).config
+            return await self.js.add_stream(wanted)
         except nats.js.errors.ServiceUnavailableError:
             raise
         except nats.js.errors.APIError as error:
@@ -329,18 +352,32 @@ class Broker:
             listener(False)
 
     async def _on_back(self) -> None:
+        if self._tasks is not None and self._makes:
+            self._tasks.start_soon(self._look_again, self.made_at)
         for listener in list(self._listeners):
             listener(True)
+
+    async def _look_again(self, made_at: object) -> None:
+        """See that all is there still: what was kept in memory is gone."""
+        try:
+            await retrying(partial(self._look_or_make, load_nats()))
+        except UsageError as error:
+            told = str(error)  # a line, not a traceback
+            self._log.error("the broker lacks what was there", error=told)
+        if self.made_at != made_at:
+            self._log.error("the broker has lost what was there, and begins anew")
+            for listener in list(self._listeners):
+                listener(True)
 
     async def aclose(self) -> None:
         """End what runs, and close the connection; what is unsent is given a moment."""
         tasks, self._tasks = self._tasks, None
-        client, self._client = self._client, None
         try:
             if tasks is not None:
                 tasks.cancel_scope.cancel()
                 await tasks.__aexit__(None, None, None)  # what a block raises comes out as it is
         finally:
+            client, self._client = self._client, None
             if client is not None:
                 await close_client(client)
 
@@ -365,66 +402,6 @@ class Broker:
         watched = Watched(bucket, keys, changed)
         self.on_change(watched.note)
         return watched
-
-
-class Watched:
-    """A part of a bucket, and what keeps it up to date.
-
-    Attributes:
-        known: The entries.
-        complete: Set when all that is there has come.
-    """
-
-    def __init__(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> None:
-        self.known: dict[str, Seen] = {}
-        self.complete: anyio.Event = anyio.Event()
-        self._bucket = bucket
-        self._keys = keys
-        self._changed = changed
-        self._again = anyio.Event()
-
-    def note(self, there: bool) -> None:  # a listener's only argument
-        if there:
-            self._again.set()
-
-    async def follow(self) -> None:
-        """Watch, and watch anew whenever the broker is back."""
-        while True:
-            self._again = anyio.Event()
-            try:
-                watcher: Any = await self._bucket.watch(self._keys)
-            except broker_errors():
-                with anyio.move_on_after(0.5):
-                    await self._again.wait()
-                continue
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._read, watcher)
-                    await self._again.wait()
-                    tasks.cancel_scope.cancel()
-            finally:
-                with suppress(*broker_errors()):
-                    await watcher.stop()
-
-    async def _read(self, watcher: Any) -> None:
-        there: set[str] | None = set()  # until all that is there has come
-        while True:
-            entry = await watcher._updates.get()  # noqa: SLF001  # `updates` waits for a time only
-            if entry is None:
-                for gone in self.known.keys() - (there or set()):
-                    del self.known[gone]
-                there = None
-                self.complete.set()
-            elif not hasattr(entry, "key"):
-                return
-            elif entry.operation in ("DEL", "PURGE"):
-                self.known.pop(entry.key, None)
-            else:
-                self.known[entry.key] = Seen(entry.value or b"", entry.revision, monotonic())
-                if there is not None:
-                    there.add(entry.key)
-            if there is None:
-                self._changed()
 
 
 def _partitions(names: Names, config: Any) -> int:

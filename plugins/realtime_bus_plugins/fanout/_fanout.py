@@ -136,7 +136,7 @@ class NatsFanout:
         self._broker = Broker(
             Names(app),
             servers,
-            settings=settings or StreamSettings(),
+            settings=settings,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )

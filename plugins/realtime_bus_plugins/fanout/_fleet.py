@@ -13,10 +13,11 @@ import msgspec
 
 from realtime_bus import UsageError
 
-from ._broker import Broker, Seen
+from ._broker import Broker
 from ._nats import broker_errors
 from ._remote_session import RemoteSession
 from ._subjects import SIDES, Names, escape
+from ._watched import Seen
 from ._wire import KEY, SEQUENCE, TIME, Holder, Whereabouts
 
 _MAX_BEHIND = 10_000
@@ -86,7 +87,7 @@ class Fleet:
         self._broker = Broker(
             Names(app),
             servers,
-            settings=None,
+            makes=False,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
@@ -150,10 +151,10 @@ class Fleet:
         return list(self._holders().values())
 
     def _holders(self) -> dict[str, Holder]:
-        oldest_s = monotonic() - 1.5 * self._broker.lease_s
+        oldest_s = monotonic() - self._broker.lease_s  # seen after it was written: it is gone
         found: dict[str, Holder] = {}
         for seen in self._leases.values():
-            if seen.at_s >= oldest_s:
+            if seen.at_s >= oldest_s or not self._broker.connected:
                 try:
                     holder = msgspec.json.decode(seen.value, type=Holder)
                 except (ValueError, RecursionError):

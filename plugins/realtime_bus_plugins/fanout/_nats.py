@@ -102,26 +102,41 @@ def size_bytes(payload: bytes, headers: Mapping[str, str]) -> int:
 
 
 async def close_client(client: Client) -> None:
-    """Close a connection, whatever state it is in; what is unsent is given a moment."""
+    """Close a connection, whatever state it is in; what is unsent is given a moment.
+
+    A cancellation, also one by `Task.cancel`, waits for that: else the socket would stay open.
+    """
+    closing = asyncio.ensure_future(_close(client))
+    cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
-        if client.is_connected:
-            with suppress(Exception):
-                await client.flush(1)
-        # a `watch` that was cancelled leaves tasks behind
-        for subscription in list(getattr(client, "_subs", {}).values()):
-            state: Any = getattr(subscription, "_jsi", None)
-            for name in ("_hbtask", "_fctask"):
-                task: Any = getattr(state, name, None)
-                if task is not None:
-                    task.cancel()
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _close(client: Client) -> None:
+    if client.is_connected:
         with suppress(Exception):
-            await client.close()
-        # where writing fails while it closes, nats-py leaves the socket open
-        transport: Any = getattr(client, "_transport", None)
-        if transport is not None:
-            with suppress(Exception):
-                transport.close()
-        # … and its own task with an exception, of which asyncio would complain
-        flusher: Any = getattr(client, "_flusher_task", None)
-        if flusher is not None and flusher.done() and not flusher.cancelled():
-            flusher.exception()
+            await client.flush(1)
+    # a `watch` that was cancelled leaves tasks behind
+    for subscription in list(getattr(client, "_subs", {}).values()):
+        state: Any = getattr(subscription, "_jsi", None)
+        for name in ("_hbtask", "_fctask"):
+            task: Any = getattr(state, name, None)
+            if task is not None:
+                task.cancel()
+    with suppress(Exception):
+        await client.close()
+    # where writing fails while it closes, nats-py leaves the socket open
+    transport: Any = getattr(client, "_transport", None)
+    if transport is not None:
+        with suppress(Exception):
+            transport.close()
+    # … and its own task with an exception, of which asyncio would complain
+    flusher: Any = getattr(client, "_flusher_task", None)
+    if flusher is not None and flusher.done() and not flusher.cancelled():
+        flusher.exception()

@@ -134,7 +134,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         self._broker = Broker(
             Names(app),
             servers,
-            settings=settings or StreamSettings(),
+            settings=settings,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
@@ -257,8 +257,13 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         part = self._parts[-1] = Part(work, Record(floor=max(start.sequence - 1, 0)))
         ended = anyio.Event()
         self._broker.on_change(lambda there: ended.set() if there else None)
+        made_at = self._broker.made_at
         for epoch in itertools.count(1):
             ended = anyio.Event()
+            if made_at != self._broker.made_at:  # the broker has lost it all: so begin anew
+                made_at, start = self._broker.made_at, Start(sequence=1)
+                part.leave()
+                part = self._parts[-1] = Part(work, Record())
             consumer = f"{self._group_name}-{epoch}"
             floor = part.progress.floor
             began = start if not floor else Start(sequence=floor + 1)
