@@ -247,7 +247,8 @@ def export(
     except OSError as error:
         raise typer.Exit(fail(f"{error.strerror or error}: {error.filename or wav}")) from None
     gaps = [problem.text for problem in timeline.problems if problem.kind == "left_out"]
-    for gap in [*gaps, *(["it was cut off"] if timeline.ended is None else [])]:
+    gaps += ["it was cut off"] if timeline.ended is None else []
+    for gap in dict.fromkeys(gaps):
         typer.echo(f"note: something is missing in the recording: {gap}", err=True)
     if json:
         typer.echo(conversation(timeline).json(), nl=False)

@@ -87,9 +87,5 @@ def test_what_is_missing_is_told(recording: Path, capsys: pytest.CaptureFixture[
     shown = capsys.readouterr()
     assert shown.out.startswith("[00:01.500] user: Hello.\n")
     told = "note: something is missing in the recording: "
-    assert shown.err.splitlines()[:3] == [
-        f"{told}call.1.jsonl is missing",
-        f"{told}a line is damaged",
-        f"{told}a line is damaged",
-    ]
-    assert shown.err.count("call.1.jsonl is missing") == 2
+    once = [f"{told}call.1.jsonl is missing", f"{told}a line is damaged"]
+    assert shown.err.splitlines() == once * 2

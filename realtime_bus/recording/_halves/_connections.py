@@ -22,7 +22,10 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 
 from realtime_bus.errors import CloseInfo
-from realtime_bus.recording._format import Ended, Line, Received, Sent, Told
+from realtime_bus.log import get_logger
+from realtime_bus.recording._format import Ended, Left, Line, Received, Sent, Told
+
+_log = get_logger("realtime_bus.recording")
 
 Side: TypeAlias = Literal["client", "server"]
 
@@ -183,6 +186,9 @@ class _Reader:
                     begun, self._begun, self._is_lost = self._begun, [], False
                     for each in begun:
                         yield from self._take(each)
+                case Left():
+                    why = line.why or "lines came faster than they could be written"
+                    _log.warning("something is missing in the recording", why=why)
                 case Ended():
                     close = CloseInfo(code=line.code, reason=line.reason, clean=line.clean)
                     self._end(close, line.t_us)
