@@ -1,12 +1,10 @@
-"""Make the lines of a recording, where their frames come by.
+"""Make the lines of a recording.
 
 Rules:
 
-1. A line is made in the tap: the frame is in the processor's cache there, and is not needed
-   afterwards. Made half a second later, by a thread, it costs six times that.
-2. Frames that need no search (`_redaction`) are only searched for line breaks: a server must not
+1. Frames that need no search (`_redaction`) are only searched for line breaks: a server must not
    be able to write lines of its own.
-3. A line is three pieces, so that a frame is copied once: to where it waits for the disk.
+2. A line is three pieces, so that a frame is copied once: to what is written.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ FOOT: Final = b"}\n"
 _SENT_WITHOUT_AUDIO: Final = (
     b'{"kind":"out","t_us":%d,"audio_bytes":%d,"frame":' + APPEND + b'"}}\n'
 )
-_RECEIVED_AT: Final = b'\n{"kind":"in","t_us":'
 _TIME: Final = re.compile(rb'"t_us":(-?\d+)')  # a clock of somebody's own may go back
 
 Pieces: TypeAlias = tuple[bytes, bytes, bytes]
@@ -78,19 +75,6 @@ class Lines:
         if isinstance(line, Told):
             line = self._redaction.told(line)
         return _encode(line) + b"\n"
-
-
-def marked_aside(lines: bytes) -> tuple[int, bytes]:
-    """Note that no handler saw the last frame that was received.
-
-    Returns:
-        Where in what was given its line begins, and what stands from there on, with the note;
-        -1 if there is none.
-    """
-    start = (b"\n" + lines).rfind(_RECEIVED_AT)
-    if start < 0:
-        return -1, b""
-    return start, _TIME.sub(rb'"t_us":\1,"aside":true', lines[start:], count=1)
 
 
 def time_us(lines: bytes) -> int:
