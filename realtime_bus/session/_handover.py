@@ -137,7 +137,7 @@ class Handover:
         self._given: dict[str, Any] = {}  # what the server was given back of each item, as text
         self._hidden: dict[str, tuple[type, ...]] = {}  # what handlers do not see, by its id there
         self._taken: set[str] = set()  # ids of what the server does not know
-        parts.pipeline.on_sent((ev.ConversationItemCreate,), self._named_by_us)
+        parts.pipeline.outgoing.on_sent((ev.ConversationItemCreate,), self._named_by_us)
 
     def items(self) -> list[Any]:
         """Return what the next server must know of the conversation."""
@@ -156,7 +156,7 @@ class Handover:
         self._given = {item_id: restoration.given[item_id] for item_id in restoration.restored}
         known = {*parts.conversation.responses, *parts.conversation.items}
         self._taken = known - set(map(self._names.there, self._given)) if self._restores else set()
-        parts.pipeline.names = self._names or None
+        parts.pipeline.outgoing.names = self._names or None
         self._link.named(self._names.known)
         if self._restores:
             parts.conversation.restored(self._given)
@@ -165,7 +165,7 @@ class Handover:
         for event in (restoration.created, restoration.updated):
             if event is not None:
                 parts.accept(event)
-        parts.pipeline.intercept_outgoing_once(ev.ConversationItemTruncate, self._truncate)
+        parts.pipeline.outgoing.intercept_last(ev.ConversationItemTruncate, self._truncate)
         parts.pipeline.route_through(self._inward)
         return before
 
@@ -182,7 +182,7 @@ class Handover:
                 self._parts.requests.fail(event, lost_with(event, close))
             elif not isinstance(event, ev.ResponseCreate):
                 try:
-                    self._parts.pipeline.send_again(event)
+                    self._parts.pipeline.outgoing.send_again(event)
                 except ConnectionLost as error:  # this one is lost already, and too much waits
                     self._parts.requests.fail(event, error)
                 except TransportClosed:
@@ -231,7 +231,7 @@ class Handover:
         if isinstance(found, str) and found in self._taken:
             self._taken.discard(found)
             self._names.add(self._parts.next_item_id(), found)
-            self._parts.pipeline.names = self._names
+            self._parts.pipeline.outgoing.names = self._names
             self._link.named(self._names.known)
 
     def _named_by_us(self, event: Any, _sent: object) -> None:
@@ -302,13 +302,13 @@ class Handover:
         self._tell(delete)
         self._given[item_id] = made
         self._names.add(item_id, there)
-        parts.pipeline.names = self._names
+        parts.pipeline.outgoing.names = self._names
         self._link.named(self._names.known)
         parts.pipeline.route_through(self._inward)
 
     def _tell(self, command: ev.ClientEvent) -> None:
         """Send a command of nobody's; if the connection is lost, the next one is told anyway."""
-        frame = self._parts.pipeline.encode(command)
+        frame = self._parts.pipeline.outgoing.encode(command)
         self._link.aside(frame, True)
         try:
             self._link.connection.transport.send(frame)

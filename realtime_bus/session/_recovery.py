@@ -149,7 +149,7 @@ class Recovery:
         )
         self._rollover.note_limit(parts.config())
         parts.pipeline.handle((ev.Error,), self._see_error)
-        parts.pipeline.on_sent(_BUFFER, self._see_audio)
+        parts.pipeline.outgoing.on_sent(_BUFFER, self._see_audio)
         if policy.rollover_before_s is not None:
             parts.pipeline.start_soon(self._rollover.watch)
 
@@ -445,8 +445,8 @@ class Recovery:
         for event in cuts:
             self._handover.cut(event)
         while held.frames:
-            parts.pipeline.deliver(held.frames.popleft())
-        standby.connection.deliver = parts.pipeline.deliver
+            parts.pipeline.taps.deliver(held.frames.popleft())
+        standby.connection.deliver = parts.pipeline.taps.deliver
         parts.responses.connection_restored(
             answer_due=loss.answer_due and self._handover.can_answer
         )

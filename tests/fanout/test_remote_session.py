@@ -116,3 +116,19 @@ async def test_whereabouts_tell_how_it_goes(broker: NatsServer, app: str) -> Non
         assert await bus.find("nobody") is None
         with pytest.raises(UsageError, match="do not come here"):
             remote.wait_for("response.done")
+
+
+@pytest.mark.parametrize("name", ["a.b c*>\u00e9\U0001f600", "x" * 1000, " ", "=2E"])
+async def test_a_session_is_called_in_workers_what_its_holder_calls_it(
+    broker: NatsServer, app: str, name: str
+) -> None:
+    """Whatever its id is, a handler can give it to others, and they find it."""
+    bus, got = worker(broker, app), Until()
+
+    @bus.on(ev.InputAudioBufferSpeechStarted)
+    async def look(_event: ev.InputAudioBufferSpeechStarted, session: RemoteSession) -> None:
+        got(session.id, (await bus.session(session.id).whereabouts()).session_id)
+
+    async with bus, holding(broker, app, name) as (_, _session, peer):
+        peer.say(speech(1))
+        assert await got.has(1) == [(name, name)]

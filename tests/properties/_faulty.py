@@ -157,7 +157,9 @@ class FaultyWorld(World):
                     await self._live(session, self.schedule.steps)
                     self.server.look_at(session.id)
                     self._compare(session)
-                    if (names := session._pipeline.names) is not None:  # the server's own ids
+                    if (
+                        names := session._pipeline.outgoing.names
+                    ) is not None:  # the server's own ids
                         self.renamed = True
                         self.order = [names.there(item) for item in self.order]
             except (ConnectError, SessionClosed, RequestTimeout) as error:  # while it was opened

@@ -79,9 +79,13 @@ class Stream:
         self._closing = False
 
     def start(self, raw: Any) -> None:
-        """Take PortAudio's stream, and start it."""
+        """Take PortAudio's stream, and start it; one that does not start is closed."""
         self._raw = raw
-        raw.start()
+        try:
+            raw.start()
+        except BaseException:
+            raw.close()
+            raise
         self.latency_s = float(raw.latency)
         self._called_s = time.monotonic()
 
