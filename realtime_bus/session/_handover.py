@@ -283,27 +283,28 @@ class Handover:
         made: Any = None if item is None else as_item(item)
         if history is None or item is None or made == self._given[item_id]:
             return
-        before = self._names.there(item_id)
-        self._hidden[before] = (*self._hidden.get(before, ()), ev.ConversationItemDeleted)
-        parts.pipeline.route_through(self._inward)
-        there = parts.next_item_id()
-        if not isinstance(made, str):  # behind the one that it replaces: that is surely there
-            self._hidden[there] = _ITEMS
-            self._tell(
-                ev.ConversationItemCreate(
-                    event_id=parts.next_event_id(),
-                    item=msgspec.structs.replace(made, id=there),
-                    previous_item_id=item_id,
-                )
-            )
-        self._tell(ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item_id))
         del self._given[item_id]
-        if not isinstance(made, str):
-            self._given[item_id] = made
-            self._names.add(item_id, there)
-            parts.pipeline.outgoing.names = self._names
-            self._link.named(self._names.known)
-            parts.pipeline.route_through(self._inward)
+        delete = ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item_id)
+        if isinstance(made, str):  # nothing of it was heard: it is gone, for handlers too
+            self._tell(delete)
+            return
+        before, there = self._names.there(item_id), parts.next_item_id()
+        self._hidden[before] = (*self._hidden.get(before, ()), ev.ConversationItemDeleted)
+        self._hidden[there] = _ITEMS
+        parts.pipeline.route_through(self._inward)
+        self._tell(
+            ev.ConversationItemCreate(
+                event_id=parts.next_event_id(),
+                item=msgspec.structs.replace(made, id=there),
+                previous_item_id=item_id,  # behind the one that it replaces: that is surely there
+            )
+        )
+        self._tell(delete)
+        self._given[item_id] = made
+        self._names.add(item_id, there)
+        parts.pipeline.outgoing.names = self._names
+        self._link.named(self._names.known)
+        parts.pipeline.route_through(self._inward)
 
     def _tell(self, command: ev.ClientEvent) -> None:
         """Send a command of nobody's; if the connection is lost, the next one is told anyway."""

@@ -146,10 +146,10 @@ def _renamed(event: Any, names: dict[str, str]) -> Any:
             renamed = [_named(each, names) for each in given]
             changes["response"] = msgspec.structs.replace(event.response, input=renamed)
     elif isinstance(response := getattr(event, "response", None), ev.Response):
-        named = _named(response, names)
-        if isinstance(made := named.output, list):  # as read, in whatever state
-            named = msgspec.structs.replace(named, output=[_named(each, names) for each in made])
-        changes["response"] = named
+        made: list[Any] | msgspec.UnsetType | None = response.output
+        if isinstance(made, list):  # it may be in whatever state
+            made = [_named(each, names) for each in made]
+        changes["response"] = msgspec.structs.replace(_named(response, names), output=made)
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
