@@ -26,6 +26,8 @@ _SECRET_NAME: Final = pattern(r"(?i).*(authorization|key|token|secret|cookie|pas
 _SHORTEST: Final = 8
 _HIDDEN: Final = "***"
 _known: Final[dict[int, str]] = {}  # by the identity of each `Secret` that lives
+_changes = 0  # of them
+_in_use: tuple[int, list[str]] = (0, [])  # after how many changes
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -39,8 +41,8 @@ class Secret:
     def __init__(self, value: str) -> None:
         self._value = value
         if len(value) >= _SHORTEST:
-            _known[id(self)] = value
-            finalize(self, _known.pop, id(self)).atexit = False
+            _note(id(self), value)
+            finalize(self, _note, id(self), None).atexit = False
 
     def reveal(self) -> str:
         """Return the word."""
@@ -58,9 +60,26 @@ def redact(text: str) -> str:
 
 
 def in_use() -> list[str]:
-    """Return the secrets that are in use, longest first: no part of a longer one stays."""
-    words = list(_known.values())  # a copy at one go: another thread may come or go
-    return sorted(set(words), key=len, reverse=True)
+    """Return the secrets that are in use, longest first: no part of a longer one stays.
+
+    The same list, as long as they are the same ones.
+    """
+    global _in_use  # noqa: PLW0603  # one for the process, as what it is made of
+    changes, words = _in_use
+    if changes != _changes:
+        changes = _changes  # first: what changes meanwhile is seen the next time
+        words = sorted(set(_known.copy().values()), key=len, reverse=True)
+        _in_use = changes, words
+    return words
+
+
+def _note(identity: int, value: str | None) -> None:
+    global _changes  # noqa: PLW0603  # see above
+    if value is None:
+        _known.pop(identity, None)
+    else:
+        _known[identity] = value
+    _changes += 1
 
 
 class Secrets:

@@ -9,8 +9,9 @@ The rules:
 
 1. Each session has a file of its own, which is complete when the session's block has been left.
    Put the recorder before plugins that send: what is sent before it is attached is not in it.
-2. A recording never holds up its session, and never ends it. What cannot be written is counted,
-   and told: a log line, `RecordingIncomplete`, and a line in the file where it is missing.
+2. A recording never holds up its session, and never ends it. What cannot be written waits, within
+   a bound, and is told: a log line, `RecordingIncomplete`, and, of what found no room, a line in
+   the file where it is missing.
 3. Where playback stands is asked along with frames, `LOOK_S` after one another at least, while
    something plays. A flush is noted when `Interruption` tells of it; others are noticed from what
    the sink says next, and `_TOLD_S` later still. A sink that settles later is waited for.
@@ -59,7 +60,10 @@ _FindSink: TypeAlias = Callable[[Session], AudioSink | None]
 
 
 class RecordingIncomplete(ev.BusEvent, frozen=True, kw_only=True, tag="bus.recording_incomplete"):
-    """Lines begin to be missing from a session's recording; the session goes on.
+    """A session's recording cannot be written, or lines are missing; the session goes on.
+
+    What cannot be written waits for the disk to have room again, as far as `max_pending_bytes`
+    allows: if it has, nothing is missing.
 
     Attributes:
         path: The recording's first file.
@@ -82,8 +86,9 @@ class Recorder:
         audio: Whether to keep audio.
         texts: Whether to keep texts: transcripts, instructions, arguments, what tools return.
         max_file_bytes: Where a session's next file begins; None for one file each.
-        max_pending_bytes: How much of a session may wait to be written; what finds no room is left
-            out, and told. All sessions of the process share 64 MiB.
+        max_pending_bytes: How much of a session may wait to be written, also while the disk is
+            full; what finds no room is left out, and told. All sessions of the process share
+            64 MiB.
         compress: Whether to compress with zstd; needs the extra ``zstd``.
         labels: What the header says of each call; or a function of the session.
 
@@ -204,15 +209,14 @@ class _Recorded:
             self._note(now_us, self._positions())  # before it falls silent
         elif isinstance(event, PlaybackInterrupted):
             self._interrupted(event, now_us)
-        fields, length = written_down(event)
+        fields = written_down(event)
         self._spool.write(
             Told(
                 t_us=now_us,
                 type=event.type,
                 event=fields,
                 application=isinstance(event, ev.AppEvent),
-            ),
-            size_bytes=length,
+            )
         )
 
     # --- what is heard -----------------------------------------------------------------------

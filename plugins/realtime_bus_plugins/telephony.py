@@ -294,6 +294,8 @@ class PhoneCall:
 
     def _said(self, audio: bytes) -> None:
         """Queue the caller's audio for the session."""
+        if not audio:
+            return
         self._input.append(audio)
         self._input_bytes += len(audio)
         if self._input_bytes > self._input_limit_bytes:

@@ -22,22 +22,20 @@ _MAX_DEPTH, _MAX_PARTS, _MAX_TEXT = 8, 2000, 16_384
 _FRAMES = (ev.UnknownEvent, ev.InvalidFrame)
 
 
-def written_down(event: ev.BusEvent) -> tuple[dict[str, Any], int]:
-    """Return an event's fields as `Told` has them, and about how long that is in bytes."""
+def written_down(event: ev.BusEvent) -> dict[str, Any]:
+    """Return an event's fields as `Told` has them."""
     paper = _Paper()
-    fields = {
+    return {
         name: paper.put(getattr(event, name), 0)
         for name in event.__struct_fields__
         if not (name == "frame" and isinstance(event, _FRAMES))  # it is recorded already
     }
-    return fields, paper.length
 
 
 class _Paper:
     """Takes data down, up to a bound."""
 
     def __init__(self) -> None:
-        self.length = 256
         self._left = _MAX_PARTS
 
     def put(self, value: object, depth: int) -> Any:
@@ -78,5 +76,4 @@ class _Paper:
 
     def _text(self, text: str) -> str:
         text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
-        self.length += len(text) + 16
         return text if text.isascii() else text.encode("utf-8", "replace").decode()

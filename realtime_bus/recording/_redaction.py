@@ -53,19 +53,17 @@ APPEND: Final = b'{"type":"input_audio_buffer.append","audio":"'
 """How what we send from a microphone begins, and then holds nothing but base64."""
 
 SMALL_BYTES: Final = 2048
-_AUDIO_KEY: Final = b'"audio":"'
+_LINE_BREAK: Final = 10  # as a number it is found sooner
 _DELTA_KEY: Final = b'"delta":"'
-_KEY_BYTES: Final = len(_AUDIO_KEY)  # of both
+_KEY_BYTES: Final = len(_DELTA_KEY)  # that of "audio" is as long
 _STRING = rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 _AUDIO = re.compile(rb'("audio"\s*+:\s*+)' + _STRING, re.DOTALL)
 _DELTA = re.compile(rb'("(?:audio|delta)"\s*+:\s*+)' + _STRING, re.DOTALL)
 _AUDIO_DELTAS: Final = frozenset(
-    {
-        b'{"type":"response.output_audio.delta"',
-        b'{"type":"response.audio.delta"',
-        b'{"type":"session.output_audio.delta"',
-    }
+    {"response.output_audio.delta", "response.audio.delta", "session.output_audio.delta"}
 )
+_AUDIO_DELTA_NAMES: Final = frozenset(name.encode() for name in _AUDIO_DELTAS)
+_COMPACT: Final = b'{"type":"'
 _LONG = re.compile(rb'"(?:delta|audio)"\s*+:\s*+"[A-Za-z0-9+/=]{256,}+"|"[^"\\]{4096,}+"')
 _HINTS: Final = (
     b"authorization", b"key", b"token", b"secret", b"cookie", b"passw", b"headers", b"bearer",
@@ -126,42 +124,70 @@ class Redaction:
     def __init__(self, *, audio: bool = True, texts: bool = True) -> None:
         self.audio: bool = audio
         self.texts: bool = texts
+        self._words: list[str] = []
+        self._marks: list[int | bytes] = []
+
+    def is_plain(self, frame: bytes) -> bool:
+        """Tell whether a frame holds audio or a piece of text, in one line, and no key."""
+        return (
+            frame[PLAIN_AT] in PLAIN
+            and _LINE_BREAK not in frame
+            and (len(frame) >= SMALL_BYTES or not self._has_mark(frame))
+        )
 
     def cut(self, frame: bytes) -> Cut:
         """Return a frame as it may stand in a recording."""
-        start, end, audio_bytes = _piece_of_audio(frame)
-        if audio_bytes and start == len(APPEND) and frame[end:] == b'"}':  # there is nothing else
-            if self.audio:
-                return Cut(frame, is_json=True)
-            return Cut(APPEND + b'"}', is_json=True, audio_bytes=audio_bytes)
-        if audio_bytes:  # what stands around it is short, and looked into
-            rest = self._cut(frame[:start] + frame[end:])
-            if rest.is_json and not self.audio:
-                return rest._replace(audio_bytes=audio_bytes + (rest.audio_bytes or 0))
-            at = rest.frame.find(frame[start - _KEY_BYTES : start] + b'"') + _KEY_BYTES
-            if rest.is_json and at >= _KEY_BYTES:
-                return rest._replace(frame=rest.frame[:at] + frame[start:end] + rest.frame[at:])
-        return self._cut(frame)
+        start, end = _audio_at(frame)
+        if self.audio and start and not _is_base64(frame[start:end]):
+            start = 0  # odd audio: the long way
+        if not start:
+            return self._cut(frame)
+        if self.audio and start == len(APPEND) and frame[end:] == b'"}':  # there is nothing else
+            return Cut(frame, is_json=True)
+        rest = self._cut(frame[:start] + frame[end:])  # what stands around it is short
+        if not rest.is_json:
+            return self._cut(frame)
+        if not self.audio:
+            audio_bytes = decoded_bytes(frame, start, end) + (rest.audio_bytes or 0)
+            return rest._replace(audio_bytes=audio_bytes)
+        at = rest.frame.find(frame[start - _KEY_BYTES : start] + b'"') + _KEY_BYTES
+        if at < _KEY_BYTES:
+            return self._cut(frame)
+        return rest._replace(frame=rest.frame[:at] + frame[start:end] + rest.frame[at:])
 
     def _cut(self, frame: bytes) -> Cut:
         audio_bytes: int | None = None
+        is_plain = self.is_plain(frame)
         if not self.audio:
             frame, audio_bytes = without_audio(frame)
-        frame = without_keys(frame)
+        if not is_plain:
+            frame = without_keys(frame)
         try:
-            _DECODE_RAW(frame)
-        except (ValueError, RecursionError):
+            if self.texts:
+                _DECODE_RAW(frame)
+            else:
+                frame = _ENCODE(_texts_left(_DECODE(frame)))
+        except (ValueError, RecursionError):  # no JSON, nested too deeply, or numbers that are none
             if self.texts and self.audio:
                 return Cut(frame, is_json=False)
             return Cut(b"", is_json=False)
-        if not self.texts and not _is_audio_delta(frame):
-            try:
-                frame = _ENCODE(without_texts(_DECODE(frame)))
-            except (ValueError, RecursionError):  # nested too deeply, or numbers that are none
-                return Cut(b"", is_json=False)
         if b"\n" in frame or b"\r" in frame:
             frame = frame.replace(b"\n", b" ").replace(b"\r", b" ")
         return Cut(frame, is_json=True, audio_bytes=audio_bytes)
+
+    def _has_mark(self, frame: bytes) -> bool:
+        """Tell whether there is what plain frames with a key in use hold: a dash, or its beginning.
+
+        A single byte is found in a sixth of the time, and few plain frames have a dash.
+        """
+        words = in_use()
+        if words is not self._words:
+            self._words = words
+            self._marks = [*{_DASH if "-" in word else word[:4].encode() for word in words}]
+        for mark in self._marks:  # noqa: SIM110  # a generator takes three times as long
+            if mark in frame:
+                return True
+        return False
 
     def told(self, line: Told) -> Told:
         """Return what the bus told as it may stand in a recording."""
@@ -178,14 +204,6 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 
 
 # Keys
-
-
-def key_marks() -> tuple[int | bytes, ...]:
-    """Return what plain frames that hold a key in use hold, too: a dash, or how it begins.
-
-    A single byte is found in a sixth of the time, and few plain frames have a dash.
-    """
-    return tuple({_DASH if "-" in word else word[:4].encode() for word in in_use()})
 
 
 def without_keys(frame: bytes) -> bytes:
@@ -237,33 +255,58 @@ def _without_keys_in(value: object, name: str = "") -> object:
 # Audio
 
 
-def _is_audio_delta(frame: bytes) -> bool:
-    return frame[: frame.find(b'"', 9, 140) + 1] in _AUDIO_DELTAS
+def _has_audio_delta(frame: bytes) -> bool:
+    """Tell whether a frame's ``delta`` is audio, however the frame is written."""
+    if frame.startswith(_COMPACT) and (end := frame.find(b'"', len(_COMPACT))) > 0:
+        name = frame[len(_COMPACT) : end]
+        if b"\\" not in name:
+            return name in _AUDIO_DELTA_NAMES
+    try:
+        return _is_audio_delta(_DECODE(frame))
+    except (ValueError, RecursionError):
+        return False
 
 
-def _piece_of_audio(frame: bytes) -> tuple[int, int, int]:
-    """Return where a frame's one piece of audio begins and ends, and its length; 0 if none is."""
-    key = _AUDIO_KEY if frame.startswith(APPEND) else _DELTA_KEY if _is_audio_delta(frame) else b""
-    start = frame.find(key) + _KEY_BYTES if key else 0
+def _is_audio_delta(value: Any) -> bool:
+    return isinstance(value, dict) and cast("Any", value).get("type") in _AUDIO_DELTAS
+
+
+def _audio_at(frame: bytes) -> tuple[int, int]:
+    """Return where a compact frame's piece of audio begins and ends; 0 if none is found."""
+    if frame.startswith(APPEND):
+        start = len(APPEND)
+    elif frame[len(_COMPACT) : frame.find(b'"', len(_COMPACT), 140)] in _AUDIO_DELTA_NAMES:
+        start = frame.find(_DELTA_KEY) + _KEY_BYTES
+    else:
+        return 0, 0
     end = frame.find(b'"', start)
-    if start >= _KEY_BYTES and end > start:
-        try:
-            return start, end, len(b64decode(frame[start:end], validate=True))
-        except ValueError:  # odd audio: the long way
-            pass
-    return 0, 0, 0
+    if start < _KEY_BYTES or end <= start or frame.find(b"\\", start, end) >= 0:
+        return 0, 0
+    return start, end
+
+
+def _is_base64(text: bytes) -> bool:
+    try:
+        b64decode(text, validate=True)
+    except ValueError:
+        return False
+    return True
+
+
+def decoded_bytes(text: bytes, start: int, end: int) -> int:
+    """Return the length of what stands there in base64."""
+    return (end - start) * 3 // 4 - text.count(b"=", max(start, end - 2), end)
 
 
 def without_audio(frame: bytes) -> tuple[bytes, int | None]:
     """Return a frame with ``""`` for its audio, and the audio's length if there was any."""
-    is_delta = _is_audio_delta(frame)
+    is_delta = b'"delta"' in frame and _has_audio_delta(frame)
     if not is_delta and b'"audio"' not in frame:
         return frame, None
     lengths: list[int] = []
 
     def leave(found: re.Match[bytes]) -> bytes:
-        text = found[2]
-        lengths.append(len(text) * 3 // 4 - text.count(b"=", max(0, len(text) - 2)))
+        lengths.append(decoded_bytes(found[2], 0, len(found[2])))
         return found[1] + b'""'
 
     frame = (_DELTA if is_delta else _AUDIO).sub(leave, frame)
@@ -271,6 +314,14 @@ def without_audio(frame: bytes) -> tuple[bytes, int | None]:
 
 
 # Texts
+
+
+def _texts_left(value: Any) -> object:
+    """Return a frame's data without texts; audio stays, where it is not left out already."""
+    left = cast("Any", without_texts(value))
+    if _is_audio_delta(value) and isinstance(value.get("delta"), str):
+        left["delta"] = value["delta"]
+    return left
 
 
 def without_texts(value: object, name: str = "", *, kept: frozenset[str] = _KEPT) -> object:

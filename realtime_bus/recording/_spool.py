@@ -2,13 +2,13 @@
 
 Rules:
 
-1. What a session pays for a frame is to note it with its time: nothing is copied, searched or
-   written there.
+1. What a session pays for a frame is to make its line (`_lines`), in memory that is used again and
+   again.
 2. One thread of the process writes for all sessions, `FLUSH_S` after one another at most: that is
-   what a process that is killed loses.
+   what a process that is killed loses. It takes what there is of a session by one call.
 3. What waits is bounded, by bytes, for each session and for the process (`MAX_PROCESS_BYTES`).
    What finds no room is counted, and told where it is missing (`Left`).
-4. What cannot be written is counted in the same way, told once, and tried again every
+4. What cannot be written waits on, up to those bounds. It is told once, and tried again every
    `RETRY_S`: a disk may have room again. A file that somebody has deleted is not.
 5. `close` waits until all is written, but not for a disk that hangs.
 6. A process that was forked off writes nothing of its parent's.
@@ -23,25 +23,20 @@ import atexit
 import os
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Final
 
+from msgspec.structs import replace
+
 from realtime_bus.errors import RealtimeBusError
 from realtime_bus.log import get_logger, text_of
 
 from ._format import Header, Left, Line, Named
-from ._writing import (
-    RECEIVED,
-    RECEIVED_ASIDE,
-    SENT,
-    SENT_ASIDE,
-    Entry,
-    FileDeletedError,
-    RecordingWriter,
-)
+from ._lines import RECEIVED, RECEIVED_ASIDE, SENT, SENT_ASIDE, Lines, marked_aside
+from ._writing import FileDeletedError, RecordingWriter
 
 FLUSH_S: Final = 0.5
 RETRY_S: Final = 5.0
@@ -52,8 +47,8 @@ MAX_SESSION_BYTES: Final = 16 * 1024 * 1024
 MAX_PROCESS_BYTES: Final = 64 * 1024 * 1024
 
 _GRANT_BYTES = 64 * 1024
-_ENTRY_BYTES = 160  # what a frame takes beside its bytes
-_BATCH = 128  # lines that are made at one go: in that time nothing else runs
+_LINE_BYTES = 64  # what a frame's line has beside it, about
+_SPARE_BYTES = 256 * 1024  # memory that is longer is not used again
 
 _log = get_logger("realtime_bus.recording")
 
@@ -73,7 +68,7 @@ class RecordingSpool:
         clock: Reads the time in seconds.
         max_file_bytes: Where the next file begins; None for a single file.
         max_bytes: How much may wait to be written.
-        on_trouble: Called with what is wrong, in words, once lines begin to be missing: along with
+        on_trouble: Called with what is wrong, in words, once nothing can be written: along with
             the next frame.
 
     Attributes:
@@ -99,13 +94,18 @@ class RecordingSpool:
         self._max_file_bytes = max_file_bytes
         self._max_bytes = max_bytes
         self._on_trouble = on_trouble
-        # the loop's side
-        self._entries: list[Entry] = []
-        self._room = _room
+        self._lines = Lines(audio=header.audio, texts=header.texts)
+        # what both sides touch, with the lock
+        self._lock = Lock()
+        self._buffer = BytesIO()
+        self._put: Callable[[tuple[bytes, ...]], None] = self._buffer.writelines
         self._credit = 0  # bytes that may still be taken of the last grant
         self._granted = 0
+        # the loop's side
+        self._room = _room
         self._refused = 0  # lines that found no room
-        self._missing: list[int] | None = None  # of them lines and bytes, lately
+        self._missing: Left | None = None  # of them, lately
+        self._last: bytes | None = None  # frame that has a line
         self._look_s = float("inf")
         self._look: Callable[[float], float] = lambda _now_s: float("inf")
         self._news: str | None = None  # from the thread
@@ -115,11 +115,12 @@ class RecordingSpool:
         self._sent_aside = self._tap(SENT_ASIDE)
         # the thread's side
         self._returned = 0
+        self._used = 0  # of what was granted, once all is written that was taken
         self._writer: RecordingWriter | None = None
         self._trouble: str | None = None
         self._retry_s = 0.0
-        self._lost = 0  # lines that could not be written
-        self._unwritten = [0, 0]  # of them lines and bytes, since the trouble began
+        self._lost = 0  # lines that could not be written to the end
+        self._deleted = False
         self._closing = False
         self._working = Lock()
         self._done = Event()
@@ -128,17 +129,21 @@ class RecordingSpool:
     # --- the loop's side ---------------------------------------------------------------------
 
     def _tap(self, head: bytes) -> Callable[[bytes], None]:
-        clock, append = self._clock, self._entries.append
+        clock, zero_s, of_frame = self._clock, self._zero_s, self._lines.of_frame
 
         def note(frame: bytes) -> None:
             now_s = clock()
-            credit = self._credit - len(frame) - _ENTRY_BYTES
-            if credit < 0:
-                credit = self._more(credit, now_s, len(frame))
-                if credit < 0:
-                    return
-            self._credit = credit
-            append((now_s, head, frame))
+            try:
+                line = of_frame(head, int((now_s - zero_s) * 1e6), frame)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the others can be made
+                self._unmade(error)
+                return
+            with self._lock:
+                credit = self._credit - len(line[1]) - _LINE_BYTES
+                if credit >= 0 or (credit := self._more(credit, now_s)) >= 0:
+                    self._credit = credit
+                    self._put(line)
+                    self._last = frame
             if now_s >= self._look_s:
                 self._attend(now_s)
 
@@ -169,43 +174,33 @@ class RecordingSpool:
         """Return a time of the clock in microseconds since the recording began."""
         return int((time_s - self._zero_s) * 1e6)
 
-    def write(self, line: Line, *, size_bytes: int = 512) -> None:
-        """Take a line.
-
-        Args:
-            line: With its time.
-            size_bytes: How long it is, about.
-        """
-        credit = self._credit - size_bytes
-        if credit < 0:
-            credit = self._more(credit, self._clock(), size_bytes)
-        if credit >= 0:
-            self._credit = credit
-            self._entries.append((0.0, None, line))
+    def write(self, line: Line) -> None:
+        """Take a line, with its time."""
+        try:
+            text = self._lines.of(line)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the others can be made
+            self._unmade(error)
+            return
+        with self._lock:
+            credit = self._credit - len(text)
+            if credit >= 0 or (credit := self._more(credit, self._clock())) >= 0:
+                self._credit = credit
+                self._put((text,))
 
     def aside(self, frame: bytes, sent: bool) -> None:  # as `Session.tap` calls it
         """Take a frame that no handler sees; or note that of the last one that was received."""
-        with suppress(IndexError):  # all that there is is being written
-            index = self._last(frame)
-            if index:
-                self._entries[index] = (self._entries[index][0], RECEIVED_ASIDE, frame)
-                return
+        if not sent and frame is self._last:
+            with self._lock:
+                start, text = marked_aside(_lines_in(self._buffer))
+                if start >= 0:  # else it has been written meanwhile
+                    self._buffer.seek(start)
+                    self._put((text,))
+                    return
         (self._sent_aside if sent else self._received_aside)(frame)
-
-    def _last(self, frame: bytes) -> int:
-        """Return where the last frame stands, from the end; 0 if it is another one.
-
-        Behind it may be what was written down along with it: lines about playing, or missing ones.
-        """
-        for index in (-1, -2, -3, -4):
-            _, head, body = self._entries[index]
-            if head is not None:
-                return index if body is frame and head is RECEIVED else 0
-        return 0
 
     def named(self, names: dict[str, str]) -> None:
         """Take the names that handlers know items by, by the server's."""
-        self.write(Named(t_us=self.now_us, names=names), size_bytes=256 + 96 * len(names))
+        self.write(Named(t_us=self.now_us, names=names))
 
     @property
     def left_lines(self) -> int:
@@ -222,14 +217,19 @@ class RecordingSpool:
             Whether it is complete; False if the disk takes too long, or something is missing.
         """
         if not self._closing:
-            self._tell_missing(self._clock())
-            self._entries += [(0.0, None, line) for line in last]
-            self._closing, self._credit, self._look_s = True, 0, float("inf")
+            with self._lock:
+                self._tell_missing(self._clock())
+                self._put(tuple(map(self._lines.of, last)))
+                self._closing, self._credit, self._look_s = True, 0, float("inf")
             _thread.finish(self)
         return self._done.is_set() and not self.left_lines
 
-    def _more(self, credit: int, now_s: float, length: int) -> int:
-        """Return what is left of a new grant; less than 0 if there is none."""
+    def _unmade(self, error: Exception) -> None:
+        self._refused += 1
+        _log.warning("a line of a recording cannot be made", why=text_of(error))
+
+    def _more(self, credit: int, now_s: float) -> int:
+        """Return what is left of a new grant; less than 0 if there is none. With the lock."""
         if self._closing:
             return -1
         wanted = max(_GRANT_BYTES, -credit)
@@ -239,18 +239,21 @@ class RecordingSpool:
             self._tell_missing(now_s)
             return credit + wanted
         self._refused += 1
+        length = self._credit - credit
         if self._missing is None:
-            self._missing = [0, 0]
-            self._tell("it came faster than it could be written")
-        self._missing[0] += 1
-        self._missing[1] += length
+            why = self._trouble or ""
+            self._missing = Left(t_us=self.us(now_s), lines=1, bytes=length, why=why)
+            if not why:
+                self._tell("it came faster than it could be written")
+        else:
+            lines, length = self._missing.lines + 1, self._missing.bytes + length
+            self._missing = replace(self._missing, lines=lines, bytes=length)
         return -1
 
     def _tell_missing(self, now_s: float) -> None:
         if self._missing is not None:
-            lines, length = self._missing
+            self._put((self._lines.of(replace(self._missing, t_us=self.us(now_s))),))
             self._missing = None
-            self._entries.append((0.0, None, Left(t_us=self.us(now_s), lines=lines, bytes=length)))
 
     # --- the thread's side -------------------------------------------------------------------
 
@@ -260,14 +263,12 @@ class RecordingSpool:
             if self._done.is_set():
                 return True
             closing = self._closing  # what comes before it is seen below
-            used, batch = self._granted - self._credit, self._entries[:_BATCH]
-            while batch:
-                del self._entries[: len(batch)]
-                self._write(batch)
-                batch = self._entries[:_BATCH]
-            self._give_back(max(used, self._returned))
-            if self._writer is None and self._trouble is None:
-                self._write([])
+            is_due = self._trouble is None or closing or monotonic() >= self._retry_s
+            if is_due and not self._deleted:
+                try:
+                    self._write()
+                except (OSError, RealtimeBusError) as error:
+                    self._fail(error)
             if closing:
                 self._finish()
             return closing
@@ -276,86 +277,81 @@ class RecordingSpool:
         """Wait until all is written; return whether it is."""
         return self._done.wait(timeout_s)
 
+    def _write(self) -> None:
+        """Write what could not be written before, then what is new.
+
+        Raises:
+            OSError: It cannot be written.
+            MissingExtra: It cannot be compressed.
+        """
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = RecordingWriter(
+                self.path, self._header, max_file_bytes=self._max_file_bytes
+            )
+        elif self._trouble is not None:
+            self._writer.put(b"")
+            self._give_back(self._used)
+        if self._buffer.tell():
+            taken = self._take()
+            self._writer.put(taken.getbuffer()[: taken.tell()])
+            self._give_back(self._used)
+            if taken.tell() <= _SPARE_BYTES:
+                taken.seek(0)
+                _spares.append(taken)
+        if self._trouble is not None:
+            self._trouble = None
+            _log.info("the recording goes on", path=str(self.path))
+
+    def _take(self) -> BytesIO:
+        """Return all lines that there are by now."""
+        try:
+            spare = _spares.pop()
+        except IndexError:
+            spare = BytesIO()
+        with self._lock:
+            taken, self._buffer = self._buffer, spare
+            self._put = self._buffer.writelines
+            self._used = max(self._granted - self._credit, self._returned)
+        return taken
+
     def _give_back(self, returned: int) -> None:
         self._room.give(returned - self._returned)
         self._returned = returned
 
-    def _write(self, batch: list[Entry]) -> None:
-        if self._trouble is not None and monotonic() < self._retry_s and not self._closing:
-            self._lose(batch)
-            return
-        try:
-            if self._writer is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._writer = RecordingWriter(
-                    self.path,
-                    self._header,
-                    max_file_bytes=self._max_file_bytes,
-                    zero_s=self._zero_s,
-                )
-            if self._trouble is not None:
-                self._go_on(batch)
-            self._put(batch)
-        except (OSError, RealtimeBusError) as error:
-            self._lose(batch)
-            self._fail(error)
-
-    def _put(self, batch: list[Entry]) -> None:
-        """Write lines; one that cannot be made is left out, and the others are not.
-
-        Raises:
-            OSError: They cannot be written.
-        """
-        assert self._writer is not None  # noqa: S101  # for the type checkers
-        try:
-            self._writer.put(batch)
-        except OSError:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, the rest can be written
-            if len(batch) > 1:
-                for entry in batch:
-                    self._put([entry])
-            else:
-                self._lose(batch)
-                _log.warning("a line of a recording cannot be made", why=text_of(error))
-
-    def _go_on(self, batch: list[Entry]) -> None:
-        """Tell what is missing, now that it can be written again."""
-        assert self._writer is not None  # noqa: S101  # for the type checkers
-        lines, length = self._unwritten
-        t_us = self._writer.time_us(batch[0]) if batch else 0
-        why = self._trouble or ""
-        self._writer.write(Left(t_us=t_us, lines=lines, bytes=length, why=why))
-        self._trouble, self._unwritten = None, [0, 0]
-        _log.info("the recording goes on", path=str(self.path), lines=lines)
-
-    def _lose(self, batch: list[Entry]) -> None:
-        length = sum(len(body) for _, head, body in batch if head is not None)
-        self._unwritten[0] += len(batch)
-        self._unwritten[1] += length
-        self._lost += len(batch)
-
     def _fail(self, error: Exception) -> None:
         told = self._trouble is not None
         self._trouble = text_of(error)
-        self._retry_s = (
-            float("inf") if isinstance(error, FileDeletedError) else monotonic() + RETRY_S
-        )
+        self._retry_s = monotonic() + RETRY_S
+        if isinstance(error, FileDeletedError):
+            self._deleted = True
+            self._drop()
         if not told:
             self._tell(self._trouble)
 
+    def _drop(self) -> None:
+        """Count what waits as lost; take nothing any more."""
+        with self._lock:
+            self._lost += _lines_in(self._buffer).count(b"\n")
+            self._buffer = BytesIO()
+            self._put = self._buffer.writelines
+            self._credit = self._max_bytes = 0
+        if self._writer is not None:
+            self._lost += self._writer.unwritten_lines
+            writer, self._writer = self._writer, None
+            try:
+                writer.close()
+            except OSError as error:
+                self._fail(error)
+        self._give_back(self._granted)
+
     def _tell(self, why: str) -> None:
-        """Tell that lines begin to be missing; from either side."""
-        _log.warning("lines of a recording are missing", path=str(self.path), why=why)
+        """Tell that the file is not complete by now; from either side."""
+        _log.warning("a recording is incomplete", path=str(self.path), why=why)
         self._news, self._look_s = why, float("-inf")
 
     def _finish(self) -> None:
-        try:
-            if self._writer is not None:
-                self._writer.close()
-        except OSError as error:
-            self._fail(error)
-        self._give_back(self._granted)
+        self._drop()
         if self.left_lines:
             _log.warning("a recording has gaps", path=str(self.path), left_lines=self.left_lines)
         else:
@@ -365,9 +361,12 @@ class RecordingSpool:
     def forget(self) -> None:
         """Write nothing, in the child of a fork: the files are the parent's."""
         self._closing, self._credit, self._look_s = True, 0, float("inf")
-        self._entries.clear()
-        self._done = Event()
+        self._lock, self._working, self._done = Lock(), Lock(), Event()
         self._done.set()
+
+
+def _lines_in(buffer: BytesIO) -> bytes:
+    return bytes(buffer.getbuffer()[: buffer.tell()])  # behind it stands what was there before
 
 
 class _Room:
@@ -474,6 +473,7 @@ def _forked() -> None:
 
 
 _room = _Room(MAX_PROCESS_BYTES)
+_spares: deque[BytesIO] = deque(maxlen=4)  # what one session has filled the next one uses
 _thread = _WritingThread()
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):

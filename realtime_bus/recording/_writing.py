@@ -4,47 +4,38 @@ Rules:
 
 1. What was given is with the operating system when a call returns: a process that is killed then
    loses nothing.
-2. What could be written in part only is cut off again; where it is compressed, the next file
-   begins.
-3. A file that becomes too large is followed by the next one, with a header of its own.
-4. Frames that need no search (`_redaction`) are only searched for line breaks, together: a server
-   must not be able to write lines of its own.
+2. What cannot be written is kept, and goes on where it stopped with the next call: a disk that
+   was full for a while costs nothing.
+3. A file that becomes too large is followed by the next one, with a header of its own. No line
+   stands in two files.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from binascii import b2a_base64
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from time import monotonic
+from typing import Any, Final, Literal
 
-import msgspec
+from msgspec.structs import replace
 
-from ._format import Header, Line, Told, part_of
-from ._redaction import APPEND, PLAIN, PLAIN_AT, SMALL_BYTES, Redaction, key_marks
+from ._format import Header, Line, part_of
+from ._lines import RECEIVED, RECEIVED_ASIDE, SENT, SENT_ASIDE, Lines, time_us
 from ._zstd import zstd
 
-RECEIVED: Final = b'{"kind":"in","t_us":%d,"frame":'
-SENT: Final = b'{"kind":"out","t_us":%d,"frame":'
-RECEIVED_ASIDE: Final = b'{"kind":"in","t_us":%d,"aside":true,"frame":'
-SENT_ASIDE: Final = b'{"kind":"out","t_us":%d,"aside":true,"frame":'
 _HEADS: Final = {
     ("in", False): RECEIVED,
     ("in", True): RECEIVED_ASIDE,
     ("out", False): SENT,
     ("out", True): SENT_ASIDE,
 }
-_FOOT: Final = b"}\n"
-_LINE_BREAK: Final = 10  # as a number it is found sooner
+LOOK_S: Final = 5.0
+"""How often it is looked whether somebody has deleted the file."""
+
 _LEVEL = 1  # of zstd: base64 hardly becomes smaller at the next ones, which take much longer
-
-Entry: TypeAlias = tuple[float, bytes | None, Any]
-"""When in seconds, one of the heads above, and the frame; or None, and a line with its time."""
-
-_encode = msgspec.json.Encoder(enc_hook=repr).encode
+_NOTHING: Final = memoryview(b"")
 
 
 class FileDeletedError(FileNotFoundError):
@@ -58,7 +49,6 @@ class RecordingWriter:
         path: The file; it is replaced. One that ends in ``.zst`` is compressed.
         header: Its first line. What it says of audio and texts is what is kept.
         max_file_bytes: Where the next file begins; None for a single file.
-        zero_s: What the clock of `put` showed when the recording began.
 
     Attributes:
         path: The first file.
@@ -76,22 +66,28 @@ class RecordingWriter:
         header: Header,
         *,
         max_file_bytes: int | None = None,
-        zero_s: float = 0.0,
     ) -> None:
         self.path: Path = Path(path)
         self.paths: list[Path] = []
         self.size_bytes: int = 0
-        self._redaction = Redaction(audio=header.audio, texts=header.texts)
-        self._keeps_all = header.audio and header.texts
+        self._lines = Lines(audio=header.audio, texts=header.texts)
+        self._header = header
         self._max_file_bytes = max_file_bytes
-        self._zero_s = zero_s
         self._zstd: Any = zstd() if self.path.suffix == ".zst" else None
         self._compressor: Any = None
         self._fd = -1
-        self._head_bytes = 0
-        self._spoilt = False  # whether the file cannot be gone on with
         self._closed = False
+        self._look_s = 0.0
+        self._waiting = _NOTHING  # lines
+        self._piece = _NOTHING  # those of them that go to the file now
+        self._rest = _NOTHING  # of the piece, as it stands in the file: what is not there yet
+        self._has_lines = False  # whether the file has more than its header
         self._open(header)
+        try:
+            self._write_rest()
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def frame(
         self, t_us: int, kind: Literal["in", "out"], frame: bytes, *, aside: bool = False
@@ -99,26 +95,43 @@ class RecordingWriter:
         """Write a frame.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: It cannot be written yet; it is kept.
         """
-        self._append(t_us, self._searched(t_us, _HEADS[kind, aside], frame))
+        self.put(b"".join(self._lines.of_frame(_HEADS[kind, aside], t_us, frame)))
 
     def write(self, line: Line) -> None:
         """Write a line.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: It cannot be written yet; it is kept.
         """
-        self._append(line.t_us, self._line(line))
+        self.put(self._lines.of(line))
 
-    def put(self, entries: list[Entry]) -> None:
-        """Write several at once.
+    def put(self, lines: bytes | memoryview) -> None:
+        """Write lines as they are; without any, what could not be written yet.
+
+        They are not to change until they are written.
 
         Raises:
-            OSError: They cannot be written; none was.
+            OSError: They cannot be written yet; they are kept.
         """
-        if entries:
-            self._append(self.time_us(entries[0]), self._lines(entries))
+        if self._closed:
+            raise OSError(errno.EBADF, "the recording is closed", str(self.path))
+        if self._waiting:
+            self._waiting = memoryview(b"".join((self._waiting, lines)))
+        else:
+            self._waiting = memoryview(lines)
+        while True:
+            self._write_rest()
+            if not self._waiting:
+                return
+            self._next_piece()
+
+    @property
+    def unwritten_lines(self) -> int:
+        """How many lines are kept, of what could not be written."""
+        rest = self._piece if self._compressor is not None and self._rest else self._rest
+        return bytes(rest).count(b"\n") + bytes(self._waiting).count(b"\n")
 
     def close(self) -> None:
         """Close the file; may be called again.
@@ -127,112 +140,65 @@ class RecordingWriter:
             OSError: The end of a compressed file cannot be written.
         """
         self._closed = True
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            try:
-                if self._compressor is not None:
-                    _write(fd, self._compressor.flush())
-            finally:
-                os.close(fd)
+        self._end_file()
 
-    # --- lines -------------------------------------------------------------------------------
+    # --- pieces and files --------------------------------------------------------------------
 
-    def _lines(self, entries: Iterable[Entry]) -> bytes:
-        zero_s, keeps_all, marks = self._zero_s, self._keeps_all, key_marks()
-        parts: list[bytes] = []
-        for time_s, head, body in entries:
-            if head is None:
-                parts.append(self._line(body))
-                continue
-            t_us = int((time_s - zero_s) * 1e6)
-            if keeps_all and head is SENT and body.startswith(APPEND):  # our own, and most of all
-                parts += (head % t_us, body, _FOOT)
-                continue
-            plain = keeps_all and body[PLAIN_AT] in PLAIN and _LINE_BREAK not in body
-            if plain and len(body) < SMALL_BYTES:
-                for mark in marks:
-                    if mark in body:
-                        plain = False
-            if plain:
-                parts += (head % t_us, body, _FOOT)
-            else:
-                parts.append(self._searched(t_us, head, body))
-        return b"".join(parts)
-
-    def _line(self, line: Line) -> bytes:
-        if isinstance(line, Told):
-            line = self._redaction.told(line)
-        return _encode(line) + b"\n"
-
-    def _searched(self, t_us: int, head: bytes, frame: bytes) -> bytes:
-        cut = self._redaction.cut(frame)
-        begin = (head % t_us).removesuffix(b',"frame":')
-        if cut.audio_bytes is not None:
-            begin += b',"audio_bytes":%d' % cut.audio_bytes
-        if cut.is_json:
-            return b'%b,"frame":%b}\n' % (begin, cut.frame)
-        return b'%b,"broken":"%b"}\n' % (begin, b2a_base64(cut.frame, newline=False))
-
-    def time_us(self, entry: Entry) -> int:
-        """Return when an entry was, in microseconds since the recording began."""
-        time_s, head, body = entry
-        return int(body.t_us) if head is None else int((time_s - self._zero_s) * 1e6)
-
-    # --- files -------------------------------------------------------------------------------
-
-    def _append(self, t_us: int, text: bytes) -> None:
-        if self._closed:
-            raise OSError(errno.EBADF, "the recording is closed", str(self.path))
-        limit = self._max_file_bytes
-        too_large = limit is not None and self.size_bytes + len(text) > limit
-        if self._spoilt or (too_large and self.size_bytes > self._head_bytes):
-            self._go_on(t_us)
-        self._put(text)
-
-    def _go_on(self, t_us: int) -> None:
-        """Go on in the next file."""
-        self._spoilt = True  # until there is one
-        with suppress(OSError):
-            self.close()
-        self._closed = False
-        header = msgspec.structs.replace(self._header, t_us=t_us, part=len(self.paths))
-        self._open(header)
+    def _next_piece(self) -> None:
+        """Take as many lines as the file has room for; or begin the next file."""
+        length, limit = len(self._waiting), self._max_file_bytes
+        if self._fd < 0 or (limit is not None and self.size_bytes + length > limit):
+            text = bytes(self._waiting)
+            room = max(0, (limit or length) - self.size_bytes)
+            length = text.rfind(b"\n", 0, room) + 1
+            if self._fd < 0 or (not length and self._has_lines):
+                with suppress(OSError):  # the end of a compressed one may be missing
+                    self._end_file()
+                self._open(replace(self._header, t_us=time_us(text), part=len(self.paths)))
+                return
+            length = length or text.find(b"\n") + 1  # a line that is too long for any file
+        rest = self._waiting[length:]
+        self._piece, self._waiting = self._waiting[:length], rest or _NOTHING
+        self._rest, self._has_lines = self._piece, True
+        if self._compressor is not None:
+            # flushed to a block's end, so that all is readable however the process ends
+            compress, flush = self._compressor.compress, self._compressor.FLUSH_BLOCK
+            self._rest = memoryview(compress(self._piece, flush))
 
     def _open(self, header: Header) -> None:
         path = part_of(self.path, header.part)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | getattr(os, "O_BINARY", 0)
         self._fd = os.open(path, flags, 0o600)  # what people say is nobody else's
-        self._header, self._spoilt, self.size_bytes = header, False, 0
+        self._header, self._has_lines, self.size_bytes = header, False, 0
+        self._look_s = monotonic() + LOOK_S
         self.paths.append(path)
+        self._piece = self._rest = memoryview(self._lines.of(header))
         if self._zstd is not None:
             self._compressor = self._zstd.ZstdCompressor(level=_LEVEL)
-        try:
-            self._put(_encode(header) + b"\n")
-        except OSError:
-            self.paths.pop()
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-            self._spoilt = True
-            raise
-        self._head_bytes = self.size_bytes
+            compress, flush = self._compressor.compress, self._compressor.FLUSH_BLOCK
+            self._rest = memoryview(compress(self._piece, flush))
 
-    def _put(self, text: bytes) -> None:
-        if self._compressor is not None:
-            # flushed to a block's end, so that all is readable however the process ends
-            text = self._compressor.compress(text, self._compressor.FLUSH_BLOCK)
-        if os.fstat(self._fd).st_nlink == 0:
-            raise FileDeletedError(errno.ENOENT, "the file was deleted", str(self.paths[-1]))
-        try:
-            _write(self._fd, text)
-        except OSError:
-            self._spoilt = self._compressor is not None
-            with suppress(OSError):
-                os.ftruncate(self._fd, self.size_bytes)
-            raise
-        self.size_bytes += len(text)
+    def _end_file(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            try:
+                if self._compressor is not None and not self._rest:
+                    end = memoryview(self._compressor.flush())
+                    while end:
+                        end = end[os.write(fd, end) :]
+            finally:
+                os.close(fd)
 
-
-def _write(fd: int, text: bytes) -> None:
-    left = memoryview(text)
-    while left:
-        left = left[os.write(fd, left) :]
+    def _write_rest(self) -> None:
+        if not self._rest:
+            return
+        now_s = monotonic()
+        if now_s >= self._look_s:
+            if os.fstat(self._fd).st_nlink == 0:
+                raise FileDeletedError(errno.ENOENT, "the file was deleted", str(self.paths[-1]))
+            self._look_s = now_s + LOOK_S
+        while self._rest:
+            length = os.write(self._fd, self._rest)
+            self._rest = self._rest[length:]
+            self.size_bytes += length
+        self._piece = self._rest = _NOTHING

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import anyio
@@ -33,6 +34,7 @@ from realtime_bus.errors import (
     ConnectError,
     HostUnreachable,
     SessionClosed,
+    TransportClosed,
     UpgradeRefused,
 )
 from realtime_bus.events import WireProtocol
@@ -340,7 +342,8 @@ class Recovery:
         def send(command: ev.ClientEvent) -> None:
             frame = encode(command)  # the last one's names are not its own
             notes.add(frame, sent=True)
-            connection.transport.send(frame)
+            with suppress(TransportClosed):  # then its end tells
+                connection.transport.send(frame)
 
         settings = parts.requests.settings if self._restores else None
         restoration = Restoration(

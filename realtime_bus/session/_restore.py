@@ -98,7 +98,7 @@ def missing_parts(item: HistoryItem) -> list[ev.Lost]:
 
 
 class ItemNames:
-    """Ids of items where a server has given others than those that the application knows."""
+    """Ids where a server has others than those that the application knows; of items, mostly."""
 
     def __init__(self) -> None:
         self._there: dict[str, str] = {}  # by our id
@@ -131,9 +131,9 @@ class ItemNames:
 
 
 def _renamed(event: Any, names: dict[str, str]) -> Any:
-    """Replace ids wherever an event names items."""
+    """Replace ids wherever an event names items, or a response."""
     changes: dict[str, Any] = {}
-    for field in ("item_id", "previous_item_id"):
+    for field in ("item_id", "previous_item_id", "response_id"):
         found = getattr(event, field, None)
         if isinstance(found, str) and found in names:
             changes[field] = names[found]
@@ -145,11 +145,16 @@ def _renamed(event: Any, names: dict[str, str]) -> Any:
         if isinstance(given, list):
             renamed = [_named(each, names) for each in given]
             changes["response"] = msgspec.structs.replace(event.response, input=renamed)
+    elif isinstance(response := getattr(event, "response", None), ev.Response):
+        named = _named(response, names)
+        if isinstance(made := named.output, list):  # as read, in whatever state
+            named = msgspec.structs.replace(named, output=[_named(each, names) for each in made])
+        changes["response"] = named
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
 def _named(item: Any, names: dict[str, str]) -> Any:
-    """Return an item, as read in whatever state, under its other id if it has one."""
+    """Return an item or response, as read in whatever state, under its other id if it has one."""
     item_id = getattr(item, "id", None)
     if isinstance(item, msgspec.Struct) and isinstance(item_id, str) and item_id in names:
         return msgspec.structs.replace(item, id=names[item_id])
@@ -286,7 +291,7 @@ class Restoration:
         self._send_items()
 
     def _send_items(self) -> None:
-        """Send what waits: all there is room for, or the first one, to see whether ids are taken."""
+        """Send what waits and has room; the first one alone, to see whether ids are taken."""
         while self._waiting:
             at_once = self._takes_ids is not None and self._has_room()
             if any(self._open.values()) and not at_once:

@@ -204,7 +204,7 @@ def test_late_audio_of_an_interrupted_response_is_dropped(machine: BargeIn, serv
 
 
 def test_what_comes_after_a_cancel_is_late(machine: BargeIn, server: Server) -> None:
-    """The application has cancelled: what was received plays on, what comes behind its end does not.
+    """The application has cancelled: what was received plays on, and nothing behind its end.
 
     A response that was completed may still send what it likes.
     """

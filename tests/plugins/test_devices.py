@@ -403,13 +403,13 @@ async def test_a_lost_speaker_is_told_of_and_plays_on_when_it_is_back(
         wire.respond()
         wire.speak(tone(1000))
         streams[0].play(100)
-        lost = session.wait_for(DeviceLost, timeout_s=5)
-        back = session.wait_for(DeviceReopened, timeout_s=5)
+        lost = session.wait_for(DeviceLost, timeout_s=30)
+        back = session.wait_for(DeviceReopened, timeout_s=30)
         only(48_000, 2)
         streams[0].lose()
         event = await lost
         assert (event.kind, event.device) == ("speaker", "spk")
-        assert (await back).after_s < 5
+        assert (await back).after_s < 30
         stream = await opened(streams, 2)
         stream.play(100)
         [part] = speaker.positions()
@@ -429,12 +429,12 @@ async def test_nobody_waits_for_a_speaker_that_does_not_come_back(
         wire.speak(tone(1000))
         unplug()
         streams[0].lose()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while speaker.playing:  # noqa: ASYNC110 - that is what others do
                 await anyio.sleep(0.001)
         wire.speak(tone(1000))
         assert not speaker.playing
-        back = session.wait_for(DeviceReopened, timeout_s=5)
+        back = session.wait_for(DeviceReopened, timeout_s=30)
         plug_in()
         await back
         wire.speak(tone(20))
@@ -450,7 +450,7 @@ async def test_a_device_that_says_nothing_for_a_second_is_lost(
     """A sound server that hangs tells nobody."""
     monkeypatch.setattr(_keeper, "_STALLED_S", 0.05)
     async with session_on(Speaker()) as (session, _):
-        await session.wait_for(DeviceReopened, timeout_s=5)
+        await session.wait_for(DeviceReopened, timeout_s=30)
     assert len(streams) >= 2
 
 
@@ -483,7 +483,7 @@ async def test_a_speaker_that_runs_dry_gets_larger_blocks(streams: list[FakeStre
     speaker = Speaker()
     async with session_on(speaker):
         assert streams[0].settings["blocksize"] == 240
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(streams) < 2:
                 for _ in range(5):
                     streams[0].play(10, status="output underflow")
@@ -500,8 +500,8 @@ async def test_a_speaker_that_runs_dry_gets_larger_blocks(streams: list[FakeStre
 async def test_a_lost_microphone_records_on_when_it_is_back(streams: list[FakeStream]) -> None:
     """The session goes on, and so does what it is sent."""
     async with session_on(Microphone()) as (session, wire):
-        lost = session.wait_for(DeviceLost, timeout_s=5)
-        back = session.wait_for(DeviceReopened, timeout_s=5)
+        lost = session.wait_for(DeviceLost, timeout_s=30)
+        back = session.wait_for(DeviceReopened, timeout_s=30)
         streams[0].lose()
         assert (await lost).kind == "microphone"
         await back
@@ -532,7 +532,7 @@ async def test_reading_a_lost_microphone_ends(streams: list[FakeStream]) -> None
 
 async def sent(wire: Wire, count: int) -> list[Any]:
     """Wait until so many events were sent."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while len(wire.frames) < count:
             await anyio.lowlevel.checkpoint()
     return wire.sent
@@ -756,7 +756,7 @@ async def test_the_level_is_told_a_few_times_a_second(streams: list[FakeStream])
         for number in range(10):
             streams[0].record(sine(1000, 20, peak=32_767) if number < 5 else bytes(960))
         await sent(wire, 10)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(levels) < 2:
                 await anyio.lowlevel.checkpoint()
     assert [round(level.dbfs) for level in levels] == [-3, -100]

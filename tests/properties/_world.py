@@ -391,7 +391,7 @@ STEPS: dict[str, Any] = {
 def _told(thing: Any) -> Any:
     """Return settings as plain data, without nulls: some servers leave them out."""
     if isinstance(thing, msgspec.Struct):
-        thing = msgspec.to_builtins(thing)
+        thing = msgspec.to_builtins(thing, enc_hook=repr)
     if isinstance(thing, dict):
         return {name: _told(value) for name, value in thing.items() if value is not None}
     return [_told(each) for each in thing] if isinstance(thing, list) else thing

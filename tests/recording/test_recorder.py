@@ -262,7 +262,7 @@ async def test_a_sink_that_settles_later_is_waited_for(tmp_path: Path) -> None:
         wire.respond()
         wire.speak(bytes(48 * 1000))
         clock.now_s += 0.4
-        truncated = session.wait_for(ev.ConversationItemTruncated, timeout_s=5)
+        truncated = session.wait_for(ev.ConversationItemTruncated, timeout_s=30)
         wire.interrupt()
         for _ in range(20):
             if wire.frames:
@@ -427,7 +427,7 @@ async def test_what_a_reconnect_needs_stands_aside(tmp_path: Path) -> None:
     async with calling(one, two, bus=bus) as (session, _):
         item = ev.MessageItem(id="u1", role="user", content=[ev.InputText(text="hello")])
         one.say(*one.add(item))
-        back = session.wait_for(ev.Reconnected, timeout_s=5)
+        back = session.wait_for(ev.Reconnected, timeout_s=30)
         one.hang_up()
         await back
         heard.clear()

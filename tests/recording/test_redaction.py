@@ -8,6 +8,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -286,3 +287,28 @@ def test_a_microphones_frame_is_cut_as_any_other(audio: bool, texts: bool, tail:
     frame = f'{{"type":"input_audio_buffer.append","audio":"{pcm}{tail}'.encode()
     redaction = Redaction(audio=audio, texts=texts)
     assert redaction.cut(frame) == redaction._cut(frame)
+
+
+@pytest.mark.parametrize("texts", [True, False])
+@pytest.mark.parametrize("audio", [True, False])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"type":"response.output_audio.delta","delta":"%s","x":"said"}',
+        '{"type": "response.output_audio.delta", "delta": "%s", "x": "said"}',
+        '{"x":"said","delta":"%s","type":"response.output_audio.delta"}',
+        '{"type":"response.output_\\u0061udio.delta","delta":"%s","x":"said"}',
+    ],
+)
+def test_audio_is_known_however_its_frame_is_written(frame: str, audio: bool, texts: bool) -> None:
+    """It is kept without texts, and left out without audio; what is said beside it is a text."""
+    pcm = base64.b64encode(bytes(range(256)) * 4).decode()
+    cut = Redaction(audio=audio, texts=texts).cut((frame % pcm).encode())
+    assert cut.is_json
+    fields = msgspec.json.decode(cut.frame)
+    assert fields == {
+        "type": "response.output_audio.delta",
+        "delta": pcm if audio else "",
+        "x": "said" if texts else "xxxx",
+    }
+    assert cut.audio_bytes == (None if audio else 1024)

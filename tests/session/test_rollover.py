@@ -176,6 +176,29 @@ async def test_a_connection_that_is_lost_during_the_rollover_is_replaced() -> No
         assert two.closed is not None
 
 
+async def test_a_next_connection_that_ends_while_it_is_told_is_left() -> None:
+    """It was ready, and broke without a word: another one is opened, and no handler has failed."""
+
+    class Breaks(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            said = super()._confirm(event)
+            if len(self.items) == 1:
+                for item_id in ("new", "newer"):
+                    one.say(*one.add(ev.MessageItem(id=item_id, role="user", content=[TEXT])))
+            else:
+                self.hang_up(1006)
+            return said
+
+    one, two, three = Double(1), Breaks(2), Double(3)
+    failed: list[ev.HandlerFailed] = []
+    async with calling(one, two, three, reconnect=HOUR) as (session, told):
+        session.on(ev.HandlerFailed)(failed.append)
+        await session.send_text("first")
+        await session.wait_for(ev.Reconnected)
+        assert (session.id, three.texts()) == ("sess_3", ["first", *["in between"] * 2])
+    assert (failed, [event.cause for event in told]) == ([], ["rollover"])
+
+
 async def test_without_a_limit_there_is_no_rollover() -> None:
     """A server that names none, and an application that knows of none."""
     async with calling(Double(1), reconnect=Reconnect()) as (_, told):

@@ -74,7 +74,7 @@ async def test_a_cancelled_owner_still_says_goodbye(dial: Any, serve: Any, socke
         await server.connected.wait()
         await cancelled(transport)
         assert sockets_to(server.port) == []
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await server.closed.wait()
         assert (server.closes[0].code, server.closes[0].clean) == (1001, True)
 
@@ -273,7 +273,7 @@ async def test_tls_that_ends_without_a_goodbye(
             heard.append(frame)
             transport.send(b"read")
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             info = await transport.run(deliver)
         await transport.aclose()
     assert heard == [b"last words"]
@@ -302,7 +302,7 @@ async def test_a_handler_that_pauses_while_we_close_does_not_keep_run(
             heard.append(frame)
             transport.pause()
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(transport.aclose)
                 tasks.start_soon(transport.run, deliver)

@@ -20,13 +20,12 @@ from ._messages import (
     FromPage,
     Hello,
     Played,
-    PressedEnd,
     PressedInterrupt,
     Turn,
 )
 from ._page import Page
 
-_CHUNK_BYTES = RATE_HZ // 50 * 2  # 20 ms: what the page sends at a time
+_CHUNK_BYTES = RATE_HZ // 50 * 2  # 20 ms: what the page sends at a time, and the session gets
 _MAX_CHUNKS = 100  # what waits for the session; beyond, the oldest goes
 _MAX_AUDIO_BYTES = 64 * 1024
 
@@ -81,6 +80,7 @@ class BrowserCall:
         self._turn = Turn()
         self._converter = FromSession()
         self._recorded: deque[bytes] = deque(maxlen=_MAX_CHUNKS)
+        self._begun = bytearray()  # a chunk that is not whole yet
         self._filled = anyio.Event()
         self._allowance = _Allowance()
         self._settled: list[PlayedItem] = []
@@ -219,10 +219,12 @@ class BrowserCall:
         if not self._allowance.grants(len(audio)):
             self.dropped_chunks += 1
             return
-        for start in range(0, len(audio), _CHUNK_BYTES):
+        self._begun += audio
+        while len(self._begun) >= _CHUNK_BYTES:
             if len(self._recorded) == self._recorded.maxlen:
                 self.dropped_chunks += 1
-            self._recorded.append(audio[start : start + _CHUNK_BYTES])
+            self._recorded.append(bytes(self._begun[:_CHUNK_BYTES]))
+            del self._begun[:_CHUNK_BYTES]
         self._filled.set()
 
     def _played(self, message: Played) -> None:
@@ -239,9 +241,6 @@ class BrowserCall:
         if self._session is not None:
             self._session.emit(InterruptPressed())
 
-    def _end(self, message: PressedEnd) -> None:
-        """Do nothing: the page sees to its leaving."""
-
     def _again(self, message: Hello) -> None:  # noqa: ARG002 - as the others
         raise BadMessage("hello is said once")
 
@@ -250,7 +249,6 @@ class BrowserCall:
         Played: _played,
         Flushed: _flushed,
         PressedInterrupt: _interrupt,
-        PressedEnd: _end,
         Hello: _again,
     }
 

@@ -25,6 +25,7 @@ import msgspec
 import pybase64
 
 from realtime_bus import events as ev
+from realtime_bus.audio import sample_width
 
 from ._events import CallInfo, CallStalled, DtmfReceived, LineProblem, ProblemKind
 from ._formats import Kind, StreamFormat, at
@@ -160,7 +161,7 @@ class Line:
     def _media(self, content: dict[str, Any]) -> Iterator[Happening]:
         wire = self._format
         payload = at(content, wire.payload)
-        if at(content, wire.track) not in {None, "inbound"}:
+        if (at(content, wire.track) or "inbound") != "inbound":
             return  # what we play ourselves, where both tracks are streamed
         try:
             audio = pybase64.b64decode(payload, validate=True)
@@ -172,6 +173,8 @@ class Line:
     def _audio(self, audio: bytes, chunk: int | None) -> Iterator[Happening]:
         if self.call is None:
             yield self.problem("unexpected", "audio before the call's start")
+        elif len(audio) % sample_width(self.call.input_format):
+            yield self.problem("malformed", f"{len(audio)} bytes are no whole samples")
         elif chunk is None:
             yield audio
         elif self._next_chunk is None or chunk == self._next_chunk:

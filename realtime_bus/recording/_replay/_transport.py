@@ -380,7 +380,7 @@ class ReplayTransport:
         self._is_over = self._is_over or isinstance(event, ev.Closed)  # the recorder's end, too
         compared = self._compare and isinstance(event, ev.AppEvent | ev.HandlerFailed)
         if compared and not self._is_over and event is not self._emitting:
-            act = {**written_down(event)[0], "type": event.type}
+            act = {**written_down(event), "type": event.type}
             self._comparison.did(self._act_us, self._now_us, act, is_event=True)
 
     def _emit_again(self, line: Told) -> None:

@@ -223,7 +223,7 @@ async def test_a_transport_of_ones_own(sdk: Told) -> None:
     transport = PushTransport(send=lambda _frame: None)
     bus = Bus(plugins=[sdk.telemetry()], raise_handler_errors=True)
     async with bus.session(transport, wait_created=False) as session:
-        fed = session.wait_for(ev.RateLimitsUpdated, timeout_s=5)
+        fed = session.wait_for(ev.RateLimitsUpdated, timeout_s=30)
         transport.feed(LIMITS.to_json())
         await fed
         assert events(sdk, "received") == {"rate_limits.updated": 1}
