@@ -156,7 +156,7 @@ class _Call:
         """What the keys have made of the microphone."""
         if self.microphone.muted:
             return "muted"
-        return "listening" if self.talks else ""
+        return "on air" if self.talks else ""
 
     def _hear(self, event: InputLevel) -> None:
         self.speaking = event.dbfs > _SPEAKING_DBFS

@@ -195,6 +195,15 @@ async def test_the_persons_words_are_shown_while_they_are_said() -> None:
         assert "person: How are you?" in call.lines(60, 20)
 
 
+async def test_what_was_interrupted_before_it_was_heard_is_unheard_from_its_first_word() -> None:
+    """Nothing stands before the scissors then."""
+    async with calling() as call:
+        call.answers("Hello, I can hear you.", "r", "a", 2)
+        call.is_interrupted(after_s=0)
+        talk = call.lines(120, 40)
+        assert "assistant: ✂ interrupted after 0.0 s; unheard: Hello, I can hear you." in talk
+
+
 async def test_a_muted_person_and_a_lost_device_are_seen() -> None:
     """In place of silence, for silence is no trouble; until they are back."""
     async with calling() as call:
@@ -205,8 +214,8 @@ async def test_a_muted_person_and_a_lost_device_are_seen() -> None:
             call.session.emit(DeviceLost(kind=kind, device=None))
         call.answers(ANSWER, "r", "a", 4)
         person, assistant = call.lines(60, 20)[1:3]
-        assert person.startswith("person    ○ no device░")
-        assert assistant.startswith("assistant ○ no device")
+        assert person.startswith("person    ○ lost     ░")
+        assert assistant.startswith("assistant ○ lost     ")
         for kind in ("microphone", "speaker"):
             call.session.emit(DeviceReopened(kind=kind, device=None, after_s=1.0))
         person, assistant = call.lines(60, 20)[1:3]

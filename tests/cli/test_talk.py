@@ -126,7 +126,7 @@ def test_without_a_device_one_line_says_what_to_do(
     nothing_to_hear_with(monkeypatch)
     assert app.run(["talk", "--view", "plain"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("realtime-bus: the default microphone cannot be opened: ")
+    assert told.startswith("realtime-bus: the default microphone cannot be opened: there is none; ")
     assert "python -m sounddevice" in told
     assert told.count("\n") == 1
     assert app.run(["talk", "--devices"]) == 0

@@ -149,8 +149,9 @@ def open_stream(
             except errors as second:
                 error = second
     name = f"the default {kind}" if device is None else f"the {kind} {device!r}"
+    why = "there is none" if str(error) == "Error querying device -1" else error
     raise NoSoundDevice(
-        f"{name} cannot be opened: {error}; list the devices with: python -m sounddevice",
+        f"{name} cannot be opened: {why}; list the devices with: python -m sounddevice",
         device=device,
     ) from error
 

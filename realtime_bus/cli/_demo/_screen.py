@@ -33,7 +33,7 @@ _KIND_STYLES = {"server": "cyan", "bus": "magenta"}
 _WHO_STYLES = {"person": "green", "assistant": "yellow"}
 _FIXED_ROWS = 6  # two rules more than the title, two speakers, the interruption
 _WIDE_COLUMNS = 76
-_LOST = "no device"
+_LOST = "lost"
 _HEARD = ("heard as speech", "the server hears speech")  # in few words, and in more
 
 
@@ -57,7 +57,7 @@ class Speaks(Protocol):
 
     @property
     def note(self) -> str:
-        """In a word of up to nine letters, what there is to know instead of silence: muted."""
+        """In a word of up to eight letters, what there is to know instead of silence: muted."""
         ...
 
 
@@ -200,10 +200,11 @@ def spoken(said: Said, share: float = 1.0) -> Text:
     """
     line = Text.assemble((f"{said.who}: ", f"bold {_WHO_STYLES[said.who]}"))
     if said.cut_ms is not None:
-        heard = said.heard_chars(said.heard_share)
-        line.append(said.text[:heard])
-        line.append(f" ✂ interrupted after {said.cut_ms / 1000:.1f} s; unheard:", "bold red")
-        return line.append(said.text[heard:], "dim strike")
+        at = said.heard_chars(said.heard_share)
+        heard, unheard = said.text[:at].rstrip(), said.text[at:].lstrip()
+        line.append(f"{heard} " if heard else "")
+        line.append(f"✂ interrupted after {said.cut_ms / 1000:.1f} s; unheard: ", "bold red")
+        return line.append(unheard, "dim strike")
     heard = len(said.text) if said.who == "person" else said.heard_chars(share)
     line.append(said.text[:heard] if said.text else "…")
     return line.append(said.text[heard:], "dim")
