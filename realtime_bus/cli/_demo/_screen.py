@@ -201,10 +201,10 @@ def spoken(said: Said, share: float = 1.0) -> Text:
     line = Text.assemble((f"{said.who}: ", f"bold {_WHO_STYLES[said.who]}"))
     if said.cut_ms is not None:
         at = said.heard_chars(said.heard_share)
-        heard, unheard = said.text[:at].rstrip(), said.text[at:].lstrip()
-        line.append(f"{heard} " if heard else "")
+        begin, rest = said.text[:at].rstrip(), said.text[at:].lstrip()
+        line.append(f"{begin} " if begin else "")
         line.append(f"✂ interrupted after {said.cut_ms / 1000:.1f} s; unheard: ", "bold red")
-        return line.append(unheard, "dim strike")
+        return line.append(rest, "dim strike")
     heard = len(said.text) if said.who == "person" else said.heard_chars(share)
     line.append(said.text[:heard] if said.text else "…")
     return line.append(said.text[heard:], "dim")
