@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -61,12 +61,18 @@ def stored(struct: Struct, name: str) -> object:
 # Which classes have audio
 
 
-@cache
+_slots: dict[type[object], tuple[AudioSlot, ...]] = {}
+
+
 def audio_slots(cls: type[object]) -> tuple[AudioSlot, ...]:
     """Return the audio fields of a struct class; any other class has none."""
     if not issubclass(cls, Struct):
         return ()
-    return tuple(slot for slot in vars(cls).values() if isinstance(slot, AudioSlot))
+    found = _slots.get(cls)
+    if found is None:
+        of_class = (slot for slot in vars(cls).values() if isinstance(slot, AudioSlot))
+        found = _slots[cls] = tuple(of_class)
+    return found
 
 
 def holds_audio(cls: type[Struct]) -> bool:
