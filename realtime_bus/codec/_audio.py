@@ -61,18 +61,11 @@ def stored(struct: Struct, name: str) -> object:
 # Which classes have audio
 
 
-_slots: dict[type[object], tuple[AudioSlot, ...]] = {}
-
-
 def audio_slots(cls: type[object]) -> tuple[AudioSlot, ...]:
     """Return the audio fields of a struct class; any other class has none."""
     if not issubclass(cls, Struct):
         return ()
-    found = _slots.get(cls)
-    if found is None:
-        of_class = (slot for slot in vars(cls).values() if isinstance(slot, AudioSlot))
-        found = _slots[cls] = tuple(of_class)
-    return found
+    return tuple(slot for slot in vars(cls).values() if isinstance(slot, AudioSlot))
 
 
 def holds_audio(cls: type[Struct]) -> bool:
