@@ -1,16 +1,21 @@
-"""A real NATS server with JetStream, on a free port, for benchmarks and tests."""
+"""A real NATS server with JetStream, on a free port, or a cluster, for benchmarks and tests."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
+
+import anyio
+import nats
 
 
 class NatsServer:
@@ -72,6 +77,11 @@ class NatsServer:
             self._process = None
 
     @property
+    def runs(self) -> bool:
+        """Whether it has been started and not been killed."""
+        return self._process is not None
+
+    @property
     def rss_bytes(self) -> int:
         """How much memory it takes; Linux only."""
         pid = 0 if self._process is None else self._process.pid
@@ -97,3 +107,69 @@ class NatsServer:
     ) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class NatsCluster:
+    """Three servers that keep streams together, on loopback.
+
+    Args:
+        stream: The one whose leader `kill` ends.
+
+    Attributes:
+        servers: They are called ``n0``, ``n1`` and ``n2``.
+    """
+
+    def __init__(self, stream: str) -> None:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+        ports = [each.getsockname()[1] for each in sockets]
+        for each in sockets:
+            each.close()
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+        self.servers: list[NatsServer] = [
+            NatsServer(
+                f"server_name: n{number}\n"
+                f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+            )
+            for number, port in enumerate(ports)
+        ]
+        self._stream = stream
+
+    @property
+    def url(self) -> str:
+        """Where they listen, divided by commas."""
+        return ",".join(server.url for server in self.servers)
+
+    def start(self) -> None:
+        """Start those that do not run; it takes them seconds to agree on a leader."""
+        for server in self.servers:
+            if not server.runs:
+                server.start()
+
+    def kill(self) -> None:
+        """End the stream's leader; a second time the next one, and then nobody can lead."""
+        leader = anyio.run(self._leader)
+        for number, server in enumerate(self.servers):
+            if f"n{number}" == leader:
+                server.kill()
+
+    async def _leader(self) -> str:
+        urls = [server.url for server in self.servers if server.runs]
+        client = await nats.connect(urls)
+        try:
+            with anyio.fail_after(60):
+                while True:
+                    with suppress(nats.errors.Error):  # the last one to be killed led the others
+                        cluster = (await client.jetstream().stream_info(self._stream)).cluster
+                        if cluster is not None and cluster.leader:
+                            return str(cluster.leader)
+                    await anyio.sleep(0.1)
+        finally:
+            await client.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for server in self.servers:
+            server.__exit__(None, None, None)

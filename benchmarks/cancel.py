@@ -13,7 +13,8 @@ Rules:
 2. Lives: a whole one (opening, confirming, sending, requesting, responding with a tool, streaming,
    closing), one that loses its connection and recovers, one whose connection cannot be had again
    at first, and one that rolls over.
-3. Whoever was cancelled ends as cancelled, within `LIMIT_S`. Then no task is left, no session at
+3. Lines: a plain socket, TLS, and both with picows, which runs on asyncio alone.
+4. Whoever was cancelled ends as cancelled, within `LIMIT_S`. Then no task is left, no session at
    the server, no file descriptor, and nothing that says so when it is collected as garbage.
 """
 
@@ -24,6 +25,7 @@ import asyncio
 import gc
 import logging
 import os
+import ssl
 import sys
 import time
 import traceback
@@ -31,6 +33,8 @@ import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from itertools import product
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -50,8 +54,9 @@ from realtime_bus.server import (
     Speech,
     Text,
     ToolCall,
+    self_signed,
 )
-from realtime_bus.transport import Transport, dial
+from realtime_bus.transport import Transport, dial, dial_picows
 from realtime_bus_plugins.history import History
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.sinks import NullSink
@@ -84,6 +89,30 @@ class _Answers:
 # Lives
 
 
+class Line(NamedTuple):
+    """What a life calls, and how.
+
+    Attributes:
+        server: Who answers.
+        url: Where.
+        dial: What opens a connection.
+        ssl_context: Trusts the server, if it speaks TLS.
+    """
+
+    server: RealtimeServer
+    url: str
+    dial: Callable[..., Awaitable[Transport]]
+    ssl_context: ssl.SSLContext | None
+
+    def connect(self, bus: Bus, **options: Any) -> Any:
+        """Call, as `Bus.connect` does."""
+        options = {"dial": self.dial, "ssl_context": self.ssl_context, **options}
+        return bus.connect(self.url, **options)
+
+
+LINES = ("plain", "tls", "picows", "picows-tls")
+
+
 def _bus(*, tools: bool = False) -> Bus:
     sink = NullSink()
     plugins: list[Any] = [sink, Interruption(sink), History()]
@@ -100,8 +129,9 @@ def _bus(*, tools: bool = False) -> Bus:
     return Bus(plugins=plugins, log_errors=False)
 
 
-async def _whole(server: RealtimeServer, url: str) -> None:  # noqa: ARG001  # as all lives
-    async with _bus(tools=True).connect(url, instructions="Be short.", reconnect=False) as session:
+async def _whole(line: Line) -> None:
+    bus = _bus(tools=True)
+    async with line.connect(bus, instructions="Be short.", reconnect=False) as session:
         await session.send_text("Hello.")
         await session.update(instructions="Be shorter.")
         answered = session.wait_for(
@@ -124,14 +154,12 @@ def _spoken(response: ev.Response) -> list[Any]:
     return [item for item in response.output or () if isinstance(item, ev.MessageItem)]
 
 
-async def _lost(
-    server: RealtimeServer, url: str, *, dial: Callable[..., Awaitable[Transport]] = dial
-) -> None:
+async def _lost(line: Line) -> None:
     policy = Reconnect(first_delay_s=0.002, max_delay_s=0.002, gap_audio="keep")
-    async with _bus().connect(url, instructions="Last.", reconnect=policy, dial=dial) as session:
+    async with line.connect(_bus(), instructions="Last.", reconnect=policy) as session:
         await session.send_text("Before.")
         back = session.wait_for(ev.Reconnected)
-        _of(server, session).drop()
+        _of(line.server, session).drop()
         asked = session.respond(output_modalities=["text"])
         await session.append_audio(_TICK)
         await back
@@ -140,7 +168,7 @@ async def _lost(
         await session.send_text("After.")
 
 
-async def _refused(server: RealtimeServer, url: str) -> None:
+async def _refused(line: Line) -> None:
     tries = 0
 
     async def dials(url: str, **options: Any) -> Transport:
@@ -149,15 +177,14 @@ async def _refused(server: RealtimeServer, url: str) -> None:
         if tries in (2, 3):
             await anyio.lowlevel.checkpoint()
             raise HostUnreachable("not yet", url=url)
-        return await dial(url, **options)
+        return await line.dial(url, **options)
 
-    await _lost(server, url, dial=dials)
+    await _lost(line._replace(dial=dials))
 
 
-async def _rolled(server: RealtimeServer, url: str) -> None:  # noqa: ARG001  # as all lives
+async def _rolled(line: Line) -> None:
     policy = Reconnect(session_limit_s=8.0)
-    bus = _bus()
-    async with bus.connect(url, instructions="Long.", reconnect=policy) as session:
+    async with line.connect(_bus(), instructions="Long.", reconnect=policy) as session:
         back = session.wait_for(ev.Reconnected)
         await session.send_text("Before.")
         CLOCK.get().jump(6.5)
@@ -186,7 +213,7 @@ class Clock:
 
 CLOCK: ContextVar[Clock | MockClock] = ContextVar("CLOCK")
 
-LIVES: dict[str, Callable[[RealtimeServer, str], Awaitable[None]]] = {
+LIVES: dict[str, Callable[[Line], Awaitable[None]]] = {
     "whole": _whole,
     "lost": _lost,
     "refused": _refused,
@@ -260,20 +287,25 @@ class Figures(NamedTuple):
     found: list[str]
 
 
-async def _lives(way: str, name: str, steps: Steps, first: int, every: int) -> Figures:
+async def _lives(way: str, name: str, over: str, steps: Steps, first: int, every: int) -> Figures:
     options = ServerOptions(pace=float("inf"))
     server = RealtimeServer(_Answers(), options=options, detector_factory=EnergyDetector)
     found: list[str] = []
     cancelled, at = 0, first
-    async with server.serve() as bound:
-        url = bound.url_for("any")
+    with TemporaryDirectory() as folder:
+        tls = self_signed(folder) if over.endswith("tls") else None
+        served = None if tls is None else tls.ssl_context
+        trusted = None if tls is None else ssl.create_default_context(cafile=tls.ca_file)
+    async with server.serve(tls=served) as bound:
+        dials = dial_picows if over.startswith("picows") else dial
+        line = Line(server, bound.url_for("any"), dials, trusted)
         for _ in range(3):  # what is made once: caches, and the memory of what is random
-            if (wrong := await _one(way, name, steps, None, server, url, _Floor())) is not None:
+            if (wrong := await _one(way, name, steps, None, line, _Floor())) is not None:
                 return Figures(0, steps.taken, [f"{name} by {way}, uncancelled: {wrong}"])
         floor = _Floor()
         longest = steps.taken
         while at <= 2 * longest:
-            wrong = await _one(way, name, steps, at, server, url, floor)
+            wrong = await _one(way, name, steps, at, line, floor)
             if wrong is not None:
                 found.append(f"{name} by {way}, cancelled after step {at}: {wrong}")
                 floor = _Floor()  # what is left is told once
@@ -311,26 +343,25 @@ async def _one(
     name: str,
     steps: Steps,
     at: int | None,
-    server: RealtimeServer,
-    url: str,
+    line: Line,
     floor: _Floor,
 ) -> str | None:
     """Live once; return what is not as it should be."""
     live = _by_task if way == "task" else _by_scope
     with anyio.move_on_after(LIMIT_S) as limit:
         try:
-            wrong = await live(lambda: LIVES[name](server, url), steps, at)
+            wrong = await live(lambda: LIVES[name](line), steps, at)
         except BaseException as error:  # not even a cancellation: none was meant for us
             if not isinstance(error, Exception) and limit.cancel_called:
                 raise
             wrong = "".join(traceback.format_exception(error))
         steps.end()
     if limit.cancelled_caught:
-        return f"it hangs, {floor.above(server)}"
+        return f"it hangs, {floor.above(line.server)}"
     if wrong is not None:
         return wrong
     deadline_s = anyio.current_time() + LIMIT_S
-    while left := floor.above(server):
+    while left := floor.above(line.server):
         if anyio.current_time() > deadline_s:
             names = [task.name for task in anyio.get_running_tasks()]
             return f"there are left {left}: {names}"
@@ -395,8 +426,11 @@ def _complaints() -> Iterator[list[str]]:
         gc.collect()
 
 
-def run(way: str, name: str, *, first: int = 1, every: int = 1) -> Figures:
-    """Live one of the `LIVES`, cancelled by one of the `WAYS` at every step or every n-th."""
+def run(way: str, name: str, *, over: str = "plain", first: int = 1, every: int = 1) -> Figures:
+    """Live one of the `LIVES` over one of the `LINES`.
+
+    Cancelled by one of the `WAYS` at every step, or every n-th.
+    """
     steps = Steps()
     backend = WAYS[way]
     with _complaints() as complaints:
@@ -404,12 +438,20 @@ def run(way: str, name: str, *, first: int = 1, every: int = 1) -> Figures:
             CLOCK.set(MockClock(rate=1.0))
             options: dict[str, Any] = {"instruments": [steps], "clock": CLOCK.get()}
             figures = anyio.run(
-                _lives, way, name, steps, first, every, backend=backend, backend_options=options
+                _lives,
+                way,
+                name,
+                over,
+                steps,
+                first,
+                every,
+                backend=backend,
+                backend_options=options,
             )
         else:
             CLOCK.set(clock := Clock())
             with steps.on_asyncio(clock):
-                figures = anyio.run(_lives, way, name, steps, first, every, backend=backend)
+                figures = anyio.run(_lives, way, name, over, steps, first, every, backend=backend)
     found = [f"{name} by {way}: {complaint}" for complaint in complaints]
     return figures._replace(found=figures.found + found)
 
@@ -421,22 +463,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=1, help="the first step; %(default)s")
     parser.add_argument("--only", default=",".join(LIVES), help="some lives of %(default)s")
     parser.add_argument("--ways", default=",".join(WAYS), help="some of %(default)s")
+    parser.add_argument("--over", default="plain", help=f"some of {','.join(LINES)}; %(default)s")
     options = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     total, failed = 0, 0
-    for way in options.ways.split(","):
-        for name in options.only.split(","):
-            begun_s = time.perf_counter()
-            figures = run(way, name, first=options.first, every=options.every)
-            total, failed = total + figures.cancelled, failed + len(figures.found)
-            took_s = time.perf_counter() - begun_s
-            print(
-                f"{way:8} {name:8} {figures.cancelled:6} cancellations of {figures.steps} steps, "
-                f"{len(figures.found)} findings, {took_s:.0f} s",
-                flush=True,
-            )
-            for each in figures.found[:3]:
-                print(f"    {each}")
+    asked = (options.over, options.ways, options.only)
+    for over, way, name in product(*(each.split(",") for each in asked)):
+        if over.startswith("picows") and WAYS[way] == "trio":
+            continue
+        begun_s = time.perf_counter()
+        figures = run(way, name, over=over, first=options.first, every=options.every)
+        total, failed = total + figures.cancelled, failed + len(figures.found)
+        took_s = time.perf_counter() - begun_s
+        print(
+            f"{over:10} {way:8} {name:8} {figures.cancelled:6} cancellations of "
+            f"{figures.steps} steps, {len(figures.found)} findings, {took_s:.0f} s",
+            flush=True,
+        )
+        for each in figures.found[:3]:
+            print(f"    {each}")
     print(f"{total} cancellations, {failed} findings")
     return int(failed > 0)
 

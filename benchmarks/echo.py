@@ -299,11 +299,12 @@ async def conversations(
     cancelling: bool,
     barging_in: bool = True,
     silence_ms: int = 500,
+    leak_db: float = -20.0,
     speed: float = 4.0,
 ) -> list[Outcome]:
     """Hold conversations in as many rooms at once."""
     outcomes: list[Outcome] = []
-    each = [Room(Air(seed=number)) for number in range(count)]
+    each = [Room(Air(leak_db=leak_db, seed=number)) for number in range(count)]
 
     async def hold(number: int, url: str) -> None:
         outcomes.append(
@@ -367,8 +368,9 @@ def main() -> None:
     arguments.add_argument("--minutes", type=float, default=6.0, help="of conversation, per way")
     arguments.add_argument("--rooms", type=int, default=3, help="at once")
     arguments.add_argument("--silence-ms", type=int, default=500, help="that ends a turn")
+    arguments.add_argument("--leak-db", type=float, default=-20.0, help="how loud the echo is")
     chosen = arguments.parse_args()
-    found = alone()
+    found = alone(leak_db=chosen.leak_db)
     print(f"the canceller alone: {found.erle_db:.1f} dB of echo return loss enhancement,")
     print(f"  {found.cpu_ms:.1f} ms of CPU for a second of audio")
     each = chosen.minutes / chosen.rooms
@@ -380,6 +382,7 @@ def main() -> None:
                 cancelling=cancelling,  # noqa: B023  # awaited before the next turn
                 barging_in=cancelling,  # noqa: B023  # awaited before the next turn
                 silence_ms=chosen.silence_ms,
+                leak_db=chosen.leak_db,
             )
         )
         minutes = sum(outcome.minutes for outcome in outcomes)

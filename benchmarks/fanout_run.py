@@ -2,6 +2,7 @@
 
     python -m benchmarks.fanout_run --events 200000
     python -m benchmarks.fanout_run --storm 7
+    python -m benchmarks.fanout_run --storm 7 --cluster
     python -m benchmarks.fanout_run --smoke
 
 Rules:
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -43,7 +44,7 @@ from realtime_bus import events as ev
 from realtime_bus.transport import PushTransport
 from realtime_bus_plugins.fanout import NatsFanout, RemoteBus, RemoteSession, StreamSettings
 
-from .broker import NatsServer
+from .broker import NatsCluster, NatsServer
 
 _TEXT = b"and here is some of what the assistant has to say about it"
 
@@ -68,11 +69,14 @@ class Plan(NamedTuple):
     partitions: int
     holders: int = 3
     workers: int = 3
+    replicas: int = 1
 
     @property
     def settings(self) -> StreamSettings:
         """How its streams are made."""
-        return StreamSettings(partitions=self.partitions, lease_s=self.lease_s)
+        return StreamSettings(
+            partitions=self.partitions, lease_s=self.lease_s, replicas=self.replicas
+        )
 
 
 FULL = Plan(events=200_000, sessions=60, rate=3000, lease_s=3.0, partitions=24)
@@ -94,6 +98,7 @@ async def hold(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
         servers=url,
         settings=plan.settings,
         session_id=lambda session: str(session.state),
+        open_timeout_s=60,
         drain_timeout_s=60,
     ) as fanout:
         bus = Bus(plugins=[fanout])
@@ -141,7 +146,9 @@ async def hold(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
 
 async def work(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
     """Note each event that is handled."""
-    bus = RemoteBus(app, group="g", servers=url, start="all", settings=plan.settings)
+    bus = RemoteBus(
+        app, group="g", servers=url, start="all", settings=plan.settings, open_timeout_s=60
+    )
     log = os.open(folder / f"{name}.worker", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     @bus.on(ev.ResponseOutputTextDelta)
@@ -172,18 +179,29 @@ async def work(url: str, app: str, name: str, plan: Plan, folder: Path) -> None:
 
 async def published(url: str, app: str) -> dict[str, list[int]]:
     """Return the numbers that each session has in the stream, in order."""
-    client = await nats.connect(url)
-    js = client.jetstream()
-    count = (await js.stream_info(app)).state.messages
-    subscription = await js.subscribe(f"{app}.>", stream=app, ordered_consumer=True)
-    found: dict[str, list[int]] = defaultdict(list)
-    for _ in range(count):
-        message = await subscription.next_msg(20)
-        if message.subject.endswith(".response.output_text.delta"):
-            event = ev.ResponseOutputTextDelta.from_json(message.data)
-            found[message.subject.split(".")[2]].append(event.content_index)
-    await client.close()
-    return found
+    with anyio.fail_after(240):
+        while True:
+            try:
+                return await _published(url, app)
+            except (nats.errors.Error, TimeoutError):  # a cluster may be without a leader
+                await anyio.sleep(0.5)
+
+
+async def _published(url: str, app: str) -> dict[str, list[int]]:
+    client = await nats.connect(url.split(","))
+    try:
+        js = client.jetstream()
+        count = (await js.stream_info(app)).state.messages
+        subscription = await js.subscribe(f"{app}.>", stream=app, ordered_consumer=True)
+        found: dict[str, list[int]] = defaultdict(list)
+        for _ in range(count):
+            message = await subscription.next_msg(20)
+            if message.subject.endswith(".response.output_text.delta"):
+                event = ev.ResponseOutputTextDelta.from_json(message.data)
+                found[message.subject.split(".")[2]].append(event.content_index)
+        return found
+    finally:
+        await client.close()
 
 
 def handled(folder: Path) -> list[tuple[str, Handled]]:
@@ -274,9 +292,13 @@ def _until(condition: Any, *, within_s: float, what: str) -> None:
         time.sleep(0.02)
 
 
+def _broker(plan: Plan) -> NatsServer | NatsCluster:
+    return NatsServer() if plan.replicas == 1 else NatsCluster("chaos")
+
+
 def run(plan: Plan, *, say: Any = print) -> Verdict:
     """Run it all, and judge."""
-    with NatsServer() as broker, TemporaryDirectory() as path:
+    with _broker(plan) as broker, TemporaryDirectory() as path:
         folder = Path(path)
         workers = {
             f"w{i}": _start("work", broker.url, f"w{i}", plan, folder) for i in range(plan.workers)
@@ -302,7 +324,7 @@ def run(plan: Plan, *, say: Any = print) -> Verdict:
 
 def _with_troubles(
     plan: Plan,
-    broker: NatsServer,
+    broker: NatsServer | NatsCluster,
     workers: dict[str, subprocess.Popen[bytes]],
     holders: dict[str, subprocess.Popen[bytes]],
     folder: Path,
@@ -350,46 +372,69 @@ def _with_troubles(
     return verdict._replace(complaints=[*complaints, *verdict.complaints])
 
 
+class _Troubles(NamedTuple):
+    """What may go wrong in a storm."""
+
+    by: random.Random
+    plan: Plan
+    brokers: NatsServer | NatsCluster
+    workers: list[subprocess.Popen[bytes]]
+    one_more: Callable[[], None]
+
+    def _living(self) -> list[subprocess.Popen[bytes]]:
+        return [worker for worker in self.workers if worker.poll() is None]
+
+    def broker(self) -> None:
+        for _ in range(self.by.choice([1, 1, 2])):  # of a cluster the next leader, too
+            self.brokers.kill()
+        time.sleep(self.by.uniform(0.0, 2.0 * self.plan.lease_s))
+        self.brokers.start()
+
+    def come(self) -> None:
+        if len(self._living()) <= self.plan.workers:
+            self.one_more()
+
+    def suspend(self) -> None:
+        suspended = self.by.choice(self._living())
+        suspended.send_signal(signal.SIGSTOP)
+        time.sleep(self.by.uniform(0.2, 4.0 * self.plan.lease_s))
+        suspended.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.by.choice(self._living()).kill()
+        self.one_more()
+
+    def end(self) -> None:
+        self.by.choice(self._living()).terminate()
+        self.one_more()
+
+
 def storm(plan: Plan, seed: int, *, say: Any = print) -> Verdict:
     """Let things go wrong at random while holders publish, and judge."""
     by = random.Random(seed)  # noqa: S311  # it only has to be the same again
-    with NatsServer() as broker, TemporaryDirectory() as path:
+    with _broker(plan) as broker, TemporaryDirectory() as path:
         folder = Path(path)
         workers: list[subprocess.Popen[bytes]] = []
 
         def come() -> None:
             workers.append(_start("work", broker.url, f"w{len(workers)}", plan, folder))
 
-        def living() -> list[subprocess.Popen[bytes]]:
-            return [worker for worker in workers if worker.poll() is None]
-
         for _ in range(plan.workers):
             come()
         holders = [_start("hold", broker.url, f"h{i}", plan, folder) for i in range(plan.holders)]
+        troubles = _Troubles(by, plan, broker, workers, come)
         try:
             while any(holder.poll() is None for holder in holders):
                 time.sleep(by.uniform(0.5, 3.0))
                 what = by.choice(["kill", "kill", "end", "suspend", "come", "broker"])
                 say(what)
-                if what == "broker":
-                    broker.kill()
-                    time.sleep(by.uniform(0.0, 2.0 * plan.lease_s))
-                    broker.start()
-                elif what == "come" and len(living()) <= plan.workers:
-                    come()
-                elif what == "suspend":
-                    suspended = by.choice(living())
-                    suspended.send_signal(signal.SIGSTOP)
-                    time.sleep(by.uniform(0.2, 4.0 * plan.lease_s))
-                    suspended.send_signal(signal.SIGCONT)
-                elif what in ("kill", "end"):
-                    by.choice(living()).send_signal(
-                        signal.SIGKILL if what == "kill" else signal.SIGTERM
-                    )
-                    come()
+                getattr(troubles, what)()
             stream = anyio.run(published, broker.url, "chaos")
             _all_handled(stream, folder)
-            return judge(stream, handled(folder))
+            verdict = judge(stream, handled(folder))
+            if any(holder.returncode for holder in holders):
+                verdict.complaints.append("a holder has failed")
+            return verdict
         finally:
             for process in (*workers, *holders):
                 process.kill()
@@ -413,6 +458,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=FULL.events)
     parser.add_argument("--rate", type=int, default=FULL.rate)
     parser.add_argument("--storm", type=int, metavar="SEED")
+    parser.add_argument("--cluster", action="store_true", help="three brokers, three replicas")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--role", nargs="*", help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
@@ -423,7 +469,11 @@ def main() -> None:
         anyio.run(function, url, "chaos", name, plan, Path(folder))
         return
     plan = SMOKE if arguments.smoke else FULL._replace(events=arguments.events, rate=arguments.rate)
-    verdict = run(plan) if arguments.storm is None else storm(STORM, arguments.storm)
+    replicas = 3 if arguments.cluster else 1
+    if arguments.storm is None:
+        verdict = run(plan._replace(replicas=replicas))
+    else:
+        verdict = storm(STORM._replace(replicas=replicas), arguments.storm)
     print(
         f"{verdict.in_stream} events in the stream, every one handled in order"
         if not verdict.complaints

@@ -245,7 +245,7 @@ def picture(path: Path, browser: str) -> None:
         seen.mouse.click(box["x"] + x, box["y"] + y)
         seen.locator("#json span").first.wait_for()
         seen.keyboard.press("n")  # from the sink to what the bus told of it
-        seen.evaluate("inspector.player.seek(5_200_000); document.activeElement.blur()")
+        seen.evaluate("inspector.player.seek(6_500_000); document.activeElement.blur()")
         seen.mouse.move(10, 10)
         png = base64.b64encode(seen.screenshot()).decode()
         pixels = chromium.new_page().evaluate(_PIXELS, png)

@@ -1,6 +1,7 @@
-"""Sections as a plot: bars of how many times as long as ours each row takes, on a log scale.
+"""Sections as a plot and as a table: how many times as long as ours each row takes.
 
-`python -m benchmarks.plot results.json benchmarks.svg` draws what `python -m benchmarks` wrote.
+`python -m benchmarks.plot results.json docs/benchmarks.svg` draws what `python -m benchmarks`
+wrote, on a log scale, and prints the table that stands first in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,6 +24,19 @@ _COLUMNS = {
     "startup": "import",
 }
 """Of each section, the column that stands for it."""
+
+_TABLE = (
+    ("Decode a frame of the mix, audio read", "decode"),
+    ("Dispatch, one plain handler of 46 types", "dispatch"),
+    ("Encode one second of audio", "encode"),
+    ("Socket to handler at full speed, CPU a frame", "full_speed"),
+    ("50 sessions at real-time pace, CPU", "paced_50"),
+    ("… with TLS", "paced_50_tls"),
+    ("speech_started behind 200 slow audio deltas (median)", "barge_in"),
+    ("Memory of an idle session", "memory_idle"),
+    ("Import time", "startup"),
+)
+_PEERS = ("openai-python", "openai-agents", "LiveKit", "Pipecat")
 
 _WIDTH, _LEFT, _RIGHT, _ROW = 860, 300, 60, 16
 _OURS, _FLOOR, _PEER = "#1f6feb", "#bbbbbb", "#d29922"
@@ -70,6 +84,28 @@ def _bars(ratios: dict[str, float], y: int, lines: list[str]) -> int:
     return y
 
 
+def table(sections: list[dict[str, Any]]) -> str:
+    """Return the main rows in Markdown, of the sections that there are."""
+    found = {section["name"]: section for section in sections}
+    lines = ["| | " + " | ".join(("bare floor", *_PEERS)) + " |", "|---" * 6 + "|"]
+    for label, name in _TABLE:
+        if name not in found:
+            continue
+        figures = found[name]["figures"]
+        rows = figures.get(_COLUMNS.get(name, _COLUMNS["paced_50"]), next(iter(figures.values())))
+        ratios = {row: each["times_ours"] for row, each in rows.items()}
+        floors = [row for row in ratios if row.startswith(("floor", "bare", "parts"))]
+        floor = next((row for row in floors if "Sans-I/O" in row), next(iter(floors), ""))
+        lines.append(" | ".join([f"| {label}", *(_cell(ratios.get(n)) for n in (floor, *_PEERS))]))
+        lines[-1] += " |"
+    return "\n".join(lines)
+
+
+def _cell(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.1f}"
+
+
 if __name__ == "__main__":
     results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     plot(results["sections"], Path(sys.argv[2]))
+    print(table(results["sections"]))

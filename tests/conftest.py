@@ -3,11 +3,16 @@
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import structlog
+
+# Else each worker and each of a hundred commands under test would compile everything anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A deadline of milliseconds would measure what else the machine does. The state machines that
 # matter most ask for more examples themselves; the benchmarks' fuzzers run by the million.
@@ -18,11 +23,18 @@ MOST_WORKERS = 4
 """More would only fight over what a test that measures time needs."""
 
 
+IN_VIRTUAL_TIME = frozenset({"bus", "session", "timeline"})
+"""Rooms in which nobody waits, and no test depends on how busy the machine is."""
+
+
 @pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
+def anyio_backend(request: pytest.FixtureRequest) -> object:
     """Run each async test on both backends."""
-    backend: str = request.param
-    return backend
+    if request.path.parent.name not in IN_VIRTUAL_TIME:
+        return request.param
+    from realtime_bus.testing import virtual_time
+
+    return virtual_time(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +55,19 @@ def disks_are_waited_for() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_spool, "CLOSE_S", 20.0)
         yield
+
+
+OF_TERMINALS = (
+    *("CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES"),
+    *("NO_COLOR", "PY_COLORS", "TERM"),
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """Let what a terminal or a CI wishes for hold for pytest's output, not for what is tested."""
+    for name in OF_TERMINALS:
+        os.environ.pop(name, None)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

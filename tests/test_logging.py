@@ -86,7 +86,7 @@ def run(configure: str) -> tuple[str, str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=50,
+        timeout=250,
     )
     return done.stdout, done.stderr
 

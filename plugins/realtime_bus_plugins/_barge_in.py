@@ -5,7 +5,8 @@ The rules (Realtime protocol, barge-in and cancel by client):
 1. An interruption starts a new generation: every response that is known by then, from whatever
    event told of it first, is silenced. Audio and audio transcripts of it that come later are late:
    they are dropped. That covers out-of-band responses, too: whoever interrupts wants silence.
-   Their text, and whatever comes later, is untouched.
+   Their text, and whatever comes later, is untouched. Late is also what comes of a response behind
+   its ``response.done`` as cancelled, whoever cancelled it: it is no part of its item.
 2. Speaking means playing, not generating. What is cut off is what the sink says was playing or
    queued, whether its response is still active or long done; and besides it, an item whose
    audio was heard to the last byte that was delivered, but whose end has not come: the server has
@@ -117,13 +118,15 @@ class BargeIn:
     # --- audio, as it comes ------------------------------------------------------------------
 
     def is_late(self, response_id: str) -> bool:
-        """Tell whether a response belongs to an older generation."""
-        return response_id in self._silenced
+        """Tell whether a response belongs to an older generation, or has ended as cancelled."""
+        known = self._conversation.responses.get(response_id)
+        cancelled = known is not None and known.status == "cancelled"
+        return cancelled or response_id in self._silenced
 
     def received(self, event: ev.ResponseOutputAudioDelta) -> Verdict:
         """Judge arriving audio."""
         item = self._item(event)
-        if event.response_id in self._silenced:
+        if self.is_late(event.response_id):
             return Verdict(late=True, send=self._delete_unheard(event.item_id, item))
         _add(item.received, event)
         return _IN_TIME

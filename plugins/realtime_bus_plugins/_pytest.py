@@ -89,8 +89,8 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> None:
 
 
 @pytest.fixture
-def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:  # noqa: ARG001  # it runs by it
-    """Return `realtime_bus.testing.place_call`; what happened in its calls is shown on failure.
+def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Generator[Any]:  # noqa: ARG001  # it runs by it
+    """Give `realtime_bus.testing.place_call`; what happened in its calls is shown on failure.
 
     Its golden recordings lie beside the test's file.
     """
@@ -105,7 +105,8 @@ def place_call(request: pytest.FixtureRequest, anyio_backend: Any) -> Any:  # no
         given = {"golden": golden, "update_golden": update_golden, "watch": calls.append}
         return place(*args, **{**given, **options})
 
-    return placed
+    yield placed
+    del request.node.stash[_CALLS]  # pytest keeps its items to the end, and they whole sessions
 
 
 @pytest.hookimpl(hookwrapper=True)

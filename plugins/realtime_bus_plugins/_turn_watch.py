@@ -142,7 +142,10 @@ class TurnWatch:
     def _buffer_cleared(self, event: ev.OutputAudioBufferCleared) -> None:
         self.log.silenced(event.response_id, self.now_s(), interrupted=True)
 
-    def _closed(self, _event: ev.Closed | ev.Reconnecting) -> None:
+    def _lost(self, _event: ev.Reconnecting) -> None:
+        self.log.connection_lost(self.now_s())
+
+    def _closed(self, _event: ev.Closed) -> None:
         for turn in self.log.close(self.now_s()):
             self._tell(turn)
 
@@ -164,7 +167,7 @@ class TurnWatch:
         ev.OutputAudioBufferStopped: _buffer_stopped,
         ev.OutputAudioBufferCleared: _buffer_cleared,
         ev.Closed: _closed,
-        ev.Reconnecting: _closed,  # a response that had begun does not go on
+        ev.Reconnecting: _lost,
     }
 
 
@@ -172,6 +175,7 @@ _MAY_END = (
     ev.ResponseDone,
     ev.InputAudioBufferSpeechStopped,  # a new turn, for which an old one may have to go
     ev.InputAudioBufferTimeoutTriggered,
+    ev.Reconnecting,
     PlaybackInterrupted,
     ev.OutputAudioBufferStopped,
     ev.OutputAudioBufferCleared,

@@ -11,6 +11,8 @@ The rules:
    because somebody interrupted. When a new turn begins, open calls are no longer waited for.
 4. A turn that got no response is forgotten.
 5. Audio that comes after an interruption counts as generated, and for nothing else.
+6. A lost connection ends the responses that had begun, and no turn: what has come plays on, and
+   what tools put out is answered over the next connection.
 
 Bounds: the last 32 turns that are not over; older ones are taken for over. 256 responses of each,
 and the last 4096 responses and items.
@@ -303,6 +305,13 @@ class TurnLog:
         """Return when a turn will be over, if only its playback is waited for."""
         ends = (turn.plays_until_s for turn in self._open if turn.answered)
         return min((end_s for end_s in ends if end_s < inf), default=None)
+
+    def connection_lost(self, at_s: float) -> None:
+        """Note that what had begun does not go on."""
+        for turn in self._open:
+            turn.active.clear()
+            if turn.plays_until_s == inf:  # nobody will say until when
+                turn.plays_until_s = at_s
 
     def settle(self, now_s: float) -> list[TurnCompleted]:
         """Return the turns that are over, and forget them."""

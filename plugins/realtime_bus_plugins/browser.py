@@ -4,7 +4,7 @@
 
     async def talk(call: BrowserCall) -> None:
         plugins = [call, Interruption(call)]
-        async with bus.connect("gpt-realtime", plugins=plugins) as session:
+        async with bus.connect("gpt-realtime-2.1", plugins=plugins) as session:
             await session.wait_closed()
 
 

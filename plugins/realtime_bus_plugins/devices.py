@@ -36,6 +36,7 @@ from realtime_bus.audio import PlayedItem, SessionSlot, feed_sink
 from realtime_bus.events import AudioFormat
 
 from ._devices import (
+    CHUNK_FRAMES,
     FRAME_MS,
     Device,
     DeviceLost,
@@ -63,7 +64,7 @@ __all__ = [
     "list_devices",
 ]
 
-_CHUNK_MS = 20
+_CHUNK_MS = CHUNK_FRAMES * FRAME_MS
 _SHORTEST_MS = 100  # of a turn that the server takes (input_audio_buffer_commit_empty)
 
 
@@ -78,7 +79,8 @@ class Speaker:
     device has played what it had taken before, its `latency_s` later. So the account holds what
     the person will have heard, less those 4 ms.
 
-    What is queued waits 3 s for a device that was lost, and is dropped then.
+    What is queued waits 3 s for a device that was lost, and is dropped then; without a session, in
+    which it would be opened again, at once.
 
     Args:
         device: Which loudspeaker; None for the default.
@@ -164,6 +166,11 @@ class Speaker:
         return self._player.playing
 
     @property
+    def dropped_bytes(self) -> int:
+        """Audio that was not queued: half an hour of it waited already."""
+        return self._player.dropped_bytes
+
+    @property
     def latency_s(self) -> float:
         """How long what the device has taken is on its way to the ear, as far as it knows."""
         stream = self._keeper.stream
@@ -197,6 +204,7 @@ class Speaker:
     def _block(self, stream: Stream) -> Callable[[Any, int], None]:
         self._player.use(stream.rate_hz)
         self._lost_for_good = False
+        stream.on_lost = self._give_up  # unless a session's task keeps it
 
         def fill(buffer: Any, frames: int) -> None:
             self._player.fill(buffer, frames, stream.channels)
@@ -347,7 +355,7 @@ class Microphone:
         recorder, keeper = self._make(end_when_lost=True)
         try:
             await anyio.to_thread.run_sync(keeper.open)
-            while (pcm := await recorder.next(_CHUNK_MS // FRAME_MS)) is not None:
+            while (pcm := await recorder.next()) is not None:
                 yield converter.convert(pcm)
         finally:
             keeper.close()
@@ -444,7 +452,7 @@ class Microphone:
         await created.wait()
         converter = ToSession(session.settings.input_format)
         meter = _Meter(session, self._level_every_ms)
-        while (pcm := await recorder.next(_CHUNK_MS // FRAME_MS)) is not None:
+        while (pcm := await recorder.next()) is not None:
             wanted = session.settings.input_format
             if wanted != converter.audio_format:
                 converter = ToSession(wanted)

@@ -20,15 +20,19 @@ The rules:
 
 1. The canceller finds out by itself how late the echo comes, but loses it when a person speaks at
    the very moment when the loudspeaker begins; then the assistant interrupts itself, each time so
-   early that nothing is learned. So it is told: the lag at which what was recorded looks like what
-   was played, which is looked for twice a second (`_EchoDelay`), and believed when they look very
-   much alike.
-2. No noise suppression is offered: it helps a listener, not a detector of speech.
+   early that nothing is learned. So it is found out here: the lag at which what was recorded looks
+   like what was played, which is looked for twice a second (`_EchoDelay`), and believed when they
+   look very much alike.
+2. Being told is not enough, for the canceller only begins with what it is told. So the reference
+   is held back until `_AHEAD_MS` before its echo, where nothing is to be lost; and a canceller that
+   has learned from another one is replaced.
+3. No noise suppression is offered: it helps a listener, not a detector of speech.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -42,6 +46,7 @@ __all__ = ["EchoCancellation", "EchoCanceller", "Filtered", "Tapped"]
 _RATE_HZ = 24_000
 _FRAME = _RATE_HZ // 100
 _FRAME_BYTES = 2 * _FRAME
+_AHEAD_MS, _MOST_MS = 20, 500
 _WAY = "bus.connect(..., plugins=[mic, speaker, EchoCancellation(mic, speaker), ...])"
 
 
@@ -76,14 +81,22 @@ class EchoCanceller:
             self._rtc: Any = importlib.import_module("livekit.rtc")
         except ImportError as error:
             raise MissingExtra("livekit", extra="aec") from error
-        self._module: Any = self._rtc.AudioProcessingModule(
+        self._rest = bytearray()
+        self._delay = _EchoDelay(importlib.import_module("numpy"), delay_ms)
+        silence = [bytes(_FRAME_BYTES)] * (1 + _MOST_MS // 10)
+        self._held = deque(silence, len(silence))  # of the reference, in frames
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin anew, with a reference that stands just before its echo."""
+        self._delay_ms = self.delay_ms
+        self._lag = max(0, (self.delay_ms or 0) - _AHEAD_MS) // 10
+        self._module = self._rtc.AudioProcessingModule(  # takes a millisecond
             echo_cancellation=True,
             noise_suppression=False,
             high_pass_filter=True,  # which the canceller wants: rumble is no echo
             auto_gain_control=False,
         )
-        self._rest = bytearray()
-        self._delay = _EchoDelay(importlib.import_module("numpy"), delay_ms)
 
     @property
     def delay_ms(self) -> int | None:
@@ -97,14 +110,17 @@ class EchoCanceller:
             frame = bytes(self._rest[:_FRAME_BYTES])
             del self._rest[:_FRAME_BYTES]
             self._delay.played(frame)
-            self._module.process_reverse_stream(self._frame(frame))
+            self._held.append(frame)
+            self._module.process_reverse_stream(self._frame(self._held[-1 - self._lag]))
 
     def recorded(self, frame: bytes) -> bytes:
         """Return what was recorded without the echo: 10 ms of PCM16 at 24 kHz."""
         self._delay.recorded(frame)
+        before_ms, now_ms = self._delay_ms, self.delay_ms
+        if now_ms is not None and (before_ms is None or abs(now_ms - before_ms) > _AHEAD_MS):
+            self._begin()
         cleaned = self._frame(frame)
-        if self._delay.found_ms is not None:
-            self._module.set_stream_delay_ms(self._delay.found_ms)
+        self._module.set_stream_delay_ms(_AHEAD_MS)
         self._module.process_stream(cleaned)
         return bytes(cleaned.data)
 
@@ -121,8 +137,10 @@ class _EchoDelay:
 
     _STEP = 8  # samples are looked at together: speech is loudest below 1.5 kHz
     _KEPT = 2 * _RATE_HZ
-    _MOST = _RATE_HZ // 2 // _STEP  # half a second of delay
+    _MOST = _MOST_MS * _RATE_HZ // 1000 // _STEP
     _EVERY = _RATE_HZ // 2
+    _SPREAD = _RATE_HZ // 20 // _STEP
+    _LEAST = _RATE_HZ // 5 // _STEP  # so much must have played
     _ALIKE = 0.6  # correlation, where 1 is the same sound
 
     def __init__(self, numpy: Any, found_ms: int | None) -> None:
@@ -160,8 +178,11 @@ class _EchoDelay:
         by_lag = np.abs(products[: self._MOST + 1][::-1])
         lag = int(np.argmax(by_lag))
         start = self._MOST - lag
-        energy = np.sum(played[start : start + len(recorded)] ** 2) * np.sum(recorded**2)
-        if energy > 0 and by_lag[lag] > self._ALIKE * np.sqrt(energy):
+        heard = played[start : start + len(recorded)]
+        # what was said while nothing played makes the two no less alike
+        loud = np.convolve(np.abs(heard), np.ones(self._SPREAD), "same") > self._SPREAD
+        energy = np.sum(heard**2) * np.sum(recorded[loud] ** 2)
+        if np.sum(loud) > self._LEAST and by_lag[lag] > self._ALIKE * np.sqrt(energy):
             self.found_ms = 1000 * lag * self._STEP // _RATE_HZ
 
 

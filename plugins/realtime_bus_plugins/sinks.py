@@ -17,13 +17,11 @@ import msgspec
 from realtime_bus import Session
 from realtime_bus.audio import PlayedItem, SessionSlot, feed_sink
 from realtime_bus.events import AudioFormat
-from realtime_bus.log import Repeats, get_logger
 
 from ._playback import RATE_HZ, Ribbon
 
 __all__ = ["NullSink", "Track", "WavSink", "write_stereo_wav", "write_wav"]
 
-_log = get_logger("realtime_bus.sinks")
 _StrPath: TypeAlias = str | os.PathLike[str]
 
 
@@ -40,11 +38,7 @@ class Track(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _ClockSink:
-    """Plays at the pace of a clock; sample 0 is at the first `start` or `write`.
-
-    Attributes:
-        dropped_bytes: Audio that was not queued: half an hour of it waited already.
-    """
+    """Plays at the pace of a clock; sample 0 is at the first `start` or `write`."""
 
     _counting_only = True
 
@@ -52,10 +46,8 @@ class _ClockSink:
         self._clock = clock or time.perf_counter
         self._own_clock = clock is not None
         self._ahead_s = 0.0  # by which it goes on where another clock has stopped
-        self.dropped_bytes: int = 0
         self._origin_s: float | None = None
         self._ribbon = Ribbon(counting_only=self._counting_only)
-        self._repeats = Repeats()
         name = type(self).__name__
         self._slot = SessionSlot(
             self, f"bus.connect(..., plugins=[sink := {name}(), Interruption(sink)])"
@@ -98,19 +90,12 @@ class _ClockSink:
     def write(self, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
         """Queue audio of an item behind what is already queued."""
         self._begin()
-        if not self._drops(audio):
-            self._ribbon.write(self._now(), audio, item_id=item_id, content_index=content_index)
+        self._ribbon.write(self._now(), audio, item_id=item_id, content_index=content_index)
 
-    def _drops(self, audio: bytes) -> bool:
-        """Drop audio if too much is queued; counted, and told."""
-        if not self._ribbon.full(self._now()):
-            return False
-        self.dropped_bytes += len(audio)
-        suppressed = self._repeats.due("full")
-        if suppressed is not None:
-            about = {"sink": type(self).__name__, "dropped_bytes": self.dropped_bytes}
-            _log.warning("more audio is queued than anybody will hear", **about, **suppressed)
-        return True
+    @property
+    def dropped_bytes(self) -> int:
+        """Audio that was not queued: half an hour of it waited already."""
+        return self._ribbon.dropped_bytes
 
     def flush(self) -> list[PlayedItem]:
         """Fall silent now, and return every item that was playing or queued, in order."""

@@ -7,7 +7,7 @@
         await websocket.accept()
         async with PhoneCall(websocket) as call:
             plugins = [call, Interruption(call)]
-            async with bus.connect("gpt-realtime", plugins=plugins, **call.settings) as session:
+            async with bus.connect("gpt-realtime-2.1", plugins=plugins, **call.settings) as session:
                 session.respond(instructions="Greet the caller.")
                 await session.wait_closed()
 
@@ -294,6 +294,8 @@ class PhoneCall:
 
     def _said(self, audio: bytes) -> None:
         """Queue the caller's audio for the session."""
+        if not audio:
+            return
         self._input.append(audio)
         self._input_bytes += len(audio)
         if self._input_bytes > self._input_limit_bytes:

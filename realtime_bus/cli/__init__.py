@@ -16,4 +16,6 @@ def main() -> None:
             f"realtime-bus: {error.name} is not installed; "
             "install it with: pip install 'realtime-bus[cli]'"
         )
+    except KeyboardInterrupt:  # importing takes half a second
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))

@@ -24,17 +24,20 @@ import realtime_bus
 from realtime_bus import InvalidURL, RealtimeBusError, UsageError
 
 from ._arguments import (
+    URL_HELP,
     ApiKey,
     ApiKeyFrom,
     Backend,
     View,
     ViewOption,
+    examples,
     fail,
     folder,
     key_for,
     not_empty,
     positive,
     readable,
+    recorded,
     writable,
 )
 from ._recordings import commands as of_recordings
@@ -86,7 +89,15 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         case _:
             # typer exports no base of its usage errors, and has a click of its own by now
             told: Callable[[], str] | None = getattr(error, "format_message", None)
-            return None if told is None else (told(), 2)
+            return None if told is None else (_with_help(told(), error), 2)
+
+
+def _with_help(said: str, error: BaseException) -> str:
+    """Say where to look, unless it is said what is wrong with a value."""
+    command = getattr(getattr(error, "ctx", None), "command_path", None)
+    if command is None or said.startswith("Invalid value"):
+        return said
+    return f"{said} See: {command} --help"
 
 
 def _let_go(stream: TextIO) -> None:
@@ -135,7 +146,7 @@ class Answer(StrEnum):
     echo = "echo"
 
 
-@app.command()
+@app.command(epilog=examples("demo", "demo --web --url gpt-realtime-2.1"))
 def demo(  # noqa: PLR0913  # each is an option of the command
     *,
     short: Annotated[bool, typer.Option("--short", help="A shorter conversation.")] = False,
@@ -152,7 +163,7 @@ def demo(  # noqa: PLR0913  # each is an option of the command
     view: ViewOption = View.auto,
     url: Annotated[
         str | None,
-        typer.Option(help="A real provider's wss:// address, or a model's name for OpenAI."),
+        typer.Option(help=f"{URL_HELP}; default: the local server."),
     ] = None,
     api_key: ApiKey = None,
     api_key_from: ApiKeyFrom = None,
@@ -223,13 +234,14 @@ class Echo(StrEnum):
     headphones = "headphones"
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "talk", "talk --url gpt-realtime-2.1", "talk --url wss://… --api-key-from MY_KEY"
+    )
+)
 def talk(  # noqa: PLR0913  # each is an option of the command
     *,
-    model: Annotated[str | None, typer.Option(help="A model of OpenAI's, by its name.")] = None,
-    url: Annotated[
-        str | None, typer.Option(help="A provider's wss:// address; default: the local server.")
-    ] = None,
+    url: Annotated[str | None, typer.Option(help=f"{URL_HELP}; default: the local server.")] = None,
     api_key: ApiKey = None,
     api_key_from: ApiKeyFrom = None,
     instructions: Annotated[str | None, typer.Option(help="What the assistant is told.")] = None,
@@ -278,10 +290,8 @@ def talk(  # noqa: PLR0913  # each is an option of the command
         raise typer.BadParameter(
             "--aec, --half-duplex, --push-to-talk and --echo exclude each other"
         )
-    if model is not None and url is not None:
-        raise typer.BadParameter("--model and --url exclude each other: the address names a model")
     options = TalkOptions(
-        url=url or model,
+        url=url,
         api_key=key_for(api_key, api_key_from),
         instructions=instructions,
         voice=voice,
@@ -300,7 +310,7 @@ def _device(name: str | None) -> int | str | None:
     return int(name) if name is not None and name.isdigit() else name
 
 
-@app.command()
+@app.command(epilog=examples("serve", "serve --recording call.jsonl", "serve --faults 7"))
 def serve(  # noqa: PLR0913  # each is an option of the command
     *,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -314,7 +324,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
     ] = None,
     recording: Annotated[
         Path | None,
-        typer.Option(help="A recorded session, to answer as it was answered.", callback=readable),
+        typer.Option(help="A recorded session, to answer as it was answered.", callback=recorded),
     ] = None,
     exact: Annotated[
         bool,
@@ -416,7 +426,7 @@ def serve(  # noqa: PLR0913  # each is an option of the command
         raise typer.Exit(fail(f"cannot listen at {host}:{port}: {error}")) from None
 
 
-@app.command()
+@app.command(epilog=examples("bench --short"))
 def bench(
     *,
     short: Annotated[bool, typer.Option("--short", help="Fewer rounds.")] = False,

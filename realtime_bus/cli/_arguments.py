@@ -65,6 +65,18 @@ def readable(path: Path | None) -> Path | None:
     return path
 
 
+def recorded(path: Path | None) -> Path | None:
+    """Take a recording that this version can read."""
+    from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # slow to import
+
+    if path is not None and readable(path):
+        try:
+            Recording(path)
+        except RecordingError as error:
+            raise typer.BadParameter(str(error)) from None
+    return path
+
+
 def folder(path: Path | None) -> Path | None:
     """Take a folder that is there, or can be made, and can be written into."""
     if path is None:
@@ -105,6 +117,11 @@ def needs_terminal(view: str) -> str:
     return view
 
 
+def examples(*arguments: str) -> str:
+    """Return what stands below a command's help."""
+    return "\n".join(["Examples:", *(f"[bold]realtime-bus {each}[/bold]" for each in arguments)])
+
+
 def fail(why: str, code: int = 1) -> int:
     """Say what went wrong, in one line, and return the exit code."""
     typer.echo(f"realtime-bus: {why}", err=True)
@@ -136,7 +153,17 @@ ApiKeyFrom = Annotated[
     str | None,
     typer.Option(help="The environment variable that has the key for --url.", metavar="VARIABLE"),
 ]
-Backend = Annotated[str, typer.Option(help="asyncio or trio.", callback=known_backend)]
+Backend = Annotated[
+    str,
+    typer.Option(help="What it runs on.", metavar="asyncio|trio", callback=known_backend),
+]
+RecordingFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="A recording; of several files the first.", callback=recorded
+    ),
+]
+URL_HELP = "A provider's wss:// address, or a model's name for OpenAI"
 ViewOption = Annotated[
     View,
     typer.Option(help="auto: live in a terminal, plain lines elsewhere.", callback=needs_terminal),

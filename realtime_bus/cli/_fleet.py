@@ -25,6 +25,8 @@ from realtime_bus_plugins.fanout import Fleet, Followed, Held
 _SIDES = {"server": "<", "client": ">", "bus": "·"}
 _STYLES = {"open": "green", "reconnecting": "yellow", "closed": "dim", "lost": "red"}
 _REFRESH_S = 1.0
+_LEAST_WIDTH = {"host": 140, "holder": 120, "model": 100, "events": 70}  # of the terminal
+_WRAPPED = {"session", "now"}  # whole: an id is copied from here
 
 
 class FleetOptions(NamedTuple):
@@ -45,8 +47,7 @@ class FleetOptions(NamedTuple):
         connect: dict[str, Any] = {}
         if self.credentials is not None:
             connect["user_credentials"] = str(self.credentials)
-        servers = [each.strip() for each in self.broker.split(",") if each.strip()]
-        return Fleet(self.app, servers=servers, connect=connect)
+        return Fleet(self.app, servers=self.broker, connect=connect)
 
 
 def plain(text: str) -> str:
@@ -60,26 +61,47 @@ def state_of(held: Held) -> str:
     return where.state if held.lives or where.state == "closed" else "lost"
 
 
-def table_of(sessions: list[Held], now_s: float) -> Table:
-    """Return a table of sessions."""
-    table = Table("session", "state", "for", "holder", "host", "model", "events", "now", box=None)
-    for held in sessions:
-        where, state = held.where, state_of(held)
-        seconds = max(0, int((where.updated if state == "closed" else now_s) - where.since))
-        doing = "speaks" if where.responding else "hears" if where.listening else ""
-        if state == "closed":
-            doing = f"{where.close_code} {where.close_reason}"
-        table.add_row(
-            Text(plain(where.session_id)),
-            Text(state, _STYLES.get(state, "")),
-            f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}",
-            Text(plain(where.holder)),
-            Text(plain(held.host)),
-            Text(plain(where.model)),
-            str(where.events),
-            Text(plain(doing)),
-        )
+def table_of(
+    sessions: list[Held], now_s: float, *, width: int = 120, rows: int | None = None
+) -> Table:
+    """Return a table of sessions, those that have ended last.
+
+    Args:
+        sessions: All of them.
+        now_s: In seconds since 1970.
+        width: Of the terminal: a narrow one has fewer columns.
+        rows: How many of them there is room for.
+    """
+    order = sorted(sessions, key=lambda held: (held.where.state == "closed", -held.where.since))
+    shown = order[:rows]
+    title = f"{len(shown)} of {len(order)} sessions" if len(shown) < len(order) else None
+    every = ("session", "state", "for", "holder", "host", "model", "events", "now")
+    columns = [column for column in every if width >= _LEAST_WIDTH.get(column, 0)]
+    table = Table(box=None, title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, no_wrap=column not in _WRAPPED, overflow="fold")
+    for held in shown:
+        cells = _cells(held, now_s)
+        table.add_row(*(cells[column] for column in columns))
     return table
+
+
+def _cells(held: Held, now_s: float) -> dict[str, Text]:
+    where, state = held.where, state_of(held)
+    seconds = max(0, int((where.updated if state == "closed" else now_s) - where.since))
+    doing = "speaks" if where.responding else "hears" if where.listening else ""
+    if state == "closed":
+        doing = f"{where.close_code} {where.close_reason}"
+    return {
+        "session": Text(plain(where.session_id)),
+        "state": Text(state, _STYLES.get(state, "")),
+        "for": Text(f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"),
+        "holder": Text(plain(where.holder)),
+        "host": Text(plain(held.host)),
+        "model": Text(plain(where.model)),
+        "events": Text(str(where.events)),
+        "now": Text(plain(doing)),
+    }
 
 
 def row_of(held: Held) -> dict[str, Any]:
@@ -106,11 +128,15 @@ async def run_sessions(options: FleetOptions, *, once: bool, as_json: bool) -> N
             return
         console = Console()
         if once or not sys.stdout.isatty():
-            console.print(table_of(fleet.sessions, time.time()))
+            console.print(table_of(fleet.sessions, time.time(), width=console.width))
             return
         with Live(console=console, auto_refresh=False, screen=True) as live:
             while True:
-                live.update(table_of(fleet.sessions, time.time()), refresh=True)
+                size = console.size
+                table = table_of(
+                    fleet.sessions, time.time(), width=size.width, rows=max(1, size.height - 3)
+                )
+                live.update(table, refresh=True)
                 with anyio.move_on_after(_REFRESH_S):
                     await fleet.changed()
                 await anyio.sleep(0.1)  # a busy fleet changes all the time

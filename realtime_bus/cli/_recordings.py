@@ -11,15 +11,17 @@ from typing import Annotated
 import typer
 
 from ._arguments import (
+    URL_HELP,
     ApiKey,
     ApiKeyFrom,
     Backend,
+    RecordingFile,
     View,
     ViewOption,
+    examples,
     fail,
     key_for,
     positive,
-    readable,
     speed_or_max,
     writable,
 )
@@ -28,9 +30,12 @@ from ._signals import Ended, run_until_signalled
 commands = typer.Typer()
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(
+    rich_help_panel="Recordings",
+    epilog=examples("replay call.jsonl", "replay call.jsonl --handlers agent:bus"),
+)
 def replay(  # noqa: PLR0913  # each is an option of the command
-    file: Annotated[Path, typer.Argument(help="A recording.", callback=readable)],
+    file: RecordingFile,
     *,
     handlers: Annotated[
         str | None,
@@ -111,14 +116,14 @@ def replay(  # noqa: PLR0913  # each is an option of the command
     raise typer.Exit(0 if same else 1)
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(
+    rich_help_panel="Recordings", epilog=examples("drive call.jsonl --url gpt-realtime-2.1")
+)
 def drive(
-    recording: Annotated[
-        Path, typer.Argument(help="The recorded session.", callback=readable, metavar="FILE")
-    ],
+    recording: RecordingFile,
     *,
     url: Annotated[
-        str, typer.Option(help="The server's address, or a model's name for OpenAI.")
+        str, typer.Option(help=f"{URL_HELP}.")
     ] = "ws://127.0.0.1:8765/v1/realtime?model=any",
     api_key: ApiKey = None,
     api_key_from: ApiKeyFrom = None,
@@ -151,11 +156,9 @@ def drive(
     raise typer.Exit(0 if same else 1)
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(rich_help_panel="Recordings", epilog=examples("inspect call.jsonl --open"))
 def inspect(
-    recording: Annotated[
-        Path, typer.Argument(help="What a Recorder has written.", callback=readable)
-    ],
+    recording: RecordingFile,
     *,
     output: Annotated[
         Path | None,
@@ -176,17 +179,13 @@ def inspect(
     The page needs no network, and nothing beside itself.
     """
     from realtime_bus.inspector import inspection_page  # noqa: PLC0415  # slow to import
-    from realtime_bus.recording import Recording, RecordingError  # noqa: PLC0415  # the same
+    from realtime_bus.recording import Recording  # noqa: PLC0415  # the same
 
-    try:
-        found = Recording(recording)
-    except RecordingError as error:
-        raise typer.BadParameter(str(error), param_hint="'RECORDING'") from None
     path = output or Path(str(recording).removesuffix(".zst")).with_suffix(".html")
     writable(path)
     if path.exists() and path.samefile(recording):
         raise typer.BadParameter(f"{path} is the recording itself", param_hint="'--output'")
-    page = inspection_page(found, audio=not no_audio)
+    page = inspection_page(Recording(recording), audio=not no_audio)
     try:
         path.write_bytes(page)
     except OSError as error:
@@ -203,11 +202,12 @@ class Voice(StrEnum):
     generated = "generated"
 
 
-@commands.command(rich_help_panel="Recordings")
+@commands.command(
+    rich_help_panel="Recordings",
+    epilog=examples("export call.jsonl --wav call.wav", "export call.jsonl --json > call.json"),
+)
 def export(
-    file: Annotated[
-        Path, typer.Argument(help="A recording, or the first of its files.", callback=readable)
-    ],
+    file: RecordingFile,
     *,
     wav: Annotated[
         Path | None,
@@ -246,6 +246,10 @@ def export(
             timeline = export_wav(recording, wav, what=what.value)
     except OSError as error:
         raise typer.Exit(fail(f"{error.strerror or error}: {error.filename or wav}")) from None
+    gaps = [problem.text for problem in timeline.problems if problem.kind == "left_out"]
+    gaps += ["it was cut off"] if timeline.ended is None else []
+    for gap in dict.fromkeys(gaps):
+        typer.echo(f"note: something is missing in the recording: {gap}", err=True)
     if json:
         typer.echo(conversation(timeline).json(), nl=False)
     elif text or wav is None:

@@ -198,7 +198,7 @@ async def _look(recording: Recording, options: ReplayOptions) -> None:
     live = able if options.view == "auto" else options.view == "live"
     notes: list[str] = []
     show_it = _Shows(recording, LiveView(console) if live else PlainView(console), notes)
-    await replay(
+    report = await replay(
         recording,
         show_it.bus,
         speed=options.speed,
@@ -208,7 +208,7 @@ async def _look(recording: Recording, options: ReplayOptions) -> None:
     if live:
         for said in show_it.record.said:
             console.print(spoken(said), soft_wrap=True)
-    for note in notes:
+    for note in [*notes, *(f"note: {each}" for each in report.notes)]:
         print(note, file=sys.stderr)  # noqa: T201  # what a command says
 
 
@@ -222,6 +222,7 @@ class _Shows:
         self._sink: ReplaySink | None = None
         self.level: float = 0.0
         self.words: str = ""
+        self.note: str = ""
         self.t_s: float = 0.0
 
     @property

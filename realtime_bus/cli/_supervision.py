@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._arguments import (
-    readable,
-)
+from ._arguments import examples, readable
 from ._signals import Ended, run_until_signalled
 
 if TYPE_CHECKING:
@@ -40,7 +38,10 @@ def _look_after(run_it: Callable[[FleetOptions], Awaitable[None]], *options: Any
         run_until_signalled(functools.partial(run_it, FleetOptions(*options)), backend="asyncio")
 
 
-@commands.command(rich_help_panel="Sessions of many processes")
+@commands.command(
+    rich_help_panel="Sessions of many processes",
+    epilog=examples("sessions cook", "sessions cook --json"),
+)
 def sessions(
     application: _App,
     *,
@@ -56,7 +57,9 @@ def sessions(
     _look_after(run_it, application, broker, credentials)
 
 
-@commands.command(rich_help_panel="Sessions of many processes")
+@commands.command(
+    rich_help_panel="Sessions of many processes", epilog=examples("watch cook sess_1")
+)
 def watch(
     application: _App,
     session: _SessionId,
@@ -74,7 +77,10 @@ def watch(
     _look_after(run_it, application, broker, credentials)
 
 
-@commands.command(rich_help_panel="Sessions of many processes")
+@commands.command(
+    rich_help_panel="Sessions of many processes",
+    epilog=examples("hang-up cook sess_1 --reason 'the shop closes'"),
+)
 def hang_up(  # each is an option of the command
     application: _App,
     session: _SessionId,

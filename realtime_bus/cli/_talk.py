@@ -26,16 +26,11 @@ import msgspec
 from realtime_bus import Bus, Session, UsageError
 from realtime_bus import events as ev
 from realtime_bus.server import RealtimeServer, VoiceResponder
-from realtime_bus_plugins.devices import (
-    DeviceLost,
-    DeviceReopened,
-    InputLevel,
-    Microphone,
-    Speaker,
-)
+from realtime_bus_plugins.devices import InputLevel, Microphone, Speaker
 from realtime_bus_plugins.echo_cancellation import EchoCancellation
 from realtime_bus_plugins.interruption import Interruption
 
+from ._demo._judge import counted
 from ._demo._record import Record
 from ._demo._screen import Scene, spoken
 from ._demo._view import LiveView, PlainView, Terminal, show
@@ -100,8 +95,15 @@ async def run_talk(options: TalkOptions) -> None:
         with _quiet_libraries(wanted=live):
             try:
                 async with _connected(options, call) as session:
-                    title = f"{(options.url or 'local server').partition('?')[0]} · {call.keys}"
-                    scene = Scene(title, record, call, call.speaker, name="realtime-bus talk")
+                    title = (options.url or "local server").partition("?")[0]
+                    scene = Scene(
+                        title,
+                        record,
+                        call,
+                        call.speaker,
+                        name="realtime-bus talk",
+                        keys=f"space {'talks' if call.presses else 'interrupts'}, m mutes, q ends",
+                    )
                     view = LiveView(console) if live else PlainView(console)
                     session.start_soon(show, view, scene, notes)
                     session.start_soon(call.listen_to_keys, session)
@@ -126,7 +128,6 @@ class _Call:
         speaking: Whether there is a voice in what is being sent.
         level: How loud it is, from 0 to 1.
         words: What is being said: nobody knows it on this side.
-        lost: How often a device was lost.
     """
 
     words = ""
@@ -134,7 +135,6 @@ class _Call:
     def __init__(self, options: TalkOptions, echo: Echo) -> None:
         self.speaking = False
         self.level = 0.0
-        self.lost = 0
         self.presses = echo == "push-to-talk"
         self.talks = False  # the key was pressed, and not again yet
         self.speaker: Speaker = Speaker(options.speaker)
@@ -150,19 +150,17 @@ class _Call:
             plugins.append(EchoCancellation(self.microphone, self.speaker))
         self.bus: Bus = Bus(plugins=[*plugins, self._interruption], log_errors=False)
         self.bus.on(InputLevel)(self._hear)
-        self.bus.on(DeviceLost, DeviceReopened)(self._note)
 
     @property
-    def keys(self) -> str:
-        """What keys there are, in few words."""
-        return f"space {'talks' if self.presses else 'interrupts'}, m mutes, q ends"
+    def note(self) -> str:
+        """What the keys have made of the microphone."""
+        if self.microphone.muted:
+            return "muted"
+        return "on air" if self.talks else ""
 
     def _hear(self, event: InputLevel) -> None:
         self.speaking = event.dbfs > _SPEAKING_DBFS
         self.level = max(0.0, 1 - event.dbfs / _QUIETEST_DBFS)
-
-    def _note(self, event: DeviceLost | DeviceReopened) -> None:
-        self.lost += isinstance(event, DeviceLost)
 
     async def listen_to_keys(self, session: Session) -> None:
         """Do what the keys say."""
@@ -241,16 +239,14 @@ def _tell(console: Terminal, record: Record, call: _Call) -> None:
     for said in record.said:
         console.print(spoken(said))
     silent_ms = [happened.latency_s * 1000 for happened in record.interruptions]
-    figures = [
-        f"{record.turns} turns",
-        f"{len(silent_ms)} interruptions"
-        + (f", silent at the sink in {max(silent_ms):.2f} ms at most" if silent_ms else ""),
-        f"{call.speaker.underruns} underruns" if call.speaker.underruns else "",
-        f"{call.microphone.dropped_ms} ms of the microphone dropped"
-        if call.microphone.dropped_ms
-        else "",
-        f"devices lost {call.lost} times" if call.lost else "",
-        *(f"the server's error: {error.message}" for error in record.errors if error.code != _RACE),
-    ]
-    for figure in filter(None, figures):
-        console.print(figure, style="dim", highlight=False)
+    talk = f"{counted(record.turns, 'turn')}, {counted(len(silent_ms), 'interruption')}"
+    if silent_ms:
+        talk += f", silent at the sink in {max(silent_ms):.2f} ms at most"
+    troubles = (
+        (call.speaker.underruns, counted(call.speaker.underruns, "underrun")),
+        (call.microphone.dropped_ms, f"{call.microphone.dropped_ms} ms of the microphone dropped"),
+        (record.losses, f"a device was lost {counted(record.losses, 'time')}"),
+    )
+    errors = (f"the server's error: {e.message}" for e in record.errors if e.code != _RACE)
+    for line in (talk, *(what for number, what in troubles if number), *errors):
+        console.print(line, style="dim", highlight=False)

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -61,6 +61,7 @@ def stored(struct: Struct, name: str) -> object:
 # Which classes have audio
 
 
+@cache
 def audio_slots(cls: type[object]) -> tuple[AudioSlot, ...]:
     """Return the audio fields of a struct class; any other class has none."""
     if not issubclass(cls, Struct):

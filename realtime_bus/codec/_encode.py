@@ -119,19 +119,19 @@ def _culprit(event: Event, error: Exception) -> Problem:
 
 def _check(event: Event, text: bytes) -> None:
     """Read the event back strictly: what we could not read ourselves, no server would."""
-    on_purpose = {join(at, "type") for at, part in parts(event) if isinstance(part, UnknownObject)}
+    everything = [*parts(event)]
+    on_purpose = {join(at, "type") for at, part in everything if isinstance(part, UnknownObject)}
     _, found = walk(parse_object(text), type(event))
     problems = [
-        *_misplaced_bytes(event),
+        *_misplaced_bytes(everything),
         *(problem for problem in found if problem.path not in on_purpose),
     ]
     if problems:
         raise _refused(event.type, problems)
 
 
-def _misplaced_bytes(event: Event) -> Iterator[Problem]:
+def _misplaced_bytes(everything: list[tuple[str, object]]) -> Iterator[Problem]:
     """Yield audio that is no bytes, and bytes that are no audio: msgspec would encode both."""
-    everything = [*parts(event)]
     audio_at = {join(at, slot.name) for at, part in everything for slot in audio_slots(type(part))}
     for at, part in everything:
         if at in audio_at and not isinstance(part, _AUDIO):

@@ -47,7 +47,7 @@ class HistoryPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
         failure: Why there is no transcript.
         segments: The transcript by speaker, if the model tells.
         heard_ms: How much of the audio was heard, if it was cut off; None if it was not.
-        generated_ms: How much audio there was when it was cut off, if that is known.
+        generated_ms: How much audio there was when somebody spoke over it, if that is known.
         in_context: Whether the model still knows the text. A truncation takes it away, for the
             server cannot know how far it was heard.
     """

@@ -94,12 +94,13 @@ class HistoryState:
         self, item_id: str, *, content_index: int = 0, heard_ms: int, generated_ms: int
     ) -> None:
         """Note how much of an item's audio was heard, as its sink says; all of it is no cut."""
-        if item_id in self._items and heard_ms < generated_ms:
-            self._change(
-                item_id,
-                content_index,
-                lambda part: replace(part, heard_ms=heard_ms, generated_ms=generated_ms),
-            )
+
+        def note(part: HistoryPart) -> HistoryPart:
+            cut_ms = heard_ms if heard_ms < generated_ms else part.heard_ms
+            return replace(part, heard_ms=cut_ms, generated_ms=generated_ms)
+
+        if item_id in self._items:
+            self._change(item_id, content_index, note)
 
     def restored(self, item_ids: Collection[str]) -> None:
         """Note which items another connection has: it knows nothing of those that it lost.

@@ -22,7 +22,6 @@ from realtime_bus.recording import (
     ResponseSpan,
     Said,
     Timeline,
-    Turn,
 )
 from realtime_bus.recording._timeline._export import generated
 from realtime_bus.recording._timeline._hearing import PartKey
@@ -39,6 +38,14 @@ _PROBLEMS: Final = {
     "overflow": "bus.overflow",
     "invalid_frame": BROKEN,
     "left_out": "recording.left_out",
+    "disconnected": "bus.closed",
+}
+_BEGINS: Final = {
+    "speech": "input_audio_buffer.speech_stopped",
+    "commit": "input_audio_buffer.commit",
+    "text": "conversation.item.create",
+    "request": "response.create",
+    "idle": "input_audio_buffer.timeout_triggered",
 }
 
 
@@ -80,8 +87,7 @@ def inspected(recording: Iterable[Line], *, audio: bool = True) -> Inspected:
         clip.finish()
     title = _title(timeline)
     data = {
-        "version": 1,
-        "about": _about(timeline, title, audio=audio),
+        "about": _about(timeline, title),
         "end_us": columns.end_us,
         "types": list(columns.types),
         "kinds": columns.kinds,
@@ -101,7 +107,7 @@ def _title(timeline: Timeline) -> str:
     return labels.get("title") or (models[0] if models else "") or "A session"
 
 
-def _about(timeline: Timeline, title: str, *, audio: bool) -> dict[str, Any]:
+def _about(timeline: Timeline, title: str) -> dict[str, Any]:
     header, ended = timeline.header, timeline.ended
     return {
         "title": title,
@@ -110,7 +116,6 @@ def _about(timeline: Timeline, title: str, *, audio: bool) -> dict[str, Any]:
         "url": header.url,
         "library": header.library,
         "labels": header.labels,
-        "audio": audio and header.audio,
         "heard_from": timeline.heard_from,
         "ended": None if ended is None else {"code": ended.code, "reason": ended.reason},
     }
@@ -119,6 +124,7 @@ def _about(timeline: Timeline, title: str, *, audio: bool) -> dict[str, Any]:
 def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
     found = columns.find
     outputs = {each.item_id: each.output for each in timeline.calls}
+    answered = {each.call_id for each in timeline.calls if each.output is not None}
     end_ms = timeline.end_ms
     return {
         "tracks": _tracks(timeline),
@@ -138,15 +144,14 @@ def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
                 "name": each.name,
                 "arguments": each.arguments[:2000],
                 "output": None if each.output is None else each.output[:2000],
+                "failed": (each.output or "").startswith('{"error"'),  # as `Tools` says it
                 "event": columns.items.get(each.item_id),
             }
             for each in timeline.calls
         ],
         "problems": [_problem(each, columns) for each in timeline.problems],
-        "gaps": list(_gaps(timeline)),
-        "turns": [
-            _turn(number, each, timeline, columns) for number, each in enumerate(timeline.turns, 1)
-        ],
+        "gaps": list(_gaps(timeline, columns)),
+        "turns": list(_turns(timeline, columns)),
         "cuts": [
             {
                 "from_us": _us(each.speech_ms),
@@ -156,7 +161,11 @@ def _drawn(timeline: Timeline, columns: Columns) -> dict[str, Any]:
             }
             for each in timeline.barge_ins
         ],
-        "transcript": [_said(each, columns, outputs) for each in timeline.said],
+        "transcript": [
+            _said(each, columns, outputs)
+            for each in timeline.said
+            if each.item.call_id not in answered or not each.item.type.endswith("_output")
+        ],
         "figures": list(_figures(timeline, columns)),
     }
 
@@ -243,43 +252,40 @@ def _problem(problem: Problem, columns: Columns) -> dict[str, Any]:
     }
 
 
-def _gaps(timeline: Timeline) -> Iterator[dict[str, Any]]:
+def _gaps(timeline: Timeline, columns: Columns) -> Iterator[dict[str, Any]]:
     """Yield where there was no connection, or another one took over."""
     for before, after in zip(timeline.connections, timeline.connections[1:], strict=False):
         ended_ms = after.from_ms if before.to_ms is None else before.to_ms
-        yield {"start_us": _us(ended_ms), "end_us": _us(after.from_ms), "cause": after.cause}
+        yield {
+            "start_us": _us(ended_ms),
+            "end_us": _us(after.from_ms),
+            "cause": after.cause,
+            "event": columns.find(_us(after.from_ms), "bus.reconnected"),
+        }
 
 
-def _turn(number: int, turn: Turn, timeline: Timeline, columns: Columns) -> dict[str, Any]:
-    own = set(turn.response_ids)
-    said = next((each for each in timeline.said if each.item.id == turn.item_id), None)
-    parts = [part for part in timeline.assistant if part.response_id in own]
-    items = {part.item_id for part in parts}
-    first_ms = turn.first_audio_ms if turn.first_audio_ms is not None else turn.first_text_ms
-    cut = next(
-        (each for each in timeline.barge_ins if any(item.item_id in items for item in each.items)),
-        None,
-    )
-    begins = {
-        "speech": "input_audio_buffer.speech_stopped",
-        "commit": "input_audio_buffer.commit",
-        "text": "conversation.item.create",
-        "request": "response.create",
-        "idle": "input_audio_buffer.timeout_triggered",
-    }[turn.origin]
-    return {
-        "number": number,
-        "origin": turn.origin,
-        "quiet_us": _us(turn.voice_end_ms),
-        "asked_us": _us(turn.at_ms),
-        "first_us": _us(first_ms),
-        "heard_us": _us(turn.first_heard_ms),
-        "heard_length_us": _us(sum(part.heard_ms for part in parts)),
-        "interrupted": turn.interrupted,
-        "silence_us": None if cut is None else _us(cut.latency_ms),
-        "text": "" if said is None else said.text[:300],
-        "event": columns.find(_us(turn.at_ms), begins, "response.created"),
-    }
+def _turns(timeline: Timeline, columns: Columns) -> Iterator[dict[str, Any]]:
+    said = {each.item.id: each.text for each in timeline.said}
+    cuts = {item.item_id: cut for cut in reversed(timeline.barge_ins) for item in cut.items}
+    parts: dict[str | None, list[AssistantAudio]] = {}
+    for part in timeline.assistant:
+        parts.setdefault(part.response_id, []).append(part)
+    for number, turn in enumerate(timeline.turns, 1):
+        own = [part for each in turn.response_ids for part in parts.get(each, ())]
+        cut = next((cuts[part.item_id] for part in own if part.item_id in cuts), None)
+        first_ms = turn.first_audio_ms if turn.first_audio_ms is not None else turn.first_text_ms
+        yield {
+            "number": number,
+            "origin": turn.origin,
+            "quiet_us": _us(turn.voice_end_ms),
+            "asked_us": _us(turn.at_ms),
+            "first_us": _us(first_ms),
+            "heard_us": _us(turn.first_heard_ms),
+            "heard_length_us": _us(sum(part.heard_ms for part in own)),
+            "silence_us": None if cut is None else _us(cut.latency_ms),
+            "text": said.get(turn.item_id or "", "")[:300],
+            "event": columns.find(_us(turn.at_ms), _BEGINS[turn.origin], "response.created"),
+        }
 
 
 def _said(said: Said, columns: Columns, outputs: Mapping[str, str | None]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -32,8 +32,11 @@ from realtime_bus.audio import PlayedItem
 FORMAT_VERSION: Final = 1
 
 
+_LONGEST_US: Final = 10**14  # three years: beyond that a time is damaged
+
+
 class _Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
-    t_us: int
+    t_us: Annotated[int, msgspec.Meta(ge=0, lt=_LONGEST_US)]
 
 
 class Header(_Line, tag="recording", frozen=True, kw_only=True):

@@ -60,7 +60,10 @@ class _Paper:
 
     def _many(self, value: object, depth: int) -> Any:
         if isinstance(value, msgspec.Struct):
-            return {name: self.put(getattr(value, name), depth) for name in value.__struct_fields__}
+            config = value.__struct_config__
+            which = {} if config.tag is None else {str(config.tag_field): config.tag}
+            fields = {name: getattr(value, name) for name in value.__struct_fields__}
+            return {name: self.put(field, depth) for name, field in {**which, **fields}.items()}
         if isinstance(value, Mapping):
             entries = cast("Mapping[object, object]", value).items()
             return {self._text(str(key)): self.put(each, depth) for key, each in entries}

@@ -28,7 +28,7 @@ from ._format import FORMAT_VERSION, Header, Left, Line, Received, Sent, part_of
 from ._zstd import zstd
 
 _FRAME: Final = re.compile(
-    rb'\{"kind":"(in|out)","t_us":(\d+)((?:,"(?:aside|audio_bytes)":\w+)*+),"frame":(.*)\}\s*',
+    rb'\{"kind":"(in|out)","t_us":(\d{1,14})((?:,"(?:aside|audio_bytes)":\w+)*+),"frame":(.*)\}\s*',
     re.DOTALL,
 )
 _KNOWN: Final = frozenset(

@@ -19,9 +19,12 @@ with warnings.catch_warnings():
     try:
         import audioop
     except ImportError as error:  # pragma: no cover  # only without the extra, from 3.13 on
-        raise MissingExtra("audioop-lts", extra="audio") from error
+        raise MissingExtra("audioop-lts", extra="server") from error
 
-Resampler(24_000, 16_000)  # loads soxr now: it takes a while, which no session is to wait for
+try:  # it takes a while, which no session is to wait for
+    Resampler(24_000, 16_000)
+except MissingExtra as error:
+    raise MissingExtra("soxr", extra="server") from error
 
 _G711_HZ = 8_000
 

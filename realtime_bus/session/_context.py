@@ -129,7 +129,7 @@ class SessionContext(Generic[StateT]):
                         declared.selection, declared.handler, narrowed=narrowed
                     )
                 elif declared.kind == "intercept_outgoing":
-                    pipeline.intercept_outgoing(declared.selection, declared.handler)
+                    pipeline.outgoing.intercept(declared.selection, declared.handler)
                 else:
                     pipeline.add(declared.subscription())
             prepare: Callable[[Session[Any]], Awaitable[object]] | None

@@ -7,7 +7,9 @@ Rules:
 2. Where the server gives items other ids than ours, handlers see ours and the server its own.
 3. A truncation of an item that the server was given back as text replaces that text by what was
    heard of it: there is no audio to cut. It is confirmed in the place of the server.
-4. A connection that was replaced may still bring transcripts, and nothing else.
+4. What the server makes itself may have an id that something else had on an earlier connection: it
+   gets one of its own here, as long as nobody but the server has named it.
+5. A connection that was replaced may still bring transcripts, and nothing else.
 """
 
 from __future__ import annotations
@@ -38,6 +40,15 @@ MAX_HELD_BYTES = 16 * 1024 * 1024
 """Of what a server says before it has taken over."""
 
 _ITEMS = (ev.ConversationItemAdded, ev.ConversationItemCreated, ev.ConversationItemDone)
+_MADE: dict[type, Callable[[Any], Any]] = {
+    ev.ResponseCreated: lambda event: event.response,
+    ev.ResponseDone: lambda event: event.response,
+    ev.ResponseOutputItemAdded: lambda event: event.item,
+    ev.ConversationItemAdded: lambda event: event.item,
+    ev.ConversationItemCreated: lambda event: event.item,
+    ev.ConversationItemDone: lambda event: event.item,
+}
+_SPOKEN = (ev.InputAudioBufferSpeechStarted, ev.InputAudioBufferCommitted)
 _LATE = (
     ev.ConversationItemInputAudioTranscriptionDelta,
     ev.ConversationItemInputAudioTranscriptionCompleted,
@@ -125,6 +136,8 @@ class Handover:
         self._names = ItemNames()
         self._given: dict[str, Any] = {}  # what the server was given back of each item, as text
         self._hidden: dict[str, tuple[type, ...]] = {}  # what handlers do not see, by its id there
+        self._taken: set[str] = set()  # ids of what the server does not know
+        parts.pipeline.outgoing.on_sent((ev.ConversationItemCreate,), self._named_by_us)
 
     def items(self) -> list[Any]:
         """Return what the next server must know of the conversation."""
@@ -141,7 +154,9 @@ class Handover:
         self._names = restoration.names
         self._hidden = dict.fromkeys(restoration.unfinished, (ev.ConversationItemDone,))
         self._given = {item_id: restoration.given[item_id] for item_id in restoration.restored}
-        parts.pipeline.names = self._names or None
+        known = {*parts.conversation.responses, *parts.conversation.items}
+        self._taken = known - set(map(self._names.there, self._given)) if self._restores else set()
+        parts.pipeline.outgoing.names = self._names or None
         self._link.named(self._names.known)
         if self._restores:
             parts.conversation.restored(self._given)
@@ -150,7 +165,7 @@ class Handover:
         for event in (restoration.created, restoration.updated):
             if event is not None:
                 parts.accept(event)
-        parts.pipeline.intercept_outgoing_once(ev.ConversationItemTruncate, self._truncate)
+        parts.pipeline.outgoing.intercept_last(ev.ConversationItemTruncate, self._truncate)
         parts.pipeline.route_through(self._inward)
         return before
 
@@ -160,13 +175,14 @@ class Handover:
             self._bring_up_to_date(item_id)
         cuts: list[Any] = []
         for event in (*again, *waiting):
+            self._named_by_us(event, event)
             if isinstance(event, ev.ConversationItemTruncate) and event.item_id in self._given:
                 cuts.append(event)
             elif isinstance(event, ev.ResponseCancel):  # there is nothing left to cancel
                 self._parts.requests.fail(event, lost_with(event, close))
             elif not isinstance(event, ev.ResponseCreate):
                 try:
-                    self._parts.pipeline.send_again(event)
+                    self._parts.pipeline.outgoing.send_again(event)
                 except ConnectionLost as error:  # this one is lost already, and too much waits
                     self._parts.requests.fail(event, error)
                 except TransportClosed:
@@ -183,8 +199,8 @@ class Handover:
 
     def _inward(self, route: Callable[[Any], None]) -> Callable[[Any], None] | None:
         """Return what stands before routing; None if nothing needs to."""
-        names, hidden = self._names, self._hidden
-        if not names and not hidden:
+        names, hidden, taken = self._names, self._hidden, self._taken
+        if not (names or hidden or taken):
             return None
 
         def through(event: Any) -> None:
@@ -193,12 +209,35 @@ class Handover:
                 self._link.aside(self._parts.pipeline.frame, False)
                 if not hidden:
                     self._parts.pipeline.route_through(self._inward)
+                return
+            if taken:
+                self._tell_apart(narrowed)
+            if not names:
+                route(event)
             elif isinstance(event, Drifted):
                 route(Drifted(*map(names.inward, event)))
             else:
                 route(names.inward(event))
 
         return through
+
+    def _tell_apart(self, event: Any) -> None:
+        """Give what the server begins an id of its own, if something else has had that (rule 4)."""
+        made = _MADE.get(event.__class__)
+        if made is not None:
+            found = getattr(made(event), "id", None)
+        else:
+            found = event.item_id if isinstance(event, _SPOKEN) else None
+        if isinstance(found, str) and found in self._taken:
+            self._taken.discard(found)
+            self._names.add(self._parts.next_item_id(), found)
+            self._parts.pipeline.outgoing.names = self._names
+            self._link.named(self._names.known)
+
+    def _named_by_us(self, event: Any, _sent: object) -> None:
+        """Note that an item of ours is to have its id again."""
+        if isinstance(event, ev.ConversationItemCreate):
+            self._taken.discard(event.item.id or "")
 
     def _is_hidden(self, event: Any) -> bool:
         """Tell whether an event only says what became of an item that was given back."""
@@ -244,31 +283,32 @@ class Handover:
         made: Any = None if item is None else as_item(item)
         if history is None or item is None or made == self._given[item_id]:
             return
-        before = self._names.there(item_id)
-        self._hidden[before] = (*self._hidden.get(before, ()), ev.ConversationItemDeleted)
-        parts.pipeline.route_through(self._inward)
-        there = parts.next_item_id()
-        if not isinstance(made, str):  # behind the one that it replaces: that is surely there
-            self._hidden[there] = _ITEMS
-            self._tell(
-                ev.ConversationItemCreate(
-                    event_id=parts.next_event_id(),
-                    item=msgspec.structs.replace(made, id=there),
-                    previous_item_id=item_id,
-                )
-            )
-        self._tell(ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item_id))
         del self._given[item_id]
-        if not isinstance(made, str):
-            self._given[item_id] = made
-            self._names.add(item_id, there)
-            parts.pipeline.names = self._names
-            self._link.named(self._names.known)
-            parts.pipeline.route_through(self._inward)
+        delete = ev.ConversationItemDelete(event_id=parts.next_event_id(), item_id=item_id)
+        if isinstance(made, str):  # nothing of it was heard: it is gone, for handlers too
+            self._tell(delete)
+            return
+        before, there = self._names.there(item_id), parts.next_item_id()
+        self._hidden[before] = (*self._hidden.get(before, ()), ev.ConversationItemDeleted)
+        self._hidden[there] = _ITEMS
+        parts.pipeline.route_through(self._inward)
+        self._tell(
+            ev.ConversationItemCreate(
+                event_id=parts.next_event_id(),
+                item=msgspec.structs.replace(made, id=there),
+                previous_item_id=item_id,  # behind the one that it replaces: that is surely there
+            )
+        )
+        self._tell(delete)
+        self._given[item_id] = made
+        self._names.add(item_id, there)
+        parts.pipeline.outgoing.names = self._names
+        self._link.named(self._names.known)
+        parts.pipeline.route_through(self._inward)
 
     def _tell(self, command: ev.ClientEvent) -> None:
         """Send a command of nobody's; if the connection is lost, the next one is told anyway."""
-        frame = self._parts.pipeline.encode(command)
+        frame = self._parts.pipeline.outgoing.encode(command)
         self._link.aside(frame, True)
         try:
             self._link.connection.transport.send(frame)

@@ -177,7 +177,7 @@ class Link:
         self.gap: Gap | None = None
         self.paused: bool = False
         self.closing: bool = False
-        self.sending: Callable[[bytes], None] | None = None
+        self.sending: Callable[[bytes], None] = _nowhere
         self.aside: Callable[[bytes, bool], None] = _nowhere
         self.named: Callable[[dict[str, str]], None] = _nowhere
         self._recover: Callable[[CloseInfo], Awaitable[bool]] | None = None
@@ -240,8 +240,7 @@ class Link:
         """
         close = self.connection.close or ABANDONED
         if self.gap is None:
-            if self.sending is not None:
-                self.sending(frame)  # first: in memory, the answer comes within the call
+            self.sending(frame)  # first: in memory, the answer comes within the call
             try:
                 self.connection.transport.send(frame)
             except TransportClosed as error:

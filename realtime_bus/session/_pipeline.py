@@ -1,31 +1,27 @@
-"""The way of a session's events: frames in, events to handlers, commands out.
+"""The way of a session's events: frames in, events to handlers.
 
 Rules:
 
-1. `deliver` is called by the transport for every frame, synchronously. It never raises and
-   never awaits, so nothing stands between the socket and the inline handlers.
+1. The connection calls for every frame, synchronously. That never raises and never awaits, so
+   nothing stands between the socket and the inline handlers.
 2. A frame whose type nobody listens to is counted, not decoded.
-3. A command meets its interceptors, is checked and encoded, and then handed to the transport;
-   whatever is answered in order is noted in that order, whoever sent it.
-4. Whatever raises on an event's way is reported: a log line and `events.HandlerFailed`.
+3. Whatever raises on an event's way is reported: a log line and `events.HandlerFailed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any
 
 from realtime_bus import events as ev
-from realtime_bus.codec import Decoder, encode
+from realtime_bus.codec import Decoder
 from realtime_bus.codec._frame import HEAD, MAX_HEAD_BYTES
 from realtime_bus.errors import UsageError
 from realtime_bus.events import WireProtocol
 from realtime_bus.log import Logger, Repeats, describe, get_logger
 from realtime_bus.routing import (
     LIGHT_BYTES,
-    OUTGOING,
     BusOptions,
     Drifted,
     HandlerOptions,
@@ -36,9 +32,7 @@ from realtime_bus.routing import (
     Router,
     Selection,
     Subscription,
-    check_interceptor,
     handler_name,
-    select,
     weight_bytes,
 )
 from realtime_bus.transport import Transport
@@ -46,16 +40,14 @@ from realtime_bus.transport._asyncio import loop_clock, on_asyncio
 
 from ._lifecycle import Lifecycle
 from ._link import Link
-from ._restore import ItemNames
+from ._outgoing import Outgoing
+from ._taps import Taps
 
 _HEAD_BYTES = len(HEAD)
-_Seen = TypeVarTuple("_Seen")
-_Sent = Callable[[Any, Any], None]  # of a command as it was given, and as it leaves
-_Unsent = Callable[[Any], None]
 
 
 class Pipeline:
-    """Frames in, events to handlers, commands out.
+    """Frames in, events to handlers.
 
     Attributes:
         frame: The frame being dispatched; valid in inline handlers and interceptors.
@@ -64,9 +56,9 @@ class Pipeline:
         heavy_bytes: Its length, if that counts in the bounds of mailboxes; else 0.
         url: Where to, without its query; empty for a transport that was brought along.
         router: What an event meets on its way.
+        outgoing: The way of commands.
+        taps: What stands around the way of frames, and takes them from the connection.
         link: The connection, whichever it is at the moment.
-        deliver: Takes one frame from the transport.
-        names: What the server calls items that it was given back; None if it took our ids.
         log: Every line carries the session's id, once it is known.
         errors: Which of the server's complaints are written to the log.
         first_error: What a handler raised first, if the bus was told to raise it.
@@ -81,30 +73,26 @@ class Pipeline:
         self.frames_received: int = 0
         self.bytes_received: int = 0
         self.frames_skipped: int = 0
-        self.frames_sent: int = 0
-        self.bytes_sent: int = 0
         self.log: Logger = get_logger()
         self.errors: Repeats = Repeats(burst=5)
         self.first_error: BaseException | None = None
         self.link: Link = Link(transport)
-        self.names: ItemNames | None = None
         self._failures = Repeats()
         self._drifts = Repeats(burst=20)
         self.lifecycle: Lifecycle = Lifecycle(
             self.link, report=self._report_task, on_closed=self._emit_closed
         )
         self.router: Router = Router(self, eager=on_asyncio())
-        self.deliver: Callable[[bytes], None] = self._deliver
-        self._around: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.outgoing: Outgoing = Outgoing(self.link, self.lifecycle, self.router)
+        self.taps: Taps = Taps(
+            self._deliver, self.link, self.lifecycle, self.router, self.report_failure
+        )
         self._registry = registry
         self._decoder = Decoder(protocol, report=self._report_drift, both=Drifted)
         self._decode = self._decoder.decode
         self._route: Callable[[Any], None] = self.router.route
         self._route_heavy: Callable[[Any], None] = self.router.route_heavy
         self._skippable = self.router.skippable
-        self._outgoing: dict[type[ev.Event], tuple[Interceptor, ...]] = {}
-        self._restore: dict[type[ev.Event], Callable[[Any, Any], ev.ClientEvent]] = {}
-        self._on_sent: dict[type[ev.Event], tuple[tuple[_Sent, _Unsent], ...]] = {}
         self._holders: set[object] = set()
 
     # --- frames in ---------------------------------------------------------------------------
@@ -144,83 +132,10 @@ class Pipeline:
         finally:
             self.frame, self.heavy_bytes = current, heavy_bytes
 
-    def tap(
-        self,
-        received: Callable[[bytes], object] | None,
-        sent: Callable[[bytes], object] | None,
-        aside: Callable[[bytes, bool], object] | None,
-        named: Callable[[dict[str, str]], object] | None,
-    ) -> None:
-        """Let a plugin see frames as they are; one that raises is reported, and sees the next.
-
-        Raises:
-            UsageError: Frames have come already.
-        """
-        if self.lifecycle.reading:
-            raise UsageError("a session is tapped from its first frame on: call tap() in attach()")
-        if received is not None:
-            self.deliver = self._before(received, self.deliver)
-        if sent is not None:
-            self.link.sending = self._before(sent, self.link.sending)
-        if aside is not None:
-            self.link.aside = self._and(aside, self.link.aside)
-        if named is not None:
-            self.link.named = self._and(named, self.link.named)
-
-    def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
-        """Enter a context manager around each frame's way, and where handlers' tasks begin.
-
-        Raises:
-            UsageError: Frames have come already.
-        """
-        if self.lifecycle.reading:
-            raise UsageError("run_within() holds from the first frame on: call it in attach()")
-        deliver, around = self.deliver, self._around
-
-        def deliver_within(frame: bytes) -> None:
-            try:
-                with manager():
-                    deliver(frame)
-            except Exception as error:  # noqa: BLE001  # the manager's: a plugin's code
-                self.report_failure(handler_name(manager), None, error)
-
-        @contextmanager
-        def both() -> Generator[None]:
-            with around(), manager():
-                yield
-
-        self.deliver, self._around = deliver_within, both
-        self.router.run_within(manager)
-
     def read(self) -> None:
-        """Start to read from the transport."""
-        with self._around():
-            self.lifecycle.read(self.deliver)
-
-    def _before(
-        self, look: Callable[[bytes], object], go_on: Callable[[bytes], None] | None
-    ) -> Callable[[bytes], None]:
-        def tapped(frame: bytes) -> None:
-            try:
-                look(frame)
-            except Exception as error:  # noqa: BLE001  # whatever a plugin raises, the frame goes on
-                self.report_failure(handler_name(look), None, error)
-            if go_on is not None:
-                go_on(frame)
-
-        return tapped
-
-    def _and(
-        self, look: Callable[[Unpack[_Seen]], object], others: Callable[[Unpack[_Seen]], None]
-    ) -> Callable[[Unpack[_Seen]], None]:
-        def tapped(*seen: *_Seen) -> None:
-            try:
-                look(*seen)
-            except Exception as error:  # noqa: BLE001  # whatever a plugin raises, others see it
-                self.report_failure(handler_name(look), None, error)
-            others(*seen)
-
-        return tapped
+        """Start to read from the connection."""
+        with self.taps.around():
+            self.lifecycle.read(self.taps.deliver)
 
     @property
     def drift_counts(self) -> dict[tuple[str, str, str], int]:
@@ -243,65 +158,12 @@ class Pipeline:
             )
         self.emit(drift)
 
-    # --- commands out ------------------------------------------------------------------------
+    # --- who takes part ----------------------------------------------------------------------
 
-    def send_nowait(self, event: ev.ClientEvent) -> bool:
-        """Check a command, encode it and hand it to the transport, without waiting.
-
-        Returns:
-            Whether it was sent: False if an interceptor ended it.
-
-        Raises:
-            InvalidEvent: The server would refuse it; nothing was sent.
-            UsageError: It is no client event.
-            SessionClosed: The session has ended.
-        """
-        sent: Any = event
-        for interceptor in self._outgoing.get(type(event), ()):
-            sent = interceptor(sent, self.router.session)
-            if sent is None:
-                return False
-        if not isinstance(sent, ev.ClientEvent):
-            raise UsageError(f"{sent!r:.80} is not an event that a client sends")
-        if sent is not event and type(sent) in self._restore:
-            sent = self._restore[type(sent)](event, sent)
-        frame = self.encode(sent)
-        if self.lifecycle.close_info is not None:
-            raise self.lifecycle.closed_error("send")
-        notes = self._on_sent.get(type(sent), ())  # pyright: ignore[reportUnknownArgumentType]  # any class
-        for note, _ in notes:
-            note(event, sent)  # before it is sent: the answer may come at once
-        try:
-            self.link.send(frame, sent)
-        except BaseException:
-            for _, forget in notes:
-                forget(sent)
-            raise
-        self.frames_sent += 1
-        self.bytes_sent += len(frame)
-        return True
-
-    async def send(self, event: ev.ClientEvent) -> bool:
-        """Send a command, and wait while too much is still unsent; see `send_nowait`."""
-        sent = self.send_nowait(event)
-        await self.link.drain()
-        return sent
-
-    async def drain(self) -> None:
-        """Wait while too much is still unsent."""
-        await self.link.drain()
-
-    def encode(self, event: ev.ClientEvent) -> bytes:
-        """Return a command as its server wants it.
-
-        Raises:
-            InvalidEvent: The server would refuse it.
-        """
-        return encode(event if self.names is None else self.names.outward(event))
-
-    def send_again(self, event: ev.ClientEvent) -> None:
-        """Send a command that was noted already, over another connection."""
-        self.link.send(self.encode(event), event)
+    @property
+    def options(self) -> BusOptions:
+        """How the bus wants its sessions to behave."""
+        return self._registry.options
 
     def route_through(
         self, wrap: Callable[[Callable[[Any], None]], Callable[[Any], None] | None]
@@ -310,44 +172,6 @@ class Pipeline:
         if self._route is not _drop:
             self._route = wrap(self.router.route) or self.router.route
             self._route_heavy = wrap(self.router.route_heavy) or self.router.route_heavy
-
-    def on_sent(
-        self,
-        classes: Iterable[type[ev.ClientEvent]],
-        note: _Sent,
-        forget: _Unsent = lambda _event: None,
-    ) -> None:
-        """Let a part of the session know what is sent, in order, and what could not be sent."""
-        for cls in classes:
-            self._on_sent[cls] = (*self._on_sent.get(cls, ()), (note, forget))
-
-    def restore(
-        self, cls: type[ev.ClientEvent], restored: Callable[[Any, Any], ev.ClientEvent]
-    ) -> None:
-        """Let a part of the session put back what it needs and an interceptor has left out."""
-        self._restore[cls] = restored
-
-    def intercept_outgoing(self, selector: object, interceptor: Interceptor) -> None:
-        """Let a function see commands before they are sent.
-
-        Raises:
-            UsageError: The selector stands for nothing, or the function cannot intercept.
-        """
-        check_interceptor(interceptor)
-        for cls in select([selector], OUTGOING).classes:
-            self._outgoing[cls] = (*self._outgoing.get(cls, ()), interceptor)
-
-    def intercept_outgoing_once(self, cls: type[ev.ClientEvent], interceptor: Interceptor) -> None:
-        """Let a part of the session intercept commands; behind all others, and once."""
-        others = tuple(each for each in self._outgoing.get(cls, ()) if each != interceptor)
-        self._outgoing[cls] = (*others, interceptor)
-
-    # --- who takes part ----------------------------------------------------------------------
-
-    @property
-    def options(self) -> BusOptions:
-        """How the bus wants its sessions to behave."""
-        return self._registry.options
 
     def observe(self, classes: Iterable[type[ev.Event]], observer: Callable[[Any], None]) -> None:
         """Let a part of the session note what the server said, before interceptors see it."""
@@ -373,10 +197,7 @@ class Pipeline:
             UsageError: It is not registered here.
         """
         found = self.router.off(function)
-        for cls, chain in self._outgoing.items():
-            found |= function in chain
-            self._outgoing[cls] = tuple(each for each in chain if each != function)
-        if not found:
+        if not (self.outgoing.off(function) or found):
             raise UsageError(f"{handler_name(function)} is not registered here")
 
     def listen(self, subscription: Subscription, on_end: OnEnd) -> None:
@@ -402,7 +223,7 @@ class Pipeline:
 
     def start_soon(self, function: Callable[..., Any], *args: object) -> None:
         """Start a task of the session."""
-        with self._around():
+        with self.taps.around():
             self.lifecycle.start_soon(function, *args)
 
     def report_failure(self, handler: str, event: ev.Event | None, error: BaseException) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import anyio
@@ -33,6 +34,7 @@ from realtime_bus.errors import (
     ConnectError,
     HostUnreachable,
     SessionClosed,
+    TransportClosed,
     UpgradeRefused,
 )
 from realtime_bus.events import WireProtocol
@@ -47,6 +49,7 @@ from ._rollover import Rollover
 
 _MAY_PASS = frozenset({408, 425, 429})  # HTTP refusals that are worth another try, besides 5xx
 _FIRST_S = 1.0  # that the first item may take to show whether ids are taken
+_MAX_UNSENT_BYTES = 8 * 1024 * 1024  # beyond, what the server is given back waits for the line
 _BUFFER = (ev.InputAudioBufferAppend, ev.InputAudioBufferCommit, ev.InputAudioBufferClear)
 
 
@@ -146,7 +149,7 @@ class Recovery:
         )
         self._rollover.note_limit(parts.config())
         parts.pipeline.handle((ev.Error,), self._see_error)
-        parts.pipeline.on_sent(_BUFFER, self._see_audio)
+        parts.pipeline.outgoing.on_sent(_BUFFER, self._see_audio)
         if policy.rollover_before_s is not None:
             parts.pipeline.start_soon(self._rollover.watch)
 
@@ -339,11 +342,16 @@ class Recovery:
         def send(command: ev.ClientEvent) -> None:
             frame = encode(command)  # the last one's names are not its own
             notes.add(frame, sent=True)
-            connection.transport.send(frame)
+            with suppress(TransportClosed):  # then its end tells
+                connection.transport.send(frame)
 
         settings = parts.requests.settings if self._restores else None
         restoration = Restoration(
-            settings, self._handover.items(), send=send, next_event_id=parts.next_event_id
+            settings,
+            self._handover.items(),
+            send=send,
+            has_room=lambda: connection.transport.buffered_bytes < _MAX_UNSENT_BYTES,
+            next_event_id=parts.next_event_id,
         )
 
         def take(frame: bytes) -> None:
@@ -437,8 +445,8 @@ class Recovery:
         for event in cuts:
             self._handover.cut(event)
         while held.frames:
-            parts.pipeline.deliver(held.frames.popleft())
-        standby.connection.deliver = parts.pipeline.deliver
+            parts.pipeline.taps.deliver(held.frames.popleft())
+        standby.connection.deliver = parts.pipeline.taps.deliver
         parts.responses.connection_restored(
             answer_due=loss.answer_due and self._handover.can_answer
         )

@@ -19,7 +19,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from weakref import finalize
 
 import anyio
@@ -46,6 +46,7 @@ from realtime_bus.routing import (
 
 from ._arbiter import Arbiter, ResponseRequest, mark_request
 from ._conversation import ConversationState
+from ._pipeline import Pipeline
 from ._requests import error_details, lost_with, rejection
 
 RESPONSE_TIMEOUT_S = 120.0
@@ -68,35 +69,11 @@ _TURNS = (
 _MAY_END_TURN = (ev.InputAudioBufferCommitted, ev.InputAudioBufferCleared, ev.SessionUpdated)
 
 
-class Channel(Protocol):
-    """What responses need of their session."""
-
-    def send_nowait(self, event: ev.ClientEvent, /) -> bool:
-        """Send a command; return False if an interceptor ended it."""
-        ...
-
-    def start_soon(self, function: Callable[..., Any], /) -> None:
-        """Start a task of the session."""
-        ...
-
-    def add(self, subscription: Subscription, /) -> None:
-        """Add a listener."""
-        ...
-
-    def remove(self, subscription: Subscription, /) -> None:
-        """Remove a listener; one that is gone already is no error."""
-        ...
-
-    def emit(self, event: Any, /) -> None:
-        """Deliver an event of the bus's own."""
-        ...
-
-
 class Responses:
     """Asks for responses by an arbiter, and hands each `Reply` what comes of its own.
 
     Args:
-        channel: The session's ways in and out.
+        pipeline: The session's ways in and out.
         conversation: The view that the arbiter keeps up to date.
         next_event_id: Makes ids for commands.
         others_wait: Tells whether requests of another kind await an answer.
@@ -104,12 +81,12 @@ class Responses:
 
     def __init__(
         self,
-        channel: Channel,
+        pipeline: Pipeline,
         conversation: ConversationState,
         next_event_id: Callable[[], str],
         others_wait: Callable[[], bool],
     ) -> None:
-        self._channel = channel
+        self._pipeline = pipeline
         self._next_event_id = next_event_id
         self._others_wait = others_wait
         self._arbiter = Arbiter(self._send_create, self._send_cancel, conversation)
@@ -156,12 +133,14 @@ class Responses:
         return msgspec.structs.replace(sent, event_id=request_id, response=params)
 
     def _send_create(self, event: ev.ResponseCreate) -> None:
-        if not self._channel.send_nowait(event):
+        if not self._pipeline.outgoing.send_nowait(event):
             raise not_sent(event)
 
     def _send_cancel(self, response_id: str | None) -> None:
         event_id = self._next_event_id()
-        self._channel.send_nowait(ev.ResponseCancel(event_id=event_id, response_id=response_id))
+        self._pipeline.outgoing.send_nowait(
+            ev.ResponseCancel(event_id=event_id, response_id=response_id)
+        )
 
     def asked_out_of_band(self, response: ev.Response) -> bool | None:
         """Tell where the request that a response answers asked for it; see `ConversationState`."""
@@ -265,7 +244,7 @@ class Responses:
             return
         if self._alarm is None:
             self._alarm = anyio.CancelScope(deadline=deadline_s)
-            self._channel.start_soon(self._guard_queue)
+            self._pipeline.start_soon(self._guard_queue)
         elif deadline_s < self._alarm.deadline:
             self._alarm.deadline = deadline_s
 
@@ -321,7 +300,7 @@ class Responses:
         for kind, readers in wanted:
             is_wanted = bool(readers)
             if is_wanted != (kind in self._listening):
-                change = self._channel.add if is_wanted else self._channel.remove
+                change = self._pipeline.add if is_wanted else self._pipeline.remove
                 change(self._listeners[kind])
                 self._listening ^= {kind}
 
@@ -338,7 +317,7 @@ class Responses:
             deltas.keep(event)
         if deltas.dropped and not deltas.told:
             deltas.told = True
-            self._channel.emit(
+            self._pipeline.emit(
                 ev.Overflow(
                     handler="Reply",
                     event_type=event.type,

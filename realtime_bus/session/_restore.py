@@ -12,6 +12,8 @@ Rules (Realtime protocol, 1.5: there is no resume; a new connection is an empty 
 4. An answer to a command of the restoration is seen by nobody else. All else waits until the
    connection has taken over.
 5. What the conversation has won or lost meanwhile is made up for by `update`.
+6. Items go as fast as the line takes them: while it has no room, the next ones wait for an answer
+   to those before them.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ def missing_parts(item: HistoryItem) -> list[ev.Lost]:
 
 
 class ItemNames:
-    """Ids of items where a server has given others than those that the application knows."""
+    """Ids where a server has others than those that the application knows; of items, mostly."""
 
     def __init__(self) -> None:
         self._there: dict[str, str] = {}  # by our id
@@ -129,9 +131,9 @@ class ItemNames:
 
 
 def _renamed(event: Any, names: dict[str, str]) -> Any:
-    """Replace ids wherever an event names items."""
+    """Replace ids wherever an event names items, or a response."""
     changes: dict[str, Any] = {}
-    for field in ("item_id", "previous_item_id"):
+    for field in ("item_id", "previous_item_id", "response_id"):
         found = getattr(event, field, None)
         if isinstance(found, str) and found in names:
             changes[field] = names[found]
@@ -143,11 +145,16 @@ def _renamed(event: Any, names: dict[str, str]) -> Any:
         if isinstance(given, list):
             renamed = [_named(each, names) for each in given]
             changes["response"] = msgspec.structs.replace(event.response, input=renamed)
+    elif isinstance(response := getattr(event, "response", None), ev.Response):
+        made: list[Any] | msgspec.UnsetType | None = response.output
+        if isinstance(made, list):  # it may be in whatever state
+            made = [_named(each, names) for each in made]
+        changes["response"] = msgspec.structs.replace(_named(response, names), output=made)
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
 def _named(item: Any, names: dict[str, str]) -> Any:
-    """Return an item, as read in whatever state, under its other id if it has one."""
+    """Return an item or response, as read in whatever state, under its other id if it has one."""
     item_id = getattr(item, "id", None)
     if isinstance(item, msgspec.Struct) and isinstance(item_id, str) and item_id in names:
         return msgspec.structs.replace(item, id=names[item_id])
@@ -161,6 +168,7 @@ class Restoration:
         settings: The settings request to begin with, or None.
         items: The conversation.
         send: Sends a command on that connection.
+        has_room: Tells whether little enough is unsent there.
         next_event_id: Makes ids for commands.
 
     Attributes:
@@ -180,6 +188,7 @@ class Restoration:
         items: Iterable[HistoryItem],
         *,
         send: Callable[[ev.ClientEvent], None],
+        has_room: Callable[[], bool],
         next_event_id: Callable[[], str],
     ) -> None:
         self.created: Any = None
@@ -193,6 +202,7 @@ class Restoration:
         self._settings = settings
         self._items = list(items)
         self._send = send
+        self._has_room = has_room
         self._next_event_id = next_event_id
         self._requests = Requests()
         self._open: dict[Pending, str] = {}  # unanswered, by what they are about
@@ -281,8 +291,11 @@ class Restoration:
         self._send_items()
 
     def _send_items(self) -> None:
-        """Send what waits: all of it, or the first one alone, to see whether ids are taken."""
-        while self._waiting and (self._takes_ids is not None or not any(self._open.values())):
+        """Send what waits and has room; the first one alone, to see whether ids are taken."""
+        while self._waiting:
+            at_once = self._takes_ids is not None and self._has_room()
+            if any(self._open.values()) and not at_once:
+                return
             item_id, item, before = self._waiting.pop(0)
             own_id = None if self._takes_ids is False else item_id
             command = ev.ConversationItemCreate(

@@ -6,6 +6,8 @@ Rules:
    serves. It takes over at a quiet moment, between two frames; at the last moment when none comes.
 2. A moment is quiet if nobody would notice: nothing is said, played, awaited or worked on.
 3. A connection that is lost before is another's to replace: `Recovery`.
+4. The limit is a moment on the server's clock, which it tells when it is connected to. Of one that
+   does not, ours has to do, and may be wrong: then a life of less than a minute is not believed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from ._handover import Handover, Parts, Standby
 from ._policy import Reconnect
 
 _CHECK_S = 0.1  # between two looks whether the moment is quiet
+_SHORT_S = 60.0
 _NO_TIME_S = 1e11  # what is later than that is no time in seconds: the year 5138
 
 
@@ -63,11 +66,15 @@ class Rollover:
         self._replaced = anyio.Event()
 
     def note_limit(self, config: Any) -> None:
-        """Note when the server will end the session, on our clock."""
+        """Note when the server will end the session, as it has just said."""
         expires_at = getattr(config, "expires_at", None)
         left_s = self._policy.session_limit_s
         if left_s is None and isinstance(expires_at, int) and 0 < expires_at < _NO_TIME_S:
-            left_s = expires_at - time.time()
+            transport: Any = self._parts.pipeline.link.connection.transport
+            ahead_s: float | None = getattr(transport, "clock_ahead_s", None)
+            left_s = expires_at - time.time() - (ahead_s or 0.0)
+            if left_s < (_SHORT_S if ahead_s is None else 0.0):
+                left_s = None
         self._limit_s = None if left_s is None else anyio.current_time() + left_s
         self._life_s = max(0.0, left_s or 0.0)
 

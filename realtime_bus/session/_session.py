@@ -149,9 +149,9 @@ class Session(Generic[StateT]):
         self._pipeline.handle((ev.Error,), self._see_error)
         self._pipeline.handle(ANSWERS, self._requests.observe)
         self._pipeline.handle(Responses.SEEN, self._responses.see)
-        self._pipeline.on_sent(ANSWERED, self._requests.sent, self._requests.unsent)
-        self._pipeline.on_sent((ev.ResponseCancel,), self._responses.cancel_sent)
-        self._pipeline.restore(ev.ResponseCreate, self._responses.restored)
+        self._pipeline.outgoing.on_sent(ANSWERED, self._requests.sent, self._requests.unsent)
+        self._pipeline.outgoing.on_sent((ev.ResponseCancel,), self._responses.cancel_sent)
+        self._pipeline.outgoing.restore(ev.ResponseCreate, self._responses.restored)
         self._lifecycle.on_end(self._requests.fail_all)
         self._lifecycle.on_end(self._responses.fail_all)
 
@@ -287,7 +287,7 @@ class Session(Generic[StateT]):
         Raises:
             UsageError: The selector stands for nothing, or the function cannot intercept.
         """
-        self._pipeline.intercept_outgoing(selector, interceptor)
+        self._pipeline.outgoing.intercept(selector, interceptor)
 
     def tap(
         self,
@@ -313,7 +313,7 @@ class Session(Generic[StateT]):
         Raises:
             UsageError: Frames have come already.
         """
-        self._pipeline.tap(received, sent, aside, named)
+        self._pipeline.taps.tap(received, sent, aside, named)
 
     def run_within(self, manager: Callable[[], AbstractContextManager[object]]) -> None:
         """Run the session's handlers inside a context manager; called in a plugin's ``attach``.
@@ -329,7 +329,7 @@ class Session(Generic[StateT]):
         Raises:
             UsageError: Frames have come already.
         """
-        self._pipeline.run_within(manager)
+        self._pipeline.taps.run_within(manager)
 
     def inject(self, event: ev.Event, *, behind: Interceptor | None = None) -> None:
         """Deliver an event that was held back, or one of your own making.
@@ -438,7 +438,7 @@ class Session(Generic[StateT]):
             SessionClosed: The session has ended.
         """
         if not isinstance(event, ev.ResponseCreate):
-            return self._pipeline.send_nowait(event)
+            return self._pipeline.outgoing.send_nowait(event)
         if self.close_info is not None:
             raise self._lifecycle.closed_error("send")
         request = self._responses.prepare(event)
@@ -452,7 +452,7 @@ class Session(Generic[StateT]):
     async def send(self, event: ev.ClientEvent) -> bool:
         """Send an event, and wait while too much is still unsent; see `send_nowait`."""
         taken = self.send_nowait(event)
-        await self._pipeline.drain()
+        await self._pipeline.outgoing.drain()
         return taken
 
     def _next_event_id(self) -> str:
@@ -490,7 +490,7 @@ class Session(Generic[StateT]):
         self._requests.expect(pending)
         try:
             with anyio.move_on_after(timeout_s), reading_goes_on():
-                if not (await self._pipeline.send(event) or settled.is_set()):
+                if not (await self._pipeline.outgoing.send(event) or settled.is_set()):
                     raise not_sent(event)
                 await settled.wait()
         finally:
@@ -571,7 +571,7 @@ class Session(Generic[StateT]):
         if self._kind == "translation":
             append = translation.SessionInputAudioBufferAppend
         for start in range(0, len(audio), _PIECE_BYTES):
-            await self._pipeline.send(append(audio=audio[start : start + _PIECE_BYTES]))
+            await self._pipeline.outgoing.send(append(audio=audio[start : start + _PIECE_BYTES]))
 
     async def commit_input(self) -> ev.InputAudioBufferCommitted:
         """Make a user message of the input buffer; at least 100 ms must be there."""
@@ -724,8 +724,8 @@ class Session(Generic[StateT]):
             frames_received=pipeline.frames_received,
             bytes_received=pipeline.bytes_received,
             frames_skipped=pipeline.frames_skipped,
-            frames_sent=pipeline.frames_sent,
-            bytes_sent=pipeline.bytes_sent,
+            frames_sent=pipeline.outgoing.frames_sent,
+            bytes_sent=pipeline.outgoing.bytes_sent,
             drift=pipeline.drift_counts,
             handlers=pipeline.router.statistics(),
         )

@@ -317,12 +317,16 @@ class Call:
             AssertionError: Something did.
         """
         __tracebackhide__ = True
-        found = [what for names, what in self._story.problems if not names & set(tolerate)]
-        if self.model is not None and self.model.unscripted and "unscripted" not in tolerate:
-            asked, scripted = len(self.model.asked), len(self.model.asked) - self.model.unscripted
-            found.append(f"the model was asked for {asked} answers, and its script has {scripted}")
+        wrong = [each for each in self._story.problems if not each[0] & set(tolerate)]
+        found = [f"{what}  [{' or '.join(sorted(names))}]" for names, what in wrong]
+        if self.model is not None and self.model.unscripted_s and "unscripted" not in tolerate:
+            asked = len(self.model.asked)
+            scripted = asked - len(self.model.unscripted_s)
+            what = f"the model was asked for {asked} answers, and its script has {scripted}"
+            found.append(f"{what}  [unscripted]")
         if found:
-            self.fail("the call did not go well:\n- " + "\n- ".join(found))
+            hint = "What is done on purpose is named: place_call(..., tolerate={...})."
+            self.fail("\n- ".join(["the call did not go well:", *found]) + f"\n{hint}")
 
 
 def _plain(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +35,7 @@ from ._ear import Ear
 from ._golden import GoldenFile
 from ._model import Answer, ScriptedModel
 from ._person import Person
-from ._story import Story
+from ._story import Note, Story
 from ._voices import DETECTORS, Voices
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Line:
     ) -> None:
         self._bus = bus
         self._voices: Voices = voices
-        self._dialled = 0
+        self._dialled_s: list[float] = []  # when, by the call's clock
         self._folder: TemporaryDirectory[str] | None = None
         self.tasks: TaskGroup
         self.story: Story = Story(self._now_s)
@@ -156,10 +156,19 @@ class Line:
         voice = Voice("en-us", rate_wpm=180, pitch=65)
         person = Person(session, ear, self.story, voices=self._voices, voice=voice)
         self._person = person
-        self.story.sources += [person.notes, ear.notes]
+        self.story.sources += [person.notes, ear.notes, self._notes]
         self.tasks.start_soon(person.run)
         self.tasks.start_soon(ear.run)
         return Call(session, person, ear, self.story, model=self._model, server=self._server)
+
+    def _notes(self) -> Iterator[Note]:
+        """Yield what explains that nothing comes: faults, and a script at its end."""
+        for fired in self._server.faults_fired:
+            what = f"{fired.kind} at {fired.event}" if fired.event else fired.kind
+            yield Note(self._dialled_s[fired.connection - 1] + fired.at_s, "fault", what)
+        for at_s in () if self._model is None else self._model.unscripted_s:
+            what = "is asked once more than its script has answers"
+            yield Note(at_s - self._began_s, "model", what)
 
     async def dial(self, _url: str, **_options: Any) -> MemoryTransport:
         """Open a connection; what `Bus.connect` takes for ``dial``."""
@@ -168,8 +177,8 @@ class Line:
 
     async def _connection(self, *, task_status: TaskStatus[MemoryTransport]) -> None:
         """Keep a connection, and cut it where a keepalive would."""
-        self._dialled += 1
-        number = self._dialled
+        self._dialled_s.append(self._now_s())
+        number = len(self._dialled_s)
         async with self._server.connect_memory() as transport:
             task_status.started(transport)
             while not self._is_dead(number):  # noqa: ASYNC110  # nobody tells

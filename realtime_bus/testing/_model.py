@@ -59,7 +59,7 @@ class ScriptedModel:
 
     Attributes:
         asked: What it was asked, in order: the conversation, instructions and tools of each time.
-        unscripted: How often it was asked and had no answer left: it said nothing then.
+        unscripted_s: When it was asked and had no answer left, by the loop's clock; it was silent.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ScriptedModel:
         self._transcribe = transcribe
         self._said: list[list[tuple[str, float]]] = []  # each answer's pieces and milliseconds
         self.asked: list[ResponderRequest] = []
-        self.unscripted: int = 0
+        self.unscripted_s: list[float] = []
 
     @property
     def left(self) -> list[Answer]:
@@ -96,7 +96,7 @@ class ScriptedModel:
         if self._latency_s:
             await anyio.sleep(self._latency_s)
         if due >= len(self._answers):
-            self.unscripted += 1
+            self.unscripted_s.append(anyio.current_time())
             return
         for part in await _parts(self._answers[due], request):
             if isinstance(part, Pause):

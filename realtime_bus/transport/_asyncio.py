@@ -90,9 +90,13 @@ class AsyncioTransport(asyncio.Protocol):
     Args:
         connection: From `client_connection`, fresh.
         close_timeout_s: Seconds that the peer has to finish the closing handshake.
+
+    Attributes:
+        clock_ahead_s: How far the server's clock is ahead of ours, if it has told.
     """
 
     def __init__(self, connection: Connection, *, close_timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        self.clock_ahead_s: float | None = None
         self._connection = connection
         self._close_timeout_s = close_timeout_s
         self._loop = asyncio.get_running_loop()

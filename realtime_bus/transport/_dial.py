@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import zip_longest
@@ -28,7 +29,7 @@ from realtime_bus.errors import (
 )
 
 from ._asyncio import AsyncioTransport, on_asyncio
-from ._handshake import ConnectionOptions, Upgrade, refused
+from ._handshake import ConnectionOptions, Upgrade, clock_ahead_s, refused
 from ._stream import StreamTransport
 from ._transport import (
     CLOSE_TIMEOUT_S,
@@ -178,6 +179,7 @@ async def _dial(
                 await transport.abort()
             raise exc.with_traceback(None)  # noqa: B904 - itself; frames below it hold the request
         if opened:
+            transport.clock_ahead_s = clock_ahead_s(connection.response, time.time())
             return transport
         with anyio.CancelScope(shield=True):
             await transport.abort()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -179,6 +180,18 @@ def _check_header(name: str, value: str) -> None:
             f"the value of header {name!r} holds a line break or another character that HTTP "
             "forbids; was it read from a file? then strip it"
         )
+
+
+def clock_ahead_s(response: Response | None, now_s: float) -> float | None:
+    """Return how far a server's clock is ahead of ours, or None if it does not tell (``Date``).
+
+    To about a second: the header has whole ones, and took a while to come (RFC 9110, 6.6.1).
+    """
+    told = [] if response is None else response.headers.get_all("Date")
+    try:
+        return parsedate_to_datetime(told[0]).timestamp() - now_s
+    except (IndexError, ValueError, OverflowError):
+        return None
 
 
 # The server's side

@@ -159,7 +159,10 @@ class MemoryTransport(PushTransport):
 
     Attributes:
         peer: The other end.
+        clock_ahead_s: Nothing: both ends go by the same clock.
     """
+
+    clock_ahead_s: float = 0.0
 
     def __init__(self) -> None:
         super().__init__(send=self._give, close=self._end_peer)

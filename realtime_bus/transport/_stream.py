@@ -61,6 +61,9 @@ class StreamTransport:
         stream: Connected; the transport owns and closes it.
         connection: From `client_connection` or `server_connection`, fresh.
         close_timeout_s: Seconds that the peer has to finish the closing handshake.
+
+    Attributes:
+        clock_ahead_s: How far the server's clock is ahead of ours, if it has told.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class StreamTransport:
         *,
         close_timeout_s: float = CLOSE_TIMEOUT_S,
     ) -> None:
+        self.clock_ahead_s: float | None = None
         self._stream = stream
         self._connection = connection
         self._close_timeout_s = close_timeout_s

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from realtime_bus.inspector import inspection_page
-from realtime_bus.recording import Header, Left, Line
+from realtime_bus.recording import Header, Left, Line, Told
 from tests.inspector._lines import ANSWER, HOSTILE, QUESTION, conversation, received
 
 from ._stage import FLAGS
@@ -87,7 +87,7 @@ def place(page: Any, seconds: float, lane: str) -> tuple[float, float]:
     box = page.locator(STAGE).bounding_box()
     x, y = page.evaluate(
         """([seconds, id]) => {
-          const lane = inspector.lanes.laneOf[id];
+          const lane = inspector.laneOf[id];
           return [inspector.view.x(seconds * 1e6), lane.top + lane.height / 2];
         }""",
         [seconds, lane],
@@ -124,7 +124,7 @@ def test_the_conversation_is_seen_at_once(open_page: Open) -> None:
           const { width, height } = canvas;
           const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
           const pixels = new Uint32Array(data.buffer);
-          return Object.entries(inspector.lanes.laneOf).map(([id, { top, height }]) => {
+          return Object.entries(inspector.laneOf).map(([id, { top, height }]) => {
             const lane = pixels.subarray((top + 2) * width, (top + height - 2) * width);
             return [id, new Set(lane).size];
           });
@@ -210,6 +210,82 @@ def test_everything_can_be_done_by_keys(open_page: Open) -> None:
     assert {"play", "stage", "search", "theme", "tab-turns", "lane-play", "json"} <= reached
 
 
+def test_two_fingers_zoom(open_page: Open) -> None:
+    """What each of them touched stays under it, and that was no click."""
+    page = open_page(has_touch=True)
+    touch = page.context.new_cdp_session(page).send
+    x, y = place(page, 2.0, "heard")
+    places = [{"x": x, "y": y, "id": 1}, {"x": x + 100, "y": y, "id": 2}]
+    left = page.locator(STAGE).bounding_box()["x"]
+
+    def under(at_x: float) -> float:
+        return page.evaluate(f"inspector.view.t({at_x - left}) / 1e6")
+
+    held = [under(x), under(x + 100)]
+    touch("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": places[:1]})
+    touch("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": places})
+    places = [{"x": x - 50, "y": y, "id": 1}, {"x": x + 250, "y": y, "id": 2}]
+    touch("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": places})
+    drawn(page)
+    assert [under(x - 50), under(x + 250)] == pytest.approx(held, abs=0.01)
+    touch("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    drawn(page)
+    assert page.evaluate("inspector.view.playhead_us") == 0
+
+
+def test_lists_are_one_stop_of_tab_each(open_page: Open) -> None:
+    """From there arrow keys go on, and Enter goes to the moment."""
+    page = open_page()
+    page.focus("#transcript button[tabindex='0']")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#clock") == "0:01.700"
+    assert page.locator("#transcript button[tabindex='0']").count() == 1
+    assert page.locator("#turns button[tabindex='0']").count() == 1
+    page.focus("#turns button[tabindex='0']")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.get_attribute("#turns tbody tr:nth-child(2)", "aria-current") == "true"
+
+
+def test_a_lost_connection_is_shown(open_page: Open) -> None:
+    """For how long, and by which event it ended; in a narrow window the JSON is below the lanes."""
+    lines = conversation()
+    back = {"cause": "lost", "session_id": "sess_2"}
+    lines[-1:-1] = [
+        Told(t_us=4_500_000, type="bus.reconnecting", event={"attempt": 1}),
+        Told(t_us=5_300_000, type="bus.reconnected", event=back),
+    ]
+    lines.sort(key=lambda line: line.t_us)
+    page = open_page(lines, viewport={"width": 600, "height": 900})
+    page.mouse.move(*place(page, 5.0, "problems"))
+    assert "lost for 800" in page.inner_text("#tip")
+    page.mouse.click(*place(page, 5.0, "problems"))
+    assert shown_json(page, "bus.reconnected")["cause"] == "lost"
+    below = page.locator(STAGE).bounding_box()
+    assert page.locator("#json").bounding_box()["y"] < below["y"] + below["height"] + 120
+
+
+def test_the_ruler_tells_tenths_of_a_millisecond(open_page: Open) -> None:
+    """They are cut off, not rounded up to the next millisecond."""
+    page = open_page()
+    page.evaluate(
+        """() => {
+          window.ruled = [];
+          const write = CanvasRenderingContext2D.prototype.fillText;
+          CanvasRenderingContext2D.prototype.fillText = function (text, ...where) {
+            window.ruled.push(text);
+            return write.call(this, text, ...where);
+          };
+          inspector.view.set(2_000_000, 2_001_000);
+        }"""
+    )
+    drawn(page)
+    assert [text for text in page.evaluate("ruled") if text.startswith("0:02")] == [
+        f"0:02.000{tenth}" for tenth in range(0, 10, 2)
+    ] + ["0:02.0010"]
+
+
 def test_a_click_on_a_mark_shows_its_json(open_page: Open) -> None:
     """Events, responses, calls, problems, latencies: what was sent then, to be copied."""
     page = open_page()
@@ -267,7 +343,7 @@ def test_searching_finds_events_and_words(open_page: Open) -> None:
     page = open_page()
     page.fill("#search", "STOCK")
     page.locator("#found", has_text="said").wait_for()
-    assert page.inner_text("#found") == "2 + 1 said"
+    assert page.inner_text("#found") == "2 events, 1 said"
     assert page.inner_text("#transcript mark") == "stock"
     assert page.locator("#list .row").count() == 2
     page.keyboard.press("Enter")

@@ -66,7 +66,6 @@ def test_a_peer_that_is_not_installed_is_told_from_one_that_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_every_frame_comes_through_the_socket() -> None:
     """Sender and clients are processes; each row gets the same frames and loses none."""
     rows = [row for row in bench.rows() if row.name in {OURS, FLOOR}]

@@ -38,7 +38,7 @@ def run(*arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess
         capture_output=True,
         encoding=encoding,
         env=os.environ | {"PYTHONIOENCODING": encoding},
-        timeout=55,
+        timeout=250,
         check=False,
     )
 
@@ -139,7 +139,7 @@ def test_a_reader_that_leaves_gets_no_traceback() -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        arguments, stdout=write, stderr=subprocess.PIPE, text=True, timeout=55, check=False
+        arguments, stdout=write, stderr=subprocess.PIPE, text=True, timeout=250, check=False
     )
     os.close(write)
     assert "Traceback" not in done.stderr

@@ -54,7 +54,7 @@ def test_a_wav_is_written(recording: Path, capsys: pytest.CaptureFixture[str]) -
         (["{folder}/none.jsonl"], 2, "cannot be read"),
         (["{call}", "--wav", "{folder}/no/call.wav"], 2, "there is no folder"),
         (["{call}", "--what", "said"], 2, "said"),
-        (["{wrong}"], 1, "is no recording"),
+        (["{wrong}"], 2, "is no recording"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(
@@ -74,3 +74,18 @@ def test_what_is_wrong_is_told_in_one_line(
     assert says in told
     assert told.count("\n") == 1
     assert recording.read_bytes() == before
+
+
+def test_what_is_missing_is_told(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A part that is gone, a damaged line, a time of no clock, an end cut off: on stderr."""
+    header = Header(t_us=1_900_000, recording_id="one", part=2)
+    nowhen = b'{"kind":"end","t_us":99999999999999999}'
+    lines = [msgspec.json.encode(header), b"no line", nowhen, b""]
+    recording.with_name("call.2.jsonl").write_bytes(b"\n".join(lines))
+    assert run(["export", str(recording)]) == 0
+    assert run(["replay", str(recording), "--speed", "max"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("[00:01.500] user: Hello.\n")
+    told = "note: something is missing in the recording: "
+    once = [f"{told}call.1.jsonl is missing", f"{told}a line is damaged"]
+    assert shown.err.splitlines() == once * 2

@@ -110,7 +110,7 @@ def test_without_handlers_it_is_shown(
     ("arguments", "code", "message"),
     [
         (["none.jsonl"], 2, "cannot be read"),
-        (["{agent}.py"], 1, "is no recording"),
+        (["{agent}.py"], 2, "is no recording"),
         (["call.jsonl", "--speed", "0"], 2, "0 is no speed"),
         (["call.jsonl", "--speed", "fast"], 2, "neither a number nor max"),
         (["call.jsonl", "--main", "a:b"], 2, "--main goes with --handlers"),

@@ -19,6 +19,7 @@ from realtime_bus.cli._demo._record import Record
 from realtime_bus.cli._demo._screen import Scene, folded, screen
 from realtime_bus.cli._demo._view import LiveView, PlainView, Terminal, show
 from realtime_bus.server import Spoken
+from realtime_bus_plugins.devices import DeviceLost, DeviceReopened
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.sinks import NullSink, WavSink
 
@@ -38,12 +39,16 @@ class Somebody:
     speaking = False
     level = 0.0
     words = ""
+    note = ""
 
 
 class Call:
     """A conversation that a test leads, step by step, and what can be seen of it."""
 
-    def __init__(self, wire: Wire, clock: Clock, scene: Scene, person: Somebody) -> None:
+    def __init__(
+        self, session: Session, wire: Wire, clock: Clock, scene: Scene, person: Somebody
+    ) -> None:
+        self.session = session
         self.wire = wire
         self.clock = clock
         self.scene = scene
@@ -98,8 +103,8 @@ async def calling() -> AsyncGenerator[Call, None]:
     bus = Bus(plugins=[sink, Interruption(sink)], raise_handler_errors=True)
     record = Record(bus)
     wire.begin()
-    async with bus.session(wire.transport):
-        yield Call(wire, clock, Scene("test", record, person, sink), person)
+    async with bus.session(wire.transport) as session:
+        yield Call(session, wire, clock, Scene("test", record, person, sink), person)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES, ids=str)
@@ -188,6 +193,44 @@ async def test_the_persons_words_are_shown_while_they_are_said() -> None:
                 )
             )
         assert "person: How are you?" in call.lines(60, 20)
+
+
+async def test_what_was_interrupted_before_it_was_heard_is_unheard_from_its_first_word() -> None:
+    """Nothing stands before the scissors then."""
+    async with calling() as call:
+        call.answers("Hello, I can hear you.", "r", "a", 2)
+        call.is_interrupted(after_s=0)
+        talk = call.lines(120, 40)
+        assert "assistant: ✂ interrupted after 0.0 s; unheard: Hello, I can hear you." in talk
+
+
+async def test_a_muted_person_and_a_lost_device_are_seen() -> None:
+    """In place of silence, for silence is no trouble; until they are back."""
+    async with calling() as call:
+        call.person.note = "muted"
+        person, assistant = call.lines(60, 20)[1:3]
+        assert person.startswith("person    ○ muted    ░")
+        for kind in ("microphone", "speaker"):
+            call.session.emit(DeviceLost(kind=kind, device=None))
+        call.answers(ANSWER, "r", "a", 4)
+        person, assistant = call.lines(60, 20)[1:3]
+        assert person.startswith("person    ○ lost     ░")
+        assert assistant.startswith("assistant ○ lost     ")
+        for kind in ("microphone", "speaker"):
+            call.session.emit(DeviceReopened(kind=kind, device=None, after_s=1.0))
+        person, assistant = call.lines(60, 20)[1:3]
+        assert person.startswith("person    ○ muted ")
+        assert assistant.startswith("assistant ● speaking ")
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES, ids=str)
+async def test_the_keys_stand_above_the_conversation(width: int, height: int) -> None:
+    """As far as there is room for them."""
+    async with calling() as call:
+        call.scene = call.scene._replace(keys="space interrupts, m mutes, q ends")
+        line = call.lines(width, height)[4]
+        assert "space interrupts, m mutes, q ends" in line
+        assert width < 60 or line.startswith("── conversation ──")
 
 
 async def test_runs_of_events_are_one_line_each() -> None:

@@ -47,7 +47,7 @@ class Screen:
 
     async def shows(self, wanted: str) -> None:
         """Wait until something is shown, after what was waited for before."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while wanted not in self._unread:
                 await anyio.sleep(0.02)
                 self._unread += self._capsys.readouterr().out
@@ -72,7 +72,7 @@ async def test_one_can_talk_interrupt_and_leave(
         await screen.shows("bus.playback_started")
         terminal.press("m")
         terminal.press("q")
-        await screen.shows("1 interruptions, silent at the sink in")
+        await screen.shows("1 turn, 1 interruption, silent at the sink in")
 
 
 @pytest.mark.anyio
@@ -94,7 +94,7 @@ async def test_push_to_talk_sends_what_is_said_between_two_presses(
         await screen.shows("input_audio_buffer.committed")
         await screen.shows("bus.playback_started")
         terminal.press("q")
-        await screen.shows("1 turns")
+        await screen.shows("1 turn, 1 interruption")
 
 
 @pytest.mark.anyio
@@ -126,7 +126,7 @@ def test_without_a_device_one_line_says_what_to_do(
     nothing_to_hear_with(monkeypatch)
     assert app.run(["talk", "--view", "plain"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("realtime-bus: the default microphone cannot be opened: ")
+    assert told.startswith("realtime-bus: the default microphone cannot be opened: there is none; ")
     assert "python -m sounddevice" in told
     assert told.count("\n") == 1
     assert app.run(["talk", "--devices"]) == 0
@@ -138,7 +138,6 @@ def test_without_a_device_one_line_says_what_to_do(
     [
         (["--aec", "--half-duplex"], "exclude each other"),
         (["--push-to-talk", "--echo", "cancel"], "exclude each other"),
-        (["--model", "gpt-realtime", "--url", "ws://x"], "--model and --url exclude each other"),
         (["--api-key-from", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE is not set"),
         (["--echo", "loud"], "'--echo'"),
     ],

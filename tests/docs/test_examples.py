@@ -3,9 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+
+from realtime_bus.testing import place_call, run_virtual
 
 from ._blocks import PAGES, ROOT, Block, blocks, compiled, resolve_names, run
 
@@ -69,6 +72,15 @@ def test_the_readme_can_be_read_elsewhere() -> None:
     """A package index shows README.md without the files beside it: its links have addresses."""
     links = _LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     assert [target for target, _ in links if not target.startswith("https://")] == []
+
+
+def test_the_readmes_test_tests_the_readmes_agent() -> None:
+    """The program's bus, as it stands there, passes the test that stands below it."""
+    program, test, *_ = (block for block in ALL if block.page.name == "README.md")
+    names: dict[str, Any] = {"__name__": "agent"}
+    for block in (program, test):
+        exec(compiled(block), names)  # noqa: S102  # what the page shows
+    run_virtual(names["test_it_sets_a_timer"], place_call)
 
 
 def _anchors(page: Path) -> set[str]:

@@ -9,12 +9,11 @@ from benchmarks.fanout_run import Handled, judge
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)  # eight processes, on a machine that may be busy
 def test_nothing_is_lost_while_broker_worker_and_holder_are_killed() -> None:
     """Every event in the stream is handled, in order per session; doubles are marked."""
     verdict = fanout_run.run(fanout_run.SMOKE, say=lambda _line: None)
     assert verdict.complaints == []
-    assert verdict.in_stream > fanout_run.SMOKE.events // 2
+    assert verdict.in_stream >= fanout_run.SMOKE.events // 2  # what the other holder had to say
 
 
 def test_the_judge_sees_what_is_wrong() -> None:

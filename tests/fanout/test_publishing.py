@@ -93,6 +93,26 @@ async def test_a_hostile_id_stays_one_token(broker: NatsServer, app: str) -> Non
     assert any(message.subject.endswith("server.x.=2A.=3E=20y=00") for message in found)
 
 
+async def test_a_session_that_cannot_be_named_is_published_as_unnamed(
+    broker: NatsServer, app: str
+) -> None:
+    """What the application's function raises, or leaves out, costs the name only."""
+    names: list[Any] = [7, None]
+
+    def name(_session: object) -> Any:
+        return names.pop(0)
+
+    async with NatsFanout(app, servers=broker.url, settings=SMALL, session_id=name) as fanout:
+        for _ in range(3):
+            async with joined(Bus(plugins=[fanout])):
+                pass
+        assert await fanout.drain()
+    tokens = {message.subject.split(".")[2] for message in await stored(broker.url, app)}
+    assert len(tokens) == 3
+    assert "7" in tokens
+    assert sum(token.startswith("unnamed-") for token in tokens) == 2
+
+
 async def test_while_the_broker_is_away_events_wait_and_then_go_in_order(
     own_broker: NatsServer, app: str
 ) -> None:
@@ -108,7 +128,7 @@ async def test_while_the_broker_is_away_events_wait_and_then_go_in_order(
                 peer.say(speech(number))
             assert fanout.statistics().pending >= 300
             await anyio.to_thread.run_sync(own_broker.start)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert await fanout.drain(20)
         statistics = fanout.statistics()
     assert statistics.dropped == 0

@@ -34,7 +34,7 @@ async def test_handlers_wait_stream_and_listen_in_their_session(
         told("session", session)
         words = session.stream(ev.ResponseOutputTextDelta)
         session.once(ev.ResponseOutputTextDelta)(lambda event: told("once", event.delta))
-        waiting = session.wait_for("input_audio_buffer.speech_started", timeout_s=20)
+        waiting = session.wait_for("input_audio_buffer.speech_started", timeout_s=60)
         session.start_soon(read, words)
         told("started", (await waiting).audio_start_ms)
 
@@ -51,7 +51,7 @@ async def test_handlers_wait_stream_and_listen_in_their_session(
         got = await told.has(6)
         assert [what for what in got if what[0] == "word"] == [("word", "a"), ("word", "b")]
         assert {("once", "a"), ("started", 5), ("over", True)} <= set(got[1:])
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while bus.sessions:  # noqa: ASYNC110  # nothing tells
                 await anyio.sleep(0.01)
         with pytest.raises(SessionClosed):
@@ -116,3 +116,19 @@ async def test_whereabouts_tell_how_it_goes(broker: NatsServer, app: str) -> Non
         assert await bus.find("nobody") is None
         with pytest.raises(UsageError, match="do not come here"):
             remote.wait_for("response.done")
+
+
+@pytest.mark.parametrize("name", ["a.b c*>\u00e9\U0001f600", "x" * 1000, " ", "=2E"])
+async def test_a_session_is_called_in_workers_what_its_holder_calls_it(
+    broker: NatsServer, app: str, name: str
+) -> None:
+    """Whatever its id is, a handler can give it to others, and they find it."""
+    bus, got = worker(broker, app), Until()
+
+    @bus.on(ev.InputAudioBufferSpeechStarted)
+    async def look(_event: ev.InputAudioBufferSpeechStarted, session: RemoteSession) -> None:
+        got(session.id, (await bus.session(session.id).whereabouts()).session_id)
+
+    async with bus, holding(broker, app, name) as (_, _session, peer):
+        peer.say(speech(1))
+        assert await got.has(1) == [(name, name)]

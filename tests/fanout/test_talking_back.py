@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import anyio
 import nats
 import pytest
 
 from benchmarks.broker import NatsServer
-from realtime_bus import Bus, InvalidEvent, RequestRejected, RequestTimeout, UsageError
+from realtime_bus import (
+    Bus,
+    InvalidEvent,
+    Reconnect,
+    RequestRejected,
+    RequestTimeout,
+    UsageError,
+)
 from realtime_bus import events as ev
 from realtime_bus.server import EnergyDetector, RealtimeServer
 from realtime_bus_plugins.fanout import (
@@ -24,6 +32,7 @@ from realtime_bus_plugins.fanout import (
 )
 from tests.bus._peer import joined, speech
 from tests.fanout.test_workers import SMALL, Until, holding, worker
+from tests.session._doubles import URL, Double, Held
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +153,7 @@ async def test_a_command_that_is_sent_twice_is_done_once(broker: NatsServer, app
         create = ev.ConversationItemCreate(item=message).to_json().decode()
         command = f'{{"id":"x","verb":"request","event":{create},"timeout_s":5}}'.encode()
         answers = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while len(answers) < 3:
                 try:
                     answers.append(await client.request(f"{app}.sess_1.command", command))
@@ -176,6 +185,89 @@ async def test_a_handler_that_runs_again_does_not_say_it_again(
         peer.say(speech(1))
         await done.has(1)
         assert sum(isinstance(sent, ev.ConversationItemCreate) for sent in peer.sent) == 2
+
+
+async def test_a_handler_that_was_suspended_for_longer_than_its_lease_asks_nothing(
+    broker: NatsServer, app: str
+) -> None:
+    """Another worker may have its event by now: it waits to be left, and the event comes again."""
+    bus, asked = worker(broker, app), Until()
+
+    @bus.on(ev.InputAudioBufferSpeechStarted)
+    async def answer(_event: ev.InputAudioBufferSpeechStarted, session: RemoteSession) -> None:
+        asked(len(asked.got))
+        if len(asked.got) == 1:
+            assert bus._group is not None
+            bus._group._renewed_s -= 10  # as a process that got SIGSTOP, and SIGCONT, finds it
+        await session.send_text(f"attempt {len(asked.got)}")
+
+    async with bus, holding(broker, app) as (_, session, peer):
+        peer.answer = echoing
+        told = session.stream(ev.ConversationItemAdded)
+        peer.say(speech(1))
+        with anyio.fail_after(20):
+            item: Any = (await anext(told)).item
+        assert item.content[0].text == "attempt 2"
+        assert sum(isinstance(sent, ev.ConversationItemCreate) for sent in peer.sent) == 1
+
+
+async def test_more_commands_than_are_remembered_are_not_under_way(
+    broker: NatsServer, app: str
+) -> None:
+    """Else one that is sent again might be done twice; what is refused may be asked again."""
+    client = await nats.connect(broker.url)
+    async with worker(broker, app) as bus, holding(broker, app) as (_, _session, peer):
+        peer.answer = echoing
+        await bus.session("sess_1").send_text("it is there")
+        peer.answer = None
+        clear = '{"id":"%d","verb":"request","event":{"type":"input_audio_buffer.clear"}}'
+        for number in range(600):
+            await client.publish(f"{app}.sess_1.command", (clear % number).encode())
+        answer = await client.request(f"{app}.sess_1.command", (clear % 600).encode(), timeout=5)
+        assert b"under way already" in answer.data
+        assert sum(isinstance(sent, ev.InputAudioBufferClear) for sent in peer.sent) == 512
+    await client.close()
+
+
+async def test_what_is_asked_while_the_holder_reconnects_waits_for_that(
+    broker: NatsServer, app: str
+) -> None:
+    """As in the holder: it is sent over the next connection; the bucket tells of the gap."""
+    one, two = Double(1), Double(2)
+    lines = Held(one, two)
+    reconnect = Reconnect(first_delay_s=0.0, max_delay_s=0.0)
+    async with (
+        worker(broker, app) as bus,
+        NatsFanout(app, servers=broker.url, settings=SMALL) as fanout,
+        Bus(plugins=[fanout]).connect(URL, dial=lines.dial, reconnect=reconnect) as session,
+        anyio.create_task_group() as tasks,
+    ):
+        remote = bus.session(session.id)
+
+        async def entry_says(state: str) -> None:
+            while (found := await bus.find(remote.id)) is None or found.state != state:  # noqa: ASYNC110  # the same
+                await anyio.sleep(0.01)
+
+        await remote.send_text("before")
+        one.hang_up()
+        with anyio.fail_after(20):
+            while (await remote.whereabouts()).state != "reconnecting":  # noqa: ASYNC110  # nothing tells
+                await anyio.sleep(0.01)
+            await entry_says("reconnecting")
+        said = anyio.Event()
+
+        async def say() -> None:
+            assert (await remote.send_text("meanwhile")).item.type == "message"
+            said.set()
+
+        tasks.start_soon(say)
+        await anyio.sleep(0.05)  # it is under way; were it not, the test would hold as well
+        assert not said.is_set()
+        lines.open.set()
+        with anyio.fail_after(20):
+            await said.wait()
+            await entry_says("open")
+        assert two.texts() == ["before", "meanwhile"]
 
 
 @pytest.mark.parametrize(

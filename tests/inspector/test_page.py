@@ -153,7 +153,31 @@ def test_a_lost_connection_is_a_gap() -> None:
         Told(t_us=5_880_000, type="bus.reconnected", event=back),
     ]
     [gap] = Parsed(inspection_page(lines)).data["gaps"]
-    assert gap == {"start_us": 5_820_000, "end_us": 5_880_000, "cause": "lost"}
+    assert (gap["start_us"], gap["end_us"], gap["cause"]) == (5_820_000, 5_880_000, "lost")
+    assert gap["event"] is not None
+
+
+def test_a_session_that_was_lost_for_good_is_an_error() -> None:
+    """The bus told that it was closed, and not cleanly."""
+    lines = conversation()
+    closed = {"code": 1006, "reason": "gone", "clean": False}
+    lines[-1:-1] = [Told(t_us=5_880_000, type="bus.closed", event=closed)]
+    data = Parsed(inspection_page(lines)).data
+    assert data["problems"][-1]["kind"] == "disconnected"
+    assert data["problems"][-1]["text"] == "1006: gone"
+    assert data["types"][data["kinds"][data["problems"][-1]["event"]]] == "bus.closed"
+
+
+def test_an_output_stands_with_its_call_alone() -> None:
+    """In the transcript, which would say it twice; and one that tells of an error is red."""
+    lines = conversation()
+    output = {"type": "function_call_output", "id": "o1", "call_id": "c1", "output": '{"error":1}'}
+    at = next(n for n, line in enumerate(lines) if line.t_us > 3_900_000) - 1
+    lines[at] = sent(3900, "conversation.item.create", item=output)
+    lines.insert(at + 1, received(3901, "conversation.item.added", item=output))
+    data = Parsed(inspection_page(lines)).data
+    assert [each["who"] for each in data["transcript"]].count("tool") == 1
+    assert data["tools"][0]["failed"]
 
 
 def test_nothing_that_was_recorded_is_markup() -> None:
@@ -221,7 +245,6 @@ def test_without_audio_the_voices_are_drawn_only() -> None:
         inspection_page(conversation(), audio=False),
     )
     parsed = Parsed(without)
-    assert not parsed.data["about"]["audio"]
     assert all(clip["bins"] and not clip["chunks"] for clip in parsed.data["clips"])
     # 4 s of tones at 8 kB a second, in base64; what is silent takes nothing
     assert 40_000 < len(with_audio) - len(without) < 55_000

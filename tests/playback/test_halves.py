@@ -479,3 +479,30 @@ def test_whatever_a_peer_does_the_other_half_comes_to_its_end(
     assert half.parted or len(told) + len(left_out) == len(mine)
     if plays == "server":  # its ids are its own: no frame is there twice
         assert len({each["event_id"] for each in map(event, told)}) == len(told)
+
+
+@pytest.mark.parametrize("pieces_before", [1, 4])
+def test_a_client_that_chooses_its_format_does_not_wait_to_be_told(pieces_before: int) -> None:
+    """Its audio counts in that format, though the server still says another one."""
+
+    def session(kind: str) -> dict[str, Any]:
+        audio = {"input": {"format": {"type": kind}}}
+        return {"session": {"type": "realtime", "id": "sess_1", "audio": audio}}
+
+    update = ("c session.update", {"event_id": "e1", **session("audio/pcmu")})
+    piece = ("c input_audio_buffer.append", {"audio": b64encode(bytes(1600)).decode()})  # 200 ms
+    lines = tape(
+        "s session.created",
+        update,
+        *[piece] * pieces_before,
+        ("s session.updated", session("audio/pcm")),  # of the time before
+        ("s session.updated", session("audio/pcmu")),
+        *[piece] * (4 - pieces_before),
+        ("s input_audio_buffer.speech_started", {"audio_start_ms": 500, "item_id": "item_2"}),
+    )
+    server = Half(read_connections(lines, "server")[0], "server", now_s=0.0, pace=float("inf"))
+    for frame in frames(lines, Sent):
+        server.see(frame, 0.0)
+    said = [event(frame)["type"] for frame in server.due(0.0)]
+    assert said[-1] == "input_audio_buffer.speech_started"
+    assert server.waits_for == ""

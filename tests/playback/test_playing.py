@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from anyio.abc import TaskStatus
 
@@ -15,6 +16,7 @@ from realtime_bus import Bus, Reconnect, RequestRejected, Session
 from realtime_bus import events as ev
 from realtime_bus._virtual_time import virtual_time
 from realtime_bus.errors import CloseInfo, UsageError
+from realtime_bus.recording import Header
 from realtime_bus.server import Playback, RealtimeServer, ServerOptions, VoiceResponder
 from realtime_bus.transport import MemoryTransport
 from realtime_bus_plugins.history import History
@@ -358,3 +360,16 @@ async def test_a_recording_that_began_too_late_greets_all_the_same() -> None:
         assert session.config is not None
         await session.clear_input()
         assert await session.wait_for(ev.ResponseOutputAudioDelta, timeout_s=5)
+
+
+async def test_what_is_missing_in_a_recording_is_told(tmp_path: Path, caplog: Any) -> None:
+    """A part that is gone: the rest is played, and the log says what is not there."""
+    lines = [Header(t_us=0, recording_id="one"), *tape("s session.created")[1:]]
+    (tmp_path / "call.jsonl").write_bytes(b"".join(msgspec.json.encode(x) + b"\n" for x in lines))
+    later = Header(t_us=300_000, recording_id="one", part=2)
+    (tmp_path / "call.2.jsonl").write_bytes(msgspec.json.encode(later) + b"\n")
+    playback = Playback(tmp_path / "call.jsonl")
+    assert "call.1.jsonl is missing" in caplog.text
+    async with RealtimeServer(playback=playback).connect_memory() as transport:
+        async with Bus().session(transport) as session:
+            assert session.config is not None

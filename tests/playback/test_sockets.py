@@ -109,7 +109,7 @@ def test_the_commands_play_both_halves(tmp_path: Path, capsys: pytest.CaptureFix
     ("arguments", "told"),
     [
         (["serve", "--exact"], "--exact is for --recording"),
-        (["serve", "--recording", "{}", "--script", "{}"], "exclude each other"),
+        (["serve", "--recording", "{call}", "--script", "{call}"], "exclude each other"),
         (["serve", "--recording", "{}"], "is no recording"),
         (["serve", "--recording", "{}", "--exact"], "is no recording"),
         (["drive", "{}"], "is no recording"),
@@ -118,8 +118,9 @@ def test_the_commands_play_both_halves(tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_is_wrong_is_told_before_anything_begins(
     arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one line, with the exit code of misuse or of failure."""
-    path = tmp_path / "notes.txt"
+    """In one line, with the exit code of misuse."""
+    path, call = tmp_path / "notes.txt", tmp_path / "call.jsonl"
     path.write_text("no recording\n")
-    assert app.run([each.format(path) for each in arguments]) in (1, 2)
+    call.write_text('{"kind":"recording","t_us":0}\n')
+    assert app.run([each.format(path, call=call) for each in arguments]) == 2
     assert told in capsys.readouterr().err

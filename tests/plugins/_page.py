@@ -54,7 +54,7 @@ class Tab:
 
     async def until(self, is_so: Any) -> Any:
         """Wait until something is so: the server sends, or (looked at now and then) does."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not (found := is_so()):
                 with anyio.move_on_after(0.01):
                     await self._changed.wait()

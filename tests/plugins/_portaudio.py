@@ -31,7 +31,9 @@ class FakeStream:
         self.opened.append(self)
 
     def start(self) -> None:
-        """Start."""
+        """Start, unless the device is taken."""
+        if self.settings["device"] == "taken":
+            raise PortAudioError("Device unavailable")
         self.state = "started"
 
     def abort(self) -> None:
@@ -129,7 +131,7 @@ def unplug() -> None:
 
 async def opened(streams: list[FakeStream], count: int = 1) -> FakeStream:
     """Wait until so many streams were opened, and the last one runs."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while not (len(streams) >= count and streams[-1].state == "started"):  # noqa: ASYNC110 - a thread opens it
             await anyio.sleep(0.001)
     return streams[-1]

@@ -1,6 +1,7 @@
 """What these tests send is held against the rules of the protocol; sound devices are the test's."""
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +13,10 @@ __all__ = ["protocol_is_kept"]
 
 
 @pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> list[FakeStream]:
-    """Return the streams that are opened from now on, on a device that takes everything."""
+def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeStream]]:
+    """Give the streams that are opened from now on, on a device that takes everything."""
     monkeypatch.setitem(sys.modules, "sounddevice", SoundDevice("sounddevice"))
     FakeStream.opened.clear()
     plug_in()
-    return FakeStream.opened
+    yield FakeStream.opened
+    FakeStream.opened.clear()

@@ -68,9 +68,9 @@ class Server:
             )
         )
 
-    def done(self, response_id: str = "r") -> None:
+    def done(self, response_id: str = "r", status: str | None = None) -> None:
         """End a response."""
-        self.see(ev.ResponseDone(response=ev.Response(id=response_id)))
+        self.see(ev.ResponseDone(response=ev.Response(id=response_id, status=status)))
 
     def speak(self, duration_ms: int, item_id: str = "a", response_id: str = "r") -> None:
         """Send all of a response of one item with audio."""
@@ -201,6 +201,21 @@ def test_late_audio_of_an_interrupted_response_is_dropped(machine: BargeIn, serv
     interrupt(machine, [played("a", 100, 2000)], server_cancels=True)
     assert server.audio(1000) == Verdict(late=True)
     assert machine.is_late("r")
+
+
+def test_what_comes_after_a_cancel_is_late(machine: BargeIn, server: Server) -> None:
+    """The application has cancelled: what was received plays on, and nothing behind its end.
+
+    A response that was completed may still send what it likes.
+    """
+    for response_id, item_id, status in (("r", "a", "cancelled"), ("s", "b", "completed")):
+        server.response(response_id)
+        server.item(item_id, response_id)
+        server.audio(100, item_id, response_id)
+        server.done(response_id, status)
+        assert server.audio(100, item_id, response_id).late == (status == "cancelled")
+    cut = interrupt(machine, [played("a", 100, 100)], server_cancels=True)
+    assert [item.received_ms for item in cut.items if item.item_id == "a"] == [100]
 
 
 def test_the_next_response_is_heard(machine: BargeIn, server: Server) -> None:

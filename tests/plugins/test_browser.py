@@ -269,10 +269,24 @@ async def test_a_page_that_ends_the_call_has_gone_at_once() -> None:
         tab = Tab(agent.browser)
         await arrive(tasks, tab)
         await ready(tab)
-        tab.say(type="end")
+        tab.drop(1000)
         await tab.until(lambda: tab.done)
     assert (agent.left, agent.browser.calls) == (1, [])
-    assert tab.closed == 4000
+    assert agent.all(PageLost) == []
+
+
+async def test_a_page_that_is_reloaded_as_it_arrives_has_gone_at_once() -> None:
+    """It does not know its call's name yet, and can say nothing but goodbye."""
+    agent = Agent(keep_s=1000)
+    async with tabs() as tasks:
+        for _ in range(10):
+            tab = Tab(agent.browser)
+            tab.say(type="hello")
+            tab.drop(1000)
+            tasks.start_soon(tab.run)
+            await tab.until(lambda tab=tab: tab.done)
+    assert agent.browser.calls == []
+    assert agent.left == len(agent.wires)
 
 
 async def test_a_session_that_ends_takes_the_page_along() -> None:
@@ -348,6 +362,21 @@ async def test_the_microphone_reaches_the_session_in_its_format() -> None:
         assert {event.audio for event in agent.wires[0].sent} == {tone(20)}
 
 
+async def test_crumbs_of_audio_are_put_together() -> None:
+    """A page that sends every sample by itself makes no thousands of events a second."""
+    agent = Agent()
+    async with tabs() as tasks:
+        tab = Tab(agent.browser)
+        await arrive(tasks, tab)
+        await ready(tab)
+        for at in range(0, len(tone(20)), 2):
+            tab.raw(bytes=tone(20)[at : at + 2])
+            tab.raw(bytes=b"")
+        tab.raw(bytes=tone(50))
+        await tab.until(lambda: len(agent.wires[0].sent) == 3)
+        assert {event.audio for event in agent.wires[0].sent} == {tone(20)}
+
+
 async def test_a_page_that_sends_faster_than_it_can_record_is_not_believed() -> None:
     """Beyond two seconds and real time, audio is dropped and counted: it costs money."""
     agent = Agent()
@@ -393,7 +422,9 @@ async def test_what_no_page_of_ours_says_ends_the_call(frame: dict[str, Any]) ->
     assert agent.left == 1
 
 
-@pytest.mark.parametrize("frame", [{"bytes": b"\0\0"}, {"text": '{"type": "end"}'}, {"text": "?"}])
+@pytest.mark.parametrize(
+    "frame", [{"bytes": b"\0\0"}, {"text": '{"type": "interrupt"}'}, {"text": "?"}]
+)
 async def test_a_page_says_hello_first(frame: dict[str, Any]) -> None:
     """Anything else is refused before there is a call."""
     agent = Agent()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import echo, heard
@@ -119,6 +120,26 @@ def test_the_delay_of_the_echo_is_found_out(delay_ms: int) -> None:
             canceller.played(frame.tobytes())
             canceller.recorded((air.carry(frame) + words).astype("<i2").tobytes())
         assert canceller.delay_ms in found
+
+
+@pytest.mark.usefixtures("_canceller")
+@pytest.mark.parametrize(("seed", "frames"), [(1, 50), (2, 70)])
+def test_both_may_begin_to_speak_at_once(seed: int, frames: int) -> None:
+    """The echo is found again in the short answers that follow, however early each one ends."""
+    silence = np.zeros((60, echo.FRAME), "<i2")
+    answer = echo.spoken(echo.ANSWER)[: 100 * echo.FRAME].reshape(-1, echo.FRAME)
+    said = echo.spoken(echo.QUESTION * 2)[: 160 * echo.FRAME].reshape(-1, echo.FRAME)
+    played = np.concatenate((silence, answer, *[silence, answer[:frames]] * 6))
+    words = np.concatenate((said, np.zeros((len(played) - len(said), echo.FRAME), "<i2")))
+    canceller, air = EchoCanceller(), echo.Air(seed=seed)
+    cleaned: list[bytes] = []
+    for frame, spoken in zip(played, words, strict=True):
+        canceller.played(frame.tobytes())
+        heard = np.rint(air.carry(frame) + spoken).clip(-32_768, 32_767)
+        cleaned.append(canceller.recorded(heard.astype("<i2").tobytes()))
+    left = np.frombuffer(b"".join(cleaned[-3 * (60 + frames) :]), "<i2").astype(float)
+    loudest = np.sqrt(np.mean(left[: len(left) // 1440 * 1440].reshape(-1, 1440) ** 2, axis=1))
+    assert loudest.max() < 32_768 / 10 ** (60 / 20)  # the echo has -33 dBFS
 
 
 @pytest.mark.slow

@@ -271,6 +271,19 @@ def test_heard_to_the_end_is_not_cut_off() -> None:
     assert answer.estimated_heard_text == "It is nine o'clock now."
 
 
+def test_heard_as_far_as_it_had_come_and_then_cut() -> None:
+    """The server had more: all the words that came with what was heard, were heard."""
+    state = state_of(
+        *SPOKEN_TURN,
+        {"item_id": "a", "heard_ms": 500, "generated_ms": 500},
+        ev.ConversationItemTruncated(item_id="a", content_index=0, audio_end_ms=500),
+    )
+    item = state.get("a")
+    assert item is not None
+    assert (item.cut_off, item.parts[0].heard_ms) == (True, 500)
+    assert item.estimated_heard_text == item.text != ""
+
+
 def test_left_alone_and_not_heard_stays_in_context() -> None:
     """Where no truncation was possible, the model believes what was never heard."""
     state = state_of(*SPOKEN_TURN, interrupted(0))

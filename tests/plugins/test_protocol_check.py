@@ -120,7 +120,7 @@ async def test_an_interruption_keeps_the_rules() -> None:
     async with session_on(ProtocolCheck("raise"), sink, Interruption(sink)) as (_, wire):
         wire.respond()
         wire.speak(bytes(48_000))
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not (sink.positions() and sink.positions()[0].played_ms):
                 await anyio.lowlevel.checkpoint()
         wire.interrupt()

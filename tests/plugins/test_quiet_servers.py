@@ -81,7 +81,7 @@ def nameless(cls: Any, response_id: str, **more: Any) -> Any:
 
 async def answered(session: Session, asked: Any) -> None:
     """Wait until the model was asked to go on."""
-    with anyio.fail_after(2):
+    with anyio.fail_after(60):
         while not any(isinstance(event, ev.ResponseCreate) for event in asked()):
             await anyio.lowlevel.checkpoint()
     assert session.conversation.active_response is None

@@ -36,9 +36,9 @@ async def test_a_call_at_work_is_answered_into_the_next_connection() -> None:
     errors: list[ev.Error] = []
     bus.on(ev.Error)(errors.append)
     async with server.serve() as bound, bus.connect(bound.url_for("m")) as session:
-        await session.respond(timeout_s=10)
+        await session.respond(timeout_s=60)
         await working.wait()
-        found = session.wait_for(ev.Reconnected, timeout_s=5)
+        found = session.wait_for(ev.Reconnected, timeout_s=60)
         server.sessions[0].drop()
         event = await found
         assert event.lost == []
@@ -63,10 +63,10 @@ async def test_a_turn_whose_answer_was_cut_is_told() -> None:
     server = RealtimeServer(ScriptResponder([ScriptTurn(assistant="word " * 400)]))
     async with server.serve() as bound, bus.connect(bound.url_for("m")) as session:
         await session.send_text("hello")
-        first = session.wait_for(ev.ResponseOutputAudioTranscriptDelta, timeout_s=5)
+        first = session.wait_for(ev.ResponseOutputAudioTranscriptDelta, timeout_s=60)
         session.respond()
         await first
-        found = session.wait_for(ev.Reconnected, timeout_s=5)
+        found = session.wait_for(ev.Reconnected, timeout_s=60)
         server.sessions[0].drop()
         event = await found
         assert "response" in [lost.what for lost in event.lost]

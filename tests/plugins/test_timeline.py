@@ -109,10 +109,11 @@ def test_a_clock_that_steps_back_is_not_followed() -> None:
 
 
 class Write(NamedTuple):
-    """Audio arrives."""
+    """Audio arrives, when silence is on its way already."""
 
     item: str
     samples: int
+    silence: int
 
 
 class Wait(NamedTuple):
@@ -127,7 +128,12 @@ class Flush(NamedTuple):
 
 steps = st.lists(
     st.one_of(
-        st.builds(Write, st.sampled_from("abc"), st.integers(0, 5000)),
+        st.builds(
+            Write,
+            st.sampled_from("abc"),
+            st.integers(0, 5000),
+            st.just(0) | st.integers(0, 8000),
+        ),
         st.builds(Wait, st.integers(0, 5000)),
         st.builds(Flush),
     ),
@@ -139,20 +145,22 @@ steps = st.lists(
 def test_played_is_what_a_sample_by_sample_model_says(script: list[Write | Wait | Flush]) -> None:
     """Positions, order and what is heard agree with a queue of single samples."""
     timeline, now = Timeline(rate_hz=1000), 0
-    queue: list[str] = []  # one entry a sample: at 1 kHz a sample is a millisecond
+    queue: list[str | None] = []  # an entry for a sample: at 1 kHz a sample is a millisecond
     written: dict[str, int] = {}
     played: dict[str, int] = {}
     heard = gaps = 0
     for step in script:
         match step:
-            case Write(item, samples):
-                assert timeline.write(now, samples, item_id=item) == now + len(queue)
-                queue += [item] * samples
-                written[item] = written.get(item, 0) + samples
+            case Write(item, samples, silence):
+                start = max(now + len(queue), now + silence)
+                assert timeline.write(now, samples, item_id=item, not_before=now + silence) == start
+                if samples:
+                    queue += [None] * (start - now - len(queue)) + [item] * samples
+                    written[item] = written.get(item, 0) + samples
             case Wait(samples):
                 now += samples
                 over, queue = queue[:samples], queue[samples:]
-                for item in over:
+                for item in filter(None, over):
                     played[item] = played.get(item, 0) + 1
                 heard += len(over)
                 gaps += samples - len(over)
@@ -162,7 +170,7 @@ def test_played_is_what_a_sample_by_sample_model_says(script: list[Write | Wait 
                 assert timeline.flush(now) == []
                 queue, written, played = [], {}, {}
         found = timeline.positions(now)
-        expected = [(i, played.get(i, 0), written[i]) for i in dict.fromkeys(queue)]
+        expected = [(i, played.get(i, 0), written[i]) for i in dict.fromkeys(filter(None, queue))]
         assert [(p.item_id, p.played_ms, p.written_ms) for p in found] == expected
         assert all(p.played_ms <= p.written_ms for p in found)
         assert timeline.remaining(now) == len(queue)

@@ -14,6 +14,7 @@ import trio.testing
 
 from realtime_bus import Bus, RequestRejected, Session
 from realtime_bus import events as ev
+from realtime_bus.history import HistoryItem
 from realtime_bus.server import (
     EnergyDetector,
     FaultPlan,
@@ -55,6 +56,10 @@ class Whimsical:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311  # whims, not secrets
         self._calls = 0
+
+    def transcript(self, turn_index: int, audio: bytes) -> str | None:
+        """Write down every turn as other words, and some not at all."""
+        return None if turn_index % 5 == 4 else f"turn {turn_index}, {len(audio)} bytes"
 
     async def respond(self, request: ResponderRequest) -> AsyncGenerator[Output, None]:
         """Do something else each time."""
@@ -150,7 +155,11 @@ class SpiedServer(RealtimeServer):
 
     def items(self) -> list[str]:
         """Return the ids of the conversation's items, in order."""
-        return [entry.item_id for entry in self.machine._conversation]
+        return [entry.item_id for entry in self.stored()]
+
+    def stored(self) -> list[Any]:
+        """Return the conversation's items as they are kept, in order."""
+        return list(self.machine._conversation)
 
     def answers(self) -> Counter[str]:
         """Return how often each function call was answered."""
@@ -175,6 +184,7 @@ class World:
         violations: Rules of the protocol that we broke.
         failures: Handlers that raised; tools that fail on purpose are not among them.
         hanging: Requests that were never answered.
+        otherwise: Items that the two sides know with other words, or other ends.
         steps: How many steps were taken.
         seen: How often what was meant to be tried came about.
     """
@@ -197,6 +207,7 @@ class World:
         self.late: list[str] = []
         self.failures: list[str] = []
         self.violations: list[str] = []
+        self.otherwise: list[str] = []
         self.hanging = 0
         self.steps = 0
         self.quiet = seed if seed % 3 == 0 else None  # no metadata comes back, and no ids
@@ -262,8 +273,19 @@ class World:
             nursery.cancel_scope.cancel()
 
     def _compare(self, session: Session) -> None:
-        self.order = [item.id for item in self.history.of(session)]
+        ours, theirs = list(self.history.of(session)), self.server.stored()
+        self.order = [item.id for item in ours]
         self.server_order = self.server.items()
+        kept = [item for item in ours if item.id not in self.lost()]
+        if len(kept) == len(theirs):
+            self.otherwise = [
+                f"{item.id}: {told}"
+                for item, entry in zip(kept, theirs, strict=True)
+                for told in differences(item, entry)
+            ]
+        here, there = _told(session.config), _told(self.server.machine._config.echo)
+        if here != there:
+            self.otherwise.append(f"settings are {here} here, {there} there")
         self.calls = self.server.calls()
         self.answers = self.server.answers()
         self.seen["answered calls"] += len(self.answers)
@@ -364,6 +386,46 @@ STEPS: dict[str, Any] = {
         "delete",
     )
 }
+
+
+def _told(thing: Any) -> Any:
+    """Return settings as plain data, without nulls: some servers leave them out."""
+    if isinstance(thing, msgspec.Struct):
+        thing = msgspec.to_builtins(thing, enc_hook=repr)
+    if isinstance(thing, dict):
+        return {name: _told(value) for name, value in thing.items() if value is not None}
+    return [_told(each) for each in thing] if isinstance(thing, list) else thing
+
+
+def differences(ours: HistoryItem, theirs: Any) -> list[str]:
+    """Return what a client knows otherwise of an item than its server keeps of it.
+
+    An answer that was given back is there as far as it was heard. Of one that was truncated the
+    server knows no words any more, but how much was heard.
+    """
+    item = theirs.item
+    if not isinstance(item, ev.MessageItem):
+        names = ("type", "name", "call_id", "arguments", "output")
+        return [
+            f"{name} is {getattr(ours, name)!r} here, {told!r} there"
+            for name in names
+            if getattr(ours, name) != (told := getattr(item, name, None))
+        ]
+    if (ours.type, ours.role) != ("message", item.role):
+        return [f"a {ours.type} of {ours.role} here, a message of {item.role} there"]
+    heard_ms = {index: p.heard_ms for index, p in enumerate(ours.parts) if p.heard_ms is not None}
+    given_back = item.role == "assistant" and not theirs.by_model
+    if theirs.truncated:
+        kept_ms = {index: audio.length_ms for index, audio in theirs.audio.items()}
+        return [] if kept_ms == heard_ms else [f"cut at {heard_ms} here, at {kept_ms} there"]
+    if heard_ms and not given_back:
+        return [f"cut at {heard_ms} here, whole there"]
+    words = (
+        getattr(part, "text", None) or getattr(part, "transcript", None) for part in item.content
+    )
+    told = " ".join(filter(None, words))
+    known = ours.estimated_heard_text if given_back else ours.text
+    return [] if known == told else [f"{known!r} here, {told!r} there"]
 
 
 async def _update(session: Session, number: int) -> None:

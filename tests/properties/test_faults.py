@@ -24,7 +24,6 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_any_fault_leaves_both_sides_in_order(profile: str) -> None:
     """What has to hold is in `_faulty`; a failing schedule tells its seed."""

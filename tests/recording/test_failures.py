@@ -317,7 +317,7 @@ async def main():
 anyio.run(main)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, timeout=50, check=False
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, timeout=250, check=False
     )
     assert done.stdout.startswith(b"done")
     assert done.returncode == 0
@@ -457,7 +457,7 @@ async def main():
     os._exit(0)
 anyio.run(main)
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=50, check=True)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=250, check=True)
     assert len(of(lines_of(tmp_path), Sent)) == 1
 
 

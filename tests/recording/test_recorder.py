@@ -88,7 +88,7 @@ async def test_every_frame_of_a_conversation_is_there(tmp_path: Path) -> None:
     bus = Bus(plugins=[Tap(), Recorder(tmp_path)], raise_handler_errors=True)
     async with server.serve() as bound, bus.connect(bound.url_for("m")) as session:
         await session.append_audio(bytes(9600))
-        await session.respond(timeout_s=10)
+        await session.respond(timeout_s=60)
         count = session.statistics()
     assert Recording(only(tmp_path)).header.url == bound.url_for("m").partition("?")[0]
     assert data(lines_of(tmp_path)) == seen
@@ -262,7 +262,7 @@ async def test_a_sink_that_settles_later_is_waited_for(tmp_path: Path) -> None:
         wire.respond()
         wire.speak(bytes(48 * 1000))
         clock.now_s += 0.4
-        truncated = session.wait_for(ev.ConversationItemTruncated, timeout_s=5)
+        truncated = session.wait_for(ev.ConversationItemTruncated, timeout_s=60)
         wire.interrupt()
         for _ in range(20):
             if wire.frames:
@@ -427,7 +427,7 @@ async def test_what_a_reconnect_needs_stands_aside(tmp_path: Path) -> None:
     async with calling(one, two, bus=bus) as (session, _):
         item = ev.MessageItem(id="u1", role="user", content=[ev.InputText(text="hello")])
         one.say(*one.add(item))
-        back = session.wait_for(ev.Reconnected, timeout_s=5)
+        back = session.wait_for(ev.Reconnected, timeout_s=60)
         one.hang_up()
         await back
         heard.clear()

@@ -16,7 +16,7 @@ from realtime_bus.testing import Backend, run_virtual
 from realtime_bus_plugins.devices import Microphone, Speaker
 from realtime_bus_plugins.tools import Tools
 
-from ._tape import BellRang, kitchen, record, talk
+from ._tape import SCRIPT, BellRang, kitchen, record, talk
 
 MAIN_PROGRAM = ("response.create", "conversation.item.create")
 
@@ -274,6 +274,71 @@ def test_an_event_that_nobody_knows_is_left_out_and_told(tmp_path: Path, backend
     )
     report = run_replay(path, Bus(), backend=backend, outside=["app.gong", BellRang])
     assert [note.split(" ")[0] for note in report.notes] == ["app.gong", "app.bell_rang"]
+
+
+def test_what_is_missing_or_named_wrong_is_explained(tape: Path, backend: Backend) -> None:
+    """Who forgets the main program is told so, and who mistypes a name."""
+    report = run_replay(tape, kitchen(), backend=backend, left=["respons.*", "input_audio*"])
+    assert [note.split(":")[0] for note in report.notes] == [
+        "what is missing may have been the main program's",
+        "input_audio*, respons.*",
+    ]
+    assert report.notes[0].endswith("left: conversation.item.create, response.create")
+    report = run_replay(tape, kitchen(), backend=backend, main=talk, outside=["app.gong"])
+    assert report.notes == ["app.gong: nothing in the recording is called so"]
+
+
+def test_what_two_outputs_say_is_compared_where_they_are_json(
+    tmp_path: Path, backend: Backend
+) -> None:
+    """Field by field, each of which can be ignored; of long texts what is around the difference."""
+
+    def bus(number: int) -> Bus:
+        notes = "Rinse it first, " * 10
+        return kitchen(answer=f'{{"order": {{"id": "{number}"}}, "notes": "{notes}{number}."}}')
+
+    path = record(tmp_path, bus(1))
+    report = run_replay(path, bus(2), backend=backend, main=talk)
+    [difference] = report.differences
+    assert [line.strip() for line in str(difference).splitlines()[1:]] == [
+        "item.output.notes: then '…st, Rinse it first, 1.', now '…st, Rinse it first, 2.'",
+        "item.output.order.id: then '1', now '2'",
+    ]
+    ignored = ["item.output.order.id", "item.output.notes"]
+    assert not run_replay(path, bus(2), backend=backend, main=talk, ignore=ignored).differences
+    assert not run_replay(path, bus(2), backend=backend, main=talk, ignore=["item.*"]).differences
+    report = run_replay(path, kitchen(answer="no"), backend=backend, main=talk)
+    assert [change.path for change in report.differences[0].changes] == ["item.output"]
+
+
+def test_another_order_is_noted(tmp_path: Path, backend: Backend) -> None:
+    """Two handlers that do not depend on each other: no difference, and yet worth knowing."""
+
+    def bus(first_s: float, second_s: float) -> Bus:
+        bus = Bus()
+        for text, takes_s in (("One.", first_s), ("Two.", second_s)):
+
+            async def say(
+                event: ev.ResponseDone, session: Session, text: str = text, takes_s: float = takes_s
+            ) -> None:
+                await anyio.sleep(takes_s)
+                await session.send_text(text)
+
+            bus.on(ev.ResponseDone)(say)
+        return bus
+
+    async def main(session: Session) -> None:
+        await session.respond()
+        await anyio.sleep(3)
+
+    path = record(tmp_path, bus(0.5, 0.8), main, script=SCRIPT[1:2])
+    for now, notes in ((bus(0.5, 0.8), 0), (bus(0.5, 0.6), 0), (bus(0.7, 0.3), 1)):
+        report = run_replay(path, now, backend=backend, main=main)
+        assert (report.differences, len(report.notes)) == ([], notes)
+    [note] = report.notes
+    assert note.startswith(
+        "in another order than then: conversation.item.create of 0:00.800 before"
+    )
 
 
 def test_fields_that_do_not_matter_can_be_named(tape: Path, backend: Backend) -> None:

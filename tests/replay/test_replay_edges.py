@@ -24,6 +24,7 @@ from realtime_bus.recording import (
     Told,
     replay,
     run_replay,
+    written_down,
 )
 from realtime_bus.server import RealtimeServer, ScriptTool, ScriptTurn
 from realtime_bus.server.faults import Drop
@@ -31,10 +32,10 @@ from realtime_bus.testing import Backend, place_call, run_virtual, tool_call
 from realtime_bus_plugins.interruption import Interruption
 from realtime_bus_plugins.recorder import Recorder
 from realtime_bus_plugins.sinks import NullSink
-from realtime_bus_plugins.telephony import DtmfReceived
+from realtime_bus_plugins.telephony import CallInfo, CallStarted, DtmfReceived
 from realtime_bus_plugins.tools import Tools
 
-from ._tape import cut, kitchen, record, speech, spoken, talk, written
+from ._tape import TimerSet, cut, kitchen, record, speech, spoken, talk, written
 
 
 @pytest.fixture(scope="session")
@@ -390,6 +391,48 @@ def test_events_of_plugins_that_are_not_there_are_told(tmp_path: Path, backend: 
     bus.on(DtmfReceived)(lambda event: seen.append(event.digit))
     report = run_replay(path, bus, backend=backend, outside=[DtmfReceived])
     assert (report.notes, seen) == ([], ["5"])
+
+
+def test_what_is_done_at_the_very_end_is_compared(tmp_path: Path, backend: Backend) -> None:
+    """A handler of ``Closed`` has its place in the recording, what follows has none."""
+
+    def bus(label: str) -> Bus:
+        bus = kitchen()
+
+        @bus.on(ev.Closed)
+        def at_once(_event: ev.Closed, session: Session) -> None:
+            session.emit(TimerSet(label=label))
+
+        @bus.on(ev.Closed)
+        async def later(_event: ev.Closed, session: Session) -> None:
+            session.emit(TimerSet(label="nobody hears of it"))
+
+        return bus
+
+    path = record(tmp_path, bus("over"))
+    assert run_replay(path, bus("over"), backend=backend, main=talk).differences == []
+    report = run_replay(path, bus("through"), backend=backend, main=talk)
+    assert [change.path for change in report.differences[0].changes] == ["label"]
+
+
+def test_an_event_with_parts_comes_again(tmp_path: Path, backend: Backend) -> None:
+    """What a phone told of its call, formats and all, is written so that it can be read again."""
+    info = CallInfo(
+        provider="Twilio",
+        stream_id="MZ1",
+        call_id="CA1",
+        parameters={"customer": "c1"},
+        input_format=ev.AudioPCMU(),
+        output_format=ev.AudioPCM(),
+    )
+    started = CallStarted(info=info)
+    told = Told(t_us=0, type="telephony.call_started", event=written_down(started)[0])
+    path = written(tmp_path / "phone.jsonl", (1.0, told))
+    seen: list[CallStarted] = []
+    bus = Bus()
+    bus.on(CallStarted)(seen.append)
+    report = run_replay(path, bus, backend=backend, outside=[CallStarted])
+    assert (report.notes, seen) == ([], [started])
 
 
 # --- buses ----------------------------------------------------------------------------------------

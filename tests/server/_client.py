@@ -11,7 +11,7 @@ from realtime_bus.codec import decode, encode
 from realtime_bus.errors import CloseInfo
 from realtime_bus.transport import Transport, dial
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 class Client:

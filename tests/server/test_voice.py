@@ -261,7 +261,7 @@ print(sum(len(spoken.pcm) for spoken in Voice().synthesize("Hello.")))
 def run_far_away(data_path: Path) -> subprocess.CompletedProcess[str]:
     """Speak in a fresh process whose eSpeak data are elsewhere."""
     command = [sys.executable, "-c", _FROM_FAR_AWAY, str(data_path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
 
 def test_a_long_installation_path_is_no_obstacle(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ async def test_what_comes_while_it_is_asked_for_is_not_lost() -> None:
 def listening(session: Session, kind: str) -> bool:
     """Tell whether a session decodes a type of event, which it does while somebody listens."""
     before = session.statistics().frames_skipped
-    session._pipeline.deliver(
+    session._pipeline.taps.deliver(
         b'{"type":"%b","event_id":"e"}' % kind.encode()
     )  # as a transport does
     return session.statistics().frames_skipped == before

@@ -296,7 +296,6 @@ def test_an_address_that_cannot_be_read(url: str) -> None:
         Bus().connect(url, api_key="k")
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.breaks_rules("one-active-response")
 def test_the_guard_of_the_queue_does_not_spin() -> None:
     """On a clock that stops a rounding error short of what it was set to, time goes on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import thread_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,11 +100,11 @@ def test_appending_takes_no_longer_to_a_long_conversation() -> None:
 
     def costs_s(count: int) -> float:
         order = Order()
-        started_s = perf_counter()
+        started_s = thread_time()
         for number in range(count):
             order.append(str(number))
         assert len(order) == count
-        return perf_counter() - started_s
+        return thread_time() - started_s
 
     few_s = min(costs_s(1000) for _ in range(5))
     assert min(costs_s(16_000) for _ in range(3)) < 16 * 8 * few_s

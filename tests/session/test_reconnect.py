@@ -209,6 +209,24 @@ async def test_a_truncation_of_a_restored_item_leaves_what_was_heard() -> None:
         assert "conversation.item.truncate" not in two.sent_types()
 
 
+async def test_a_restored_item_of_which_no_word_was_heard_is_deleted_on_both_sides() -> None:
+    """It cannot be told as text; handlers and the history learn that it is gone."""
+    one, two = Double(1), Double(2)
+    content: list[Any] = [ev.OutputAudio(transcript="one two three four")]
+    async with calling(one, two) as (session, _):
+        one.say(*one.add(ev.MessageItem(id="a", role="assistant", content=content)))
+        await session.send_text("and then")
+        await reconnected(session, one)
+        seen: list[str] = []
+        session.on("conversation.item.*")(lambda event: seen.append(event.type))
+        session.note_heard("a", heard_ms=20, generated_ms=2000)
+        await session.truncate_item("a", audio_end_ms=20)
+        await quiet()
+        assert seen == ["conversation.item.truncated", "conversation.item.deleted"]
+        assert session.history is not None
+        assert [item.text for item in session.history] == two.texts() == ["and then"]
+
+
 # what was under way
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -9,6 +10,10 @@ import pytest
 
 from realtime_bus import Bus, ConnectionLost, Reconnect
 from realtime_bus import events as ev
+from realtime_bus.session import _recovery
+from realtime_bus.transport import PushTransport
+from realtime_bus_plugins.interruption import Interruption
+from realtime_bus_plugins.sinks import NullSink
 
 from ..bus._peer import quiet  # noqa: TID252  # tests are no package with a name of its own
 from ._doubles import AT_ONCE, URL, Double, Held, calling, gap, reconnected
@@ -456,3 +461,116 @@ async def test_a_server_that_breaks_again_and_again_is_not_called_without_pause(
         recovery._tries = 5000
         await reconnected(session, doubles[0])
     assert [type(event) for event in told] == [ev.Reconnecting, ev.Reconnected]
+
+
+async def test_a_long_conversation_is_given_back_as_fast_as_the_line_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Never more at once than little: what is unsent has a bound, above which a line is cut."""
+    monkeypatch.setattr(_recovery, "_MAX_UNSENT_BYTES", 2000)
+    one, two = Double(1), _Slow(2)
+    async with calling(one, two) as (session, told):
+        for number in range(20):
+            await session.send_text(f"{number} " + "." * 400)
+        back = session.wait_for(ev.Reconnected, timeout_s=5)
+        one.hang_up()
+        await two.read_all(until=lambda: isinstance(told[-1], ev.Reconnected) if told else False)
+        assert (await back).lost == []
+    assert two.texts() == one.texts()
+    assert 2000 <= two.most_bytes < 3000
+
+
+class _Line(PushTransport):
+    unsent_bytes = 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self.unsent_bytes
+
+
+class _Slow(Double):
+    """Reads one message after the other."""
+
+    most_bytes = 0
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._unread: list[bytes] = []
+        self.transport = self._line = _Line(send=self._keep, close=self._close)
+        self.say(ev.SessionCreated(session=ev.RealtimeSession(id=f"sess_{number}")))
+
+    def _keep(self, frame: bytes) -> None:
+        self._unread.append(frame)
+        self._line.unsent_bytes += len(frame)
+        self.most_bytes = max(self.most_bytes, self._line.unsent_bytes)
+
+    async def read_all(self, *, until: Callable[[], bool]) -> None:
+        """Read until the client has what it wants."""
+        while not until():
+            if self._unread:
+                frame = self._unread.pop(0)
+                self._line.unsent_bytes -= len(frame)
+                self._take(frame)
+            await quiet()
+
+
+async def test_a_server_that_begins_its_ids_anew_is_told_apart() -> None:
+    """It counts: what it makes is not taken for what another connection had under the same id."""
+    sink = NullSink(clock=lambda: 0.0)  # so that nothing of the first answer is heard
+    bus = Bus(plugins=[sink, Interruption(sink)])
+    one, two = Double(1), Double(2)
+    async with calling(one, two, bus=bus) as (session, _):
+        heard = session.stream(ev.ResponseOutputAudioDelta)
+        _ask_and_answer(one, "one")
+        first = await anext(heard)
+        one.say(ev.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="item_9"))  # silence
+        event = await reconnected(session, one)
+        assert [lost.id for lost in event.lost if lost.what == "item"] == ["item_1"]
+        two.items.clear()  # as a server does that does not look at ids
+        _ask_and_answer(two, "two")
+        second = await anext(heard)
+        assert second.response_id == session.active_response_id != first.response_id
+        assert sink.playing
+        with anyio.move_on_after(5):
+            two.answer = lambda _event: [
+                ev.ResponseDone(response=ev.Response(id="resp_1", status="cancelled"))
+            ]
+            await session.cancel_response()
+        assert two.sent[-1].response_id == "resp_1"
+        assert session.history is not None
+        assert [item.role for item in session.history] == ["user", "user", "assistant"]
+        assert [item.text for item in session.history] == ["", "asked two", "two"]
+        assert second.item_id == [item.id for item in session.history][2]
+
+
+def _ask_and_answer(server: Double, words: str) -> None:
+    """Have the person ask, and the server begin to answer, under ids that begin at 1."""
+    where: Any = {"response_id": "resp_1", "item_id": "item_2", "output_index": 0}
+    answer = ev.MessageItem(id="item_2", role="assistant", content=[])
+    server.say(*server.add(ev.MessageItem(id="item_1", role="user", content=[ev.InputAudio()])))
+    if words == "two":
+        server.say(
+            ev.ConversationItemInputAudioTranscriptionCompleted(
+                item_id="item_1", content_index=0, transcript="asked two"
+            )
+        )
+    server.say(
+        ev.ResponseCreated(response=ev.Response(id="resp_1", conversation_id="conv_1")),
+        ev.ResponseOutputItemAdded(response_id="resp_1", output_index=0, item=answer),
+        server.add(answer)[0],
+        ev.ResponseOutputAudioTranscriptDelta(content_index=0, delta=words, **where),
+        ev.ResponseOutputAudioDelta(content_index=0, delta=bytes(48_000), **where),
+    )
+
+
+async def test_an_item_that_was_lost_may_be_created_again() -> None:
+    """Under its own id, by the application, which knows no other."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two) as (session, _):
+        one.say(*one.add(ev.MessageItem(id="u", role="user", content=[ev.InputAudio()])))
+        event = await reconnected(session, one)
+        assert [lost.id for lost in event.lost] == ["u"]
+        added = await session.create_item(said("u", "what was said"))
+        assert (added.item.id, two.items[0].id) == ("u", "u")
+        assert session.history is not None
+        assert [item.text for item in session.history] == ["what was said"]

@@ -79,6 +79,22 @@ async def test_without_a_quiet_moment_the_last_one_is_taken(expires: bool) -> No
         assert session.active_response_id is None
 
 
+@pytest.mark.parametrize(("ahead_s", "after_s"), [(-3600, 3300), (3600, 3300), (None, None)])
+async def test_a_clock_that_is_wrong_by_an_hour(ahead_s: int | None, after_s: int | None) -> None:
+    """What the server said of its own clock counts; without it, nonsense is not believed."""
+    doubles = [Double(n, expires_at=int(time.time() + 3600 + (ahead_s or -3600))) for n in (1, 2)]
+    for double in doubles:
+        double.transport.clock_ahead_s = ahead_s  # type: ignore[attr-defined]  # as a socket's
+    began_s = anyio.current_time()
+    async with calling(*doubles, reconnect=Reconnect()) as (session, told):
+        if after_s is None:
+            await anyio.sleep(24 * 3600)
+            assert told == []
+        else:
+            await session.wait_for(ev.Reconnected)
+            assert after_s - 2 <= anyio.current_time() - began_s <= after_s + 2
+
+
 async def test_each_connection_has_a_limit_of_its_own() -> None:
     """A session may go on for a day."""
     doubles = [Double(number) for number in range(10)]
@@ -158,6 +174,29 @@ async def test_a_connection_that_is_lost_during_the_rollover_is_replaced() -> No
         assert [event.cause for event in told if isinstance(event, ev.Reconnected)] == ["lost"]
         assert three.texts() == ["hello"]
         assert two.closed is not None
+
+
+async def test_a_next_connection_that_ends_while_it_is_told_is_left() -> None:
+    """It was ready, and broke without a word: another one is opened, and no handler has failed."""
+
+    class Breaks(Double):
+        def _confirm(self, event: Any) -> list[ev.ServerEvent]:
+            said = super()._confirm(event)
+            if len(self.items) == 1:
+                for item_id in ("new", "newer"):
+                    one.say(*one.add(ev.MessageItem(id=item_id, role="user", content=[TEXT])))
+            else:
+                self.hang_up(1006)
+            return said
+
+    one, two, three = Double(1), Breaks(2), Double(3)
+    failed: list[ev.HandlerFailed] = []
+    async with calling(one, two, three, reconnect=HOUR) as (session, told):
+        session.on(ev.HandlerFailed)(failed.append)
+        await session.send_text("first")
+        await session.wait_for(ev.Reconnected)
+        assert (session.id, three.texts()) == ("sess_3", ["first", *["in between"] * 2])
+    assert (failed, [event.cause for event in told]) == ([], ["rollover"])
 
 
 async def test_without_a_limit_there_is_no_rollover() -> None:

@@ -65,6 +65,20 @@ def test_a_test_needs_nothing_but_the_fixture(run) -> None:
     )
 
 
+def test_a_call_is_gone_when_its_test_is_over(run) -> None:
+    """With its session, its server and its recording: pytest keeps its items to the end."""
+    conftest = """
+import gc
+
+def pytest_sessionfinish():
+    gc.collect()
+    print("calls left:", sum(type(each).__name__ == "Call" for each in gc.get_objects()))
+"""
+    result = run(PASSES, "-s", "-k", "asyncio", conftest=conftest)
+    result.assert_outcomes(passed=1, deselected=1)
+    result.stdout.fnmatch_lines(["*calls left: 0*"])
+
+
 def test_a_failure_shows_what_happened(run) -> None:
     """A plain assert gets the time line, too, and no more frames than its own."""
     result = run(PASSES.replace('hears() == "Nine', 'hears() == "Ten'), "-k", "asyncio")
@@ -94,6 +108,30 @@ async def test_it(place_call):
     shown = str(result.stdout)
     assert shown.lower().count("what happened in the call") == 1
     assert "_call.py" not in shown
+
+
+def test_why_nothing_comes_is_on_the_time_line(run) -> None:
+    """A fault on order, a script that is at its end; and by what name it may be tolerated."""
+    source = """
+from realtime_bus.server import faults
+
+@pytest.mark.parametrize("answers", [["Yes."], []])
+async def test_it(place_call, answers):
+    plan = [faults.Stall(at="response.created", for_s=40.0)]
+    async with place_call(agent, answers, faults=plan) as call:
+        await call.person.says("Hello.")
+        await call.person.hears()
+
+async def test_blamed(place_call):
+    async with place_call(agent, []) as call:
+        await call.person.says("Hello.")
+        await call.settles()
+"""
+    shown = str(run(source, "-k", "asyncio", "--color=no").stdout)
+    assert "s  fault      stall at response.created" in shown
+    assert "s  model      is asked once more than its script has answers" in shown
+    assert "asked for 1 answers, and its script has 0  [unscripted]" in shown
+    assert "tolerate={...}" in shown
 
 
 def test_marks_choose_clock_and_backends(run) -> None:

@@ -139,7 +139,7 @@ class Box:
 
     async def until(self, count: int) -> list[bytes]:
         """Wait for so many frames and return all."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while len(self.frames) < count:
                 await self._event.wait()
         return self.frames
@@ -162,7 +162,7 @@ class Running:
 
     async def end(self) -> CloseInfo:
         """Wait for the end and tell how it was."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await self.ended.wait()
         assert self.info is not None
         return self.info

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 import traceback
 from typing import Any
 
 import pytest
 from anyio.abc import ByteStream
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 from realtime_bus._secrets import Secrets
@@ -23,6 +26,7 @@ from realtime_bus.transport import Dial
 from realtime_bus.transport._handshake import (
     HttpRefusal,
     client_connection,
+    clock_ahead_s,
     refused,
     server_connection,
 )
@@ -316,3 +320,28 @@ async def test_nagle_is_off(dial: Any, serve: Any, running: Any) -> None:
             sockets.append(ours._transport.get_extra_info("socket"))
         for each in sockets:
             assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.anyio
+async def test_the_servers_clock_is_told(
+    dial: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours is an hour ahead: so the server's is an hour behind, whatever else is the case."""
+    from realtime_bus.transport import _dial as dialling
+
+    class Ahead:
+        time = staticmethod(lambda: time.time() + 3600)
+
+    monkeypatch.setattr(dialling, "time", Ahead)
+    async with serve() as server:
+        transport = await dial(server.url)
+        await transport.aclose()
+    assert transport.clock_ahead_s == pytest.approx(-3600, abs=60)
+
+
+@pytest.mark.parametrize("told", [None, "", "yesterday", "Sat, 99 Nov 2026 21:00:00 GMT"])
+def test_a_server_that_tells_no_time(told: str | None) -> None:
+    """Nothing is known of its clock, and nothing raises."""
+    headers = Headers() if told is None else Headers(Date=told)
+    assert clock_ahead_s(Response(101, "", headers), 0.0) is None
+    assert clock_ahead_s(None, 0.0) is None

@@ -73,7 +73,7 @@ async def test_speech_overtakes_audio_whose_handler_is_slow(dialling: tuple[str,
         url = bound.url_for("m")
         async with bus.connect(url, dial=dialling[1]) as session:
             session.send_nowait(ev.ResponseCreate())
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 await talking.wait()
                 await session.append_audio(LOUD)
                 await ended.wait()

@@ -65,7 +65,6 @@ def expected(name: str) -> dict[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", [run_mypy, run_mypy_with_plugin, run_pyright])
 def test_type_checkers_accept_what_is_right_and_find_what_is_wrong(
     run: Callable[[Path], Found], request: pytest.FixtureRequest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -21,13 +20,12 @@ from ._messages import (
     FromPage,
     Hello,
     Played,
-    PressedEnd,
     PressedInterrupt,
     Turn,
 )
 from ._page import Page
 
-_CHUNK_BYTES = RATE_HZ // 50 * 2  # 20 ms: what the page sends at a time
+_CHUNK_BYTES = RATE_HZ // 50 * 2  # 20 ms: what the page sends at a time, and the session gets
 _MAX_CHUNKS = 100  # what waits for the session; beyond, the oldest goes
 _MAX_AUDIO_BYTES = 64 * 1024
 
@@ -82,6 +80,7 @@ class BrowserCall:
         self._turn = Turn()
         self._converter = FromSession()
         self._recorded: deque[bytes] = deque(maxlen=_MAX_CHUNKS)
+        self._begun = bytearray()  # a chunk that is not whole yet
         self._filled = anyio.Event()
         self._allowance = _Allowance()
         self._settled: list[PlayedItem] = []
@@ -220,10 +219,12 @@ class BrowserCall:
         if not self._allowance.grants(len(audio)):
             self.dropped_chunks += 1
             return
-        for start in range(0, len(audio), _CHUNK_BYTES):
+        self._begun += audio
+        while len(self._begun) >= _CHUNK_BYTES:
             if len(self._recorded) == self._recorded.maxlen:
                 self.dropped_chunks += 1
-            self._recorded.append(audio[start : start + _CHUNK_BYTES])
+            self._recorded.append(bytes(self._begun[:_CHUNK_BYTES]))
+            del self._begun[:_CHUNK_BYTES]
         self._filled.set()
 
     def _played(self, message: Played) -> None:
@@ -240,9 +241,6 @@ class BrowserCall:
         if self._session is not None:
             self._session.emit(InterruptPressed())
 
-    def _end(self, message: PressedEnd) -> None:
-        """Do nothing: the page sees to its leaving."""
-
     def _again(self, message: Hello) -> None:  # noqa: ARG002 - as the others
         raise BadMessage("hello is said once")
 
@@ -251,7 +249,6 @@ class BrowserCall:
         Played: _played,
         Flushed: _flushed,
         PressedInterrupt: _interrupt,
-        PressedEnd: _end,
         Hello: _again,
     }
 
@@ -286,10 +283,10 @@ class _Allowance:
 
     def __init__(self) -> None:
         self._left = self._BURST
-        self._since_s = time.monotonic()
+        self._since_s = 0.0
 
     def grants(self, length_bytes: int) -> bool:
-        now_s = time.monotonic()
+        now_s = anyio.current_time()
         self._left = min(self._BURST, self._left + (now_s - self._since_s) * self._RATE)
         self._since_s = now_s
         if length_bytes > self._left:

@@ -9,6 +9,8 @@ flush makes everything before its ``before`` void.
 Text messages are JSON objects. Those from the server are states: the latest of a kind (of a
 caption: of its id) replaces the one before it, so none has to arrive twice, and a page that comes
 back is simply told them all again.
+
+A page that closes with 1000 has ended the conversation; with any other code it may come back.
 """
 
 from __future__ import annotations
@@ -64,11 +66,7 @@ class PressedInterrupt(msgspec.Struct, frozen=True, tag="interrupt"):
     """The person wants the assistant to be quiet."""
 
 
-class PressedEnd(msgspec.Struct, frozen=True, tag="end"):
-    """The person has ended the conversation, or left the page."""
-
-
-FromPage = Hello | Played | Flushed | PressedInterrupt | PressedEnd
+FromPage = Hello | Played | Flushed | PressedInterrupt
 
 _decoder = msgspec.json.Decoder(FromPage)
 

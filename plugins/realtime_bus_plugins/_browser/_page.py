@@ -3,9 +3,9 @@
 The rules:
 
 1. The newest connection counts: one that comes while another seems to be there takes its place.
-2. A page that says so (it ends the conversation, or is left) has gone for good; so has one that
-   says what no page of ours says. A page whose connection ends in any other way is waited for,
-   unless our own server is shutting down.
+2. A page that closes with 1000 (the conversation is ended, or the page left) has gone for good; so
+   has one that says what no page of ours says. A page whose connection ends in any other way is
+   waited for, unless our own server is shutting down.
 3. A page sends audio all the time, muted or not; one that is silent for 15 s is not there.
 4. When the conversation is over on our side, the page is told, and the connection closed.
 """
@@ -22,7 +22,7 @@ import anyio
 from realtime_bus.log import get_logger
 
 from ._downlink import Downlink
-from ._messages import BadMessage, Ended, FromPage, Hello, PressedEnd, Started, ToPage, read
+from ._messages import BadMessage, Ended, FromPage, Hello, Started, ToPage, read
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _HELLO_S = 10.0
 _IDLE_S = 15.0
 _OVER, _REPLACED, _REFUSED, _BROKEN = 4000, 4001, 1008, 1006
-_SERVER_LEAVES = 1012  # what an ASGI server says when it shuts down
+_FOR_GOOD = (1000, 1012)  # a page that is left, and what an ASGI server says when it shuts down
 
 _log = get_logger("realtime_bus.browser")
 
@@ -164,14 +164,11 @@ class Page:
                     message = await websocket.receive()
                 if message["type"] == "websocket.disconnect":
                     code = int(message.get("code") or _BROKEN)
-                    if code == _SERVER_LEAVES:
+                    if code in _FOR_GOOD:
                         self.leave()
                     return code
                 audio = message.get("bytes")
-                heard = read(message.get("text") or "") if audio is None else audio
-                self._take(heard)
-                if isinstance(heard, PressedEnd):
-                    self.leave()
+                self._take(read(message.get("text") or "") if audio is None else audio)
         except TimeoutError:
             return _BROKEN
         except BadMessage as error:

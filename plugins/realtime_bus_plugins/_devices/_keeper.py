@@ -6,9 +6,10 @@ The rules:
    is closed as soon as it is open.
 2. A device is lost when PortAudio says that its stream has ended, or when it has neither taken nor
    given anything for 2.5 s. `DeviceLost` tells so, and it is opened again, at once and then
-   with longer pauses, until the session ends; `DeviceReopened` tells of it.
+   with longer pauses, until the session ends; `DeviceReopened` tells of it. The pauses are taken,
+   too, before opening one anew that was lost within 2.5 s: it would come and go all the time.
 3. What waits to be played waits for a lost device, for 3 s. Then it is dropped, and what comes
-   meanwhile with it: nobody waits for it any longer.
+   meanwhile with it: nobody waits for it any longer. Where no session keeps the device, at once.
 4. A device that runs dry three times within 5 s, the first second aside, does not bear so small a
    block: it is opened again with the next larger one.
 """
@@ -124,8 +125,10 @@ class Keeper:
             NoSoundDevice: The device could not be opened.
         """
         with self._opening:
-            if self._closing is not None:
-                self._closing.join()
+            with self._lock:
+                closing = self._closing
+            if closing is not None:
+                closing.join()
             if self._stream is not None or not self._wanted:
                 return
             stream = open_stream(self.kind, self._device, self._make, BLOCKS_MS[self._block])
@@ -147,18 +150,18 @@ class Keeper:
         with self._lock:
             self._wanted = False
             stream, self._stream = self._stream, None
-        if stream is not None:
-            # no daemon: the interpreter's end waits for it, and so the last words are heard
-            closing = threading.Thread(
-                target=_discard,
-                args=(stream,),
-                kwargs={"drain": self.kind == "speaker"},
-                name=f"realtime-bus closes the {self.kind}",
-            )
-            closing.start()
-            self._closing = closing
-        if wait and self._closing is not None:
-            self._closing.join()
+            if stream is not None:
+                # no daemon: the interpreter's end waits for it, and so the last words are heard
+                self._closing = threading.Thread(
+                    target=_discard,
+                    args=(stream,),
+                    kwargs={"drain": self.kind == "speaker"},
+                    name=f"realtime-bus closes the {self.kind}",
+                )
+                self._closing.start()
+            closing = self._closing
+        if wait and closing is not None:
+            closing.join()
 
     async def keep(self, session: Session) -> None:
         """Keep the device open until cancelled: watch it, and open it again when it is lost.
@@ -171,12 +174,15 @@ class Keeper:
             await anyio.to_thread.run_sync(self.open_if_wanted)
         call_soon = from_other_threads()
         xruns: deque[int] = deque(maxlen=_XRUN_LOOKS)
-        looks = 0
+        looks = short_lived = 0
+        opened_s = anyio.current_time()
         while (stream := self._stream) is not None:
             await self._look(stream, call_soon)
             if stream.lost or stream.idle_s > _STALLED_S:
-                await self._recover(session, stream)
-                looks = 0
+                lived_s = anyio.current_time() - opened_s
+                short_lived = short_lived + 1 if lived_s < _STALLED_S else 0
+                await self._recover(session, stream, short_lived)
+                opened_s, looks = anyio.current_time(), 0
                 continue
             looks += 1
             if looks == 2:  # opening is rough
@@ -194,15 +200,17 @@ class Keeper:
             if not stream.lost:
                 await lost.wait()
 
-    async def _recover(self, session: Session, stream: Stream) -> None:
+    async def _recover(self, session: Session, stream: Stream, attempt: int) -> None:
         lost_s = anyio.current_time()
         if not self._leave(stream):
             return
         session.emit(DeviceLost(kind=self.kind, device=self._device))
         await anyio.to_thread.run_sync(_discard, stream)
         waiting = True
-        attempt = 0
         while True:
+            if attempt:
+                await anyio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S)) - 1])
+            attempt += 1
             try:
                 await anyio.to_thread.run_sync(self.open_if_wanted)
                 break
@@ -211,8 +219,6 @@ class Keeper:
             if waiting and anyio.current_time() - lost_s >= _PATIENCE_S:
                 waiting = False
                 self._on_given_up()
-            await anyio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
-            attempt += 1
         if self._stream is not None:  # not closed meanwhile
             after_s = anyio.current_time() - lost_s
             session.emit(DeviceReopened(kind=self.kind, device=self._device, after_s=after_s))

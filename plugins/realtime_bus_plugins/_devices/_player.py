@@ -7,6 +7,7 @@ The rules:
 2. A flush is heard as a fade of 4 ms over what follows, be it silence or new audio: a hard cut
    clicks. The fade is no part of the account: 4 ms are heard that are not reported.
 3. The lock is held for some 100 µs at most, for the device's thread waits for it.
+4. A tap that raises is told of: a device whose thread is raised into would end.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 
 from realtime_bus.audio import PlayedItem, Resampler
 from realtime_bus.events import AudioFormat
+from realtime_bus.log import Repeats, get_logger
 from realtime_bus_plugins._playback import RATE_HZ, Ribbon
 
 FADE_MS = 4
+_log = get_logger("realtime_bus.plugins.devices")
 _PIECE_MS = 10
 _PIECE = RATE_HZ * _PIECE_MS // 1000
 
@@ -61,6 +64,7 @@ class Player:
         self._fade = b""
         self._taps: list[Callable[[bytes], object]] = []
         self._tap_resampler = Resampler(RATE_HZ, RATE_HZ)
+        self._repeats = Repeats()
 
     # --- from the session --------------------------------------------------------------------
 
@@ -77,10 +81,11 @@ class Player:
         """Fall silent, and return every item that was playing or queued, in order."""
         with self._lock:
             now = self._heard
-            if self._ribbon.sounding(now):
+            sounding = self._ribbon.sounding(now)
+            if sounding:
                 self._ending = (self._stage, self._ribbon.take(RATE_HZ * FADE_MS // 1000))
             played = self._ribbon.flush(now)
-            if self._stage.given:
+            if sounding or self._stage.given:
                 self._begin(self._stage.rate_hz, now)
             return played
 
@@ -88,6 +93,11 @@ class Player:
         """Return the same as `flush` would, without stopping anything."""
         with self._lock:
             return self._ribbon.positions(self._heard)
+
+    @property
+    def dropped_bytes(self) -> int:
+        """Audio that was not queued, for too much was already."""
+        return self._ribbon.dropped_bytes
 
     @property
     def playing(self) -> bool:
@@ -132,7 +142,12 @@ class Player:
         if self._taps:
             heard = self._tap_resampler.feed(pcm)
             for tap in self._taps:
-                tap(heard)
+                try:
+                    tap(heard)
+                except Exception as error:  # noqa: BLE001  # somebody else's: rule 4
+                    suppressed = self._repeats.due("tap", error=error)
+                    if suppressed is not None:
+                        _log.error("device.tap_failed", exc_info=error, **suppressed)
 
     @property
     def _heard(self) -> int:

@@ -79,9 +79,13 @@ class Stream:
         self._closing = False
 
     def start(self, raw: Any) -> None:
-        """Take PortAudio's stream, and start it."""
+        """Take PortAudio's stream, and start it; one that does not start is closed."""
         self._raw = raw
-        raw.start()
+        try:
+            raw.start()
+        except BaseException:
+            raw.close()
+            raise
         self.latency_s = float(raw.latency)
         self._called_s = time.monotonic()
 
@@ -145,8 +149,9 @@ def open_stream(
             except errors as second:
                 error = second
     name = f"the default {kind}" if device is None else f"the {kind} {device!r}"
+    why = "there is none" if str(error) == "Error querying device -1" else error
     raise NoSoundDevice(
-        f"{name} cannot be opened: {error}; list the devices with: python -m sounddevice",
+        f"{name} cannot be opened: {why}; list the devices with: python -m sounddevice",
         device=device,
     ) from error
 

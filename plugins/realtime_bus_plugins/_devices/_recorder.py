@@ -8,7 +8,9 @@ The rules:
 2. A gate is asked when a frame was recorded, not when it is read: what was said before a mute
    ended is not heard. What it keeps back becomes silence, so that the other side's clock goes on,
    or nothing at all.
-3. The queue is bounded: the oldest makes room, and is counted.
+3. The queue is bounded: the oldest makes room, and is counted. What is read at a time always fits.
+4. A filter that raises is told of, and its frame passes as it was: a device whose thread is raised
+   into would end.
 """
 
 from __future__ import annotations
@@ -23,11 +25,14 @@ from typing import Any, Literal, TypeAlias
 import anyio
 
 from realtime_bus.audio import Resampler
+from realtime_bus.log import Repeats, get_logger
 from realtime_bus_plugins._playback import RATE_HZ
 
 FRAME_MS = 10
+CHUNK_FRAMES = 2
 _FRAME_BYTES = 2 * RATE_HZ * FRAME_MS // 1000
 _SILENCE = bytes(_FRAME_BYTES)
+_log = get_logger("realtime_bus.plugins.devices")
 
 Filter: TypeAlias = Callable[[bytes], bytes]
 """Takes 10 ms of PCM16 at 24 kHz in the device's thread, and returns what is to become of them."""
@@ -56,16 +61,19 @@ class Recorder:
         on_drop: Callable[[], object],
         filters: Callable[[], list[Filter]],
     ) -> None:
-        self._frames: deque[bytes] = deque(maxlen=max(1, round(limit_s * 1000 / FRAME_MS)))
+        self._frames: deque[bytes] = deque(
+            maxlen=max(CHUNK_FRAMES, round(limit_s * 1000 / FRAME_MS))
+        )
         self._gate = gate
         self._on_drop = on_drop
         self._filters = filters
         self._call_soon = from_other_threads()
         self._filled = anyio.Event()
         self._starved = anyio.Event()
-        self._waiting_for = 0  # so many frames, or 0: the reader has something to do
+        self._waiting = False  # or the reader has something to do
         self._rest = bytearray()
         self._resampler = Resampler(RATE_HZ, RATE_HZ)
+        self._repeats = Repeats()
         self._ended = False
 
     def use(self, rate_hz: int) -> None:
@@ -82,13 +90,22 @@ class Recorder:
             frame = bytes(self._rest[:_FRAME_BYTES])
             del self._rest[:_FRAME_BYTES]
             for apply in self._filters():
-                frame = apply(frame)
+                frame = self._filtered(apply, frame)
             passage = self._gate()
             if passage != "closed":
                 self._keep(frame if passage == "open" else _SILENCE)
                 recorded = True
         if recorded:
             self._call_soon(self._wake)
+
+    def _filtered(self, apply: Filter, frame: bytes) -> bytes:
+        try:
+            return apply(frame)
+        except Exception as error:  # noqa: BLE001  # somebody else's: rule 4
+            suppressed = self._repeats.due("filter", error=error)
+            if suppressed is not None:
+                _log.error("device.filter_failed", exc_info=error, **suppressed)
+            return frame
 
     def _keep(self, frame: bytes) -> None:
         if len(self._frames) == self._frames.maxlen:
@@ -104,21 +121,21 @@ class Recorder:
         self._ended = True
         self._call_soon(self._wake)
 
-    async def next(self, frames: int) -> bytes | None:
-        """Return the oldest frames, once there are so many; at the end fewer, then None."""
-        self._waiting_for = frames
-        while len(self._frames) < frames and not self._ended:
+    async def next(self) -> bytes | None:
+        """Return the oldest `CHUNK_FRAMES`, once there are so many; at the end fewer, then None."""
+        self._waiting = True
+        while len(self._frames) < CHUNK_FRAMES and not self._ended:
             self._filled = anyio.Event()
-            if len(self._frames) < frames:  # still: the device has its own thread
+            if len(self._frames) < CHUNK_FRAMES:  # still: the device has its own thread
                 self._starved.set()
                 await self._filled.wait()
-        self._waiting_for = 0
-        count = min(frames, len(self._frames))
+        self._waiting = False
+        count = min(CHUNK_FRAMES, len(self._frames))
         return b"".join(self._frames.popleft() for _ in range(count)) if count else None
 
     async def wait_empty(self) -> None:
         """Wait until the reader has done with all there was, and waits for more."""
-        while not self._waiting_for or len(self._frames) >= self._waiting_for:
+        while not self._waiting or len(self._frames) >= CHUNK_FRAMES:
             self._starved = anyio.Event()
             await self._starved.wait()
 

@@ -8,17 +8,21 @@ The rules:
    come. Until then they lie there as if silence followed, for they are due: what comes next takes
    their place, as far as they have not been taken.
 3. What lies before a position that was taken (`take`) or before the time of a flush never changes.
+4. What a full timeline has no place for is dropped, counted, and told.
 """
 
 from __future__ import annotations
 
 from realtime_bus.audio import PlayedItem
 from realtime_bus.events import AudioFormat
+from realtime_bus.log import Repeats, get_logger
 
 from ._pcm import RATE_HZ, FromSession
 from ._timeline import Timeline
 
 _REMEMBERED_PARTS = 64
+
+_log = get_logger("realtime_bus.sinks")
 
 
 class Ribbon:
@@ -29,6 +33,7 @@ class Ribbon:
 
     Attributes:
         first: The position of the first sample that was not taken.
+        dropped_bytes: Audio that came when the timeline was full.
     """
 
     def __init__(self, *, counting_only: bool = False) -> None:
@@ -37,6 +42,8 @@ class Ribbon:
         self._converter = FromSession(counting_only=counting_only)
         self._pcm = bytearray()
         self.first = 0
+        self.dropped_bytes = 0
+        self._repeats = Repeats()
         self._last: dict[object, tuple[int, int]] = {}  # where each part's last stretch lies
 
     def start(self, audio_format: AudioFormat) -> None:
@@ -49,6 +56,9 @@ class Ribbon:
 
     def write(self, now: int, audio: bytes, *, item_id: str, content_index: int = 0) -> None:
         """Queue audio of an item; not before what was taken, which may be ahead of ``now``."""
+        if self._timeline.full(now):
+            self._drop(audio)
+            return
         source = (item_id, content_index)
         pcm, revised = b"", 0
         if self._counting_only:
@@ -65,6 +75,13 @@ class Ribbon:
         self._pcm.extend(bytes(2 * (start - self.first) - len(self._pcm)))
         self._pcm.extend(pcm[2 * revised :])
         self._note(source, start, start + samples)
+
+    def _drop(self, audio: bytes) -> None:
+        self.dropped_bytes += len(audio)
+        suppressed = self._repeats.due("full")
+        if suppressed is not None:
+            about = {"dropped_bytes": self.dropped_bytes}
+            _log.warning("more audio is queued than anybody will hear", **about, **suppressed)
 
     def _revise(self, now: int, source: object, pcm: bytes) -> None:
         """Put samples in place of a part's last ones, where these were not heard yet."""
@@ -115,10 +132,6 @@ class Ribbon:
     def sounding(self, now: int) -> bool:
         """Tell whether something has begun to be heard, and is not over."""
         return self._timeline.sounding(now)
-
-    def full(self, now: int) -> bool:
-        """Tell whether more is queued than anybody will hear; see `Timeline.full`."""
-        return self._timeline.full(now)
 
     def remaining(self, now: int) -> int:
         """Return how many samples are still to be heard."""

@@ -5,7 +5,8 @@ The rules:
 1. Time is a count of samples that never goes back. Whoever owns the clock (a wall clock, or a
    device that asks for samples) passes it in as ``now``; nothing here waits or measures.
 2. Audio that is written starts where the queue ends, or now if the queue has run dry: then the
-   stretch between is a gap, in which nothing can be heard.
+   stretch between is a gap, in which nothing can be heard. A device that is given silence ahead
+   of time has a gap before it, too (``not_before``).
 3. What lies before ``now`` has been heard, what lies behind it is queued. So an item's played
    audio never exceeds what was written of it, and it never shrinks.
 4. An item is reported, in the order of what is left of the queue, while something of it is
@@ -18,8 +19,8 @@ The rules:
    millisecond, and never goes beyond it.
 
 What was received must be played, and a response's length bounds it; but a server may send what it
-likes. So a queue is `full` at half an hour or 1024 stretches: whoever writes then drops the audio,
-and says so. Lengths of fully played items are remembered for the last 64.
+likes. So a queue is `full` at half an hour or 1024 stretches: whoever writes then drops the audio.
+Lengths of fully played items are remembered for the last 64.
 """
 
 from __future__ import annotations
@@ -100,8 +101,9 @@ class Timeline:
         part = _Part(item_id, content_index)
         self._total(part).written += samples
         self._end = start + samples
-        if self._queue and self._queue[-1].part == part:
-            self._queue[-1].end = self._end
+        last = self._queue[-1] if self._queue else None
+        if last is not None and (last.part, last.end) == (part, start):
+            last.end = self._end
         else:
             self._queue.append(_Stretch(part, start, self._end))
         return start
@@ -163,8 +165,9 @@ class Timeline:
     def _played(self, part: _Part) -> PlayedItem:
         total = self._totals[part]
         head = self._queue[0]
-        # only the first stretch can be half heard: the others start where it ends, or later
-        partly = self._now - head.start if head.part == part else 0
+        # only the first stretch can be half heard: the others start where it ends, or later;
+        # and it may be due only in a moment, behind silence that is on its way
+        partly = max(0, self._now - head.start) if head.part == part else 0
         return PlayedItem(
             item_id=part.item_id,
             content_index=part.content_index,

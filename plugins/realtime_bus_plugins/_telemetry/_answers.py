@@ -170,11 +170,12 @@ class Answers:
         error_type = None
         if response.status == "failed":
             error: Any = getattr(response.status_details, "error", None)
-            error_type = getattr(error, "code", None) or getattr(error, "type", None) or OTHER
+            code = getattr(error, "code", None) or getattr(error, "type", None) or OTHER
+            error_type = str(code)  # as leniently read, it may be anything
         found = self._told.spans.end_response(response.id, at_s, shown, error_type=error_type)
         of_response = {"gen_ai.operation.name": "chat", **self._told.model}
         if found is not None:
-            failed = {} if error_type is None else {"error.type": self._told.bounded(error_type)}
+            failed = {} if error_type is None else {"error.type": error_type}
             took_s = at_s - found.since_s
             self._told.record("gen_ai.client.operation.duration", took_s, of_response | failed)
         for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):

@@ -90,10 +90,10 @@ class Calls:
         call = self._told.spans.end_call(call_id, at_s, shown)
         if call is not None:
             attributes = {"gen_ai.operation.name": "execute_tool", **self._told.model} | {
-                "gen_ai.tool.name": self._told.bounded(call.name)
+                "gen_ai.tool.name": call.name
             }
             if call.error_type is not None:
-                attributes["error.type"] = self._told.bounded(call.error_type)
+                attributes["error.type"] = call.error_type
             took_s = at_s - call.since_s
             self._told.record("gen_ai.client.operation.duration", took_s, attributes)
 

@@ -8,7 +8,8 @@ Rules:
    reads, and changes nothing of a session.
 3. A counter never falls: what a session has counted since it was last looked at is added. One that
    has ended is looked at until its mailboxes are empty, and then forgotten.
-4. Types that no protocol has count together: a server cannot make up label values without end.
+4. A server cannot make up label values without end, nor a model: types that no protocol has count
+   together, and so do codes, models and tools beyond the first 256 of each.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # a metric, and its a
 _Figures = defaultdict[_Key, float]
 _HEAD = b'{"type":"'
 _MAX_HEAD_BYTES = 140
+_CHOSEN = ("error.type", "gen_ai.tool.name", "gen_ai.request.model", "gen_ai.response.model")
+_MOST_VALUES, _LONGEST_VALUE = 256, 64  # of what a server or a model chooses
 _TYPE = re.compile(rb'"type"\s*:\s*"([^"\\]{0,128})"')
 _KNOWN = frozenset(
     name
@@ -89,6 +92,7 @@ class Instruments:
         self._counted = _Figures(int)
         self._now = _Figures(int)
         self._told: set[str] = set()  # of this collection
+        self._chosen: dict[str, set[str]] = {name: set() for name in _CHOSEN}
         self._lock = Lock()
         self._record: dict[str, Callable[..., None]] = {}
         for metric in METRICS:
@@ -109,7 +113,17 @@ class Instruments:
     ) -> None:
         """Add to a counter, or to a histogram; what is not known is not measured."""
         if value is not None:
-            self._record[name](value, attributes=attributes)
+            found = {key: self._bounded(key, each) for key, each in (attributes or {}).items()}
+            self._record[name](value, attributes=found)
+
+    def _bounded(self, name: str, value: Any) -> Any:
+        known = self._chosen.get(name)
+        if known is None or (value := str(value)) in known:
+            return value
+        if len(known) >= _MOST_VALUES or len(value) > _LONGEST_VALUE:
+            return OTHER
+        known.add(value)
+        return value
 
     def measure(self, session: Session) -> Measured:
         """Measure a session that is about to begin."""

@@ -105,7 +105,7 @@ class SessionTelemetry:
         if self._told.options.texts:
             shown["realtime_bus.error.message"] = content.plain(getattr(error, "message", None))
         self._told.spans.note("realtime_bus.error", shown)
-        self._told.record("realtime_bus.errors", 1, {"error.type": self._told.bounded(str(code))})
+        self._told.record("realtime_bus.errors", 1, {"error.type": str(code)})
 
     def _handler_failed(self, event: ev.HandlerFailed) -> None:
         shown = {

@@ -15,7 +15,6 @@ from realtime_bus_plugins._turn_watch import TurnWatch
 from realtime_bus_plugins._turns import TurnCompleted
 
 from ._instruments import Instruments
-from ._names import OTHER
 from ._spans import SessionSpans
 
 _PROVIDERS = {
@@ -28,7 +27,6 @@ _PROVIDERS = {
 """Providers by the end of the host's name; every other one speaks OpenAI's protocol."""
 
 _TOKEN_KINDS = tuple(n for n in TokenCounts.__struct_fields__ if n != "audio_seconds")
-_MOST_CODES = 64  # a server may make them up, and each is a time series
 
 
 class Options(NamedTuple):
@@ -86,7 +84,6 @@ class Told:
         self._provider = options.provider or "openai"
         self._server: dict[str, Any] = {}
         self._requested_model: str | None = None
-        self._codes: set[str] = set()
 
     def connected(self, event: ev.Connected) -> None:
         """Take note of where it is connected to."""
@@ -135,12 +132,6 @@ class Told:
         """Measure something, if anybody wants to know."""
         if self._instruments is not None:
             self._instruments.record(name, value, attributes)
-
-    def bounded(self, code: str) -> str:
-        """Return what stands for a code that the server chose: itself, for the first few."""
-        if len(self._codes) < _MOST_CODES and len(code) <= _MOST_CODES:
-            self._codes.add(code)
-        return code if code in self._codes else OTHER
 
     def spend(self, model: str | None, counts: TokenCounts) -> float | None:
         """Count tokens, and return what they cost; None if that is not known."""

@@ -36,7 +36,8 @@ class StreamFormat(msgspec.Struct, frozen=True, kw_only=True):
         stream_id: Where the first message has the stream's id; None if there is none.
         call_id: The same of the call's id.
         parameters: Where it has what the application gave the stream to take along: an object,
-            or text as in ``a=1;b=2``. None: they stand in the message itself, beside the rest.
+            or text, be it JSON, ``a=1;b=2`` or ``a=1,b=2``. None: they stand in the message itself,
+            beside the rest.
         encoding: Where it names the audio's encoding.
         rate: Where it has samples a second, if that is apart from the encoding.
         encodings: What the encodings are to us, by name and, with ``rate``, by (name, rate);
@@ -175,7 +176,8 @@ PCM16 in binary messages of exactly 20 ms. At least 1024 messages are buffered, 
 of that is used, for marks may count. A notification comes when what precedes it was played; the
 call's end is the connection's. The ``headers`` of the endpoint are the parameters, and the only
 place for the call's id (developer.vonage.com/en/voice/voice-api/concepts/websockets).
-24 kHz passes through untouched; the other rates are resampled.
+24 kHz passes through untouched; the other rates are resampled. (The page is older than 24 kHz,
+which Vonage's own client libraries name.)
 """
 
 PLIVO = StreamFormat(
@@ -207,8 +209,9 @@ PLIVO = StreamFormat(
 """Plivo audio streaming with ``bidirectional="true"``, in µ-law at 8 kHz.
 
 ``playedStream`` comes only for what was played; the call's end is the connection's
-(plivo.com/docs/voice/audio-streaming/audio-streaming). L16 is left out: the pages do not say in
-which order its bytes are.
+(plivo.com/docs/voice/audio-streaming/audio-streaming). The parameters come as they were written:
+its pages show ``a=1;b=2`` and ``a=1,b=2``, its client library says JSON. L16 is left out: the
+pages do not say in which order its bytes are.
 """
 
 

@@ -14,6 +14,7 @@ What we say is in ``_playout.py``.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ import msgspec
 import pybase64
 
 from realtime_bus import events as ev
+from realtime_bus.audio import sample_width
 
 from ._events import CallInfo, CallStalled, DtmfReceived, LineProblem, ProblemKind
 from ._formats import Kind, StreamFormat, at
@@ -149,17 +151,17 @@ class Line:
         if wire.parameters is None:
             found = {k: v for k, v in content.items() if k not in {"event", wire.encoding[0]}}
         elif isinstance(found, str):
-            written = (each.partition("=") for each in found.split(";") if each)
-            found = {key.strip(): value.strip() for key, _, value in written}
+            pairs = (each.partition("=") for each in re.split("[;,]", found) if "=" in each)
+            found = _decoded(found) or {key.strip(): value.strip() for key, _, value in pairs}
         if not isinstance(found, dict):
             return {}
-        pairs = islice(cast("dict[str, object]", found).items(), _MAX_PARAMETERS)
-        return {key: _text(value) for key, value in pairs}
+        kept = islice(cast("dict[str, object]", found).items(), _MAX_PARAMETERS)
+        return {key: _text(value) for key, value in kept}
 
     def _media(self, content: dict[str, Any]) -> Iterator[Happening]:
         wire = self._format
         payload = at(content, wire.payload)
-        if at(content, wire.track) not in {None, "inbound"}:
+        if (at(content, wire.track) or "inbound") != "inbound":
             return  # what we play ourselves, where both tracks are streamed
         try:
             audio = pybase64.b64decode(payload, validate=True)
@@ -171,6 +173,8 @@ class Line:
     def _audio(self, audio: bytes, chunk: int | None) -> Iterator[Happening]:
         if self.call is None:
             yield self.problem("unexpected", "audio before the call's start")
+        elif len(audio) % sample_width(self.call.input_format):
+            yield self.problem("malformed", f"{len(audio)} bytes are no whole samples")
         elif chunk is None:
             yield audio
         elif self._next_chunk is None or chunk == self._next_chunk:
@@ -253,7 +257,9 @@ def _decoded(message: str | bytes) -> dict[str, Any] | None:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()
 
 
 def _number(value: object) -> int | None:

@@ -7,23 +7,35 @@ groups (who reads what). What is there already is taken as it is: an operator ma
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from time import monotonic
-from typing import Any, Literal, NamedTuple
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, Literal
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from realtime_bus import UsageError
 from realtime_bus.log import Repeats, get_logger
 
-from ._nats import Client, JetStream, KeyValue, broker_errors, close_client, load_nats
+from ._nats import (
+    Client,
+    JetStream,
+    KeyValue,
+    broker_errors,
+    close_client,
+    heeding,
+    load_nats,
+    retrying,
+)
 from ._subjects import Names
+from ._watched import Seen, Watched
 from ._wire import BrokerUnreachable
 
-_SESSIONS_TTL_S = 900.0
+_SESSIONS_TTL_S: Final = 900.0
+_ANSWER_S: Final = 2.0  # for one request; a cluster that changes its leader may lose it
+_MAY_PASS: Final = frozenset({10005, 10058})  # not all servers are up yet; another one was quicker
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,27 +68,22 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class Seen(NamedTuple):
-    """An entry of a bucket, as a watcher knows it."""
-
-    value: bytes
-    revision: int
-    at_s: float
-
-
 class Broker:
     """A connection to NATS with JetStream, and what an application has there.
 
     Args:
         names: Of the application.
-        servers: ``nats://`` or ``tls://`` addresses.
-        settings: For what is not there yet; None if nothing is to be made.
+        servers: ``nats://`` or ``tls://`` addresses; in one string they are divided by commas.
+        settings: For what is not there yet.
+        makes: Whether what is not there is made.
         options: Further keyword arguments of ``nats.connect``: credentials, keys, TLS.
         open_timeout_s: Seconds that all of it may take.
 
     Attributes:
         partitions: Into how many parts the stream divides its sessions.
         lease_s: How long a lease holds.
+        made_at: When the stream was made: one that is made anew counts from 1 again.
+        refused: What the broker has last said that this process may not do.
     """
 
     def __init__(
@@ -84,23 +91,29 @@ class Broker:
         names: Names,
         servers: str | list[str],
         *,
-        settings: StreamSettings | None,
+        settings: StreamSettings | None = None,
+        makes: bool = True,
         options: Mapping[str, Any],
         open_timeout_s: float,
     ) -> None:
         self.names: Names = names
         self._settings = settings or StreamSettings()
-        self._makes = settings is not None
+        self._chosen = settings is not None
+        self._makes = makes
         self.partitions: int = self._settings.partitions
         self.lease_s: float = self._settings.lease_s
-        self._servers = servers
+        every = servers.split(",") if isinstance(servers, str) else servers
+        self._servers: list[str] = [each.strip() for each in every]
         self._options = options
         self._open_timeout_s = open_timeout_s
+        self.refused: str = ""
+        self.made_at: object = None
         self._log = get_logger().bind(app=names.app)
         self._errors = Repeats()
         self._said: dict[str, None] = {}  # while it was opened
         self._listeners: list[Callable[[bool], object]] = []
         self._client: Client | None = None
+        self._tasks: TaskGroup | None = None
         self._sessions: KeyValue | None = None
         self._leases: KeyValue | None = None
         self._groups: KeyValue | None = None
@@ -119,7 +132,7 @@ class Broker:
     @property
     def js(self) -> JetStream:
         """Its JetStream."""
-        return self.client.jetstream()
+        return self.client.jetstream(timeout=_ANSWER_S)
 
     @property
     def sessions(self) -> KeyValue:
@@ -148,25 +161,29 @@ class Broker:
         """Call a function with whether the broker is there, whenever that changes."""
         self._listeners.append(listener)
 
-    async def open(self) -> None:
-        """Connect, and see that streams and buckets are there.
+    async def open(self) -> TaskGroup:
+        """Connect, and see that streams and buckets are there; return what runs until `aclose`.
 
         Raises:
             MissingExtra: nats-py is not installed.
-            UsageError: This is trio, for which there is no nats-py; an option is wrong; or the
-                broker will not make the streams so.
+            UsageError: This is trio, for which there is no nats-py; it is open already; an option
+                is wrong; or the broker will not make the streams so.
             BrokerUnreachable: No broker answered in time, or it has no JetStream.
         """
         nats = load_nats()
         from nats.aio.client import Client as NatsClient  # noqa: PLC0415  # of the extra
-        from nats.errors import Error  # noqa: PLC0415  # of the extra
 
+        if self._client is not None:
+            raise UsageError("this is open already; make another one")
+        self._said.clear()
         self._client = client = NatsClient()
         try:
-            async with asyncio.timeout(self._open_timeout_s):
-                await client.connect(**self._arguments(self._on_gone, self._on_back))
-                await self._set_up(nats)
-        except (Error, OSError, TimeoutError) as error:
+            with anyio.fail_after(self._open_timeout_s):
+                await heeding(client.connect(**self._arguments(self._on_gone, self._on_back)))
+                await heeding(self._set_up(nats))
+            self._tasks = anyio.create_task_group()
+            await self._tasks.__aenter__()
+        except broker_errors() as error:
             await self.aclose()
             said = "; ".join([*self._said, repr(error)])  # that credentials are wrong, say
             raise BrokerUnreachable(
@@ -177,6 +194,7 @@ class Broker:
         except BaseException:
             await self.aclose()
             raise
+        return self._tasks
 
     def _arguments(self, gone: Any, back: Any = None) -> dict[str, Any]:
         return {
@@ -206,7 +224,7 @@ class Broker:
 
         client: Client = NatsClient()
         try:
-            async with asyncio.timeout(self._open_timeout_s):
+            with anyio.fail_after(self._open_timeout_s):
                 await client.connect(**self._arguments(gone))
         except BaseException:
             await close_client(client)
@@ -214,13 +232,23 @@ class Broker:
         return client
 
     async def _set_up(self, nats: Any) -> None:
+        """See that everything is there; a cluster may be without a leader for seconds."""
+        while True:
+            try:
+                return await self._look_or_make(nats)
+            except nats.js.errors.ServiceUnavailableError as error:
+                if error.err_code is None:  # nobody hears: there is no JetStream
+                    raise
+                self._note(error)
+            except broker_errors() as error:
+                self._note(error)
+            await anyio.sleep(0.2)
+
+    async def _look_or_make(self, nats: Any) -> None:
         api, names, wanted = nats.js.api, self.names, self._settings
-        js = self.js
-        if not self._makes:
-            await self._must_be_there(nats)
-        stored = {"num_replicas": wanted.replicas, "storage": api.StorageType(wanted.storage)}
+        kept = {"num_replicas": wanted.replicas, "storage": api.StorageType(wanted.storage)}
         source, destination = names.transform(wanted.partitions)
-        config = await self._stream(
+        events = await self._stream(
             nats,
             api.StreamConfig(
                 name=names.stream,
@@ -230,61 +258,90 @@ class Broker:
                 max_age=wanted.max_age_s,
                 max_bytes=wanted.max_bytes,
                 allow_direct=True,
-                **stored,
+                **kept,
             ),
         )
-        self.partitions = _partitions(names, config)
-        await self._stream(
-            nats, api.StreamConfig(name=names.dead_stream, subjects=[names.dead], **stored)
-        )
-        bucket = {"replicas": wanted.replicas, "storage": stored["storage"]}
-        for attribute, name, ttl_s in (
+        self.partitions = _partitions(names, events.config)
+        dead = api.StreamConfig(name=names.dead_stream, subjects=[names.dead], **kept)
+        if names.dead not in ((await self._stream(nats, dead)).config.subjects or ()):
+            raise UsageError(f"the stream {names.dead_stream!r} was made for something else")
+        for attribute, bucket, ttl_s in (
             ("_sessions", names.sessions_bucket, max(_SESSIONS_TTL_S, 3 * wanted.lease_s)),
             ("_leases", names.leases_bucket, wanted.lease_s),
             ("_groups", names.groups_bucket, None),
         ):
             try:
-                found = await js.key_value(name)
+                found = await self.js.key_value(bucket)
             except nats.js.errors.NotFoundError:
-                made = api.KeyValueConfig(bucket=name, ttl=ttl_s, **bucket)
-                with suppress(nats.js.errors.BadRequestError):  # another process was quicker
-                    await js.create_key_value(made)
-                found = await js.key_value(name)
+                found = await self.js.create_key_value(
+                    api.KeyValueConfig(
+                        bucket=bucket, ttl=ttl_s, replicas=wanted.replicas, storage=kept["storage"]
+                    )
+                )
             setattr(self, attribute, found)
         self.lease_s = (await self.leases.status()).ttl or wanted.lease_s
+        self.made_at = events.created
+        if self._chosen:
+            self._compare(events.config)
 
-    async def _must_be_there(self, nats: Any) -> None:
-        """Complain if the application has never been at this broker.
+    def _compare(self, found: Any) -> None:
+        """Say what was chosen here in vain: who came first has made it otherwise."""
+        there = {
+            "partitions": self.partitions,
+            "replicas": found.num_replicas,
+            "storage": str(getattr(found.storage, "value", found.storage)),
+            "max_age_s": found.max_age,
+            "max_bytes": found.max_bytes,
+            "duplicate_window_s": found.duplicate_window,
+            "lease_s": self.lease_s,
+        }
+        other = {name: it for name, it in there.items() if getattr(self._settings, name) != it}
+        if other:
+            self._log.warning("what is there was made otherwise than settings= says", **other)
+
+    async def _stream(self, nats: Any, wanted: Any) -> Any:
+        """Return what the broker says of a stream, which is made if it is not there.
 
         Raises:
-            UsageError: It has not.
+            UsageError: There is none, and none is to be made; or the broker will not make it.
         """
         try:
-            await self.js.stream_info(self.names.stream)
+            return await self.js.stream_info(wanted.name)
         except nats.js.errors.NotFoundError:
-            raise UsageError(
-                f"no application {self.names.app!r} has published anything at "
-                f"{_shown(self._servers)}"
-            ) from None
-
-    async def _stream(self, nats: Any, config: Any) -> Any:
+            if not self._makes:
+                raise UsageError(
+                    f"no application {self.names.app!r} has published anything at "
+                    f"{_shown(self._servers)}"
+                ) from None
         try:
-            return (await self.js.stream_info(config.name)).config
-        except nats.js.errors.NotFoundError:
-            pass
-        try:
-            return (await self.js.add_stream(config)).config
+            return await self.js.add_stream(wanted)
+        except nats.js.errors.ServiceUnavailableError:
+            raise
         except nats.js.errors.APIError as error:
-            with suppress(nats.js.errors.NotFoundError):  # another process was quicker
-                return (await self.js.stream_info(config.name)).config
+            if error.err_code in _MAY_PASS:
+                raise
             raise UsageError(
-                f"the broker will not make the stream {config.name!r}: {error.description}"
+                f"the broker will not make the stream {wanted.name!r}: {error.description}"
             ) from error
 
+    def _note(self, error: Exception) -> None:
+        if len(self._said) < 3:
+            self._said[str(error) or repr(error)] = None
+
+    async def settle(self) -> None:
+        """Return when the broker has read what was sent before.
+
+        A request, and not nats-py's `flush`: one that was cancelled, or whose answer comes late,
+        ends the task that reads the connection.
+        """
+        await self.js.stream_info(self.names.stream)
+
     async def _on_error(self, error: Exception) -> None:
-        if self._sessions is None and len(self._said) < 3:
-            self._said[repr(error)] = None
-        suppressed = self._errors.due("broker", type(error).__name__)
+        if self._tasks is None:
+            self._note(error)
+        if "permissions violation" in str(error):
+            self.refused = str(error)
+        suppressed = self._errors.due("broker", str(error))
         if suppressed is not None:
             self._log.warning(
                 "the broker's connection has trouble", error=repr(error), **suppressed
@@ -295,14 +352,34 @@ class Broker:
             listener(False)
 
     async def _on_back(self) -> None:
+        if self._tasks is not None and self._makes:
+            self._tasks.start_soon(self._look_again, self.made_at)
         for listener in list(self._listeners):
             listener(True)
 
+    async def _look_again(self, made_at: object) -> None:
+        """See that all is there still: what was kept in memory is gone."""
+        try:
+            await retrying(partial(self._look_or_make, load_nats()))
+        except UsageError as error:
+            told = str(error)  # a line, not a traceback
+            self._log.error("the broker lacks what was there", error=told)
+        if self.made_at != made_at:
+            self._log.error("the broker has lost what was there, and begins anew")
+            for listener in list(self._listeners):
+                listener(True)
+
     async def aclose(self) -> None:
-        """Close the connection; what is unsent is given a moment."""
-        client, self._client = self._client, None
-        if client is not None:
-            await close_client(client)
+        """End what runs, and close the connection; what is unsent is given a moment."""
+        tasks, self._tasks = self._tasks, None
+        try:
+            if tasks is not None:
+                tasks.cancel_scope.cancel()
+                await tasks.__aexit__(None, None, None)  # what a block raises comes out as it is
+        finally:
+            client, self._client = self._client, None
+            if client is not None:
+                await close_client(client)
 
     @asynccontextmanager
     async def watch(
@@ -327,66 +404,6 @@ class Broker:
         return watched
 
 
-class Watched:
-    """A part of a bucket, and what keeps it up to date.
-
-    Attributes:
-        known: The entries.
-        complete: Set when all that is there has come.
-    """
-
-    def __init__(self, bucket: KeyValue, keys: str, changed: Callable[[], object]) -> None:
-        self.known: dict[str, Seen] = {}
-        self.complete: anyio.Event = anyio.Event()
-        self._bucket = bucket
-        self._keys = keys
-        self._changed = changed
-        self._again = anyio.Event()
-
-    def note(self, there: bool) -> None:  # a listener's only argument
-        if there:
-            self._again.set()
-
-    async def follow(self) -> None:
-        """Watch, and watch anew whenever the broker is back."""
-        while True:
-            self._again = anyio.Event()
-            try:
-                watcher: Any = await self._bucket.watch(self._keys)
-            except broker_errors():
-                with anyio.move_on_after(0.5):
-                    await self._again.wait()
-                continue
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._read, watcher)
-                    await self._again.wait()
-                    tasks.cancel_scope.cancel()
-            finally:
-                with suppress(*broker_errors()):
-                    await watcher.stop()
-
-    async def _read(self, watcher: Any) -> None:
-        there: set[str] | None = set()  # until all that is there has come
-        while True:
-            entry = await watcher._updates.get()  # noqa: SLF001  # `updates` waits for a time only
-            if entry is None:
-                for gone in self.known.keys() - (there or set()):
-                    del self.known[gone]
-                there = None
-                self.complete.set()
-            elif not hasattr(entry, "key"):
-                return
-            elif entry.operation in ("DEL", "PURGE"):
-                self.known.pop(entry.key, None)
-            else:
-                self.known[entry.key] = Seen(entry.value or b"", entry.revision, monotonic())
-                if there is not None:
-                    there.add(entry.key)
-            if there is None:
-                self._changed()
-
-
 def _partitions(names: Names, config: Any) -> int:
     """Return into how many parts a stream divides its sessions.
 
@@ -406,6 +423,5 @@ def _partitions(names: Names, config: Any) -> int:
     )
 
 
-def _shown(servers: str | list[str]) -> str:
-    every = [servers] if isinstance(servers, str) else servers
-    return ", ".join(each.rsplit("@", 1)[-1].split("?", 1)[0] for each in every)
+def _shown(servers: list[str]) -> str:
+    return ", ".join(each.rsplit("@", 1)[-1].split("?", 1)[0] for each in servers)

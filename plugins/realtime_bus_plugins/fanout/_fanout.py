@@ -9,9 +9,7 @@ from time import time, time_ns
 from types import TracebackType
 from typing import Any, Final, Self
 
-import anyio
 import msgspec
-from anyio.abc import TaskGroup
 
 from realtime_bus import Session, UsageError
 from realtime_bus import events as ev
@@ -20,15 +18,18 @@ from realtime_bus.log import Repeats, get_logger
 from ._broker import Broker, StreamSettings
 from ._buffer import Buffer, Message, Overflow
 from ._holder import HeldSession, Holding
+from ._nats import headers_of_others
 from ._publisher import Publisher
-from ._subjects import Choice, Names, Side, escape, wire_name_of
-from ._wire import HOLDER, PROTOCOL, SEQUENCE, TIME, Holder, Whereabouts
+from ._subjects import Choice, Names, Side, escape, unescape, wire_name_of
+from ._wire import HOLDER, PROTOCOL, SEQUENCE, SESSION, TIME, Holder, Whereabouts
 
 _TELLING: Final = (
     ev.ResponseCreated,
     ev.ResponseDone,
     ev.InputAudioBufferSpeechStarted,
     ev.InputAudioBufferSpeechStopped,
+    ev.Reconnecting,
+    ev.Reconnected,
 )
 _MAX_SUBJECTS: Final = 200  # a server may make up names
 _MAX_UNNAMED: Final = 256  # frames before a server says which session this is
@@ -135,7 +136,7 @@ class NatsFanout:
         self._broker = Broker(
             Names(app),
             servers,
-            settings=settings or StreamSettings(),
+            settings=settings,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
@@ -152,7 +153,7 @@ class NatsFanout:
         self.holder_id: str = f"h-{token_hex(6)}"
         self._publisher = Publisher(self._broker, self._buffer, refused=self._refused)
         self._holding = Holding(self._broker, self.holder_id, lease=self._fill_in)
-        self._tasks: TaskGroup | None = None
+        self._open = False
         self._full = False
         self._log = get_logger().bind(app=app)
         self._repeats = Repeats()
@@ -167,13 +168,10 @@ class NatsFanout:
             UsageError: This is trio; or it is open already.
             BrokerUnreachable: No broker answered in time.
         """
-        if self._tasks is not None:
-            raise UsageError("this NatsFanout is open already; make another one")
-        await self._broker.open()
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._publisher.run)
-        self._tasks.start_soon(self._holding.run)
+        tasks = await self._broker.open()
+        tasks.start_soon(self._publisher.run)
+        tasks.start_soon(self._holding.run)
+        self._open = True
         return self
 
     async def __aexit__(
@@ -182,9 +180,7 @@ class NatsFanout:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        tasks = self._tasks
-        if tasks is None:
-            return
+        self._open = False
         try:
             if exc_type is None or issubclass(exc_type, Exception):
                 await self._publisher.drain(self._drain_timeout_s)
@@ -193,12 +189,7 @@ class NatsFanout:
                 self._log.error("events were not published before the end", lost=lost)
             await self._holding.leave()
         finally:
-            self._tasks = None
-            tasks.cancel_scope.cancel()
-            try:
-                await tasks.__aexit__(None, None, None)  # what the block raises comes out as it is
-            finally:
-                await self._broker.aclose()
+            await self._broker.aclose()
 
     def statistics(self) -> FanoutStatistics:
         """Return what was published so far."""
@@ -229,7 +220,7 @@ class NatsFanout:
         Raises:
             UsageError: The fan-out is not open.
         """
-        if self._tasks is None:
+        if not self._open:
             raise UsageError("open the fan-out first: async with NatsFanout(...) as fanout")
         published = _Published(self, session)
         session.tap(received=published.received, sent=published.sent)
@@ -239,9 +230,17 @@ class NatsFanout:
         session.on_close(published.closed)
 
     def name_session(self, session: Session[Any]) -> str:
-        """Return what a session is called in subjects, unescaped."""
-        found = self._name_of(session) if self._name_of is not None else session.id
-        return found or f"unnamed-{token_hex(8)}"
+        """Return what a session is called in subjects, unescaped; without a name a made-up one."""
+        found: object = session.id
+        if self._name_of is not None:
+            try:
+                found = self._name_of(session)
+            except Exception as error:  # noqa: BLE001  # the application's code
+                found = ""
+                self._log.error(
+                    "session_id= raised", error=repr(error)[:500]
+                )  # a line, not a traceback
+        return str(found) if found else f"unnamed-{token_hex(8)}"
 
     def wants(self, wire_name: str) -> bool:
         """Tell whether events of a name are published."""
@@ -283,8 +282,12 @@ class NatsFanout:
         return self._broker.names
 
     def trace(self, session: Session[Any]) -> Mapping[str, str]:
-        """Return the headers that carry trace context."""
-        return self._trace(session)
+        """Return the headers that carry trace context; without them, if that fails."""
+        try:
+            return headers_of_others(self._trace(session))
+        except Exception as error:  # noqa: BLE001  # the application's code
+            self._log.error("trace= raised", error=repr(error)[:500])  # a line, not a traceback
+            return {}
 
 
 class _Published:
@@ -328,7 +331,12 @@ class _Published:
         translates = isinstance(event, ev.translation.SessionCreated)
         protocol: ev.ProtocolName = "translation" if translates else "realtime"
         self._token = escape(name)
-        self._headers = {PROTOCOL: protocol, HOLDER: fanout.holder_id, **fanout.trace(session)}
+        self._headers = {
+            **fanout.trace(session),
+            PROTOCOL: protocol,
+            HOLDER: fanout.holder_id,
+            **({} if unescape(self._token) == name else {SESSION: name}),
+        }
         where = Whereabouts(
             session_id=name, holder=fanout.holder_id, protocol=protocol, since=time()
         )
@@ -370,7 +378,7 @@ class _Published:
         number = self._numbers[by_client] = self._numbers[by_client] + 1
         if self._held is not None:
             self._held.where.events += 1
-        headers = {SEQUENCE: str(number), TIME: str(at_us), **self._headers}
+        headers = {**self._headers, SEQUENCE: str(number), TIME: str(at_us)}
         key = f"{self._token}.{self._incarnation}{'c' if by_client else ''}.{number}"
         subject = self._subjects.get((side, wire_name))
         if subject is None:

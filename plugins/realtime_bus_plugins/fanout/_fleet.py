@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup
 
 from realtime_bus import UsageError
 
-from ._broker import Broker, Seen
+from ._broker import Broker
+from ._nats import broker_errors
 from ._remote_session import RemoteSession
-from ._subjects import Names, escape
+from ._subjects import SIDES, Names, escape
+from ._watched import Seen
 from ._wire import KEY, SEQUENCE, TIME, Holder, Whereabouts
 
 _MAX_BEHIND = 10_000
@@ -86,11 +87,10 @@ class Fleet:
         self._broker = Broker(
             Names(app),
             servers,
-            settings=None,
+            makes=False,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
-        self._tasks: TaskGroup | None = None
         self._entries: Mapping[str, Seen] = {}
         self._leases: Mapping[str, Seen] = {}
         self._changed = anyio.Event()
@@ -103,19 +103,17 @@ class Fleet:
             UsageError: This is trio; or there is no such application.
             BrokerUnreachable: No broker answered in time.
         """
-        await self._broker.open()
         broker = self._broker
+        tasks = await broker.open()
         entries = broker.watched(broker.sessions, ">", self._note)
         leases = broker.watched(broker.leases, "holder.*", self._note)
         self._entries, self._leases = entries.known, leases.known
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
         try:
             for watched in (entries, leases):
-                self._tasks.start_soon(watched.follow)
+                tasks.start_soon(watched.follow)
                 await watched.complete.wait()
         except BaseException:
-            await self.__aexit__(None, None, None)
+            await broker.aclose()
             raise
         return self
 
@@ -125,13 +123,7 @@ class Fleet:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        tasks, self._tasks = self._tasks, None
-        if tasks is not None:
-            try:
-                tasks.cancel_scope.cancel()
-                await tasks.__aexit__(None, None, None)  # what the block raises comes out as it is
-            finally:
-                await self._broker.aclose()
+        await self._broker.aclose()
 
     def _note(self) -> None:
         self._changed.set()
@@ -159,10 +151,10 @@ class Fleet:
         return list(self._holders().values())
 
     def _holders(self) -> dict[str, Holder]:
-        oldest_s = monotonic() - 1.5 * self._broker.lease_s
+        oldest_s = monotonic() - self._broker.lease_s  # seen after it was written: it is gone
         found: dict[str, Holder] = {}
         for seen in self._leases.values():
-            if seen.at_s >= oldest_s:
+            if seen.at_s >= oldest_s or not self._broker.connected:
                 try:
                     holder = msgspec.json.decode(seen.value, type=Holder)
                 except (ValueError, RecursionError):
@@ -177,7 +169,7 @@ class Fleet:
         )
 
     @asynccontextmanager
-    async def follow(self, session_id: str) -> AsyncGenerator[AsyncGenerator[Followed]]:
+    async def follow(self, session_id: str) -> AsyncGenerator[AsyncIterable[Followed]]:
         """See a session's events as they pass, both ways; whoever is too slow loses some.
 
         Raises:
@@ -205,23 +197,19 @@ class Fleet:
             except anyio.WouldBlock:
                 return  # who looks on must not hold up anything
 
-        async def every() -> AsyncGenerator[Followed]:
-            async for one in receive:
-                yield one
-
+        client = self._broker.client
         subscriptions: list[Any] = []
-        for side in ("server", "client", "bus"):
-            subject = names.live(token, side)
-            subscriptions.append(await self._broker.client.subscribe(subject, cb=on_message))
-        await self._broker.client.flush(5)
-        try:
-            yield every()
-        finally:
-            for subscription in subscriptions:
-                with anyio.CancelScope(shield=True):
-                    await subscription.unsubscribe()
-            send.close()
-            receive.close()
+        with send, receive:
+            try:
+                for side in SIDES:
+                    subject = names.live(token, side)
+                    subscriptions.append(await client.subscribe(subject, cb=on_message))
+                await self._broker.settle()
+                yield receive
+            finally:
+                with anyio.CancelScope(shield=True), suppress(*broker_errors()):
+                    for subscription in subscriptions:
+                        await subscription.unsubscribe()
 
 
 def _read(value: bytes) -> Whereabouts | None:

@@ -15,6 +15,7 @@ Rules, beside those of `_shares`:
    came to it, and what may have come to those before it; after one that did not, it is all that
    the stream has.
 5. A worker that leaves finishes what it has in hand, and hands over.
+6. When the broker has lost its stream, and another one is made, everything begins anew.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ from anyio.abc import TaskGroup
 from realtime_bus import UsageError
 from realtime_bus.log import get_logger
 
-from ._broker import Broker, Seen
+from ._broker import Broker
 from ._nats import broker_errors, retrying
 from ._shares import Record, next_record, plan
 from ._subjects import escape
+from ._watched import Seen
 from ._wire import Holder, to_json
 
 _DEAD_AFTER: Final = 1.1  # leases
@@ -102,6 +104,7 @@ class Group:
         self._worker = worker
         self._start_at = start
         self._start = Start()
+        self._made_at = broker.made_at
         self._changed = anyio.Event()
         self._mine: dict[int, tuple[Record, int]] = {}  # with the revision of the record
         self._broken: set[int] = set()
@@ -112,6 +115,7 @@ class Group:
         self._left = False
         self._looking = anyio.CancelScope()
         self._renewing = anyio.CancelScope()
+        self._life = anyio.CancelScope()
         self._back = anyio.Event()
         self._log = get_logger().bind(app=broker.names.app, group=name, worker=worker_id)
 
@@ -138,8 +142,18 @@ class Group:
 
     async def run(self) -> None:
         """Take part until cancelled."""
+        self._broker.on_change(self._on_change)
+        while True:
+            self._made_at = self._broker.made_at
+            with anyio.CancelScope() as self._life:
+                await self._take_part()
+            for partition in list(self._mine):
+                self._lose(partition)
+            if not self._start_at.time:
+                self._start_at = Start(sequence=1)  # all that is in the new stream is new
+
+    async def _take_part(self) -> None:
         broker = self._broker
-        broker.on_change(self._on_change)
         self._start = await self._find_start()
         async with (
             anyio.create_task_group() as tasks,
@@ -159,6 +173,8 @@ class Group:
 
     def _on_change(self, there: bool) -> None:  # a listener's only argument
         self._renewing.cancel()
+        if self._made_at != self._broker.made_at:
+            self._life.cancel()
         if there:
             self._back.set()
             self._grace_until_s = monotonic() + self._broker.lease_s

@@ -3,8 +3,8 @@
 Rules:
 
 1. Only the holder speaks to the server. A command succeeds once: what is asked again under the
-   same id gets the first one's answer, which is kept for the last `_KEPT` commands of each session.
-   One that has failed may be tried again.
+   same id gets the first one's answer, which is kept for the last `_KEPT` commands of each session;
+   no more than that are under way. One that has failed may be tried again.
 2. A process has a lease, and each of its sessions an entry that names it: both are renewed. An
    entry of a session that has ended says how, for a while.
 3. Commands of one session begin in the order in which they came, and run side by side.
@@ -33,6 +33,7 @@ from ._wire import Answer, Command, Failure, Holder, Whereabouts, failure_from, 
 
 _KEPT: Final = 512
 _ALL_S: Final = 240.0  # less than a third of what entries live
+_TOO_LARGE: Final = "it was done, but its answer is larger than the broker takes (max_payload)"
 _COMMAND: Final = msgspec.json.Decoder(Command)
 
 
@@ -44,6 +45,10 @@ class _Done:
     def __init__(self) -> None:
         self.answer: bytes = b""
         self.is_there = anyio.Event()
+
+
+def _failed(kind: str, message: str) -> bytes:
+    return to_json(Answer(failure=Failure(kind=kind, message=message)))
 
 
 class HeldSession:
@@ -68,22 +73,21 @@ class HeldSession:
         try:
             command = _COMMAND.decode(data)
         except (ValueError, RecursionError) as error:
-            failure = Failure(kind="UsageError", message=f"this is no command: {error}")
-            return to_json(Answer(failure=failure))
+            return _failed("UsageError", f"this is no command: {error}")
         begun = self._done.get(command.id)
         if begun is None:
-            begun = self._done[command.id] = _Done()
-            while len(self._done) > _KEPT:
+            if len(self._done) >= _KEPT:
+                if not next(iter(self._done.values())).is_there.is_set():
+                    return _failed("RequestError", f"{_KEPT} commands of it are under way already")
                 self._done.popitem(last=False)
+            begun = self._done[command.id] = _Done()
             try:
                 begun.answer = to_json(Answer(result=msgspec.Raw(await self._do(command))))
             except Exception as error:  # noqa: BLE001  # whatever it is, the other side is told
                 begun.answer = to_json(Answer(failure=failure_from(error)))
                 self._done.pop(command.id, None)  # it may be tried again
             except BaseException:
-                begun.answer = to_json(
-                    Answer(failure=Failure(kind="SessionClosed", message="the holder is leaving"))
-                )
+                begun.answer = _failed("SessionClosed", "the holder is leaving")
                 raise
             finally:
                 begun.is_there.set()
@@ -224,9 +228,12 @@ class Holding:
 
     async def _answer(self, held: HeldSession, message: Any) -> None:
         answer = await held.answer(message.data)
+        client = self._broker.client
+        if len(answer) > client.max_payload:
+            answer = _failed("UsageError", _TOO_LARGE)
         if message.reply:
             with suppress(*broker_errors()):
-                await self._broker.client.publish(message.reply, answer)
+                await client.publish(message.reply, answer)
 
     async def run(self) -> None:
         """Answer commands, and renew leases, until cancelled."""

@@ -28,12 +28,12 @@ from realtime_bus.log import Logger
 
 from ._broker import Broker
 from ._holder import read_own_event
-from ._nats import retrying
+from ._nats import headers_of_others, retrying, size_bytes
 from ._reader import Progress, Reader
 from ._remote_session import Arrival, RemoteSession
 from ._shares import Record
-from ._subjects import read_stored, unescape
-from ._wire import HOLDER, KEY, PROTOCOL, SEQUENCE, TIME
+from ._subjects import escape, read_stored, unescape
+from ._wire import HOLDER, KEY, PROTOCOL, SEQUENCE, SESSION, TIME
 
 if TYPE_CHECKING:
     from ._remote_bus import RemoteBus
@@ -275,7 +275,7 @@ class Part:
         """Begin to know a session."""
         work = self._work
         session: RemoteSession[Any] = RemoteSession(
-            work.broker, unescape(token), token=token, group=work.group, state=None
+            work.broker, _id_of(token, headers), token=token, group=work.group, state=None
         )
         known = self.sessions[token] = Known(session, token)
         translates = headers.get(PROTOCOL) == "translation"
@@ -336,7 +336,7 @@ class Part:
         )
         subject = work.broker.names.dead_letter(known.token, work.group, handler)
         headers = {
-            **arrival.headers,
+            **headers_of_others(arrival.headers),
             KEY: f"{key}.{work.group}.{handler}",
             "Rb-Key": key,
             "Rb-Stream-Seq": str(arrival.stream_sequence),
@@ -344,7 +344,10 @@ class Part:
             "Rb-Error": told,
         }
         js = work.broker.js
-        await retrying(lambda: js.publish(subject, arrival.payload, headers=headers))
+        payload = arrival.payload
+        if size_bytes(payload, headers) > work.broker.client.max_payload:
+            payload = b""  # the stream has it
+        await retrying(lambda: js.publish(subject, payload, headers=headers))
 
     async def _bury(self, known: Known, arrival: Arrival, number: int) -> None:
         """Give up an event at which workers have died again and again."""
@@ -352,6 +355,11 @@ class Part:
         await self._keep(known, "worker", error, arrival.key)
         known.arrivals.pop(arrival.key, None)
         self._done(number)
+
+
+def _id_of(token: str, headers: Mapping[str, str]) -> str:
+    said = headers.get(SESSION, "")
+    return said if escape(said) == token else unescape(token)
 
 
 async def _run_in(scope: anyio.CancelScope, reader: Reader) -> None:

@@ -14,7 +14,7 @@ from realtime_bus.log import Repeats, get_logger
 
 from ._broker import Broker
 from ._buffer import Buffer, Message
-from ._nats import Client, broker_errors, close_client, retrying
+from ._nats import Client, broker_errors, close_client, retrying, size_bytes
 from ._wire import KEY
 
 _BATCH: Final = 64  # messages between two turns of the event loop
@@ -109,15 +109,13 @@ class Publisher:
         buffer, sent = self._buffer, 0
         while buffer.sendable and client.is_connected and not self._doubt:
             token, message = buffer.take()
-            if len(message.payload) > client.max_payload:
+            headers = {**message.headers, KEY: message.key}
+            if size_bytes(message.payload, headers) > client.max_payload:
                 buffer.reject(token)
                 self._reject(message, "it is larger than the broker's max_payload")
                 continue
             await client.publish(
-                message.subject,
-                message.payload,
-                reply=f"{inbox}.{token}",
-                headers={KEY: message.key, **message.headers},
+                message.subject, message.payload, reply=f"{inbox}.{token}", headers=headers
             )
             sent += 1
             if sent % _BATCH == 0:

@@ -223,7 +223,7 @@ class Reader:
         """Acknowledge what is done, before this worker hands over."""
         with suppress(*broker_errors()):
             await self._acknowledge()
-            await self._broker.client.flush(2)
+            await self._broker.settle()
 
     def _break(self, why: str) -> None:
         if not self._over:

@@ -18,7 +18,6 @@ from typing import Any, Final, Literal, Self
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup
 
 from realtime_bus import UsageError
 from realtime_bus import events as ev
@@ -99,6 +98,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         connect: Further arguments of ``nats.connect``: credentials, keys, TLS.
         open_timeout_s: Seconds that connecting may take.
         drain_timeout_s: Seconds that what is in hand has to finish when this worker leaves.
+        plugins: None: they work in the process that holds the session.
 
     Raises:
         UsageError: An argument cannot work.
@@ -119,8 +119,14 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         connect: Mapping[str, Any] | None = None,
         open_timeout_s: float = 10.0,
         drain_timeout_s: float = 5.0,
+        plugins: tuple[()] = (),
     ) -> None:
         super().__init__((), BusOptions())
+        if plugins:
+            raise UsageError(
+                "a RemoteBus has no plugins: they work where the session is held, so give them to "
+                "Bus(plugins=[…]) there; here register handlers, or include a HandlerGroup"
+            )
         if group is not None and not _GROUP.fullmatch(group):
             raise UsageError(f"group={group!r:.80}: give letters, digits, - and _, at most 32")
         if prefetch < 1:
@@ -128,7 +134,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         self._broker = Broker(
             Names(app),
             servers,
-            settings=settings or StreamSettings(),
+            settings=settings,
             options=connect or {},
             open_timeout_s=open_timeout_s,
         )
@@ -142,7 +148,6 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         self._idle_s = idle_s
         self._drain_timeout_s = drain_timeout_s
         self._parts: dict[int, Part] = {}
-        self._tasks: TaskGroup | None = None
         self._group: Group | None = None
         self._classes: dict[str, type[ev.BusEvent]] = {}
         self._classes_of = 0
@@ -160,15 +165,11 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             UsageError: This is trio; or it is open already.
             BrokerUnreachable: No broker answered in time.
         """
-        if self._tasks is not None:
-            raise UsageError("this RemoteBus is open already; make another one")
-        await self._broker.open()
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        tasks = await self._broker.open()
         self._work = Work(
             bus=self,
             broker=self._broker,
-            tasks=self._tasks,
+            tasks=tasks,
             group=self._group_name,
             worker_id=self.worker_id,
             redelivery=self._redelivery,
@@ -179,13 +180,13 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
             log=self._log,
         )
         if self._alone:
-            self._tasks.start_soon(self._run_alone, self._work)
+            tasks.start_soon(self._run_alone, self._work)
         else:
             self._group = Group(
                 self._broker, self._group_name, self.worker_id, self, start=self._start_at
             )
-            self._tasks.start_soon(self._group.run)
-        self._tasks.start_soon(self._forget_the_idle)
+            tasks.start_soon(self._group.run)
+        tasks.start_soon(self._forget_the_idle)
         return self
 
     async def run(self) -> None:
@@ -198,9 +199,6 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        tasks = self._tasks
-        if tasks is None:
-            return
         if exc_type is not None and issubclass(exc_type, anyio.get_cancelled_exc_class()):
             self._drain_timeout_s = 0.0  # somebody is in a hurry: what is in hand comes again
         try:
@@ -214,12 +212,7 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         finally:
             for partition in list(self._parts):
                 self.lose(partition)
-            self._tasks = None
-            tasks.cancel_scope.cancel()
-            try:
-                await tasks.__aexit__(None, None, None)  # what the block raises comes out as it is
-            finally:
-                await self._broker.aclose()
+            await self._broker.aclose()
 
     @property
     def sessions(self) -> tuple[RemoteSession[Any], ...]:
@@ -264,8 +257,13 @@ class RemoteBus(Handlers[RemoteSession[Any]]):
         part = self._parts[-1] = Part(work, Record(floor=max(start.sequence - 1, 0)))
         ended = anyio.Event()
         self._broker.on_change(lambda there: ended.set() if there else None)
+        made_at = self._broker.made_at
         for epoch in itertools.count(1):
             ended = anyio.Event()
+            if made_at != self._broker.made_at:  # the broker has lost it all: so begin anew
+                made_at, start = self._broker.made_at, Start(sequence=1)
+                part.leave()
+                part = self._parts[-1] = Part(work, Record())
             consumer = f"{self._group_name}-{epoch}"
             floor = part.progress.floor
             began = start if not floor else Start(sequence=floor + 1)

@@ -28,6 +28,7 @@ from typing_extensions import Unpack
 
 from realtime_bus import (
     CloseInfo,
+    InvalidEvent,
     RequestRejected,
     RequestTimeout,
     SessionSettings,
@@ -40,7 +41,7 @@ from realtime_bus import events as ev
 from realtime_bus.feed import Feed, OnFor, StreamFor, WaitForFor, current_delivery, settings_request
 
 from ._broker import Broker
-from ._nats import broker_errors
+from ._nats import broker_errors, heeding
 from ._subjects import escape
 from ._wire import Answer, Command, HolderLost, SessionGone, Verb, Whereabouts, error_from, to_json
 
@@ -354,17 +355,28 @@ class RemoteSession(Generic[StateT]):
             )
         )
         event_type = verb if event is None else event.type
+        most_bytes = self._broker.client.max_payload
+        if len(data) > most_bytes:
+            raise InvalidEvent(
+                f"{event_type} makes a command of {len(data)} bytes, and the broker takes "
+                f"{most_bytes} (max_payload): give it to the process that holds the session",
+                event_type=event_type,
+                param="",
+            )
         until_s = monotonic() + (3600.0 if timeout_s is None else timeout_s + _MARGIN_S)
         began_s = monotonic()
         while (left_s := until_s - monotonic()) > 0:
+            if current_delivery() is not None and self._feed and not self._feed.may_handle():
+                await anyio.sleep_forever()  # until it is left: another worker has it by now
             answer = await self._try(data, min(_RESEND_S, left_s))
             if answer is not None:
                 if answer.failure is not None:
                     raise self._understood(answer)
                 return answer.result
             await self._why_nobody(event_type, command_id, monotonic() - began_s)
+        refused = f"; the broker says: {self._broker.refused}" if self._broker.refused else ""
         raise RequestTimeout(
-            f"the process that holds {self.id} did not answer {event_type} in time",
+            f"the process that holds {self.id} did not answer {event_type} in time{refused}",
             event_type=event_type,
             event_id=command_id,
             timeout_s=timeout_s or 0.0,
@@ -383,8 +395,10 @@ class RemoteSession(Generic[StateT]):
         from nats.errors import NoRespondersError  # noqa: PLC0415  # of the extra
 
         try:
-            message = await self._broker.client.request(
-                self._broker.names.command(self._token), data, timeout=timeout_s
+            message = await heeding(
+                self._broker.client.request(
+                    self._broker.names.command(self._token), data, timeout=timeout_s
+                )
             )
         except NoRespondersError:
             return None

@@ -37,6 +37,7 @@ SEQUENCE: Final = "Rb-Seq"
 TIME: Final = "Rb-Time"
 PROTOCOL: Final = "Rb-Protocol"
 HOLDER: Final = "Rb-Holder"
+SESSION: Final = "Rb-Session"
 
 Verb = Literal["request", "send", "respond", "close", "state", "emit"]
 

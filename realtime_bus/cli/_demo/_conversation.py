@@ -109,7 +109,10 @@ class Person:
         said: Everything that was sent, PCM16 at 24 kHz.
         started_s: When its first sample was sent, on the session's clock.
         level: How loud the last chunk was, from 0 to 1.
+        note: Nothing: nobody can mute this person.
     """
+
+    note = ""
 
     def __init__(self, session: Session, *, aloud: AudioSink | None = None) -> None:
         self._session = session

@@ -89,12 +89,12 @@ def judge(record: Record) -> list[Check]:
 
 def _checks(record: Record, found: Figures) -> Iterator[Check]:
     yield Check(
-        "the person's two turns were detected", record.turns == 2, _count(record.turns, "turn")
+        "the person's two turns were detected", record.turns == 2, counted(record.turns, "turn")
     )
     yield Check(
         "speech interrupted playback once",
         len(record.interruptions) == 1,
-        _count(len(record.interruptions), "interruption"),
+        counted(len(record.interruptions), "interruption"),
     )
     latency = "never" if found.latency_ms is None else f"{found.latency_ms:.2f} ms"
     fast = found.latency_ms is not None and found.latency_ms < MAX_LATENCY_MS
@@ -114,7 +114,8 @@ def _checks(record: Record, found: Figures) -> Iterator[Check]:
     yield Check("no handler failed", not record.failures, _failures(record.failures))
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """Say how many."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from realtime_bus import Bus
 from realtime_bus import events as ev
 from realtime_bus.audio import PlayedItem
+from realtime_bus_plugins.devices import DeviceLost, DeviceReopened
 from realtime_bus_plugins.interruption import PlaybackInterrupted, PlaybackStarted
 
 _KEPT_LINES = 200
@@ -74,6 +75,8 @@ class Record:
         turns: How many turns of the person the server committed.
         started: Items whose first audio could be heard, in order.
         unheard: What the sink had still to play when the conversation ended.
+        lost: Which devices are not there: ``"microphone"``, ``"speaker"``.
+        losses: How often one was lost.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -90,6 +93,8 @@ class Record:
         self.turns = 0
         self.started: list[str] = []
         self.unheard: list[PlayedItem] = []
+        self.lost: set[str] = set()
+        self.losses = 0
         self.speech_heard = False
         self._register(bus)
 
@@ -107,6 +112,7 @@ class Record:
         bus.on(ev.ResponseDone)(lambda event: self.responses.append(event.response))
         bus.on(ev.Error)(lambda event: self.errors.append(event.error))
         bus.on(ev.HandlerFailed)(self.failures.append)
+        bus.on(DeviceLost, DeviceReopened)(self._device)
 
     def now_s(self) -> float:
         """Return seconds since the start."""
@@ -150,6 +156,12 @@ class Record:
             said.cut_ms = item.played_ms
             said.heard_share = item.played_ms / max(item.received_ms, 1)
 
+    def _device(self, event: DeviceLost | DeviceReopened) -> None:
+        self.lost.discard(event.kind)
+        if isinstance(event, DeviceLost):
+            self.lost.add(event.kind)
+            self.losses += 1
+
     def _of(self, who: str, item_id: str) -> Said:
         for said in self.said:
             if said.item_id == item_id:
@@ -158,7 +170,9 @@ class Record:
         return self.said[-1]
 
 
-_SHOWN = ("audio_start_ms", "audio_end_ms", "item_id", "transcript", "code", "reason", "handler")
+_SHOWN = (
+    "audio_start_ms", "audio_end_ms", "item_id", "transcript", "code", "reason", "handler", "kind",
+)  # fmt: skip  # one line more
 
 
 def _detail(event: Any) -> str:
@@ -177,4 +191,5 @@ def _detail(event: Any) -> str:
     if isinstance(event, ev.ResponseOutputAudioTranscriptDelta):
         return repr(event.delta)
     fields = ((name, getattr(event, name, None)) for name in _SHOWN)
-    return " ".join(f"{name}={value}" for name, value in fields if isinstance(value, str | int))
+    shown = ((name, value) for name, value in fields if isinstance(value, str | int))
+    return " ".join(f"{name}={value}" for name, value in shown if value != "")

@@ -33,6 +33,7 @@ _KIND_STYLES = {"server": "cyan", "bus": "magenta"}
 _WHO_STYLES = {"person": "green", "assistant": "yellow"}
 _FIXED_ROWS = 6  # two rules more than the title, two speakers, the interruption
 _WIDE_COLUMNS = 76
+_LOST = "lost"
 _HEARD = ("heard as speech", "the server hears speech")  # in few words, and in more
 
 
@@ -54,6 +55,11 @@ class Speaks(Protocol):
         """What is being said, or was said last, as far as it is known on this side."""
         ...
 
+    @property
+    def note(self) -> str:
+        """In a word of up to eight letters, what there is to know instead of silence: muted."""
+        ...
+
 
 class Scene(NamedTuple):
     """What there is to see.
@@ -64,6 +70,7 @@ class Scene(NamedTuple):
         person: Who speaks into the session.
         sink: Where the assistant is heard.
         name: What runs.
+        keys: Which keys do what.
     """
 
     title: str
@@ -71,6 +78,7 @@ class Scene(NamedTuple):
     person: Speaks
     sink: AudioSink
     name: str = "realtime-bus demo"
+    keys: str = ""
 
 
 def screen(scene: Scene, console: Console) -> list[Text]:
@@ -85,7 +93,7 @@ def screen(scene: Scene, console: Console) -> list[Text]:
         _person(scene, width),
         _assistant(scene, width),
         interruption(scene.record.interruptions, width),
-        _rule(width, "conversation"),
+        _rule(width, "conversation", scene.keys, end_style="dim"),
         *_filled(_conversation(scene, console, width)[-(free - event_rows) :], free - event_rows),
         _rule(width, "events as they pass", f"{seen}"),
         *_filled(events, event_rows),
@@ -96,9 +104,11 @@ def screen(scene: Scene, console: Console) -> list[Text]:
     return lines[:height]
 
 
-def _rule(width: int, left: str, right: str = "", style: str = "bold") -> Text:
+def _rule(
+    width: int, left: str, right: str = "", style: str = "bold", *, end_style: str = ""
+) -> Text:
     label = Text.assemble(("── ", "dim"), (left, style), " ")
-    end = Text.assemble(" ", (right, style), (" ──", "dim")) if right else Text()
+    end = Text.assemble(" ", (right, end_style or style), (" ──", "dim")) if right else Text()
     label.truncate(max(width - end.cell_len, 1), overflow="ellipsis")
     label.append("─" * (width - label.cell_len - end.cell_len), "dim")
     return label + end
@@ -111,7 +121,8 @@ def _filled(lines: list[Text], rows: int) -> list[Text]:
 def _person(scene: Scene, width: int) -> Text:
     person = scene.person
     heard = _HEARD[width >= _WIDE_COLUMNS] if scene.record.speech_heard else ""
-    return _speaker("person", person.speaking, person.level, heard, width)
+    note = _LOST if "microphone" in scene.record.lost else person.note
+    return _speaker("person", person.speaking, person.level, heard, width, instead=note)
 
 
 def _assistant(scene: Scene, width: int) -> Text:
@@ -122,15 +133,18 @@ def _assistant(scene: Scene, width: int) -> Text:
         received = " received" if width >= _WIDE_COLUMNS else ""
         note = f"{now.played_ms / 1000:.1f} of {now.written_ms / 1000:.1f} s{received}"
         share = now.played_ms / max(now.written_ms, 1)
-    return _speaker("assistant", scene.sink.playing, share, note, width)
+    lost = _LOST if "speaker" in scene.record.lost else ""
+    return _speaker("assistant", scene.sink.playing and not lost, share, note, width, instead=lost)
 
 
-def _speaker(who: str, speaking: bool, share: float, note: str, width: int) -> Text:
+def _speaker(
+    who: str, speaking: bool, share: float, note: str, width: int, *, instead: str = ""
+) -> Text:
     style = _WHO_STYLES[who]
-    line = Text.assemble(
-        (f"{who:9} ", f"bold {style}"),
-        ("● speaking " if speaking else "○ silent   ", "bold" if speaking else "dim"),
-    )
+    state, state_style = ("● speaking", "bold") if speaking else ("○ silent", "dim")
+    if instead and not speaking:
+        state, state_style = f"○ {instead}", "bold red" if instead == _LOST else "bold"
+    line = Text.assemble((f"{who:9} ", f"bold {style}"), (f"{state:11}", state_style))
     room = max(width - line.cell_len - len(_HEARD[width >= _WIDE_COLUMNS]) - 1, 4)
     full = min(max(round(share * room), 1 if share > 0 else 0), room)
     line.append("█" * full, style)
@@ -164,7 +178,7 @@ def _conversation(scene: Scene, console: Console, width: int) -> list[Text]:
     heard = dict.fromkeys(record.started, 1.0)
     heard |= {at.item_id: at.played_ms / max(at.written_ms, 1) for at in scene.sink.positions()}
     being_said = Text.assemble(
-        ("person: ", "bold green"), (scene.person.words.rstrip(), "italic"), " …"
+        ("person: ", "bold green"), (f"{scene.person.words.rstrip()} ".lstrip(), "italic"), "…"
     )
     lines = [
         spoken(said, heard.get(said.item_id, 0.0))
@@ -186,10 +200,11 @@ def spoken(said: Said, share: float = 1.0) -> Text:
     """
     line = Text.assemble((f"{said.who}: ", f"bold {_WHO_STYLES[said.who]}"))
     if said.cut_ms is not None:
-        heard = said.heard_chars(said.heard_share)
-        line.append(said.text[:heard])
-        line.append(f" ✂ interrupted after {said.cut_ms / 1000:.1f} s; unheard:", "bold red")
-        return line.append(said.text[heard:], "dim strike")
+        at = said.heard_chars(said.heard_share)
+        heard, unheard = said.text[:at].rstrip(), said.text[at:].lstrip()
+        line.append(f"{heard} " if heard else "")
+        line.append(f"✂ interrupted after {said.cut_ms / 1000:.1f} s; unheard: ", "bold red")
+        return line.append(unheard, "dim strike")
     heard = len(said.text) if said.who == "person" else said.heard_chars(share)
     line.append(said.text[:heard] if said.text else "…")
     return line.append(said.text[heard:], "dim")
@@ -240,6 +255,5 @@ def row_of(line: Line) -> Row:
 def event_line(row: Row) -> Text:
     """Show an event."""
     style = "bold red" if "interrupted" in row.name else _KIND_STYLES[row.kind]
-    return Text.assemble(
-        (f"{row.at_s:6.2f}  ", "dim"), (row.name, style), "  ", (row.detail, "dim")
-    )
+    detail = f"  {row.detail}" if row.detail else ""
+    return Text.assemble((f"{row.at_s:6.2f}  ", "dim"), (row.name, style), (detail, "dim"))

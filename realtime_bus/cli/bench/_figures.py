@@ -10,7 +10,7 @@ import gc
 import statistics
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib.util import find_spec
-from time import perf_counter
+from time import thread_time
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
@@ -93,13 +93,16 @@ def figure(values: Iterable[float]) -> Figure:
 def interleaved(
     work: Mapping[str, Callable[[], object]], *, units: int, rounds: int
 ) -> dict[str, Figure]:
-    """Time several things, a round of each in turn, and one round before that does not count."""
+    """Time several things, a round of each in turn, and one round before that does not count.
+
+    The time is the thread's own: what else the machine does while it waits is not counted.
+    """
     times: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds + 1):
         for name, call in work.items():
             started = _start()
             call()
-            times[name].append((perf_counter() - started) / units)
+            times[name].append((thread_time() - started) / units)
     return {name: figure(taken[1:]) for name, taken in times.items()}
 
 
@@ -112,13 +115,13 @@ async def interleaved_async(
         for name, call in work.items():
             started = _start()
             await call()
-            times[name].append((perf_counter() - started) / units)
+            times[name].append((thread_time() - started) / units)
     return {name: figure(taken[1:]) for name, taken in times.items()}
 
 
 def _start() -> float:
     gc.collect()  # nobody pays for another's garbage; within a call, collection runs as usual
-    return perf_counter()
+    return thread_time()
 
 
 def show(console: Console, section: Section) -> None:

@@ -1,7 +1,7 @@
 // What the page was given: `data` is drawn at once; the events' JSON is unpacked later.
 //
 // data = {
-//   about: { title, id, started_at, url, library, audio, heard_from, ended },
+//   about: { title, id, started_at, url, library, labels, heard_from, ended },
 //   end_us, types: [name], kinds: [index into types], origins: one letter for each event,
 //   times: [microseconds since the event before], clips: [{ bins, chunks }],
 //   tracks: { person, generated, heard: [{ start_us, end_us, clip, from_us, kind }], arrived },
@@ -22,6 +22,24 @@ function element(name, attributes = {}, ...children) {
   }
   made.append(...children.filter((each) => each != null));
   return made;
+}
+
+/** Let Tab reach one of some nodes; from there arrow keys go on. */
+function rove(box, nodes) {
+  let now = 0;
+  nodes.forEach((node, n) => (node.tabIndex = n ? -1 : 0));
+  box.addEventListener("focusin", ({ target }) => {
+    const place = nodes.indexOf(target);
+    if (place < 0) return;
+    nodes[now].tabIndex = -1;
+    nodes[(now = place)].tabIndex = 0;
+  });
+  box.addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!by || !nodes.includes(event.target)) return;
+    nodes[now + by]?.focus();
+    event.preventDefault();
+  });
 }
 
 const ORIGINS = {
@@ -80,15 +98,19 @@ class Events {
 
   /** Return the index of the first event that is not before a time. */
   at(t_us) {
-    let low = 0;
-    let high = this.count;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.t_us[middle] < t_us) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstNot(this.count, (n) => this.t_us[n] < t_us);
   }
+}
+
+/** Return the first number for which something does not hold that holds for all before it. */
+function firstNot(count, holds) {
+  let [low, high] = [0, count];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (holds(middle)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function bytesOf(base64) {

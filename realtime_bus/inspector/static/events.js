@@ -83,6 +83,7 @@ class EventList {
         this.found[n] = named[events.kinds[n]] || (this.texts && wanted.test(this.texts[n] ?? "")) ? 1 : 0;
       }
     }
+    for (const button of $("filters").children) button.disabled = Boolean(query); // all are searched
     this.filter();
     this.box.scrollTop = 0;
     return this.found ? this.kept.length : 0;
@@ -90,13 +91,7 @@ class EventList {
 
   /** Return where an event is in the list, or where it would be. */
   place(event) {
-    let [low, high] = [0, this.kept.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.kept[middle] < event) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstNot(this.kept.length, (n) => this.kept[n] < event);
   }
 
   /** Return the event of the list that comes next, or came before. */

@@ -14,6 +14,9 @@ class Lanes {
     this.marks = [];
     this.kept = data.tracks.generated.filter(({ kind }) => kind === "heard");
     this.lost = lostPieces(this.kept);
+    this.troubles = troubles();
+    this.walls = [...data.cuts.map(({ silent_us }) => silent_us), ...data.gaps.flatMap((gap) => [gap.start_us, gap.end_us])];
+    this.walls.sort((a, b) => a - b);
     this.waits = data.turns.flatMap(({ quiet_us, asked_us, first_us, heard_us }, turn) => {
       const times = [quiet_us, asked_us, first_us, heard_us].filter((t) => t != null);
       if ((heard_us ?? first_us) == null) return [];
@@ -39,7 +42,7 @@ class Lanes {
     drawLatencies(context);
     drawBars(context, laneOf.responses, data.responses, responseStyle);
     drawBars(context, laneOf.tools, data.tools, toolStyle);
-    drawProblems(context);
+    drawTroubles(context);
     this.drawEvents(context);
     drawCuts(context);
     this.drawAbove();
@@ -249,6 +252,16 @@ function lostPieces(kept) {
       const end_us = Math.min(piece.end_us, next?.start_us ?? Infinity, data.end_us);
       return { ...piece, end_us: Math.max(end_us, piece.start_us), length_us: piece.end_us - piece.start_us };
     });
+}
+
+/** Return what went wrong, in order: what did at a moment, and where there was no connection. */
+function troubles() {
+  const gaps = data.gaps.map(({ start_us, end_us, cause, event }) => {
+    const kind = cause === "lost" ? "connection lost" : "another connection";
+    const text = cause === "lost" ? `lost for ${spanText(end_us - start_us)}` : "another connection";
+    return { at_us: start_us, end_us, kind, text, mild: cause !== "lost", event };
+  });
+  return [...data.problems, ...gaps].sort((a, b) => a.at_us - b.at_us);
 }
 
 const lanes = new Lanes();

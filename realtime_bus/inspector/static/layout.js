@@ -28,9 +28,9 @@ const laneOf = Object.fromEntries(LANES.map((lane) => [lane.id, lane]));
 const VOICES = ["person", "generated", "heard"];
 for (const lane of LANES) lane.least = lane.height;
 
-/** Give each lane its place; in a high window the voices are higher. */
+/** Give each lane its place; the voices are as high as the window has room for. */
 function placeLanes() {
-  const room = innerWidth > 900 ? Math.min(Math.max(0, (innerHeight - 800) / 2), 240) : 0;
+  const room = innerWidth > 900 ? Math.min(Math.max(-60, (innerHeight - 800) / 2), 240) : 0;
   let top = 0;
   for (const lane of LANES) {
     lane.height = lane.least + (VOICES.includes(lane.id) ? Math.round(room / VOICES.length) : 0);
@@ -129,9 +129,8 @@ function niceStep(at_least_us) {
 function rulerText(t_us, step) {
   if (step >= 1e6) return clock(t_us, 0);
   if (step >= 1e3) return clock(t_us, step >= 1e5 ? 1 : step >= 1e4 ? 2 : 3);
-  return `${clock(t_us, 3)}${String(Math.round(t_us) % 1000)
-    .padStart(3, "0")
-    .slice(0, 1)}`;
+  const us = Math.round(t_us);
+  return `${clock(us - (us % 1000), 3)}${Math.floor((us % 1000) / 100)}`;
 }
 
 function line(context, x1, y1, x2, y2) {
@@ -165,5 +164,5 @@ function shortened(context, text, room) {
     if (context.measureText(`${flat.slice(0, middle)}…`).width <= room) low = middle;
     else high = middle - 1;
   }
-  return low > 1 ? `${flat.slice(0, low)}…` : "";
+  return low > 7 ? `${flat.slice(0, low)}…` : ""; // less says nothing
 }

@@ -22,9 +22,17 @@ function showHead() {
     when && !Number.isNaN(when.valueOf())
       ? when.toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short", timeZone: "UTC" }) + " UTC"
       : "";
-  $("title").append(about.title || "Session", element("span", { class: "when" }, date ? `  ${date}` : ""));
+  $("title").textContent = about.title || "Session";
+  $("when").textContent = date;
   $("length").textContent = `/ ${clock(data.end_us)}`;
-  $("title").title = [about.url, about.id, about.library].filter(Boolean).join("\n");
+  $("title").title = [
+    about.title,
+    about.url,
+    about.id,
+    about.library,
+    ...Object.entries(about.labels).map((label) => label.join(": ")),
+  ]
+    .filter(Boolean).join("\n");
   for (const { value, us, of_us, name, kind } of data.figures) {
     const [shown, unit] = us == null ? [numberText(value), null] : span(us);
     const number = element("dd", {}, shown);
@@ -69,8 +77,9 @@ function rememberedTheme() {
 function search(query) {
   $("search").parentElement.classList.toggle("used", Boolean(query));
   const [many, said] = [list.search(query), transcript.search(query)];
-  $("found").textContent = query ? `${numberText(many)}${said ? ` + ${numberText(said)} said` : ""}` : "";
-  $("found").title = query ? `${many} events, ${said} entries of the transcript` : "";
+  $("found").textContent = query
+    ? `${numberText(many)} ${many === 1 ? "event" : "events"}, ${numberText(said)} said`
+    : "";
   if (query && many) showTab("events");
 }
 
@@ -193,6 +202,5 @@ stage.setAttribute(
   `Time line of ${clock(data.end_us, 0)}, ${data.turns.length} turns, ${events.count} events`,
 );
 performance.mark("drawn");
-lanes.laneOf = laneOf;
-window.inspector = { view, player, events, list, lanes, clips };
+window.inspector = { view, player, events, list, lanes, clips, laneOf };
 document.documentElement.dataset.ready = "";

@@ -42,7 +42,7 @@ class Overview {
     half(false, data.tracks.heard, gains.heard, colours.voice);
     context.fillStyle = colours.accent;
     for (const { silent_us } of data.cuts) context.fillRect(scale.x(silent_us) - 0.75, 0, 1.5, height);
-    for (const problem of data.problems) {
+    for (const problem of lanes.troubles) {
       context.fillStyle = problem.mild ? colours["ink-3"] : colours.bad;
       context.fillRect(scale.x(problem.at_us) - 1, height - 4, 2, 4);
     }
@@ -92,9 +92,10 @@ function dragged(box, down, move, done = () => {}) {
     stop.abort();
     done(event);
   };
-  box.addEventListener("pointermove", move, { signal });
-  box.addEventListener("pointerup", end, { signal });
-  box.addEventListener("pointercancel", end, { signal });
+  const own = (each) => (event) => event.pointerId === down.pointerId && each(event);
+  box.addEventListener("pointermove", own(move), { signal });
+  box.addEventListener("pointerup", own(end), { signal });
+  box.addEventListener("pointercancel", own(end), { signal });
 }
 
 /** Zoom around a time; move sideways with Shift, or with a wheel that turns sideways. */

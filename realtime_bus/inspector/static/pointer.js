@@ -19,7 +19,10 @@ function tipText(hit, t_us) {
     return [`Turn ${number}`, parts.filter(Boolean).join("\n")];
   }
   if (hit.cut) return ["Barge-in", `silent ${spanText(hit.cut.latency_us)} after speech was noticed`];
-  if (hit.problem) return [hit.problem.kind.replaceAll("_", " "), hit.problem.text.slice(0, 300)];
+  if (hit.problem) {
+    const { kind, text } = hit.problem;
+    return [kind.replaceAll("_", " "), text === kind ? "" : text.slice(0, 300)];
+  }
   if (hit.away !== undefined) {
     const more = hit.many > 1 ? `\nand ${numberText(hit.many - 1)} more here; zoom in to part them` : "";
     return [
@@ -46,7 +49,7 @@ function tipText(hit, t_us) {
   if (hit.lane === "tools")
     return [
       what.name,
-      [what.arguments?.slice(0, 200), what.output == null ? null : `→ ${what.output.slice(0, 200)}`, length]
+      [what.arguments?.slice(0, 200), what.output == null ? "no output" : `→ ${what.output.slice(0, 200)}`, length]
         .filter(Boolean)
         .join("\n"),
     ];
@@ -84,34 +87,41 @@ function showPointed() {
   else $("tip").hidden = true;
 }
 
+/** Where each finger is on the stage, and which time it holds: one moves the view, two stretch it. */
+const held = new Map();
+
 function pointerDown(down) {
   if (down.button) return;
   const [x0, y0] = pointed(down);
-  const [start, stop] = [view.start_us, view.stop_us];
-  const scrubs = y0 < laneOf.ruler.height;
-  let moved = false;
+  if (!held.size && y0 < laneOf.ruler.height) {
+    player.seek(view.t(x0));
+    dragged(stage, down, (event) => player.seek(view.t(pointed(event)[0])));
+    return;
+  }
+  let moved = held.size > 0;
+  const grasp = () => held.forEach((finger) => (finger.t_us = view.t(finger.x)));
+  held.set(down.pointerId, { x: x0 });
+  grasp();
   const move = (event) => {
     const [x] = pointed(event);
-    moved ||= Math.abs(x - x0) > 3;
-    if (scrubs) player.seek(view.t(x));
-    else if (moved) {
-      stage.classList.add("dragging");
-      $("tip").hidden = true;
-      const by = ((x0 - x) / view.width) * (stop - start);
-      view.set(start + by, stop + by);
-    }
+    moved ||= Math.abs(x - x0) > 3 || held.size > 1;
+    if (!moved) return;
+    stage.classList.add("dragging");
+    $("tip").hidden = true;
+    held.get(down.pointerId).x = x;
+    const [one, two] = held.values();
+    const length = two ? ((two.t_us - one.t_us) / (two.x - one.x || 1)) * view.width : view.length_us;
+    if (length > 0) view.set(one.t_us - (one.x / view.width) * length, one.t_us + (1 - one.x / view.width) * length);
   };
-  const done = (event) => {
-    stage.classList.remove("dragging");
-    if (moved && !scrubs) return;
+  dragged(stage, down, move, (event) => {
+    held.delete(down.pointerId);
+    grasp();
+    if (!held.size) stage.classList.remove("dragging");
+    if (moved || held.size || event.type === "pointercancel") return;
     const [x, y] = pointed(event);
-    const hit = scrubs ? null : lanes.hit(x, y);
-    if (hit?.turn !== undefined) turns.choose(hit.turn);
-    else {
-      player.seek(hit?.away !== undefined ? events.t_us[hit.event] : view.t(x));
-      if (hit?.event != null) choose(hit.event, { follow: false });
-    }
-  };
-  if (scrubs) player.seek(view.t(x0));
-  dragged(stage, down, move, done);
+    const hit = lanes.hit(x, y);
+    if (hit?.turn !== undefined) return turns.choose(hit.turn);
+    player.seek(hit?.away !== undefined ? events.t_us[hit.event] : view.t(x));
+    if (hit?.event != null) choose(hit.event, { follow: false });
+  });
 }

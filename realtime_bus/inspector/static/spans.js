@@ -46,83 +46,76 @@ function drawCuts(context) {
 /** Draw the latencies as dimensions are drawn: a line between two ends, with its length. */
 function drawLatencies(context) {
   const lane = laneOf.latency;
-  const rows = [lane.top + 16, lane.top + 35];
-  context.lineWidth = 1.25;
-  const waits = lanes.waits;
-  waits.forEach(({ times, value, words, turn }, n) => {
-    const end = n + 1 < waits.length ? view.x(waits[n + 1].times[0]) : view.width + 8;
-    drawDimension(context, rows[0], times, {
+  lanes.waits.forEach(({ times, value, words, turn }, n) => {
+    drawDimension(context, lane.top + 16, times, {
       value,
       words,
       colour: colours["ink-2"],
-      end,
+      until_us: lanes.waits[n + 1]?.times[0],
       about: { turn },
     });
   });
   const cuts = data.cuts.filter(({ latency_us }) => latency_us != null);
   cuts.forEach((cut, n) => {
-    const end = n + 1 < cuts.length ? view.x(cuts[n + 1].silent_us) : view.width + 8;
-    const times = [cut.from_us ?? cut.silent_us, cut.silent_us];
-    const about = { cut, event: cut.event };
-    drawDimension(context, rows[1], times, {
+    drawDimension(context, lane.top + 35, [cut.from_us ?? cut.silent_us, cut.silent_us], {
       value: spanText(cut.latency_us),
       words: " to silence",
       colour: colours["accent-text"],
-      end,
-      about,
+      until_us: cuts[n + 1]?.silent_us,
+      about: { cut, event: cut.event },
     });
   });
 }
 
-/** Draw a length; its words only where there is room before the next one begins. */
-function drawDimension(context, y, times, { value, words, colour, end, about }) {
+/** Draw a length; in it, or behind it, as much of its words as there is room for. */
+function drawDimension(context, y, times, { value, words, colour, until_us = Infinity, about }) {
   const places = times.map((t) => view.x(t));
   const [left, right] = [places[0], places.at(-1)];
   if (right < -200 || left > view.width + 20) return;
   context.strokeStyle = context.fillStyle = colour;
+  context.lineWidth = 1.25;
   context.beginPath();
   line(context, left, y, right, y);
   for (const x of places) line(context, x, y - 4, x, y + 4);
   context.stroke();
-  lanes.marks.push({
-    left: left - 3,
-    right: Math.max(right, left + 3) + 3,
-    top: y - 9,
-    bottom: y + 9,
-    ...about,
-  });
-  context.font = `600 12px ${colours.sans}`;
+  const [top, bottom] = [y - 9, y + 9];
+  lanes.marks.push({ left: left - 3, right: Math.max(right, left + 3) + 3, top, bottom, ...about });
+  const { walls } = lanes;
+  const wall_us = walls[firstNot(walls.length, (n) => walls[n] <= times.at(-1))] ?? Infinity;
+  const behind = view.x(Math.min(until_us, wall_us, view.stop_us)) - right - 14;
+  const [from, to] = [Math.max(left, 0), Math.min(right, view.width)];
+  if (Math.max(to - from, behind) < 24) return;
+  const [bold, plain] = [`600 12px ${colours.sans}`, `12px ${colours.sans}`];
+  context.font = bold;
   const valueWidth = context.measureText(value).width;
-  context.font = `12px ${colours.sans}`;
-  let whole = valueWidth + context.measureText(words).width;
-  const inside = right - left > whole + 24;
-  const room = inside ? right - left : Math.min(end, view.width + 8) - right - 14;
-  if (whole > room) [whole, words] = [valueWidth, ""];
-  if (whole > room) return;
-  let at = right + 7;
-  if (inside) {
-    // in the middle of what is seen of it
-    const [from, to] = [Math.max(left, 0), Math.min(right, view.width)];
-    at = Math.min(Math.max((from + to - whole) / 2, left + 12), right - whole - 12);
-    context.fillStyle = colours.sheet;
-    context.fillRect(at - 6, y - 8, whole + 12, 16);
+  context.font = plain;
+  const wordsWidth = context.measureText(words).width;
+  for (const [text, whole] of [
+    [words, valueWidth + wordsWidth],
+    ["", valueWidth],
+  ]) {
+    let at = right + 7;
+    if (to - from > whole + 36) {
+      at = (from + to - whole) / 2; // in the middle of what is seen of it
+      context.fillStyle = colours.sheet;
+      context.fillRect(at - 6, y - 8, whole + 12, 16);
+    } else if (whole > behind) continue;
+    context.fillStyle = colour;
+    context.font = bold;
+    context.fillText(value, at, y + 4);
+    context.font = plain;
+    context.fillText(text, at + valueWidth, y + 4);
+    lanes.marks.push({ left: at, right: at + whole, top, bottom, ...about });
+    return;
   }
-  context.fillStyle = colour;
-  context.font = `600 12px ${colours.sans}`;
-  context.fillText(value, at, y + 4);
-  context.font = `12px ${colours.sans}`;
-  context.globalAlpha = 0.8;
-  context.fillText(words, at + valueWidth, y + 4);
-  context.globalAlpha = 1;
-  lanes.marks.push({ left: at, right: at + whole, top: y - 9, bottom: y + 9, ...about });
 }
 
 function drawBars(context, lane, bars, styleOf) {
   const [top, height] = [lane.top + 5, lane.height - 9];
   context.font = `11px ${colours.sans}`;
-  for (const bar of bars) {
+  bars.forEach((bar, n) => {
     const [left, right] = lanes.mark(lane, bar, {});
-    if (right < 0 || left > view.width) continue;
+    if (right < 0 || left > view.width) return;
     const { fill, stroke, text, name } = styleOf(bar);
     const [from, to] = [Math.max(left, -10), Math.min(Math.max(right, left + 3), view.width + 10)];
     context.beginPath();
@@ -134,15 +127,13 @@ function drawBars(context, lane, bars, styleOf) {
     context.stroke();
     let start = Math.max(from, 0) + 6;
     let room = to - start - 4;
-    if (context.measureText(name).width > room) {
-      // there may be more room behind it
-      const next = bars.find(({ start_us }) => start_us > bar.start_us);
-      const behind = Math.min(next ? view.x(next.start_us) : Infinity, view.width) - to - 14;
-      if (behind > room) [start, room] = [to + 6, behind];
-    }
+    const next = bars[n + 1];
+    const behind = Math.min(next ? view.x(next.start_us) : Infinity, view.width) - to - 14;
+    if (Math.max(room, behind) < 24) return;
+    if (behind > room && context.measureText(name).width > room) [start, room] = [to + 6, behind];
     context.fillStyle = text;
-    if (room > 24) context.fillText(shortened(context, name, room), start, top + height - 4);
-  }
+    context.fillText(shortened(context, name, room), start, top + height - 4);
+  });
   if (!bars.length) drawNone(context, lane);
 }
 
@@ -161,82 +152,51 @@ function drawGaps(context) {
     context.fillStyle = colours.sunk;
     context.fillRect(left, top, right - left, lanesHeight);
     context.fillStyle = cause === "lost" ? colours.bad : colours["ink-3"];
-    context.fillRect(left, top, 1.5, lanesHeight);
+    context.fillRect(left, top, 1, lanesHeight);
     context.fillRect(right - 1, top, 1, lanesHeight);
-    context.font = `11px ${colours.sans}`;
-    const lane = laneOf.latency;
-    context.fillText(
-      cause === "lost" ? `lost for ${spanText(end_us - start_us)}` : "another connection",
-      right + 5,
-      lane.top + 12,
-    );
   }
 }
 
-function drawProblems(context) {
+/** Draw what went wrong: a triangle, a ring for what is mild, a bar for what lasted. */
+function drawTroubles(context) {
   const lane = laneOf.problems;
   const y = lane.top + lane.height / 2;
   context.font = `11px ${colours.sans}`;
-  if (!data.problems.length) drawNone(context, lane);
-  let free = -1e9;
-  for (const problem of data.problems) {
+  context.lineWidth = 1.5;
+  if (!lanes.troubles.length) drawNone(context, lane);
+  lanes.troubles.forEach((problem, n) => {
     const x = view.x(problem.at_us);
-    if (x < -10 || x > view.width + 10) continue;
-    const bad = !problem.mild;
-    context.fillStyle = context.strokeStyle = bad ? colours.bad : colours["ink-2"];
-    context.lineWidth = 1.5;
+    const right = Math.max(x + 5, view.x(problem.end_us ?? problem.at_us));
+    if (right < -10 || x > view.width + 10) return;
+    context.fillStyle = context.strokeStyle = problem.mild ? colours["ink-2"] : colours.bad;
     context.beginPath();
-    if (bad) {
+    if (problem.end_us > problem.at_us) context.rect(x, y - 4, right - x, 8);
+    else if (problem.mild) context.arc(x, y, 3.5, 0, 7);
+    else {
       context.moveTo(x, y - 5);
       context.lineTo(x + 5, y + 4);
       context.lineTo(x - 5, y + 4);
-      context.fill();
-    } else {
-      context.arc(x, y, 3.5, 0, 7);
-      context.stroke();
     }
-    lanes.marks.push({
-      left: x - 7,
-      right: x + 7,
-      top: lane.top,
-      bottom: lane.top + lane.height,
-      event: problem.event,
-      problem,
-    });
-    if (x + 9 > free) {
-      const next = data.problems.find((each) => view.x(each.at_us) > x + 1);
-      const room = Math.min(360, (next ? view.x(next.at_us) : view.width) - x - 20);
-      if (room > 40) {
-        const text = shortened(context, problem.text, room);
-        context.fillText(text, x + 9, y + 4);
-        free = x + 9 + context.measureText(text).width;
-      }
-    }
-  }
+    if (problem.mild) context.stroke();
+    else context.fill();
+    const [top, bottom] = [lane.top, lane.top + lane.height];
+    lanes.marks.push({ left: x - 7, right: right + 2, top, bottom, event: problem.event, problem });
+    const next = lanes.troubles[n + 1];
+    const room = Math.min(360, (next ? view.x(next.at_us) : view.width) - right - 16);
+    if (room > 40) context.fillText(shortened(context, problem.text, room), right + 5, y + 4);
+  });
 }
 
-const RESPONSE_WORDS = {
-  completed: "completed",
-  cancelled: "cancelled",
-  incomplete: "incomplete",
-  failed: "failed",
-};
-
-function responseStyle({ status, reason }) {
-  const name = [RESPONSE_WORDS[status] ?? status ?? "", reason].filter(Boolean).join(" · ");
+function responseStyle({ status, reason, aside }) {
+  const name = [status, reason, aside ? "out of band" : null].filter(Boolean).join(" · ");
   if (status === "failed") return { fill: colours.sheet, stroke: colours.bad, text: colours.bad, name };
   if (status === "cancelled" || status === "incomplete")
     return { fill: colours["accent-soft"], stroke: colours.accent, text: colours["accent-text"], name };
   return { fill: colours.sunk, stroke: colours["ink-4"], text: colours["ink-2"], name };
 }
 
-function toolStyle({ name, failed, end_us }) {
-  const stroke = failed ? colours.bad : colours.person;
-  return {
-    fill: colours["person-soft"],
-    stroke,
-    text: failed ? colours.bad : colours.person,
-    name: failed ? `${name} failed` : name,
-    end_us,
-  };
+function toolStyle({ name, failed }) {
+  const colour = failed ? colours.bad : colours.person;
+  const fill = colours[failed ? "sheet" : "person-soft"];
+  return { fill, stroke: colour, text: colour, name: failed ? `${name} failed` : name };
 }

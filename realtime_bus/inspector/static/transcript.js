@@ -3,17 +3,21 @@
 class Transcript {
   constructor() {
     this.box = $("transcript");
-    this.entries = data.transcript.map((said, number) => this.entry(said, number));
+    this.entries = data.transcript.map((said) => this.entry(said));
     this.box.append(...this.entries.map(({ node }) => node));
+    rove(
+      this.box,
+      this.entries.map(({ node }) => node.firstElementChild),
+    );
     if (!this.entries.length) this.box.append(element("li", { class: "empty" }, "Nothing was transcribed."));
   }
 
-  entry(said, number) {
+  entry(said) {
     const text = element("p", { dir: "auto" });
     const node = element(
       "li",
-      { class: `entry ${said.who}`, tabindex: "0", "data-number": number },
-      element("time", {}, clock(said.start_us, 1)),
+      { class: `entry ${said.who}` },
+      element("button", { type: "button", title: "Go there" }, clock(said.start_us, 1)),
       element(
         "div",
         {},
@@ -33,20 +37,12 @@ class Transcript {
     node.addEventListener("click", () => {
       if (!String(getSelection())) go();
     });
-    node.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") go();
-      else if (event.key === "ArrowDown") this.entries[number + 1]?.node.focus();
-      else if (event.key === "ArrowUp") this.entries[number - 1]?.node.focus();
-      else return;
-      event.preventDefault();
-      event.stopPropagation();
-    });
     const made = { said, node, text };
     this.write(made, null);
     return made;
   }
 
-  /** Write an entry's text, with what was searched for marked; return how often it is there. */
+  /** Write an entry's text, with what was searched for marked; return how many marks there are. */
   write({ said, text }, wanted) {
     text.replaceChildren();
     text.classList.toggle("call", said.who === "tool");
@@ -91,14 +87,14 @@ class Transcript {
   }
 }
 
-/** Append a text with its matches marked; return how many there are. */
+/** Append a text with its first matches marked; return how many those are. */
 function marked(into, text, wanted) {
   let at = 0;
   let count = 0;
   for (const match of wanted ? text.matchAll(wanted) : []) {
     into.append(text.slice(at, match.index), element("mark", {}, match[0]));
     at = match.index + match[0].length;
-    count++;
+    if (++count === 200) break;
   }
   into.append(text.slice(at));
   return count;

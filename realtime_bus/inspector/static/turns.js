@@ -1,5 +1,14 @@
 // The turns as a table: how long the person waited, and how fast the assistant fell silent.
 
+/** Who began a turn, where nobody was understood. */
+const ASKED = {
+  speech: "not transcribed",
+  commit: "not transcribed",
+  text: "written",
+  request: "asked for by the application",
+  idle: "nobody had spoken",
+};
+
 class Turns {
   constructor() {
     if (!data.turns.length) {
@@ -10,6 +19,10 @@ class Turns {
     const waits = data.turns.map((turn) => this.wait(turn)).filter((wait) => wait != null);
     this.longest = Math.max(...waits, 1);
     this.rows = data.turns.map((turn, number) => this.row(turn, number));
+    rove(
+      $("turns"),
+      this.rows.map((row) => row.querySelector("button")),
+    );
     const heads = ["Turn", "at", "noticed", "first answer", "until heard", "heard", "cut to silence"];
     $("turns").append(
       element(
@@ -65,7 +78,7 @@ class Turns {
       element("td", {}, bar, shown(wait)),
       element("td", {}, shown(turn.heard_length_us || null)),
       element("td", turn.silence_us == null ? {} : { class: "cut" }, shown(turn.silence_us)),
-      element("td", { class: "said", dir: "auto" }, turn.text ?? ""),
+      element("td", { class: "said", dir: "auto" }, turn.text || element("span", { class: "none" }, ASKED[turn.origin])),
     );
     row.addEventListener("click", () => this.choose(number));
     return row;

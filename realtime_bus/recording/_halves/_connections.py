@@ -6,6 +6,8 @@ Rules:
    the server's limit (``bus.reconnected``), or there is a second ``session.created``.
 2. What a later connection begins with comes before it has taken over: its lines are ``aside``.
    One of which the beginning was not recorded is not greeted (`RecordedConnection.greeted`).
+   What is ``aside`` later is the library's own, such as an item that is replaced by what was heard
+   of it, and its answers; or what a connection still brings that was replaced, and is left out.
 3. So that an hour can be held, bytes are kept only of the side that is played; of the other side's
    deltas only the first of a stream, and of its microphone only how much it had brought.
 4. Audio that was left out is silence of the same length.
@@ -20,7 +22,10 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 
 from realtime_bus.errors import CloseInfo
-from realtime_bus.recording._format import Ended, Line, Received, Sent, Told
+from realtime_bus.log import get_logger
+from realtime_bus.recording._format import Ended, Left, Line, Received, Sent, Told
+
+_log = get_logger("realtime_bus.recording")
 
 Side: TypeAlias = Literal["client", "server"]
 
@@ -28,6 +33,9 @@ APPENDS: Final = frozenset({"input_audio_buffer.append", "session.input_audio_bu
 """What brings the microphone's audio."""
 
 _BY_CLIENT: Final = (1000, 1005)  # a server that closes has a reason
+_ABOUT_ITEMS: Final = tuple(
+    f"conversation.item.{what}" for what in ("added", "created", "done", "deleted")
+)
 _GREETINGS: Final = ("session.created", "transcription_session.created")
 _MAX_LEVELS: Final = 100
 _OF_A_STREAM: Final = ("type", "response_id", "item_id", "output_index", "content_index")
@@ -96,6 +104,9 @@ class RecordedConnection(msgspec.Struct, kw_only=True):
 class AudioClock:
     """Count the microphone's audio, in the format that the session has.
 
+    A client that chooses one sends it from then on: what the server says of the time before it
+    knew of that comes later, and changes nothing.
+
     Attributes:
         heard_ms: How much there was.
     """
@@ -104,6 +115,7 @@ class AudioClock:
         self.heard_ms: float = 0.0
         self._bytes_per_ms: int = _PCM_BYTES_PER_MS
         self._silence = b"\0"
+        self._is_chosen = False
 
     def see(self, event: dict[str, Any]) -> float:
         """Take an event of either side; return how many milliseconds of audio it brings."""
@@ -114,7 +126,9 @@ class AudioClock:
             return self.add(size)
         if kind in ("session.update", "session.created", "session.updated"):
             name = _audio_format(event, "input")
-            if name is not None:
+            is_choice = kind == "session.update"
+            if name is not None and (is_choice or not self._is_chosen):
+                self._is_chosen = is_choice
                 is_g711 = name in _SILENCE
                 self._bytes_per_ms = _G711_BYTES_PER_MS if is_g711 else _PCM_BYTES_PER_MS
                 self._silence = _SILENCE.get(name, b"\0")
@@ -146,6 +160,7 @@ class _Reader:
         self._plays: Side = plays
         self._connection = RecordedConnection(frames=[], greeted=False)
         self._begun: list[Received | Sent] = []  # the next one, which has not taken over yet
+        self._is_lost = False  # whether there is none at the moment
         self._clock = AudioClock()
         self._streams: set[tuple[object, ...]] = set()
         self._greetings = 0
@@ -155,13 +170,11 @@ class _Reader:
         for line in lines:
             match line:
                 case Received() | Sent() if line.aside:
-                    if self._greets(line):
-                        self._begun.clear()  # the one before came to nothing
-                    self._begun.append(line)
+                    yield from self._take_aside(line)
                 case Received() | Sent():
                     yield from self._take(line)
                 case Told(type="bus.reconnecting") if line.event.get("attempt") == 1:
-                    told = line.event
+                    told, self._is_lost = line.event, True
                     code = told["code"] if isinstance(told.get("code"), int) else 1006
                     reason = str(told.get("reason", ""))
                     close = CloseInfo(code=code, reason=reason, clean=code != 1006)
@@ -170,15 +183,27 @@ class _Reader:
                     if line.event.get("cause") == "rollover":
                         close = CloseInfo(code=1000, reason="", clean=True)
                         yield from self._next(close, line.t_us)
-                    begun, self._begun = self._begun, []
+                    begun, self._begun, self._is_lost = self._begun, [], False
                     for each in begun:
                         yield from self._take(each)
+                case Left():
+                    why = line.why or "lines came faster than they could be written"
+                    _log.warning("something is missing in the recording", why=why)
                 case Ended():
                     close = CloseInfo(code=line.code, reason=line.reason, clean=line.clean)
                     self._end(close, line.t_us)
                 case _:
                     pass
         yield self._connection
+
+    def _take_aside(self, line: Received | Sent) -> Iterator[RecordedConnection]:
+        greets = self._is(line, _GREETINGS)
+        if greets:
+            self._begun.clear()  # the one before came to nothing
+        if greets or self._begun or self._is_lost:
+            self._begun.append(line)
+        elif isinstance(line, Sent) or self._is(line, _ABOUT_ITEMS):
+            yield from self._take(line)
 
     def _end(self, close: CloseInfo, t_us: int) -> None:
         self._connection.close = close
@@ -240,9 +265,9 @@ class _Reader:
         self._streams.add(stream)
         return False
 
-    def _greets(self, line: Received | Sent) -> bool:
+    def _is(self, line: Received | Sent, kinds: Sequence[str]) -> bool:
         event = event_of(_data(line)) if isinstance(line, Received) else None
-        return event is not None and type_of(event) in _GREETINGS
+        return event is not None and type_of(event) in kinds
 
     def _note_silence(self, event: dict[str, Any]) -> None:
         for side, direction in _DIRECTIONS:

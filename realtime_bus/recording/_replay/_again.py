@@ -50,6 +50,12 @@ _RECONNECT: Final = Reconnect(
     max_gap_bytes=1024 * 1024 * 1024,
     rollover_before_s=None,  # the limit that the server told of is over
 )
+_OF_MAIN: Final = {  # what is more often than not
+    "conversation.item.create",
+    "input_audio_buffer.commit",
+    "response.create",
+    "session.update",
+}
 _LEAVE_S: Final = 5.0  # that a main program has when the recording is over
 _PATHS: Final = {
     "realtime": "/v1/realtime?model=replay",
@@ -126,6 +132,12 @@ async def replay(
             notes.append("the recording ended before the main program did")
         await session.wait_closed()
     report = transport.report()
+    missing = {each.type for each in report.differences if each.kind == "missing"}
+    if main is None and (commands := sorted(missing & _OF_MAIN)):
+        notes.append(
+            "what is missing may have been the main program's: give that as main, or leave it to "
+            f"the recording with left: {', '.join(commands)}"
+        )
     notes += [*report.notes, *(_note(each) for each in attached if _has_own_ears(each))]
     return msgspec.structs.replace(report, notes=notes)
 

@@ -16,7 +16,9 @@ Rules:
    and was not then is extra. What corresponds may be different, or late.
 5. At the very end of a recording that was cut off nothing is missing, and nothing extra: nobody
    knows what came next.
-6. Of a text that was left out of the recording only the length is compared, of a key nothing.
+6. Of a text that was left out of the recording only the length is compared, of a key nothing. Two
+   texts that are JSON, such as outputs of tools, are compared field by field.
+7. The order of acts that do not depend on each other is no difference, but noted (`reordered`).
 
 Bounds: `_MAX_UNPAIRED` acts that correspond to nothing; more are only counted. Of one kind,
 `_LOOKED_AT` are looked at on either side of a time.
@@ -38,11 +40,12 @@ from realtime_bus.codec._frame import NotAnObject, parse_object
 from realtime_bus.recording._timeline._frames import with_names
 
 from ._act import Act, leaves, nameless
-from ._difference import Change, Difference
+from ._difference import Change, Difference, stamp
 
 _WINDOW_US: Final = 60_000_000
 _LOOKED_AT: Final = 32  # acts on either side: there may be ten of a kind in a second
 _MAX_UNPAIRED: Final = 1000
+_AT_ONCE_US: Final = 10_000  # within it, what comes first is chance
 _LEFT_OUT: Final = re.compile("x+")
 
 
@@ -235,6 +238,20 @@ class Comparison:
             elif late_us > self._late_us:
                 yield Difference(kind="late", **about)
 
+    def reordered(self) -> list[str]:
+        """Return in words what was done in another order than then, and was not late."""
+        found: list[str] = []
+        last: Act | None = None  # of those before in the recording, what was done last now
+        for then in self._then:
+            if then.mate is None:
+                continue
+            if last is not None and last.mate is not None and then.mate.t_us < last.mate.t_us:
+                if then.t_us - last.t_us > _AT_ONCE_US:
+                    found.append(f"{_named(then)} before {_named(last)}")
+            elif then.mate.t_us - then.t_us - then.waited_us <= self._late_us:
+                last = then
+        return found
+
     def _pair(self, then: Act, now: Act) -> None:
         then.mate, now.mate = now, then
         self.paired += 1
@@ -258,8 +275,10 @@ class Comparison:
         """Return the fields that are not what they were."""
         if then.content == now.content:
             return []
-        was, is_ = dict(leaves(then.content)), dict(leaves(now.content))
-        found: list[Change] = []
+        return [*self._parted(then.content, now.content)]
+
+    def _parted(self, then: Any, now: Any, place: str = "") -> Iterator[Change]:
+        was, is_ = dict(leaves(then, place)), dict(leaves(now, place))
         for path in sorted(was.keys() | is_.keys()):
             before, after = was.get(path), is_.get(path)
             if before == after or self._is_ignored(path):
@@ -268,8 +287,15 @@ class Comparison:
                 continue
             if _stands_for(before, after):
                 continue
-            found.append(Change(path=path, then=before, now=nameless(after)))
-        return found
+            inside = _inside(before), _inside(after)
+            if None not in inside:
+                yield from self._parted(*inside, path)
+            else:
+                yield Change(path=path, then=before, now=nameless(after))
+
+
+def _named(act: Act) -> str:
+    return f"{act.type} of {stamp(_s(act.t_us))}"
 
 
 def _far(act: Act, t_us: int) -> int:
@@ -291,6 +317,16 @@ def _stands_for(before: Any, after: Any) -> bool:
     if not isinstance(before, str) or not isinstance(after, str) or not _is_left_out(("", before)):
         return False
     return before == "***" or len(before) == len(after)
+
+
+def _inside(text: Any) -> Any:
+    """Return what a text says that is a JSON object or list; None for any other value."""
+    if not isinstance(text, str) or not text.startswith(("{", "[")):
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _s(t_us: int) -> float:

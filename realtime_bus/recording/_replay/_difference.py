@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import commonprefix
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -11,6 +12,8 @@ from ._act import leaves
 DifferenceKind: TypeAlias = Literal["missing", "extra", "different", "late", "closed"]
 
 _SHOWN_CHARS: Final = 60
+_BEFORE_CHARS: Final = 20  # of what two texts have in common, before they part
+_LATER_S: Final = 0.1  # that is worth a word
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,12 +56,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Return a line for people, and one for each change."""
-        late = f" by {self.late_s:.3f} s" if self.kind == "late" else ""
-        lines = [f"{stamp(self.t_s)}  {self.kind + late:<10} {self.type}  {_brief(self)}".rstrip()]
-        lines += [
-            f"            {each.path}: then {_short(each.then)}, now {_short(each.now)}"
-            for each in self.changes
-        ]
+        lines = [f"{stamp(self.t_s)}  {self.kind:<10} {self.type}  {_brief(self)}".rstrip()]
+        for each in self.changes:
+            then, now = _side_by_side(each.then, each.now)
+            lines.append(f"            {each.path}: then {then}, now {now}")
         return "\n".join(lines)
 
 
@@ -68,16 +69,25 @@ def stamp(t_s: float) -> str:
 
 
 def _brief(difference: Difference) -> str:
-    """Return what an act is about, in few words."""
-    if difference.changes:
-        return ""
+    """Return what an act is about, and how late it was, in few words."""
+    has_mate = difference.then is not None and difference.now is not None
+    late = [f"{difference.late_s:.3f} s later"] if has_mate and difference.late_s > _LATER_S else []
     act = difference.now if difference.then is None else difference.then
     said = [
         f"{path.rpartition('.')[2]} {_short(value)}"
         for path, value in leaves(act or {})
-        if path != "type"
+        if path != "type" and not difference.changes
     ]
-    return ", ".join(said[:4])
+    return ", ".join([*late, *said[:4]])
+
+
+def _side_by_side(then: Any, now: Any) -> tuple[str, str]:
+    """Return two values, short; of long texts what is around the place where they part."""
+    if isinstance(then, str) and isinstance(now, str) and max(len(then), len(now)) > _SHOWN_CHARS:
+        same = len(commonprefix([then, now]))  # noqa: RUF071  # texts are what it is given
+        if same > _BEFORE_CHARS:
+            then, now = (f"…{text[same - _BEFORE_CHARS :]}" for text in (then, now))
+    return _short(then), _short(now)
 
 
 def _short(value: Any) -> str:

@@ -87,6 +87,7 @@ class Plan:
         last_us: When its last line was written.
         told: How often plugins have emitted an event, by name.
         missing: Why lines are missing, in words, and how many.
+        unmet: What the caller names, and the recording has not.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Plan:
         self.missing: Counter[str] = Counter()
         self._left = tuple(left)
         self._outside = frozenset(outside)
+        self.unmet: set[str] = {each for each in left if isinstance(each, str)} | self._outside
         self._opening = True
         self._requests = Requests()
         self._creates: list[Act] = []  # that nothing has answered
@@ -117,6 +119,9 @@ class Plan:
             read = self._READ.get(type(line))
             if read is not None and not getattr(line, "aside", False):
                 read(self, line)
+        self.unmet = {  # audio has been counted alone
+            each for each in self.unmet if not any(fnmatchcase(name, each) for name in self.left)
+        }
 
     def _header(self, line: Header) -> None:
         if "/translations" in line.url:
@@ -145,7 +150,10 @@ class Plan:
     def _act(
         self, t_us: int, fields: dict[str, Any], *, left: bool = False, is_event: bool = False
     ) -> Act:
-        left = left or any(_selects(each, fields) for each in self._left)
+        for selector in self._left:
+            if _selects(selector, fields):
+                left = True
+                self.unmet -= {selector} if isinstance(selector, str) else set()
         act = Act(t_us, fields, expected=not left, is_event=is_event)
         self.acts.append(act)
         return act
@@ -202,6 +210,7 @@ class Plan:
             self.told[line.type] += 1
         if line.type in _NEXT_CONNECTION:
             self._named(line)
+        self.unmet.discard(line.type)
         compared = line.application or line.type == _FAILED
         if compared and line.type not in self._outside:
             self._act(line.t_us, {**line.event, "type": line.type}, is_event=True)

@@ -133,7 +133,7 @@ def make_report(
         frames=frames,
         recorded_s=plan.last_us / 1e6,
         took_s=took_s,
-        notes=[*notes, *_notes(recording, plan)],
+        notes=[*notes, *_notes(recording, plan, compared=comparison is not None)],
     )
 
 
@@ -147,11 +147,14 @@ def _differences(plan: Plan, comparison: Comparison, closed_us: int | None) -> l
     return [*closed, *comparison.differences(until_us, cut_off=cut_off)]
 
 
-def _notes(recording: Recording, plan: Plan) -> list[str]:
+def _notes(recording: Recording, plan: Plan, *, compared: bool) -> list[str]:
     notes = [f"something is missing in the recording: {why}" for why in plan.missing]
+    if part := recording.header.part:
+        notes.append(f"the recording's first {part} files are not read: begin with the first one")
     if plan.ended is None:
-        notes.append("the recording was cut off: nothing of its last second is compared")
-    if not recording.header.texts:
+        compares = ": nothing of its last second is compared" if compared else ""
+        notes.append(f"the recording was cut off{compares}")
+    if compared and not recording.header.texts:
         notes.append(
             "texts were left out of the recording: what depends on them, such as the arguments of "
             "tools, cannot be as it was"

@@ -124,6 +124,7 @@ class ReplayTransport:
         self._frames = 0
         self._closed_us: int | None = None  # when the session closed it
         self._emitted: set[str] = set()
+        self._is_over = False  # whether the session has said so
         self._unread: dict[str, str] = {}  # events that could not be emitted, and why
         self._flooded = False
         self._failure: Exception | None = None
@@ -376,8 +377,9 @@ class ReplayTransport:
 
     def _see(self, event: ev.BusEvent) -> None:
         self._emitted.add(event.type)
+        self._is_over = self._is_over or isinstance(event, ev.Closed)  # the recorder's end, too
         compared = self._compare and isinstance(event, ev.AppEvent | ev.HandlerFailed)
-        if compared and self._close is None and event is not self._emitting:
+        if compared and not self._is_over and event is not self._emitting:
             act = {**written_down(event), "type": event.type}
             self._comparison.did(self._act_us, self._now_us, act, is_event=True)
 
@@ -428,6 +430,12 @@ class ReplayTransport:
         if silent and self._compare:
             names = ", ".join(silent)
             notes.append(f"nobody emitted {names}; give what came from outside as outside=")
+        if reordered := self._comparison.reordered():
+            more = f", and {len(reordered) - 1} more" if reordered[1:] else ""
+            notes.append(f"in another order than then: {reordered[0]}{more}")
+        if self._plan.unmet:
+            names = ", ".join(sorted(self._plan.unmet))
+            notes.append(f"{names}: nothing in the recording is called so")
         if self._flooded:
             notes.append("the session was ended: it sent command after command in no time")
         return notes

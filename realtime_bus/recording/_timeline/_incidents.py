@@ -5,7 +5,7 @@ Rules:
 1. Unknown events and frames that are none are found in the frames themselves; drift, failed
    handlers and overflow are what the bus has told.
 2. A connection ends when the next one is looked for, when another takes over from it, or with the
-   session.
+   session. A session that ends by a lost connection is a problem.
 """
 
 from __future__ import annotations
@@ -78,6 +78,11 @@ class Incidents:
         if self._connections and self._connections[-1].to_ms is None:
             self._connections[-1].to_ms = at_ms
 
+    def _closed(self, told: dict[str, Any], at_ms: float) -> None:
+        self._over(told, at_ms)
+        if told.get("clean") is False:
+            self._told(told, at_ms, kind="disconnected", names=("code", "reason"))
+
     # --- problems ----------------------------------------------------------------------------
 
     def _note(self, at_ms: float, kind: ProblemKind, text: str, details: dict[str, Any]) -> None:
@@ -89,7 +94,8 @@ class Incidents:
 
     def left(self, line: Left, at_ms: float) -> None:
         """Note that lines are missing."""
-        text = f"{line.lines} lines are missing here"
+        count = f"{line.lines} line{'s' * (line.lines != 1)}"
+        text = line.why or f"{count} came faster than they could be written"
         self._note(at_ms, "left_out", text, {"lines": line.lines, "bytes": line.bytes})
 
     def _error(self, event: ev.Error, at_ms: float) -> None:
@@ -123,7 +129,7 @@ class Incidents:
     TOLD: ClassVar[dict[str, Callable[[Incidents, dict[str, Any], float], None]]] = {
         "bus.reconnecting": _over,
         "bus.reconnected": _reconnected,
-        "bus.closed": _over,
+        "bus.closed": _closed,
         "bus.drift": partial(_told, kind="drift", names=("event_type", "path", "message")),
         "bus.handler_failed": partial(
             _told, kind="handler_failed", names=("handler", "event_type", "error")

@@ -19,7 +19,14 @@ TurnOrigin: TypeAlias = Literal["speech", "commit", "text", "request", "idle"]
 """What a turn began with; see `Turn`."""
 
 ProblemKind: TypeAlias = Literal[
-    "error", "drift", "handler_failed", "overflow", "invalid_frame", "unknown_event", "left_out"
+    "error",
+    "drift",
+    "handler_failed",
+    "overflow",
+    "invalid_frame",
+    "unknown_event",
+    "left_out",
+    "disconnected",
 ]
 """What went wrong; see `Problem`."""
 

@@ -176,7 +176,7 @@ async def test_a_connection_that_is_lost_for_good(sdk: Told) -> None:
     policy = Reconnect(first_delay_s=0.0, max_delay_s=0.0, attempts=2)
     async with calling(first, refused, refused, bus=bus, reconnect=policy) as (session, _told):
         first.hang_up()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await session.wait_closed()
     tries = sdk.events("realtime_bus.reconnecting")
     assert [each["realtime_bus.reconnect.attempt"] for each in tries] == [1, 2]

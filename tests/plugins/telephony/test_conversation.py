@@ -50,7 +50,7 @@ def application(answer: Callable[[WebSocket], Awaitable[None]]) -> Starlette:
     return Starlette(routes=[WebSocketRoute("/twilio", answer)])
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
     """Wait for something to become true."""
     with anyio.fail_after(timeout_s):
         while not condition():  # noqa: ASYNC110 - a condition of somebody else's

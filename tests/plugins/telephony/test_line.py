@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from realtime_bus_plugins.telephony import (
     StreamFormat,
 )
 
-from ._ear import STARTS, TELNYX_START, VONAGE_START
+from ._ear import PLIVO_START, STARTS, TELNYX_START, VONAGE_START, mark_back, read_sent
 from ._phone import CALL_SID, STREAM_SID, connected, dtmf, mark, media, started, stopped
 
 
@@ -130,6 +131,40 @@ def test_a_call_of_plivo() -> None:
     speech = {"event": "media", "sequenceNumber": 42, "media": {"track": "inbound", "chunk": 41}}
     speech["media"]["payload"] = "/////w=="
     assert receive(line, speech) == [b"\xff" * 4]
+
+
+@pytest.mark.parametrize(
+    "written", ["a=1;b=2", "a=1,b=2", "a=1; b = 2;", '{"a": 1, "b": "2"}', {"a": "1", "b": 2}]
+)
+def test_plivos_parameters_however_they_are_written(written: Any) -> None:
+    """Its pages show two ways, its client library a third."""
+    line = Line(PLIVO)
+    receive(line, {**PLIVO_START, "extra_headers": written})
+    assert line.call is not None
+    assert line.call.parameters == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize("written", ["", "{}", "[1]", "null", 7, None])
+def test_plivos_parameters_that_are_none(written: Any) -> None:
+    """Nothing is made up, and the call begins."""
+    line = Line(PLIVO)
+    receive(line, {**PLIVO_START, "extra_headers": written})
+    assert line.call is not None
+    assert line.call.parameters == {}
+
+
+def test_vonages_parameters_that_are_no_text() -> None:
+    """Its documentation's own: what an NCCO's headers hold is handed on as JSON."""
+    line = Line(VONAGE)
+    taken = {"age": 40, "address": {"city": "New York City"}, "roles": [1, 2], "audited": False}
+    receive(line, {**VONAGE_START, **taken})
+    assert line.call is not None
+    assert {name: line.call.parameters[name] for name in taken} == {
+        "age": "40",
+        "address": '{"city":"New York City"}',
+        "roles": "[1,2]",
+        "audited": "false",
+    }
 
 
 def test_what_twilio_is_sent() -> None:
@@ -416,6 +451,49 @@ def test_memory_is_bounded_by_what_is_not_played() -> None:
     kept = [each for each in kept if not isinstance(each, str)]
     sizes = [len(each) for each in kept if hasattr(each, "__len__")]
     assert max(sizes) < 20
+
+
+def paths(message: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield where in a message something stands: the keys, from the outside in."""
+    for key, value in message.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from paths(value, (*before, key))
+
+
+WRONG = (None, True, -1, 1.5, 10**30, "", "x" * 5000, "9" * 5000, [], [[]], {}, {"a": {}})
+SAID = (media(b"\xff" * 160, 1), mark("1"), dtmf("5"), stopped(), {"event": "error", "payload": 1})
+
+
+@pytest.mark.parametrize(("stream_format", "start"), STARTS.values(), ids=STARTS)
+def test_whatever_stands_in_a_message_nothing_raises(
+    stream_format: StreamFormat, start: dict[str, Any]
+) -> None:
+    """Each field of each message, in turn, is each kind of thing that it should not be."""
+    says = [json.loads(mark_back(stream_format, "1")), {"event": "websocket:dtmf", "digit": "5"}]
+    for message in (start, *SAID, *says):
+        for path in paths(message):
+            for wrong in WRONG:
+                changed = json.loads(json.dumps(message))
+                inner = changed
+                for key in path[:-1]:
+                    inner = inner[key]
+                inner[path[-1]] = wrong
+                line = Line(stream_format)
+                if message is not start:
+                    receive(line, start)
+                receive(line, changed, media(b"\xff", 2), bytes(2))
+                if line.playout is not None:
+                    line.playout.play(bytes(1920), "item", 0, 40)
+                    read_sent(line.playout.next_message() or "")
+
+
+def test_half_a_sample_is_not_passed_on() -> None:
+    """All that follows would be noise."""
+    line = begun(VONAGE)
+    assert problems(receive(line, bytes(959))) == ["malformed"]
+    assert receive(line, bytes(960)) == [bytes(960)]
+    assert receive(begun(TWILIO), media(b"\xff" * 3, 1)) == [b"\xff" * 3]
 
 
 def test_parameters_are_bounded() -> None:

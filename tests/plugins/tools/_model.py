@@ -42,7 +42,7 @@ class Model:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that was heard makes a condition true."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while not condition():
                 await self._changed.wait()
 

@@ -67,7 +67,7 @@ async def test_calls_run_in_parallel_and_the_model_goes_on_when_all_is_there(las
     async with model_with(tools) as (_, model):
         model.created()
         model.item_done(*calls)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await both.wait()
         for step in order:
             assert model.creates == 0

@@ -22,6 +22,7 @@ const RATE = 24000;
 const MAX_UNSENT = 2 * RATE * 2; // bytes: two seconds; beyond, what is recorded is thrown away
 const RETRY_MS = [0, 250, 500, 1000, 2000, 4000];
 const CONNECT_MS = 10_000;
+const SOUND_MS = 1000; // how long opening the loudspeaker may take
 const GIVE_UP_MS = 60_000;
 const [OVER, REPLACED, REFUSED, BUSY] = [4000, 4001, 1008, 1013];
 
@@ -74,8 +75,11 @@ export class Conversation extends EventTarget {
     this.become("asking");
     try {
       this.context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
-      this.context.resume(); // not awaited: it may be refused until the person does something
-      await Promise.all([this.load_worklet(this.context), this.open_microphone()]);
+      const sound = this.context.resume(); // may be refused until the person does something
+      const patience = new Promise((over) => setTimeout(over, SOUND_MS));
+      await Promise.all([
+        this.load_worklet(this.context), this.open_microphone(), Promise.race([sound, patience]),
+      ]);
     } catch (error) {
       this.close_sound();
       this.become("idle");
@@ -95,7 +99,6 @@ export class Conversation extends EventTarget {
 
   /** End the conversation. */
   stop() {
-    this.say({ type: "end" });
     this.end();
   }
 
