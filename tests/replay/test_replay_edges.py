@@ -426,7 +426,7 @@ def test_an_event_with_parts_comes_again(tmp_path: Path, backend: Backend) -> No
         output_format=ev.AudioPCM(),
     )
     started = CallStarted(info=info)
-    told = Told(t_us=0, type="telephony.call_started", event=written_down(started)[0])
+    told = Told(t_us=0, type="telephony.call_started", event=written_down(started))
     path = written(tmp_path / "phone.jsonl", (1.0, told))
     seen: list[CallStarted] = []
     bus = Bus()
