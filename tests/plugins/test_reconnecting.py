@@ -56,7 +56,7 @@ async def test_a_call_at_work_is_answered_into_the_next_connection() -> None:
 
 
 async def test_a_turn_whose_answer_was_cut_is_told() -> None:
-    """It has ended with its connection; the next one begins anew."""
+    """What had come of it is all that comes; it is told once, at the end."""
     turns: list[TurnCompleted] = []
     bus = Bus(plugins=[TurnMetrics()], raise_handler_errors=True)
     bus.on(TurnCompleted)(turns.append)
@@ -70,6 +70,6 @@ async def test_a_turn_whose_answer_was_cut_is_told() -> None:
         server.sessions[0].drop()
         event = await found
         assert "response" in [lost.what for lost in event.lost]
-        assert len(turns) == 1
         assert session.history is not None
         assert [item.role for item in session.history] == ["user", "assistant"]
+    assert len(turns) == 1

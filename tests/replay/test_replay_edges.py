@@ -552,7 +552,8 @@ def test_a_flood_is_ended(tape: Path, backend: Backend) -> None:
 
     report = run_replay(tape, bus, backend=backend)
     assert "the session was ended" in str(report)
-    assert sum(each.kind == "extra" for each in report.differences) == 1001
+    extra = [each.type for each in report.differences if each.kind == "extra"]
+    assert extra.count("output_audio_buffer.clear") == 1001
     assert len(msgspec.json.encode(report)) < 1_000_000
 
 
