@@ -18,14 +18,11 @@ The profiles, and what has to hold at the end of a schedule:
 
 from __future__ import annotations
 
-import contextlib
 import random
 import traceback
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import msgspec
 import trio
@@ -44,7 +41,7 @@ from realtime_bus import events as ev
 from realtime_bus.server import FaultPlan, faults
 from realtime_bus.transport import MemoryTransport
 
-from ._world import EXPECTED_ERRORS, LIMIT_S, STEPS, Quiet, World
+from ._world import EXPECTED_ERRORS, LIMIT_S, STEPS, Quiet, World, by_seed
 
 _HARMLESS: tuple[type[faults.AnyFault], ...] = (
     faults.Delay,
@@ -296,29 +293,6 @@ class FaultyWorld(World):
         return {lost.id for lost in last.lost if lost.what == "item"} - set(last.restored)
 
 
-@contextlib.contextmanager
-def _by_seed(seed: int) -> Iterator[None]:
-    """Have everything that is left to chance or to the hour go by a seed and a virtual clock."""
-    run: Any = trio._core._run  # the one way to have tasks scheduled as before
-    state, run._ALLOW_DETERMINISTIC_SCHEDULING = random.getstate(), True
-    random.seed(seed)
-    run._r.seed(seed)
-
-    async def at_once(function: Any) -> Any:  # in a thread, nobody could tell when
-        await trio.lowlevel.checkpoint()
-        return function()
-
-    with (
-        mock.patch("time.time", side_effect=lambda: 1_700_000_000.0 + trio.current_time()),
-        mock.patch("anyio.to_thread.run_sync", at_once),
-    ):
-        try:
-            yield
-        finally:
-            run._ALLOW_DETERMINISTIC_SCHEDULING = False
-            random.setstate(state)
-
-
 def run_seed(seed: int) -> tuple[FaultyWorld, list[str]]:
     """Run what a seed stands for, on a clock that jumps over all waiting.
 
@@ -331,7 +305,7 @@ def run_seed(seed: int) -> tuple[FaultyWorld, list[str]]:
         worlds.append(FaultyWorld(FaultySchedule(seed)))
         await worlds[0].live()
 
-    with _by_seed(seed):
+    with by_seed(seed):
         try:
             trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
         except Exception:  # noqa: BLE001  # that is a complaint, too

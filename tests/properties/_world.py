@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
+from unittest import mock
 
 import msgspec
 import trio
@@ -448,6 +450,29 @@ async def broken(n: int) -> int:
     raise ValueError(f"broken by {n}")
 
 
+@contextlib.contextmanager
+def by_seed(seed: int) -> Iterator[None]:
+    """Have everything that is left to chance or to the hour go by a seed and a virtual clock."""
+    run: Any = trio._core._run  # the one way to have tasks scheduled as before
+    state, run._ALLOW_DETERMINISTIC_SCHEDULING = random.getstate(), True
+    random.seed(seed)
+    run._r.seed(seed)
+
+    async def at_once(function: Any) -> Any:  # in a thread, nobody could tell when
+        await trio.lowlevel.checkpoint()
+        return function()
+
+    with (
+        mock.patch("time.time", side_effect=lambda: 1_700_000_000.0 + trio.current_time()),
+        mock.patch("anyio.to_thread.run_sync", at_once),
+    ):
+        try:
+            yield
+        finally:
+            run._ALLOW_DETERMINISTIC_SCHEDULING = False
+            random.setstate(state)
+
+
 def run(seed: int, schedule: list[tuple[str, int]]) -> World:
     """Run a schedule on a clock that jumps over all waiting."""
     clock = trio.testing.MockClock(autojump_threshold=0)
@@ -457,4 +482,5 @@ def run(seed: int, schedule: list[tuple[str, int]]) -> World:
         await world.run(schedule)
         return world
 
-    return trio.run(main, clock=clock)
+    with by_seed(seed):
+        return trio.run(main, clock=clock)
