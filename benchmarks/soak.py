@@ -118,7 +118,7 @@ class Hour(NamedTuple):
 
 def hour(seed: int, *, hour_s: float = _HOUR_S) -> Hour:
     """Live one session; its tests' world brings the client, the server and what to hold."""
-    from tests.properties import _faulty  # noqa: PLC0415  # needs the repository
+    from tests.properties import _faulty, _world  # noqa: PLC0415  # needs the repository
 
     schedule = _faulty.FaultySchedule(seed)
     schedule.profile, schedule.plan, schedule.steps = "outliving", _hour_plan(seed), []
@@ -137,7 +137,7 @@ def hour(seed: int, *, hour_s: float = _HOUR_S) -> Hour:
         await world.live()
         world.failures += [f"reconnecting failed: {reason}" for reason in failed]
 
-    with _faulty._by_seed(seed):  # noqa: SLF001  # the same world
+    with _world.by_seed(seed):
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     found = world.complaints()
     if world.ended:

@@ -149,7 +149,7 @@ class Redaction:
             return self._cut(frame)
         if not self.audio:
             audio_bytes = decoded_bytes(frame, start, end) + (rest.audio_bytes or 0)
-            return rest._replace(audio_bytes=audio_bytes)
+            return rest._replace(audio_bytes=audio_bytes or None)
         at = rest.frame.find(frame[start - _KEY_BYTES : start] + b'"') + _KEY_BYTES
         if at < _KEY_BYTES:
             return self._cut(frame)
