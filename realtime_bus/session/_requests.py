@@ -11,14 +11,15 @@ Rules (Realtime protocol, "general rules" and "errors"):
    must be the right one; where it names none (commit, clear, session.update), the oldest command
    of its kind is meant.
 4. Where a server gives a created item an id of its own, the oldest create of an item of the same
-   type and role is meant, unless another create has just that id.
+   type and role is meant, unless another create has just that id, or the item has answered one:
+   said again, it answers nobody.
 5. An item that is in progress, or holds audio of the user, was made by the server and
    answers nobody; nor does a commit of what turn detection ended.
 6. A request that nobody awaits any more keeps its place: its late answer is not another's.
 7. When the session ends, every request fails with the reason. When a connection is lost and the
    session goes on, those that may be repeated wait on, and are sent again; the others fail.
 
-Bound: the last 256 commands that nobody awaits.
+Bound: the last 256 commands that nobody awaits, and items that have answered.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from realtime_bus.errors import CloseInfo, ConnectionLost, RequestRejected, Sess
 
 from ._settings import merge_settings
 
-_MAX_UNAWAITED = 256
+_MAX_UNAWAITED = _MAX_CREATED = 256
 
 
 class Pending:
@@ -75,6 +76,7 @@ class Requests:
         self._expected: dict[str, Pending] = {}  # about to be sent, by event_id
         self._sent: list[Pending] = []
         self._ended_by_vad: deque[str] = deque(maxlen=16)  # items
+        self._created: deque[str] = deque(maxlen=_MAX_CREATED)  # items that have answered
 
     def __len__(self) -> int:
         return sum(pending.on_settled is not None for pending in self._sent)
@@ -116,6 +118,8 @@ class Requests:
         elif not self._is_of_vad(event):
             confirmed = _CONFIRMING[type(event)]
             for matches in _MATCHES[type(event)]:
+                if matches is _created_alike and _item_id(event) in self._created:
+                    return
                 for pending in self._sent:  # the oldest is meant, as a rule
                     if type(pending.event) in confirmed and matches(pending.event, event):
                         self._settle(pending, answer=event)
@@ -130,6 +134,9 @@ class Requests:
         self._sent.remove(pending)
         if isinstance(pending.event, _UPDATES) and "answer" in outcome:
             self.settings = merge_settings(self.settings, pending.event.session)
+        made = _item_id(outcome.get("answer"))  # some servers name none
+        if made and isinstance(pending.event, ev.ConversationItemCreate):
+            self._created.append(made)
         pending.settle(**outcome)
 
     def _blamed(self, error: ev.ErrorDetails) -> Pending | None:
@@ -166,6 +173,7 @@ class Requests:
                 failed.append(event)
                 self._settle(pending, error=lost_with(event, close))
         self._ended_by_vad.clear()
+        self._created.clear()  # the next server may begin its ids anew
         return again, failed
 
     def fail(self, event: ev.ClientEvent, error: Exception) -> None:
@@ -251,6 +259,10 @@ def blamed_type(error: ev.ErrorDetails) -> str | None:
     return by_code or _BLAMED_BY_PARAM.get(str(error.param or "").split(".", 1)[0])
 
 
+def _item_id(event: Any) -> str:
+    return str(getattr(getattr(event, "item", None), "id", None) or "")
+
+
 def _same_item(request: Any, answer: Any) -> bool:
     return bool(request.item_id == answer.item_id)
 
@@ -265,7 +277,7 @@ def _created_as_named(request: Any, answer: Any) -> bool:
 
 def _created_alike(request: Any, answer: Any) -> bool:
     """Match a created item by its kind, where the server has replaced our id."""
-    ours = str(getattr(answer.item, "id", None) or "").startswith(ITEM_ID_PREFIX)
+    ours = _item_id(answer).startswith(ITEM_ID_PREFIX)
     return not ours and _kind(request.item) == _kind(answer.item) and not _is_own(answer.item)
 
 

@@ -171,6 +171,26 @@ async def test_a_server_that_introduces_itself_twice_is_told_all_once() -> None:
         assert two.sent_types() == ["session.update", "conversation.item.create"]
 
 
+async def test_an_item_that_is_confirmed_twice_stands_for_no_other() -> None:
+    """Each is known by its own id: what is deleted later is the one that is meant."""
+
+    class Repeats(Double):
+        def add(self, item: Any, after: str | None = None) -> list[ev.ServerEvent]:
+            added, done = super().add(item, after)
+            return [added, added, done]
+
+    one, two = Double(1), Repeats(2)
+    async with calling(one, two) as (session, _):
+        for item_id in ("u", "v", "w"):  # of the server's making, as those of speech
+            one.say(*one.add(said(item_id, item_id)))
+        event = await reconnected(session, one)
+        assert (event.restored, event.lost) == (["u", "v", "w"], [])
+        await session.delete_item("v")
+        assert two.texts() == ["u", "w"]
+        assert session.history is not None
+        assert [item.id for item in session.history] == ["u", "w"]
+
+
 async def test_a_server_that_confirms_no_items_is_given_all_of_them() -> None:
     """The first one is not waited for without end: it shows only whether ids are taken."""
 

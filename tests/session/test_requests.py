@@ -158,6 +158,18 @@ def test_a_server_that_gives_ids_of_its_own(book: Book) -> None:
     assert book.hear(added(message("item_2", "system"))) == ["b"]
 
 
+def test_an_item_that_is_said_again_answers_nobody(book: Book) -> None:
+    """Rule 4: some say it twice, or as added and created; one that names no item is new."""
+    for name in ("a", "b", "c", "d"):
+        book.ask(name, ev.ConversationItemCreate(item=message(ITEM_ID_PREFIX + name)))
+    assert book.hear(added(message("srv_1")), added(message("srv_1"))) == ["a"]
+    assert book.hear(ev.ConversationItemCreated(item=message("srv_1"))) == []
+    assert book.hear(added(message("srv_2"))) == ["b"]
+    assert book.hear(added(message()), added(message())) == ["c", "d"]
+    book.ask("e", ev.ConversationItemCreate(item=message("srv_1")))  # it was deleted meanwhile
+    assert book.hear(added(message("srv_1"))) == ["e"]
+
+
 def test_the_servers_own_items_answer_nobody(book: Book) -> None:
     """Rule 5: speech of the user and what a response makes are not taken for a created item."""
     book.ask("a", ev.ConversationItemCreate(item=message(f"{ITEM_ID_PREFIX}1")))
