@@ -160,6 +160,7 @@ class Handover:
         self._link.named(self._names.known)
         if self._restores:
             parts.conversation.restored(self._given)
+            parts.requests.restored(self._given)
             if parts.history is not None:
                 parts.history.restored(self._given)
         for event in (restoration.created, restoration.updated):
@@ -230,7 +231,8 @@ class Handover:
             found = event.item_id if isinstance(event, _SPOKEN) else None
         if isinstance(found, str) and found in self._taken:
             self._taken.discard(found)
-            self._names.add(self._parts.next_item_id(), found)
+            # not as our items are called: it may be the answer to the creation of one
+            self._names.add(f"{found}_{self._parts.next_event_id()}", found)
             self._parts.pipeline.outgoing.names = self._names
             self._link.named(self._names.known)
 

@@ -19,13 +19,13 @@ Rules (Realtime protocol, "general rules" and "errors"):
 7. When the session ends, every request fails with the reason. When a connection is lost and the
    session goes on, those that may be repeated wait on, and are sent again; the others fail.
 
-Bound: the last 256 commands that nobody awaits, and items that have answered.
+Bound: the last 256 commands that nobody awaits, and items that were created.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -76,7 +76,7 @@ class Requests:
         self._expected: dict[str, Pending] = {}  # about to be sent, by event_id
         self._sent: list[Pending] = []
         self._ended_by_vad: deque[str] = deque(maxlen=16)  # items
-        self._created: deque[str] = deque(maxlen=_MAX_CREATED)  # items that have answered
+        self._created: deque[str] = deque(maxlen=_MAX_CREATED)  # items that answer nobody
 
     def __len__(self) -> int:
         return sum(pending.on_settled is not None for pending in self._sent)
@@ -173,8 +173,11 @@ class Requests:
                 failed.append(event)
                 self._settle(pending, error=lost_with(event, close))
         self._ended_by_vad.clear()
-        self._created.clear()  # the next server may begin its ids anew
         return again, failed
+
+    def restored(self, item_ids: Iterable[str]) -> None:
+        """Note which items another connection has: told again, they answer nobody."""
+        self._created = deque(item_ids, maxlen=_MAX_CREATED)
 
     def fail(self, event: ev.ClientEvent, error: Exception) -> None:
         """Fail the request that a command is, if it is one."""

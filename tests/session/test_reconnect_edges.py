@@ -191,6 +191,22 @@ async def test_an_item_that_is_confirmed_twice_stands_for_no_other() -> None:
         assert [item.id for item in session.history] == ["u", "w"]
 
 
+async def test_a_restored_item_that_is_told_again_answers_no_request() -> None:
+    """Also when it comes after the takeover: it is no news."""
+
+    class Reminds(Double):
+        def add(self, item: Any, after: str | None = None) -> list[ev.ServerEvent]:
+            again = [ev.ConversationItemAdded(item=each) for each in self.items]
+            return [*again, *super().add(item, after)]
+
+    one, two = Double(1), Reminds(2)
+    async with calling(one, two) as (session, _):
+        one.say(*one.add(said("u", "before")))
+        await reconnected(session, one)
+        added = await session.create_item(said("v", "after"))
+        assert added.item.id == "v"
+
+
 async def test_a_server_that_confirms_no_items_is_given_all_of_them() -> None:
     """The first one is not waited for without end: it shows only whether ids are taken."""
 
@@ -561,6 +577,26 @@ async def test_a_server_that_begins_its_ids_anew_is_told_apart() -> None:
         assert [item.role for item in session.history] == ["user", "user", "assistant"]
         assert [item.text for item in session.history] == ["", "asked two", "two"]
         assert second.item_id == [item.id for item in session.history][2]
+
+
+async def test_a_server_that_begins_its_ids_anew_answers_requests_all_the_same() -> None:
+    """It counts what we create, too; and what was lost had the number that comes next."""
+
+    class Counts(Double):
+        def __init__(self, number: int) -> None:
+            super().__init__(number, ids=lambda _: f"item_{len(self.items) + 1}")
+
+    one, two = Counts(1), Counts(2)
+    async with calling(one, two) as (session, _):
+        await session.send_text("one")
+        one.say(*one.add(ev.MessageItem(role="user", content=[ev.InputAudio()])))
+        event = await reconnected(session, one)
+        assert (event.restored, [lost.id for lost in event.lost]) == (["item_1"], ["item_2"])
+        with anyio.fail_after(5):
+            added = await session.send_text("two")
+        await session.delete_item(added.item.id or "")
+        assert two.sent[-1].item_id == "item_2"
+        assert two.texts() == ["one"]
 
 
 def _ask_and_answer(server: Double, words: str) -> None:
