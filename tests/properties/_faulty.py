@@ -9,7 +9,8 @@ The profiles, and what has to hold at the end of a schedule:
 * ``doubling``: events twice and late, too. The same; but a truncation may be refused, where the
   client has heard more than the server has said.
 * ``ending``: connections end, and the session with them. The client has nothing that the server
-  had not, in the same order; every request was resolved.
+  had not, in the same order; every request was resolved. Silences may add up to more than a request
+  waits: one that ran out of time while the connection lived on was answered late.
 * ``outliving``: the same faults, but the session reconnects. At the end both conversations are
   equal, except for what was told as lost; every call that is in it was answered once.
 * ``lossy``: events, fields and values are missing, too. Every request was resolved; no call was
@@ -124,6 +125,7 @@ class FaultyWorld(World):
     Attributes:
         schedule: Which.
         outcomes: How requests were resolved, by the name of what came out of them.
+        unanswered: Requests that ran out of time, and were not answered later either.
         reconnected: What was told of each connection that took over.
         ended: The session has ended before the schedule had.
         renamed: The server calls some items otherwise, for it was given them back.
@@ -133,12 +135,14 @@ class FaultyWorld(World):
         super().__init__(schedule.seed, schedule.plan)
         self.schedule = schedule
         self.outcomes: Counter[str] = Counter()
+        self.unanswered: list[str] = []
         self.reconnected: list[ev.Reconnected] = []
         self.ended = False
         self.renamed = False
         self._lines: trio.Nursery
         self._transport: MemoryTransport
         self._dialled = 0
+        self._timed_out: list[RequestTimeout] = []
         self.bus.on(ev.Reconnected)(self.reconnected.append)
 
     async def live(self) -> None:
@@ -154,6 +158,13 @@ class FaultyWorld(World):
                     await self._live(session, self.schedule.steps)
                     self.server.look_at(session.id)
                     self._compare(session)
+                    # whoever gave up keeps its place until the answer comes; a reply has none
+                    waiting = {pending.event.event_id for pending in session._requests._sent}
+                    self.unanswered = [
+                        f"{error.event_type} {error.event_id}"
+                        for error in self._timed_out
+                        if error.event_type == "response.create" or error.event_id in waiting
+                    ]
                     if (
                         names := session._pipeline.outgoing.names
                     ) is not None:  # the server's own ids
@@ -236,6 +247,8 @@ class FaultyWorld(World):
             await function()
         except resolved as error:
             self.outcomes[type(error).__name__] += 1
+            if isinstance(error, RequestTimeout):
+                self._timed_out.append(error)
         else:
             self.outcomes["done"] += 1
 
@@ -269,7 +282,10 @@ class FaultyWorld(World):
             found.append(f"client has {self.order}, server has {self.server_order}{told}")
         if "invalid_value" not in self.errors:  # what was heard twice cannot be cut there
             found += self.otherwise
+        found += [f"{request} was never answered" for request in self.unanswered]
         failed = {"SessionClosed", "RequestTimeout"} & self.outcomes.keys()
+        if profile == "ending":
+            failed.discard("RequestTimeout")
         if failed and profile != "outliving":
             found.append(f"requests failed: {sorted(failed)}")
         return found

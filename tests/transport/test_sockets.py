@@ -367,13 +367,13 @@ async def test_a_loop_that_stood_still_is_no_sign_of_death(dial: Any, running: A
         thread.start()
         try:
             url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
-            transport = await dial(url, ping_interval_s=0.02, ping_timeout_s=0.2)
+            transport = await dial(url, ping_interval_s=0.02, ping_timeout_s=0.5)
             keepalive = transport._connection._keepalive  # type: ignore[attr-defined]  # the test looks inside
             async with running(transport) as run:
                 for count in range(1, 3):
                     while not keepalive._waiting or keepalive._heard:
                         await anyio.lowlevel.checkpoint()
-                    time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still, on purpose
+                    time.sleep(0.6)  # noqa: ASYNC251 - the loop stands still, on purpose
                     run.transport.send(f"{count}".encode())
                     await run.box.until(count)
         finally:
