@@ -471,7 +471,7 @@ class Recovery:
 
     def _roll(self, standby: Standby, forced: bool) -> None:
         loss = _Loss([], [], [], answer_due=False)
-        if forced:
+        if forced or self._parts.requests.any_unanswered:
             close = CloseInfo(code=1001, reason="the session's limit was near", clean=True)
             loss = self._lose(close)
         self._take_over(standby, loss, cause="rollover", attempts=1)

@@ -81,6 +81,11 @@ class Requests:
     def __len__(self) -> int:
         return sum(pending.on_settled is not None for pending in self._sent)
 
+    @property
+    def any_unanswered(self) -> bool:
+        """Whether a command has no answer yet, awaited or not."""
+        return bool(self._sent)
+
     def expect(self, pending: Pending) -> None:
         """Wait for the answer of a command that is sent next."""
         self._expected[pending.event.event_id or ""] = pending

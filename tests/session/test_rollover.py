@@ -64,6 +64,19 @@ async def test_a_quiet_moment_is_waited_for(what: str) -> None:
         assert one.closed == (1000, "")
 
 
+async def test_what_nobody_awaits_and_no_server_answered_goes_to_the_next() -> None:
+    """An item that was sent without waiting is not lost because it was quiet otherwise."""
+    one, two = Double(1), Double(2)
+    async with calling(one, two, reconnect=HOUR) as (session, _):
+        one.silent = True
+        item = ev.MessageItem(role="user", content=[ev.InputText(text="hello")])
+        session.send_nowait(ev.ConversationItemCreate(event_id="e", item=item))
+        event = await session.wait_for(ev.Reconnected, timeout_s=3600)
+        assert (event.cause, event.lost, event.resent) == ("rollover", [], ["e"])
+        await quiet()
+        assert two.texts() == ["hello"]
+
+
 @pytest.mark.parametrize("expires", [False, True])
 async def test_without_a_quiet_moment_the_last_one_is_taken(expires: bool) -> None:
     """Twenty seconds before the limit, which the server may have named; what it cost is told."""
