@@ -373,7 +373,7 @@ async def test_a_loop_that_stood_still_is_no_sign_of_death(dial: Any, running: A
                 for count in range(1, 3):
                     while not keepalive._waiting or keepalive._heard:
                         await anyio.lowlevel.checkpoint()
-                    time.sleep(0.6)  # noqa: ASYNC251 - the loop stands still, on purpose
+                    time.sleep(0.9)  # noqa: ASYNC251 - the loop stands still, on purpose
                     run.transport.send(f"{count}".encode())
                     await run.box.until(count)
         finally:
