@@ -25,8 +25,9 @@ The rules (Realtime protocol, function calls and parallel calls):
    a call of it was run. When it is asked for that response: see `FollowUps`.
 8. A new response of the default conversation ends an older one whose ``response.done`` never
    came, as if it had failed: the model goes on already.
-9. Another connection takes over with the calls that were written to their end: those go on, and are
-   answered there. What was cut off in writing is forgotten, for the server does not know of it.
+9. Another connection takes over with the calls that were written to their end, which may be the
+   last that was heard of them (``conversation.item.done``): those go on, and are answered there.
+   What was cut off in writing is forgotten, for the server does not know of it.
 
 Memory is bounded: besides rounds with calls at work, the last 64 rounds are known, 128 calls of
 each, and the last 1024 call ids. Further calls of a round are answered as too many.
@@ -206,6 +207,15 @@ class Rounds:
         key = event.response_id or self._conversation.active_response_id or ""
         return [*self._include(key), *self._take(key, event.item), *self._judge(key)]
 
+    def _written(self, event: ev.ConversationItemDone) -> list[Action]:
+        """Note a call, in case that its response is cut off just here; it starts by rule 1."""
+        item = event.item
+        if not isinstance(item, ev.FunctionCallItem) or item.status != "completed":
+            return []
+        known = self._conversation.items.get(item.id or "")
+        key = None if known is None else known.response_id
+        return self._take(key, item) if key else []
+
     def _done(self, event: Any) -> list[Action]:
         response = event.response
         if not isinstance(response, ev.Response):
@@ -228,8 +238,9 @@ class Rounds:
         for key, found in [*self._rounds.items()]:
             if found.ending is None and self._conversation.active_response_id != key:
                 for call in found.in_state("held"):
-                    del found.calls[call.call_id], self._owners[call.call_id]
-                actions += self._end(key, "incomplete")
+                    if call.status != "completed":
+                        del found.calls[call.call_id], self._owners[call.call_id]
+                actions += [*self._judge(key), *self._end(key, "incomplete")]
         return actions
 
     def _round(self, key: str) -> _Round:
@@ -345,6 +356,7 @@ class Rounds:
         ev.ResponseCreated: _created,
         ev.ConversationItemAdded: _item_added,
         ev.ConversationItemCreated: _item_added,
+        ev.ConversationItemDone: _written,
         ev.ResponseOutputItemDone: _item_done,
         ev.ResponseDone: _done,
         ev.Reconnected: _reconnected,

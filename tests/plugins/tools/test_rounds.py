@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from realtime_bus import ConversationState
 from realtime_bus import events as ev
@@ -97,6 +97,25 @@ def test_a_server_that_names_no_conversation_means_its_own() -> None:
     assert rounds.see(item_done(A)) == [RUN_A]
     assert rounds.see(done(A, conversation=absent)) == []
     assert rounds.finished(RUN_A.call) == [FollowUp((RUN_A.call,))]
+
+
+def reconnected() -> ev.Reconnected:
+    """Return that another connection has taken over, and a response was cut off."""
+    return ev.Reconnected(
+        cause="lost", session_id="s", url="", attempts=1, gap_s=0.1, restored=[], lost=[], resent=[]
+    )
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "in_progress", None])
+def test_a_call_that_was_just_written_when_the_line_broke_is_run(status: Any) -> None:
+    """The next connection knows it, and waits: of other calls nothing is known there."""
+    rounds = Machine()
+    rounds.see(created())
+    rounds.see(ev.ResponseOutputItemAdded(response_id="r", item=A))
+    written = structs.replace(A, status=status)
+    assert rounds.see(ev.ConversationItemDone(item=written)) == []
+    rounds.conversation.connection_lost()
+    assert rounds.see(reconnected()) == ([RUN_A] if status == "completed" else [])
 
 
 @pytest.mark.parametrize("finished", [True, False])
